@@ -1,0 +1,435 @@
+"""Compiled loops: arrays in, arrays out, no checks, no classes.
+
+Every function here has a naive twin in ``tests/test_kernels.py``. All of them release the GIL, so that
+a batch can be shared among threads, and their sums run in a fixed order: one input gives one result,
+bit for bit, on one kind of processor.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# From this many entries on, a sample brackets the quantile so that only the few entries inside the
+# bracket are selected from.
+SAMPLE_FROM = 512
+
+# A million-fold below the largest and above the smallest numbers whose squares and fourth powers
+# neither overflow nor vanish in float64; a gradient outside is scaled before its angle is taken.
+LARGEST_UNSCALED = 1e70
+SMALLEST_UNSCALED = 1e-70
+
+
+@njit(cache=True, nogil=True)
+def select(values: Array, rank: int) -> float:
+    """Return the ``rank``-th smallest value (Hoare's quickselect), leaving larger ones to its right."""
+    low, high = 0, values.size - 1
+    while low < high:
+        pivot = values[(low + high) >> 1]
+        left, right = low, high
+        while left <= right:
+            while values[left] < pivot:
+                left += 1
+            while pivot < values[right]:
+                right -= 1
+            if left <= right:
+                values[left], values[right] = values[right], values[left]
+                left += 1
+                right -= 1
+        if rank <= right:
+            high = right
+        elif rank >= left:
+            low = left
+        else:
+            break
+    return values[rank]
+
+
+@njit(cache=True, nogil=True)
+def interpolated(candidates: Array, rank: int, weight: float) -> float:
+    """Interpolate between order statistics ``rank`` and ``rank + 1``, rounding as NumPy does."""
+    below = select(candidates, rank)
+    if weight == 0.0 or rank + 1 == candidates.size:
+        return below
+    above = candidates[rank + 1]
+    for i in range(rank + 2, candidates.size):
+        above = min(above, candidates[i])
+    step = above - below
+    if weight >= 0.5:
+        return above - step * (1.0 - weight)
+    return below + step * weight
+
+
+@njit(cache=True, nogil=True)
+def bracket(gradient: Array, quantile: float) -> tuple[float, float]:
+    """Return magnitudes between which the quantile lies almost surely, judged from n^(2/3) entries."""
+    size = int(gradient.size ** (2 / 3))
+    stride = gradient.size // size
+    sample = np.empty(size, np.float64)
+    for i in range(size):
+        sample[i] = abs(gradient[i * stride])
+    # Four standard deviations of a binomial rank.
+    margin = 4.0 * math.sqrt(size * quantile * (1.0 - quantile)) + 2.0
+    low = select(sample, max(int(quantile * size - margin), 0))
+    high = select(sample, min(int(quantile * size + margin), size - 1))
+    return low, high
+
+
+@njit(cache=True, nogil=True)
+def magnitude_quantile(gradient: Array, quantile: float, scratch: Array) -> float:
+    """Return ``numpy.quantile(abs(gradient), quantile)`` in float64, or NaN if an entry is not finite.
+
+    Exact whatever the bracket: where it misses (or the gradient is short), all entries are selected
+    from. ``scratch`` holds at least ``gradient.size`` float64 numbers.
+    """
+    size = gradient.size
+    position = quantile * (size - 1)
+    rank = int(position)
+    weight = position - rank
+    low, high = 0.0, math.inf
+    if size >= SAMPLE_FROM:
+        low, high = bracket(gradient, quantile)
+    # Two passes without a branch, the first of which the compiler vectorises.
+    below = broken = inside = 0
+    for i in range(size):
+        magnitude = np.float64(abs(gradient[i]))
+        below += magnitude < low
+        broken += not magnitude < math.inf
+    if broken > 0:
+        return math.nan
+    for i in range(size):
+        magnitude = np.float64(abs(gradient[i]))
+        scratch[inside] = magnitude
+        inside += (low <= magnitude) & (magnitude <= high)
+    if below <= rank and min(rank + 1, size - 1) < below + inside:
+        return interpolated(scratch[:inside], rank - below, weight)
+    for i in range(size):
+        scratch[i] = abs(gradient[i])
+    return interpolated(scratch[:size], rank, weight)
+
+
+@njit(cache=True, nogil=True)
+def collect(gradient: Array, threshold: float, marks: Array, pages: Array, nodes: Array) -> int:
+    """List the marked nodes that are unstable in ascending order, clear all marks, return how many.
+
+    A page stands for 64 words of marks, or 4,096 nodes, so that what is not marked costs next to
+    nothing to pass over.
+    """
+    count = 0
+    for page in range(pages.size):
+        if not pages[page]:
+            continue
+        pages[page] = 0
+        for word in range(64 * page, min(64 * page + 64, marks.size)):
+            remaining = marks[word]
+            marks[word] = 0
+            node = 64 * word
+            while remaining:
+                if remaining & np.uint64(1) and abs(gradient[node]) > threshold:
+                    nodes[count] = node
+                    count += 1
+                remaining >>= np.uint64(1)
+                node += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def cascade(
+    gradient: Array,
+    indptr: Array,
+    indices: Array,
+    threshold: float,
+    alpha: float,
+    keep: float,
+    max_steps: int,
+) -> tuple[int, int, int, int, int, float]:
+    """Relax ``gradient`` in place: all unstable nodes topple at once, step by step.
+
+    Every node receives its neighbours' shares one at a time in ascending order of the neighbour, so
+    the result does not depend on how the unstable nodes were found. ``alpha`` and ``keep`` =
+    1 - alpha come in the gradient's own precision. Returns size, duration, area, peak, the number of
+    nodes still unstable, and the sum lost at nodes without neighbours.
+    """
+    one = np.uint64(1)
+    words = (gradient.size + 63) >> 6
+    marks = np.zeros(words, np.uint64)
+    toppled = np.zeros(words, np.uint64)
+    pages = np.zeros((words + 63) >> 6, np.uint8)
+    unstable = np.empty(gradient.size, indices.dtype)
+    count = 0
+    for i in range(gradient.size):
+        unstable[count] = i
+        count += abs(gradient[i]) > threshold
+    share = np.empty(gradient.size, gradient.dtype)
+
+    size = duration = area = peak = 0
+    dissipated = 0.0
+    while count > 0 and duration < max_steps:
+        for k in range(count):
+            i = unstable[k]
+            before = gradient[i]
+            degree = indptr[i + 1] - indptr[i]
+            moved = alpha * before
+            if degree > 0:
+                share[k] = moved / degree
+            else:
+                dissipated += moved
+            after = keep * before
+            gradient[i] = after
+            bit = one << np.uint64(i & 63)
+            if not toppled[i >> 6] & bit:
+                toppled[i >> 6] |= bit
+                area += 1
+            if abs(after) > threshold:
+                marks[i >> 6] |= bit
+                pages[i >> 12] = 1
+        for k in range(count):
+            i = unstable[k]
+            for edge in range(indptr[i], indptr[i + 1]):
+                j = indices[edge]
+                after = gradient[j] + share[k]
+                gradient[j] = after
+                if abs(after) > threshold:
+                    marks[j >> 6] |= one << np.uint64(j & 63)
+                    pages[j >> 12] = 1
+        size += count
+        peak = max(peak, count)
+        duration += 1
+        # A node marked on the way may have been pulled back below by a later share.
+        count = collect(gradient, threshold, marks, pages, unstable)
+    return size, duration, area, peak, count, dissipated
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def deviation(before: Array, after: Array, largest: float) -> float:
+    """Return the angle in degrees between two vectors; ``largest`` is about their largest magnitude.
+
+    With d = after - before, tan(angle) = sqrt(|before|^2 |d|^2 - (before . d)^2) / before . after:
+    exactly 0 where nothing changed, and accurate for small angles where the arc cosine is not.
+    """
+    squared_before = squared_change = product = 0.0
+    if largest > LARGEST_UNSCALED or 0.0 < largest < SMALLEST_UNSCALED:
+        for i in range(before.size):
+            start = before[i] / largest
+            change = after[i] / largest - start
+            squared_before += start * start
+            squared_change += change * change
+            product += start * change
+    else:
+        for i in range(before.size):
+            start = np.float64(before[i])
+            change = after[i] - start
+            squared_before += start * start
+            squared_change += change * change
+            product += start * change
+    crossed = squared_before * squared_change - product * product
+    return math.degrees(math.atan2(math.sqrt(max(crossed, 0.0)), squared_before + product))
+
+
+@njit(cache=True, nogil=True)
+def measure_segments(
+    gradient: Array,
+    relaxed: Array,
+    offsets: Array,
+    indptr: Array,
+    indices: Array,
+    alpha: float,
+    keep: float,
+    quantile: float,
+    max_steps: int,
+    first: int,
+    last: int,
+    thresholds: Array,
+    counts: Array,
+    angles: Array,
+    dissipated: Array,
+) -> None:
+    """Threshold and relax segments ``first`` to ``last`` of a batch laid end to end.
+
+    Segment b is ``gradient[offsets[b]:offsets[b + 1]]``; its graph is ``indptr`` on the same range
+    (with one more entry) and ``indices`` numbered within the segment. A negative ``quantile`` says
+    that ``thresholds`` are given. Rows of ``counts``: size, duration, area, peak, still unstable.
+    """
+    longest = 1
+    for b in range(first, last):
+        longest = max(longest, offsets[b + 1] - offsets[b])
+    scratch = np.empty(longest, np.float64)
+    for b in range(first, last):
+        start, stop = offsets[b], offsets[b + 1]
+        original, moving = gradient[start:stop], relaxed[start:stop]
+        if quantile >= 0.0:
+            thresholds[b] = magnitude_quantile(original, quantile, scratch)
+            if math.isnan(thresholds[b]):
+                continue
+        for i in range(original.size):
+            moving[i] = original[i]
+        outcome = cascade(
+            moving, indptr[start : stop + 1], indices, thresholds[b], alpha, keep, max_steps
+        )
+        counts[b, 0], counts[b, 1], counts[b, 2] = outcome[0], outcome[1], outcome[2]
+        counts[b, 3], counts[b, 4] = outcome[3], outcome[4]
+        dissipated[b] = outcome[5]
+        angles[b] = deviation(original, moving, thresholds[b]) if outcome[0] > 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def next_random(state: Array) -> np.uint64:
+    """Advance ``state[0]`` and return 64 random bits (SplitMix64; Steele, Lea and Flood 2014)."""
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def random_below(bound: int, state: Array) -> int:
+    """Return a random integer in [0, bound) for bound < 2^53."""
+    return int((next_random(state) >> np.uint64(11)) * 2.0**-53 * bound)
+
+
+@njit(cache=True, nogil=True)
+def adjacency(sources: Array, targets: Array, indptr: Array, indices: Array) -> None:
+    """Fill the CSR arrays of the undirected edges (sources[e], targets[e]), rows ascending.
+
+    ``indptr`` comes as zeros. The rows are filled by counting, in any order, and a transposition
+    (of a symmetric matrix: itself) sorts them, so that the cost is linear.
+    """
+    nodes = indptr.size - 1
+    for e in range(sources.size):
+        indptr[sources[e] + 1] += 1
+        indptr[targets[e] + 1] += 1
+    for i in range(nodes):
+        indptr[i + 1] += indptr[i]
+    cursor = indptr[:-1].copy()
+    unsorted = np.empty_like(indices)
+    for e in range(sources.size):
+        i, j = sources[e], targets[e]
+        unsorted[cursor[i]] = j
+        cursor[i] += 1
+        unsorted[cursor[j]] = i
+        cursor[j] += 1
+    cursor[:] = indptr[:-1]
+    for i in range(nodes):
+        for e in range(indptr[i], indptr[i + 1]):
+            j = unsorted[e]
+            indices[cursor[j]] = i
+            cursor[j] += 1
+
+
+@njit(cache=True, nogil=True)
+def find_defect(indptr: Array, indices: Array) -> tuple[int, int, int]:
+    """Return (kind, i, j) of the first defect of a CSR adjacency, kind 0 where there is none.
+
+    Kinds: 1 neighbour out of range, 2 self-loop, 3 duplicate, 4 row not ascending, 5 not symmetric
+    (j in row i, not i in row j). With ascending rows, walking all rows in order must visit every
+    row's entries in order too; so one cursor a row decides symmetry in linear time.
+    """
+    nodes = indptr.size - 1
+    for i in range(nodes):
+        for e in range(indptr[i], indptr[i + 1]):
+            j = indices[e]
+            if j < 0 or j >= nodes:
+                return 1, i, j
+            if j == i:
+                return 2, i, j
+            if e > indptr[i] and indices[e - 1] == j:
+                return 3, i, j
+            if e > indptr[i] and indices[e - 1] > j:
+                return 4, i, j
+    cursor = indptr[:-1].copy()
+    for i in range(nodes):
+        for e in range(indptr[i], indptr[i + 1]):
+            j = indices[e]
+            if cursor[j] == indptr[j + 1] or indices[cursor[j]] > i:
+                return 5, i, j
+            if indices[cursor[j]] < i:
+                return 5, j, indices[cursor[j]]
+            cursor[j] += 1
+    return 0, 0, 0
+
+
+@njit(cache=True, nogil=True)
+def barabasi_albert_edges(m: int, state: Array, sources: Array, targets: Array) -> None:
+    """Grow a preferential-attachment graph from a star on m + 1 nodes.
+
+    A uniform choice among the ends of all edges so far is a choice of a node by its degree.
+    """
+    for e in range(m):
+        sources[e], targets[e] = 0, e + 1
+    node = m + 1
+    for first in range(m, sources.size, m):
+        for e in range(first, first + m):
+            fresh = False
+            while not fresh:
+                end = random_below(2 * first, state)
+                chosen = sources[end >> 1] if end & 1 else targets[end >> 1]
+                fresh = True
+                for other in range(first, e):
+                    fresh = fresh and targets[other] != chosen
+            sources[e], targets[e] = node, chosen
+        node += 1
+
+
+@njit(cache=True, nogil=True)
+def rewire_ring(probability: float, state: Array, ends: Array) -> None:
+    """Rewire the far end of each edge of a ring with some probability (Watts and Strogatz 1998).
+
+    Node i owns the edges to ``ends[i]``; so whether two nodes are joined shows in their two rows.
+    A node joined to all others keeps its edge.
+    """
+    nodes, owned = ends.shape
+    degree = np.full(nodes, 2 * owned)
+    for k in range(owned):
+        for i in range(nodes):
+            random = (next_random(state) >> np.uint64(11)) * 2.0**-53
+            if random >= probability or degree[i] >= nodes - 1:
+                continue
+            free = False
+            while not free:
+                j = random_below(nodes, state)
+                free = j != i
+                for other in range(owned):
+                    free = free and ends[i, other] != j and ends[j, other] != i
+            degree[ends[i, k]] -= 1
+            degree[j] += 1
+            ends[i, k] = j
+
+
+@njit(cache=True, nogil=True)
+def pair_stubs(state: Array, stubs: Array, neighbours: Array) -> bool:
+    """Pair ``stubs`` at random into a simple regular graph (Steger and Wormald 1999).
+
+    ``neighbours`` is (nodes, degree), filled with -1. Pairs that would make a loop or a second edge
+    go back and are shuffled again; returns False where that no longer gets anywhere.
+    """
+    degree = np.zeros(neighbours.shape[0], np.int8)
+    waiting = stubs.size
+    idle_rounds = 0
+    while waiting > 0 and idle_rounds < 100:
+        for last in range(waiting - 1, 0, -1):
+            other = random_below(last + 1, state)
+            stubs[last], stubs[other] = stubs[other], stubs[last]
+        kept = 0
+        for s in range(0, waiting, 2):
+            i, j = stubs[s], stubs[s + 1]
+            suitable = i != j
+            for k in range(degree[i]):
+                suitable = suitable and neighbours[i, k] != j
+            if suitable:
+                neighbours[i, degree[i]] = j
+                neighbours[j, degree[j]] = i
+                degree[i] += 1
+                degree[j] += 1
+            else:
+                stubs[kept], stubs[kept + 1] = i, j
+                kept += 2
+        idle_rounds = idle_rounds + 1 if kept == waiting else 0
+        waiting = kept
+    return waiting == 0

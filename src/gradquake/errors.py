@@ -1,0 +1,44 @@
+"""What gradquake raises: one base class, and messages that say what was given and what is needed."""
+
+from __future__ import annotations
+
+import math
+
+
+class GradquakeError(Exception):
+    """Base class of every error that gradquake raises on purpose."""
+
+
+class InputError(GradquakeError, ValueError):
+    """An argument, a configuration or an array that cannot be used."""
+
+
+class StudyError(GradquakeError):
+    """A study file that cannot be opened, read or written."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise :class:`InputError` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def require_between(
+    name: str, value: float, low: float, high: float, *, inclusive: bool = False
+) -> None:
+    """Raise :class:`InputError` unless ``low < value < high`` (``<=`` where ``inclusive``)."""
+    inside = low <= value <= high if inclusive else low < value < high
+    brackets = "[]" if inclusive else "()"
+    require(
+        math.isfinite(value) and inside,
+        f"{name} is {value!r}; a number in {brackets[0]}{low:g}, {high:g}{brackets[1]} is needed",
+    )
+
+
+def require_count(name: str, value: int, minimum: int) -> None:
+    """Raise :class:`InputError` unless ``value`` is an integer of at least ``minimum``."""
+    is_integer = hasattr(value, "__index__") and not isinstance(value, bool)
+    require(
+        is_integer and value >= minimum,
+        f"{name} is {value!r}; an integer of at least {minimum} is needed",
+    )

@@ -1,0 +1,396 @@
+"""The graphs on which gradients relax: simple, undirected, in compressed sparse row (CSR) form.
+
+Every generator takes the number of nodes and, where it draws anything, an explicit seed; the same
+call gives the same graph. Graphs of different sizes from one seed are independent draws. Their cost is
+linear in the number of nodes, but for one sort of integers in ``erdos_renyi``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradquake import _kernels
+from gradquake.errors import InputError, require, require_between, require_count
+
+if TYPE_CHECKING:
+    from scipy.sparse import sparray, spmatrix
+
+IntArray = NDArray[np.signedinteger[Any]]
+
+DEFECTS = {
+    1: "node {i} has neighbour {j}, outside 0..{last}",
+    2: "node {i} is its own neighbour; self-loops are not allowed",
+    3: "node {i} lists neighbour {j} twice; an edge may stand once",
+    4: "the neighbours of node {i} are not in ascending order",
+    5: "node {i} lists neighbour {j}, but node {j} does not list {i}; an undirected graph is needed",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Graph:
+    """A simple undirected graph in CSR form.
+
+    Parameters
+    ----------
+    indptr : array of int32 or int64, shape (n_nodes + 1,)
+        Row i of ``indices`` is ``indices[indptr[i]:indptr[i + 1]]``.
+    indices : array of int32 or int64, shape (2 * n_edges,)
+        The neighbours of every node, ascending in each row. 32-bit where they fit.
+
+    Raises
+    ------
+    InputError
+        Where the arrays are not a simple, symmetric adjacency with ascending rows. ``from_edges``
+        and ``from_scipy`` take what is not in that form yet.
+    """
+
+    indptr: IntArray
+    indices: IntArray
+
+    def __post_init__(self) -> None:
+        indptr, indices = np.asarray(self.indptr), np.asarray(self.indices)
+        for name, array in (("indptr", indptr), ("indices", indices)):
+            require(
+                array.ndim == 1 and array.dtype.kind in "iu",
+                f"{name} has shape {array.shape} and dtype {array.dtype}; "
+                "a vector of integers is needed",
+            )
+        require(
+            indptr.size >= 2
+            and indptr[0] == 0
+            and indptr[-1] == indices.size
+            and bool((np.diff(indptr.astype(np.int64)) >= 0).all()),
+            f"indptr does not fit {indices.size} indices; it must have at least 2 entries, start at 0, "
+            f"never fall, and end at {indices.size}",
+        )
+        dtype = _index_dtype(indptr.size - 1, indices.size)
+        require(
+            indices.size == 0 or int(indices.max()) <= np.iinfo(dtype).max,
+            f"a neighbour is numbered {indices.max(initial=0)}, outside 0..{indptr.size - 2}",
+        )
+        object.__setattr__(self, "indptr", np.ascontiguousarray(indptr, dtype))
+        object.__setattr__(self, "indices", np.ascontiguousarray(indices, dtype))
+        kind, i, j = _kernels.find_defect(self.indptr, self.indices)
+        require(kind == 0, DEFECTS.get(kind, "").format(i=i, j=j, last=self.n_nodes - 1))
+
+    @property
+    def n_nodes(self) -> int:
+        """The number of nodes, N."""
+        return self.indptr.size - 1
+
+    @property
+    def n_edges(self) -> int:
+        """The number of undirected edges."""
+        return self.indices.size // 2
+
+    @property
+    def degrees(self) -> IntArray:
+        """The degree of every node, shape (n_nodes,)."""
+        return np.diff(self.indptr)
+
+    def __repr__(self) -> str:
+        return f"Graph(n_nodes={self.n_nodes}, n_edges={self.n_edges})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GraphStack:
+    """Many graphs laid end to end, for batches: made once by ``stack``, measured on often.
+
+    Attributes
+    ----------
+    offsets : array of int64, shape (number of graphs + 1,)
+        Graph b owns the nodes ``offsets[b]`` to ``offsets[b + 1]`` of a vector over all nodes.
+    indptr, indices : arrays of one integer type
+        The rows of all nodes; ``indices`` number the nodes within their own graph.
+    """
+
+    offsets: NDArray[np.int64]
+    indptr: IntArray
+    indices: IntArray
+
+    def __len__(self) -> int:
+        return self.offsets.size - 1
+
+    @property
+    def n_nodes(self) -> int:
+        """The number of nodes of all graphs together."""
+        return int(self.offsets[-1])
+
+    def __repr__(self) -> str:
+        return f"GraphStack({len(self)} graphs, n_nodes={self.n_nodes})"
+
+
+def stack(graphs: Sequence[Graph]) -> GraphStack:
+    """Return the graphs laid end to end; a single graph is not copied.
+
+    Raises
+    ------
+    InputError
+        Where no graph is given.
+    """
+    require(len(graphs) > 0, "no graph was given; a stack needs at least one")
+    if len(graphs) == 1:
+        only = graphs[0]
+        return GraphStack(np.array([0, only.n_nodes]), only.indptr, only.indices)
+    offsets = np.cumsum([0, *(graph.n_nodes for graph in graphs)], dtype=np.int64)
+    starts = np.cumsum([0, *(graph.indices.size for graph in graphs)], dtype=np.int64)
+    dtype = _index_dtype(int(offsets[-1]), int(starts[-1]))
+    rows = [graph.indptr[:-1] + start for graph, start in zip(graphs, starts[:-1], strict=True)]
+    indices = np.concatenate([graph.indices for graph in graphs])
+    return GraphStack(
+        offsets,
+        np.concatenate([*rows, starts[-1:]]).astype(dtype),
+        indices.astype(dtype, copy=False),
+    )
+
+
+def from_edges(n: int, edges: ArrayLike) -> Graph:
+    """Return the graph on ``n`` nodes with the given undirected edges.
+
+    Parameters
+    ----------
+    n : int
+        The number of nodes; nodes without an edge are allowed.
+    edges : array of int, shape (n_edges, 2)
+        Each edge once, in either direction.
+
+    Raises
+    ------
+    InputError
+        For a node outside 0..n - 1, a self-loop, or an edge given twice (in either direction).
+    """
+    require_count("n", n, 1)
+    pairs = np.asarray(edges)
+    pairs = pairs.reshape(0, 2).astype(np.int64) if pairs.size == 0 else pairs
+    require(
+        pairs.ndim == 2 and pairs.shape[1] == 2 and pairs.dtype.kind in "iu",
+        f"edges have shape {pairs.shape} and dtype {pairs.dtype}; integers (n_edges, 2) are needed",
+    )
+    outside = pairs[((pairs < 0) | (pairs >= n)).any(axis=1)]
+    if len(outside):
+        raise InputError(f"edge {tuple(outside[0].tolist())} has an end outside 0..{n - 1}")
+    return Graph(*_csr(n, pairs[:, 0], pairs[:, 1]))
+
+
+def from_scipy(matrix: sparray | spmatrix) -> Graph:
+    """Return the graph whose adjacency matrix is a SciPy sparse matrix.
+
+    Parameters
+    ----------
+    matrix : SciPy sparse matrix or array, shape (n, n)
+        Every non-zero entry is an edge, whatever its value. It must be symmetric, with an empty
+        diagonal; entries may be in any order.
+
+    Raises
+    ------
+    InputError
+        Where the matrix is not square, not symmetric, has a diagonal entry or an entry twice.
+    """
+    require(
+        matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and matrix.shape[0] > 0,
+        f"the adjacency has shape {matrix.shape}; a square matrix is needed",
+    )
+    coordinates = matrix.tocoo()
+    edge = coordinates.data != 0
+    n = matrix.shape[0]
+    order = np.lexsort((coordinates.col[edge], coordinates.row[edge]))
+    indptr = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(coordinates.row[edge], minlength=n), out=indptr[1:])
+    return Graph(indptr, coordinates.col[edge][order])
+
+
+def barabasi_albert(n: int, m: int = 2, *, seed: int) -> Graph:
+    """Return a scale-free graph grown by preferential attachment.
+
+    A. L. Barabási and R. Albert, Science 286, 509 (1999), started from a star on m + 1 nodes; each
+    further node is joined to ``m`` distinct older ones chosen by their degree. It has m (n - m) edges.
+
+    Parameters
+    ----------
+    n : int
+        The number of nodes, at least m + 1.
+    m : int
+        Edges that a new node brings, at least 1. Two give the paper's mean degree of 4.
+    seed : int
+        The seed of the draw.
+    """
+    require_count("m", m, 1)
+    require_count("n", n, m + 1)
+    sources, targets = _empty_edges(n, m * (n - m))
+    _kernels.barabasi_albert_edges(m, _state(seed, n), sources, targets)
+    return _trusted(*_csr(n, sources, targets))
+
+
+def ring(n: int) -> Graph:
+    """Return the ring in which each of ``n`` >= 5 nodes is joined to its 2 nearest on both sides."""
+    require_count("n", n, 5)
+    return _circulant(n, (1, 2))
+
+
+def square_lattice(n: int) -> Graph:
+    """Return the square lattice on ``n`` >= 5 nodes with helical periodic boundaries.
+
+    Node i is joined to i ± 1 and i ± L modulo n, L the integer nearest to the square root of n: the
+    periodic boundary that fits any number of nodes (M. E. J. Newman and G. T. Barkema, Monte Carlo
+    Methods in Statistical Physics, 1999, section 13.1).
+    """
+    require_count("n", n, 5)
+    return _circulant(n, (1, round(n**0.5)))
+
+
+def small_world(n: int, p: float = 0.05, *, seed: int) -> Graph:
+    """Return a small-world graph: the ring of ``ring(n)``, each edge rewired with probability ``p``.
+
+    D. J. Watts and S. H. Strogatz, Nature 393, 440 (1998), with k = 4. It has 2 n edges.
+
+    Parameters
+    ----------
+    n : int
+        The number of nodes, at least 5.
+    p : float
+        The probability of rewiring, in [0, 1].
+    seed : int
+        The seed of the draw.
+    """
+    require_count("n", n, 5)
+    require_between("p", p, 0, 1, inclusive=True)
+    dtype = _index_dtype(n, 4 * n)
+    nodes = np.arange(n, dtype=dtype)
+    ends = np.column_stack([(nodes + 1) % n, (nodes + 2) % n]).astype(dtype)
+    _kernels.rewire_ring(float(p), _state(seed, n), ends)
+    return _trusted(*_csr(n, np.repeat(nodes, 2), ends.ravel()))
+
+
+def erdos_renyi(n: int, *, seed: int) -> Graph:
+    """Return a uniformly random graph with ``n`` >= 5 nodes and 2 n edges, G(n, m)."""
+    require_count("n", n, 5)
+    rng = np.random.default_rng(_sequence(seed, n))
+    codes = np.empty(0, np.int64)
+    while codes.size < 2 * n:
+        source = rng.integers(n, size=2 * n - codes.size)
+        target = rng.integers(n - 1, size=source.size)
+        target += target >= source
+        new = np.minimum(source, target) * n + np.maximum(source, target)
+        codes = np.sort(np.concatenate([codes, new]))
+        codes = codes[np.diff(codes, prepend=-1) > 0]
+    return _trusted(*_csr(n, codes // n, codes % n))
+
+
+def random_regular(n: int, *, seed: int) -> Graph:
+    """Return a random graph in which each of ``n`` >= 5 nodes has degree 4.
+
+    Pairing of stubs by A. Steger and N. C. Wormald, Combinatorics, Probability and Computing 8, 377
+    (1999); asymptotically uniform.
+    """
+    require_count("n", n, 5)
+    dtype = _index_dtype(n, 4 * n)
+    state = _state(seed, n)
+    paired = False
+    while not paired:
+        stubs = np.repeat(np.arange(n, dtype=dtype), 4)
+        neighbours = np.full((n, 4), -1, dtype)
+        paired = _kernels.pair_stubs(state, stubs, neighbours)
+    neighbours.sort(axis=1)
+    return _trusted(np.arange(0, 4 * n + 1, 4, dtype=dtype), neighbours.ravel())
+
+
+def computational(hidden: int) -> Graph:
+    """Return the own graph of a 2-h-1 multilayer perceptron: parameters that meet in a neuron.
+
+    The two input weights, the bias and the output weight of a hidden unit form a clique; every
+    output weight is joined to the output bias. Nodes are in the model's parameter order: W1 (row by
+    row), b1, W2, b2. It has 7 h edges on 4 h + 1 nodes.
+
+    Parameters
+    ----------
+    hidden : int
+        The number of hidden units h, at least 1.
+    """
+    require_count("hidden", hidden, 1)
+    unit = np.arange(hidden)
+    members = (2 * unit, 2 * unit + 1, 2 * hidden + unit, 3 * hidden + unit)
+    pairs = [(members[a], members[b]) for a in range(4) for b in range(a + 1, 4)]
+    pairs.append((members[3], np.full(hidden, 4 * hidden)))
+    sources, targets = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+    return _trusted(*_csr(4 * hidden + 1, sources, targets))
+
+
+def _computational_of_size(n: int, seed: int) -> Graph:  # noqa: ARG001
+    require_count("n", n, 5)
+    require(n % 4 == 1, f"n is {n}; the graph of a 2-h-1 network has 4 h + 1 nodes")
+    return computational(n // 4)
+
+
+# Every topology by name, as (number of nodes, seed) -> Graph.
+TOPOLOGIES: dict[str, Callable[[int, int], Graph]] = {
+    "barabasi_albert": lambda n, seed: barabasi_albert(n, seed=seed),
+    "ring": lambda n, _: ring(n),
+    "small_world_0.05": lambda n, seed: small_world(n, 0.05, seed=seed),
+    "small_world_0.2": lambda n, seed: small_world(n, 0.2, seed=seed),
+    "erdos_renyi": lambda n, seed: erdos_renyi(n, seed=seed),
+    "square_lattice": lambda n, _: square_lattice(n),
+    "random_regular": lambda n, seed: random_regular(n, seed=seed),
+    "computational": _computational_of_size,
+}
+
+
+def build(topology: str, n: int, seed: int) -> Graph:
+    """Return the graph of a topology by its name in ``TOPOLOGIES``, on ``n`` nodes, from ``seed``."""
+    check_topology(topology)
+    return TOPOLOGIES[topology](n, seed)
+
+
+def check_topology(topology: str) -> None:
+    """Raise InputError unless ``topology`` is a name in ``TOPOLOGIES``."""
+    require(
+        topology in TOPOLOGIES,
+        f"topology is {topology!r}; one of {', '.join(TOPOLOGIES)} is needed",
+    )
+
+
+def _index_dtype(n_nodes: int, n_entries: int) -> type[np.signedinteger[Any]]:
+    return np.int32 if max(n_nodes, n_entries) <= np.iinfo(np.int32).max else np.int64
+
+
+def _empty_edges(n: int, n_edges: int) -> tuple[IntArray, IntArray]:
+    dtype = _index_dtype(n, 2 * n_edges)
+    return np.empty(n_edges, dtype), np.empty(n_edges, dtype)
+
+
+def _csr(n: int, sources: IntArray, targets: IntArray) -> tuple[IntArray, IntArray]:
+    dtype = _index_dtype(n, 2 * sources.size)
+    indptr, indices = np.zeros(n + 1, dtype), np.empty(2 * sources.size, dtype)
+    _kernels.adjacency(
+        np.ascontiguousarray(sources, dtype), np.ascontiguousarray(targets, dtype), indptr, indices
+    )
+    return indptr, indices
+
+
+def _circulant(n: int, jumps: tuple[int, int]) -> Graph:
+    dtype = _index_dtype(n, 4 * n)
+    nodes = np.arange(n, dtype=np.int64)[:, None]
+    neighbours = (nodes + [-jumps[1], -jumps[0], jumps[0], jumps[1]]) % n
+    neighbours.sort(axis=1)
+    return _trusted(np.arange(0, 4 * n + 1, 4, dtype=dtype), neighbours.astype(dtype).ravel())
+
+
+def _trusted(indptr: IntArray, indices: IntArray) -> Graph:
+    """Return a Graph without the checks, for arrays that a generator made right."""
+    graph = object.__new__(Graph)
+    object.__setattr__(graph, "indptr", indptr)
+    object.__setattr__(graph, "indices", indices)
+    return graph
+
+
+def _sequence(seed: int, n: int) -> np.random.SeedSequence:
+    require_count("seed", seed, 0)
+    return np.random.SeedSequence((seed, n))
+
+
+def _state(seed: int, n: int) -> NDArray[np.uint64]:
+    return _sequence(seed, n).generate_state(1, np.uint64)
