@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -54,12 +55,13 @@ def select(values: Array, rank: int) -> float:
 @njit(cache=True, nogil=True)
 def interpolated(candidates: Array, rank: int, weight: float) -> float:
     """Interpolate between order statistics ``rank`` and ``rank + 1``, rounding as NumPy does."""
-    below = select(candidates, rank)
+    below = np.float64(select(candidates, rank))
     if weight == 0.0 or rank + 1 == candidates.size:
         return below
-    above = candidates[rank + 1]
+    smallest = candidates[rank + 1]
     for i in range(rank + 2, candidates.size):
-        above = min(above, candidates[i])
+        smallest = min(smallest, candidates[i])
+    above = np.float64(smallest)
     step = above - below
     if weight >= 0.5:
         return above - step * (1.0 - weight)
@@ -67,48 +69,77 @@ def interpolated(candidates: Array, rank: int, weight: float) -> float:
 
 
 @njit(cache=True, nogil=True)
+def mark_above(gradient: Array, level: float, marks: Array) -> None:
+    """Set the bits of all entries whose magnitude is above ``level``; bit i & 63 of word i >> 6.
+
+    Whole words in a loop of fixed length, which the compiler turns into vector comparisons.
+    """
+    whole = gradient.size >> 6
+    for word in range(whole):
+        bits = np.uint64(0)
+        for i in range(64):
+            bits |= np.uint64(abs(gradient[64 * word + i]) > level) << np.uint64(i)
+        marks[word] = bits
+    if whole < marks.size:
+        bits = np.uint64(0)
+        for i in range(64 * whole, gradient.size):
+            bits |= np.uint64(abs(gradient[i]) > level) << np.uint64(i & 63)
+        marks[whole] = bits
+
+
+@njit(cache=True, nogil=True)
+def all_finite(gradient: Array) -> bool:
+    """Return whether no entry is NaN or infinite."""
+    finite = True
+    for i in range(gradient.size):
+        finite &= abs(gradient[i]) < math.inf
+    return finite
+
+
+@njit(cache=True, nogil=True)
 def bracket(gradient: Array, quantile: float) -> tuple[float, float]:
     """Return magnitudes between which the quantile lies almost surely, judged from n^(2/3) entries."""
     size = int(gradient.size ** (2 / 3))
     stride = gradient.size // size
-    sample = np.empty(size, np.float64)
+    sample = np.empty(size, gradient.dtype)
     for i in range(size):
         sample[i] = abs(gradient[i * stride])
-    # Four standard deviations of a binomial rank.
-    margin = 4.0 * math.sqrt(size * quantile * (1.0 - quantile)) + 2.0
+    # Three standard deviations of a binomial rank.
+    margin = 3.0 * math.sqrt(size * quantile * (1.0 - quantile)) + 2.0
     low = select(sample, max(int(quantile * size - margin), 0))
     high = select(sample, min(int(quantile * size + margin), size - 1))
     return low, high
 
 
 @njit(cache=True, nogil=True)
-def magnitude_quantile(gradient: Array, quantile: float, scratch: Array) -> float:
+def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: Array) -> float:
     """Return ``numpy.quantile(abs(gradient), quantile)`` in float64, or NaN if an entry is not finite.
 
     Exact whatever the bracket: where it misses (or the gradient is short), all entries are selected
-    from. ``scratch`` holds at least ``gradient.size`` float64 numbers.
+    from. ``scratch`` has the gradient's size and dtype, ``marks`` a bit for each entry.
     """
     size = gradient.size
+    if not all_finite(gradient):
+        return math.nan
     position = quantile * (size - 1)
     rank = int(position)
     weight = position - rank
-    low, high = 0.0, math.inf
     if size >= SAMPLE_FROM:
         low, high = bracket(gradient, quantile)
-    # Two passes without a branch, the first of which the compiler vectorises.
-    below = broken = inside = 0
-    for i in range(size):
-        magnitude = np.float64(abs(gradient[i]))
-        below += magnitude < low
-        broken += not magnitude < math.inf
-    if broken > 0:
-        return math.nan
-    for i in range(size):
-        magnitude = np.float64(abs(gradient[i]))
-        scratch[inside] = magnitude
-        inside += (low <= magnitude) & (magnitude <= high)
-    if below <= rank and min(rank + 1, size - 1) < below + inside:
-        return interpolated(scratch[:inside], rank - below, weight)
+        mark_above(gradient, low, marks)
+        inside = above = 0
+        for word in range(marks.size):
+            remaining = marks[word]
+            while remaining:
+                i = 64 * word + np.int64(trailing_zeros(remaining))
+                remaining &= remaining - np.uint64(1)
+                magnitude = abs(gradient[i])
+                scratch[inside] = magnitude
+                inside += magnitude <= high
+                above += magnitude > high
+        below = size - inside - above
+        if below <= rank and min(rank + 1, size - 1) < below + inside:
+            return interpolated(scratch[:inside], rank - below, weight)
     for i in range(size):
         scratch[i] = abs(gradient[i])
     return interpolated(scratch[:size], rank, weight)
@@ -118,8 +149,8 @@ def magnitude_quantile(gradient: Array, quantile: float, scratch: Array) -> floa
 def collect(gradient: Array, threshold: float, marks: Array, pages: Array, nodes: Array) -> int:
     """List the marked nodes that are unstable in ascending order, clear all marks, return how many.
 
-    A page stands for 64 words of marks, or 4,096 nodes, so that what is not marked costs next to
-    nothing to pass over.
+    A page stands for 64 words of marks, or 4,096 nodes, so that passing over what is not marked
+    costs next to nothing.
     """
     count = 0
     for page in range(pages.size):
@@ -129,13 +160,11 @@ def collect(gradient: Array, threshold: float, marks: Array, pages: Array, nodes
         for word in range(64 * page, min(64 * page + 64, marks.size)):
             remaining = marks[word]
             marks[word] = 0
-            node = 64 * word
             while remaining:
-                if remaining & np.uint64(1) and abs(gradient[node]) > threshold:
-                    nodes[count] = node
-                    count += 1
-                remaining >>= np.uint64(1)
-                node += 1
+                node = 64 * word + np.int64(trailing_zeros(remaining))
+                remaining &= remaining - np.uint64(1)
+                nodes[count] = node
+                count += abs(gradient[node]) > threshold
     return count
 
 
@@ -158,17 +187,16 @@ def cascade(
     """
     one = np.uint64(1)
     words = (gradient.size + 63) >> 6
-    marks = np.zeros(words, np.uint64)
-    toppled = np.zeros(words, np.uint64)
-    pages = np.zeros((words + 63) >> 6, np.uint8)
+    marks = np.empty(words, np.uint64)
+    pages = np.ones((words + 63) >> 6, np.uint8)
+    mark_above(gradient, threshold, marks)
+    toppled = marks.copy()
     unstable = np.empty(gradient.size, indices.dtype)
-    count = 0
-    for i in range(gradient.size):
-        unstable[count] = i
-        count += abs(gradient[i]) > threshold
+    count = collect(gradient, threshold, marks, pages, unstable)
     share = np.empty(gradient.size, gradient.dtype)
 
-    size = duration = area = peak = 0
+    size = duration = peak = 0
+    area = count
     dissipated = 0.0
     while count > 0 and duration < max_steps:
         for k in range(count):
@@ -245,37 +273,37 @@ def measure_segments(
     max_steps: int,
     first: int,
     last: int,
-    thresholds: Array,
-    counts: Array,
-    angles: Array,
-    dissipated: Array,
+    outcome: Array,
 ) -> None:
     """Threshold and relax segments ``first`` to ``last`` of a batch laid end to end.
 
     Segment b is ``gradient[offsets[b]:offsets[b + 1]]``; its graph is ``indptr`` on the same range
-    (with one more entry) and ``indices`` numbered within the segment. A negative ``quantile`` says
-    that ``thresholds`` are given. Rows of ``counts``: size, duration, area, peak, still unstable.
+    (with one more entry) and ``indices`` numbered within the segment. Columns of ``outcome``:
+    threshold (given where ``quantile`` is negative; NaN comes back where the gradient is not
+    finite), size, duration, area, peak, still unstable, dissipated, deviation.
     """
     longest = 1
     for b in range(first, last):
         longest = max(longest, offsets[b + 1] - offsets[b])
-    scratch = np.empty(longest, np.float64)
+    marks = np.empty((longest + 63) >> 6, np.uint64)
     for b in range(first, last):
         start, stop = offsets[b], offsets[b + 1]
         original, moving = gradient[start:stop], relaxed[start:stop]
         if quantile >= 0.0:
-            thresholds[b] = magnitude_quantile(original, quantile, scratch)
-            if math.isnan(thresholds[b]):
+            # The relaxed gradient is not there yet: its place is free to select in.
+            words = marks[: (original.size + 63) >> 6]
+            outcome[b, 0] = magnitude_quantile(original, quantile, moving, words)
+            if math.isnan(outcome[b, 0]):
                 continue
         for i in range(original.size):
             moving[i] = original[i]
-        outcome = cascade(
-            moving, indptr[start : stop + 1], indices, thresholds[b], alpha, keep, max_steps
+        rows = indptr[start : stop + 1]
+        size, duration, area, peak, unstable, dissipated = cascade(
+            moving, rows, indices, outcome[b, 0], alpha, keep, max_steps
         )
-        counts[b, 0], counts[b, 1], counts[b, 2] = outcome[0], outcome[1], outcome[2]
-        counts[b, 3], counts[b, 4] = outcome[3], outcome[4]
-        dissipated[b] = outcome[5]
-        angles[b] = deviation(original, moving, thresholds[b]) if outcome[0] > 0 else 0.0
+        outcome[b, 1], outcome[b, 2], outcome[b, 3] = size, duration, area
+        outcome[b, 4], outcome[b, 5], outcome[b, 6] = peak, unstable, dissipated
+        outcome[b, 7] = deviation(original, moving, outcome[b, 0]) if size > 0 else 0.0
 
 
 @njit(cache=True, nogil=True)

@@ -16,6 +16,8 @@ from gradquake.graphs import Graph, GraphStack, stack
 
 Gradient = NDArray[np.floating[Any]]
 
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
 
 @dataclass(frozen=True, eq=False)
 class Avalanche:
@@ -54,7 +56,7 @@ class Avalanche:
     relaxed: Gradient = field(repr=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AvalancheBatch:
     """The avalanches of a batch: the fields of ``Avalanche`` as arrays of shape (batch,).
 
@@ -62,33 +64,72 @@ class AvalancheBatch:
     ``offsets[b + 1]``; ``batch[b]`` gives one ``Avalanche``.
     """
 
-    size: NDArray[np.int64]
-    duration: NDArray[np.int64]
-    area: NDArray[np.int64]
-    peak: NDArray[np.int64]
-    truncated: NDArray[np.bool_]
-    deviation: NDArray[np.float64]
-    threshold: NDArray[np.float64]
-    dissipated: NDArray[np.float64]
-    relaxed: Gradient = field(repr=False)
-    offsets: NDArray[np.int64] = field(repr=False)
+    relaxed: Gradient
+    offsets: NDArray[np.int64]
+    _outcome: NDArray[np.float64]
+
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """The threshold of each gradient."""
+        return self._outcome[:, 0]
+
+    @property
+    def size(self) -> NDArray[np.int64]:
+        """Topplings summed over all steps."""
+        return self._outcome[:, 1].astype(np.int64)
+
+    @property
+    def duration(self) -> NDArray[np.int64]:
+        """Steps in which something toppled."""
+        return self._outcome[:, 2].astype(np.int64)
+
+    @property
+    def area(self) -> NDArray[np.int64]:
+        """Distinct nodes that toppled."""
+        return self._outcome[:, 3].astype(np.int64)
+
+    @property
+    def peak(self) -> NDArray[np.int64]:
+        """Most topplings in one step."""
+        return self._outcome[:, 4].astype(np.int64)
+
+    @property
+    def truncated(self) -> NDArray[np.bool_]:
+        """Whether ``max_steps`` ended the avalanche."""
+        return self._outcome[:, 5] > 0
+
+    @property
+    def dissipated(self) -> NDArray[np.float64]:
+        """What nodes of degree 0 lost to nowhere."""
+        return self._outcome[:, 6]
+
+    @property
+    def deviation(self) -> NDArray[np.float64]:
+        """Angle in degrees between the gradient before and after."""
+        return self._outcome[:, 7]
 
     def __len__(self) -> int:
-        return self.size.size
+        return self.offsets.size - 1
 
     def __getitem__(self, index: int) -> Avalanche:
         b = range(len(self))[index]
+        threshold, size, duration, area, peak, unstable, dissipated, deviation = self._outcome[
+            b
+        ].tolist()
         return Avalanche(
-            size=int(self.size[b]),
-            duration=int(self.duration[b]),
-            area=int(self.area[b]),
-            peak=int(self.peak[b]),
-            truncated=bool(self.truncated[b]),
-            deviation=float(self.deviation[b]),
-            threshold=float(self.threshold[b]),
-            dissipated=float(self.dissipated[b]),
+            size=int(size),
+            duration=int(duration),
+            area=int(area),
+            peak=int(peak),
+            truncated=unstable > 0,
+            deviation=deviation,
+            threshold=threshold,
+            dissipated=dissipated,
             relaxed=self.relaxed[self.offsets[b] : self.offsets[b + 1]],
         )
+
+    def __repr__(self) -> str:
+        return f"AvalancheBatch({len(self)} avalanches)"
 
 
 def relax(
@@ -157,17 +198,15 @@ def relax_stack(
     a quantile is taken. The result does not depend on ``threads``.
     """
     batch = len(graphs)
-    kind = gradients.dtype.type
     relaxed = np.empty(gradients.size, gradients.dtype)
-    thresholds = np.full(batch, threshold)
-    counts = np.zeros((batch, 5), np.int64)
-    angles, dissipated = np.zeros(batch), np.zeros(batch)
+    outcome = np.zeros((batch, 8))
+    outcome[:, 0] = threshold
 
     def work(first: int, last: int) -> None:
         _kernels.measure_segments(
             gradients, relaxed, graphs.offsets, graphs.indptr, graphs.indices,
-            kind(alpha), kind(1.0 - alpha), quantile, max_steps, first, last,
-            thresholds, counts, angles, dissipated,
+            gradients.dtype.type(alpha), gradients.dtype.type(1.0 - alpha),
+            quantile, max_steps, first, last, outcome,
         )  # fmt: skip
 
     if threads == 1 or batch == 1:
@@ -179,33 +218,23 @@ def relax_stack(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, edges[:-1], edges[1:]))
 
-    if np.isnan(thresholds).any():
-        b = int(np.isnan(thresholds).argmax())
+    broken = np.isnan(outcome[:, 0])
+    if broken.any():
+        b = int(broken.argmax())
         name = "the gradient" if batch == 1 else f"gradient {b} of the batch"
         raise not_finite(name, gradients[graphs.offsets[b] : graphs.offsets[b + 1]])
-    return AvalancheBatch(
-        size=counts[:, 0],
-        duration=counts[:, 1],
-        area=counts[:, 2],
-        peak=counts[:, 3],
-        truncated=counts[:, 4] > 0,
-        deviation=angles,
-        threshold=thresholds,
-        dissipated=dissipated,
-        relaxed=relaxed,
-        offsets=graphs.offsets,
-    )
+    return AvalancheBatch(relaxed, graphs.offsets, outcome)
 
 
 def as_gradient(values: ArrayLike, name: str = "the gradient") -> Gradient:
     """Return ``values`` as a vector of float32 or float64 without a copy, or raise InputError."""
     vector = np.asarray(values)
-    require(
-        vector.dtype in (np.float32, np.float64),
-        f"{name} has dtype {vector.dtype}; float32 or float64 is needed",
-    )
-    require(vector.ndim == 1, f"{name} has shape {vector.shape}; a flat vector (N,) is needed")
-    require(vector.size > 0, f"{name} is empty; at least one entry is needed")
+    if vector.dtype not in FLOATS:
+        raise InputError(f"{name} has dtype {vector.dtype}; float32 or float64 is needed")
+    if vector.ndim != 1:
+        raise InputError(f"{name} has shape {vector.shape}; a flat vector (N,) is needed")
+    if vector.size == 0:
+        raise InputError(f"{name} is empty; at least one entry is needed")
     return vector
 
 

@@ -19,7 +19,7 @@ from gradquake.cascade import (
     check_cascade,
     relax_stack,
 )
-from gradquake.errors import require, require_between, require_count
+from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.graphs import Graph, GraphStack, build, check_topology, stack
 
 # Below this many entries a batch is done sooner than threads are started.
@@ -148,11 +148,11 @@ class Probe:
     def _measure(
         self, flat: Gradient, graphs: GraphStack, threads: int | None
     ) -> AvalancheBatch:
-        require(
-            flat.size == graphs.n_nodes,
-            f"the gradient has {flat.size} entries and the graph {graphs.n_nodes} nodes; "
-            "they must be equal",
-        )
+        if flat.size != graphs.n_nodes:
+            raise InputError(
+                f"the gradient has {flat.size} entries and the graph {graphs.n_nodes} nodes; "
+                "they must be equal"
+            )
         if threads is None:
             threads = (os.cpu_count() or 1) if flat.size >= THREADS_FROM else 1
         return relax_stack(
