@@ -1,0 +1,127 @@
+"""Runs what is missing of a sweep, on any ``concurrent.futures`` executor.
+
+Workers measure and return; only this process writes the study. What a run gives depends on its own
+configuration alone, so it does not matter how runs are grouped into tasks, or which of them were
+already there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from gradquake.errors import GradquakeError, require_count
+from gradquake.recording import RunRecord, config_key
+from gradquake.store import Study
+
+# A task's runs are trained side by side; about this many parameters together stay in the caches.
+PARAMETERS_A_TASK = 15_000
+
+
+class RunConfig(Protocol):
+    """The configuration of one run: a frozen dataclass that an experiment defines."""
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of trainable parameters N."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """Return the full configuration as JSON-ready values."""
+        ...
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def execute(
+    study: Study,
+    measure: Callable[[Sequence[Config]], list[RunRecord]],
+    runs: Sequence[Config],
+    executor: Executor | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> None:
+    """Measure those of ``runs`` that the study does not hold yet, and write each as it is done.
+
+    Parameters
+    ----------
+    study : Study
+        Where the records go; what is in it already is kept.
+    measure : callable
+        A picklable function from run configurations to their records, in order.
+    runs : sequence
+        The configurations; together they are noted in the study as planned.
+    executor : concurrent.futures.Executor, optional
+        Where the tasks run; without one, in this process.
+    progress : callable
+        Called with the number of runs that have just been finished or found.
+
+    Raises
+    ------
+    GradquakeError
+        As ``measure`` does, or where a worker process died; the runs finished by then are written.
+    """
+    study.plan([run.config() for run in runs])
+    done = study.keys()
+    missing = [run for run in runs if config_key(run.config()) not in done]
+    progress(len(runs) - len(missing))
+    for records in _results(measure, _tasks(missing), executor):
+        study.write(records)
+        progress(len(records))
+
+
+@contextmanager
+def worker_pool(jobs: int) -> Iterator[Executor | None]:
+    """Yield a pool of ``jobs`` processes, or None for one job, which needs no pool."""
+    require_count("jobs", jobs, 1)
+    if jobs == 1:
+        yield None
+        return
+    pool = ProcessPoolExecutor(jobs)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _tasks(runs: Sequence[Config]) -> list[list[Config]]:
+    tasks: list[list[Config]] = []
+    parameters = PARAMETERS_A_TASK
+    for run in runs:
+        if parameters + run.n_parameters > PARAMETERS_A_TASK:
+            tasks.append([])
+            parameters = 0
+        tasks[-1].append(run)
+        parameters += run.n_parameters
+    return tasks
+
+
+def _results(
+    measure: Callable[[Sequence[Config]], list[RunRecord]],
+    tasks: Sequence[Sequence[Config]],
+    executor: Executor | None,
+) -> Iterator[list[RunRecord]]:
+    if executor is None:
+        yield from map(measure, tasks)
+        return
+    futures = [executor.submit(measure, task) for task in tasks]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise GradquakeError(
+            "a worker process died (killed, or out of memory); what was finished is kept, and the "
+            "same command continues from there"
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()

@@ -1,0 +1,1 @@
+"""Experiments: each makes gradients and records what the probe saw; none analyses them."""

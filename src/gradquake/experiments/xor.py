@@ -1,0 +1,286 @@
+"""The XOR experiment: 2-h-1 networks trained by full-batch gradient descent under the probe.
+
+Runs of any sizes and seeds are trained side by side as ragged arrays: the hidden units of all runs
+stand in one row. What a run gives must not depend on the company it is trained in, to the last bit:
+so nothing here multiplies matrices (a BLAS picks its order of summation by shape), elementwise work is
+done on contiguous arrays, and sums over a run's units go through ``numpy.add.reduceat``, whose order
+depends on the length of the segment alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.errors import InputError, require, require_between, require_count
+from gradquake.graphs import GraphStack, build, stack
+from gradquake.probe import Probe
+from gradquake.recording import RunRecord
+
+Floats = NDArray[np.float64]
+
+PAPER_HIDDEN = (20, 30, 50, 70, 100, 120, 200, 500)
+
+# The four samples are (0, 0), (0, 1), (1, 0), (1, 1); axis 0 of every activation array.
+TARGETS = np.array([0.0, 1.0, 1.0, 0.0])[:, None]
+
+
+@dataclass(frozen=True)
+class XorRun:
+    """The configuration of one XOR run; its measurements depend on nothing else.
+
+    Parameters
+    ----------
+    hidden : int
+        Hidden units h; the network has N = 4 h + 1 parameters.
+    seed : int
+        Seed of the initial weights and of the run's graph.
+    epochs : int
+        Updates; snapshots are taken before them and once after the last.
+    every : int
+        Epochs between snapshots: 0, every, 2 every, ... up to ``epochs``.
+    learning_rate : float
+        Step of plain gradient descent, above 0.
+    alpha, quantile, max_steps, topology
+        The probe's (see ``Probe``).
+    alpha_train : float or None
+        The alpha of the relaxation that feeds the update, in [0, 1): ``None`` for the probe's own
+        (in-line, the paper's mode), 0 for none (shadow: training as if there were no probe).
+
+    Raises
+    ------
+    InputError
+        For a value out of range.
+    """
+
+    hidden: int
+    seed: int
+    epochs: int = 500
+    every: int = 10
+    learning_rate: float = 0.5
+    alpha: float = 0.3
+    alpha_train: float | None = None
+    quantile: float = 0.9
+    max_steps: int = 20
+    topology: str = "barabasi_albert"
+
+    def __post_init__(self) -> None:
+        require_count("hidden", self.hidden, 1)
+        require_count("epochs", self.epochs, 1)
+        require_count("every", self.every, 1)
+        require_between("learning_rate", self.learning_rate, 0, float("inf"))
+        if self.alpha_train is None:
+            object.__setattr__(self, "alpha_train", self.alpha)
+        if self.alpha_train != 0:
+            require_between("alpha_train", float(self.alpha_train or 0), 0, 1)
+        _ = self.probe
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of trainable parameters, N = 4 h + 1."""
+        return 4 * self.hidden + 1
+
+    @property
+    def probe(self) -> Probe:
+        """The probe that measures this run."""
+        return Probe(self.topology, self.alpha, self.quantile, self.max_steps, self.seed)
+
+    def config(self) -> dict[str, Any]:
+        """Return the full configuration as JSON-ready values."""
+        return {"experiment": "xor", "n_parameters": self.n_parameters, **asdict(self)}
+
+
+def sweep(hidden: Sequence[int], seeds: int, **settings: Any) -> list[XorRun]:
+    """Return the runs of every hidden size with seeds 0 to ``seeds`` - 1."""
+    require_count("seeds", seeds, 1)
+    require(len(hidden) > 0, "no hidden size was given; at least one is needed")
+    require(len(set(hidden)) == len(hidden), f"hidden sizes {list(hidden)} repeat; each may stand once")
+    return [XorRun(h, seed, **settings) for h in hidden for seed in range(seeds)]
+
+
+def initial_parameters(run: XorRun) -> Floats:
+    """Return the initial weights, uniform in ±1/sqrt(fan_in) as in PyTorch's linear layers.
+
+    Shape (N,), in the order W1 (row by row), b1, W2, b2.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(run.seed, spawn_key=(run.hidden,)))
+    into_hidden = rng.uniform(-1, 1, 3 * run.hidden) / np.sqrt(2)
+    into_output = rng.uniform(-1, 1, run.hidden + 1) / np.sqrt(run.hidden)
+    return np.concatenate([into_hidden, into_output])
+
+
+class Networks:
+    """Several 2-h-1 networks side by side, their parameters in one flat vector.
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Hidden units of each network.
+
+    Attributes
+    ----------
+    offsets : array of int64, shape (networks + 1,)
+        Network r owns parameters ``offsets[r]`` to ``offsets[r + 1]``.
+    """
+
+    def __init__(self, hidden: Sequence[int]) -> None:
+        sizes = np.asarray(hidden, np.int64)
+        self.offsets = np.concatenate([[0], np.cumsum(4 * sizes + 1)])
+        self._first_unit = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        self._network = np.repeat(np.arange(sizes.size), sizes)
+        start = self.offsets[:-1][self._network]
+        unit = np.arange(sizes.sum()) - self._first_unit[self._network]
+        size = sizes[self._network]
+        # Rows: first input weight, second input weight, bias, output weight of every hidden unit.
+        self._of_unit = start + np.stack([2 * unit, 2 * unit + 1, 2 * size + unit, 3 * size + unit])
+        self._output_bias = self.offsets[1:] - 1
+
+    def forward(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """Return hidden activations (4, units of all networks) and logits (4, networks)."""
+        first, second, bias, output = parameters[self._of_unit]
+        pre_activation = np.stack([bias, second + bias, first + bias, first + second + bias])
+        activation = np.tanh(pre_activation, out=pre_activation)
+        weighted = np.add.reduceat(activation * output, self._first_unit, axis=1)
+        return activation, weighted + parameters[self._output_bias]
+
+    def gradient(self, parameters: Floats, activation: Floats, logits: Floats) -> Floats:
+        """Return the gradient of the mean binary cross-entropy, shape (parameters,)."""
+        gradient = np.empty_like(parameters)
+        # sigmoid(z) - y without cancellation: with s = 1 - 2 y it is s sigmoid(s z).
+        sign = 1.0 - 2.0 * TARGETS
+        residual = sign * np.exp(-np.logaddexp(0.0, -sign * logits)) / 4.0
+        gradient[self._output_bias] = _over_samples(residual)
+        residual = residual[:, self._network]
+        output = parameters[self._of_unit[3]]
+        into_unit = residual * output * (1.0 - activation * activation)
+        gradient[self._of_unit] = np.stack(
+            [
+                into_unit[2] + into_unit[3],
+                into_unit[1] + into_unit[3],
+                _over_samples(into_unit),
+                _over_samples(residual * activation),
+            ]
+        )
+        return gradient
+
+
+def loss(logits: Floats) -> Floats:
+    """Return the mean binary cross-entropy in nats of each network, from logits (4, networks)."""
+    return _over_samples(np.logaddexp(0.0, logits) - TARGETS * logits) / 4.0
+
+
+def accuracy(logits: Floats) -> Floats:
+    """Return the share of the four samples predicted right; a prediction is logit > 0."""
+    return ((logits > 0.0) == (TARGETS > 0.5)).mean(axis=0)
+
+
+def gini(parameters: Floats) -> Floats:
+    """Return the Gini coefficient of the absolute values along the last axis.
+
+    G = sum_i (2 i - n - 1) x_i / (n sum_i x_i) over x ascending, i = 1..n: 0 where all are equal,
+    1 - 1/n where all but one are zero.
+    """
+    ascending = np.sort(np.abs(parameters), axis=-1)
+    n = ascending.shape[-1]
+    rank = 2.0 * np.arange(1, n + 1) - n - 1
+    return (ascending * rank).sum(axis=-1) / (n * ascending.sum(axis=-1))
+
+
+def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
+    """Train and measure runs side by side; the result of each is as if it were alone.
+
+    Parameters
+    ----------
+    runs : sequence of XorRun
+        They may differ in size and seed only.
+
+    Raises
+    ------
+    InputError
+        Where no run is given, they differ in more, or training diverged to numbers that are not
+        finite.
+    """
+    require(len(runs) > 0, "no run was given; at least one is needed")
+    shared = runs[0]
+    for run in runs:
+        if replace(run, hidden=shared.hidden, seed=shared.seed) != shared:
+            raise InputError(
+                f"{run} and {shared} differ in more than size and seed; train them apart"
+            )
+    networks = Networks([run.hidden for run in runs])
+    parameters = np.concatenate([initial_parameters(run) for run in runs])
+    graphs = stack([build(run.topology, run.n_parameters, run.seed) for run in runs])
+    epochs = np.arange(0, shared.epochs + 1, shared.every)
+    snapshots: list[dict[str, NDArray[Any]]] = []
+    first_perfect = np.full(len(runs), -1)
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        for epoch in range(shared.epochs + 1):
+            activation, logits = networks.forward(parameters)
+            right = accuracy(logits)
+            first_perfect[(right == 1.0) & (first_perfect < 0)] = epoch
+            gradient = networks.gradient(parameters, activation, logits)
+            if not np.isfinite(gradient).all():
+                r = int(np.searchsorted(networks.offsets, np.isfinite(gradient).argmin(), "right")) - 1
+                raise InputError(
+                    f"training diverged at epoch {epoch} of {runs[r]}; a smaller learning rate is needed"
+                )
+            update, avalanches = _probe(shared, gradient, graphs, epoch % shared.every == 0)
+            if avalanches is not None:
+                norm = np.sqrt(np.add.reduceat(gradient * gradient, networks.offsets[:-1]))
+                snapshots.append(
+                    avalanches
+                    | {"loss": loss(logits), "accuracy": right, "gradient_norm": norm}
+                    | {"gini": _gini_of_each(parameters, networks.offsets)}
+                )
+            parameters = parameters - shared.learning_rate * update
+
+    values = {name: np.stack([s[name] for s in snapshots], axis=1) for name in snapshots[0]}
+    return [
+        RunRecord(
+            run.config(),
+            int(first_perfect[r]) if first_perfect[r] >= 0 else None,
+            epochs,
+            {name: rows[r] for name, rows in values.items()},
+        )
+        for r, run in enumerate(runs)
+    ]
+
+
+def _probe(
+    run: XorRun, gradient: Floats, graphs: GraphStack, recorded: bool
+) -> tuple[Floats, dict[str, NDArray[Any]] | None]:
+    """Return what updates the parameters, and the avalanches where they are to be recorded."""
+    in_line = run.alpha_train == run.alpha
+    avalanches = None
+    update = gradient
+    if recorded or in_line:
+        batch = run.probe.measure_batch(gradient, graphs, threads=1)
+        if in_line:
+            update = batch.relaxed
+        if recorded:
+            names = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
+            avalanches = {name: getattr(batch, name) for name in names}
+    if not in_line and run.alpha_train:
+        diffusion = replace(run.probe, alpha=run.alpha_train)
+        update = diffusion.measure_batch(gradient, graphs, threads=1).relaxed
+    return update, avalanches
+
+
+def _over_samples(values: Floats) -> Floats:
+    return values[0] + values[1] + values[2] + values[3]
+
+
+def _gini_of_each(parameters: Floats, offsets: NDArray[np.int64]) -> Floats:
+    """Return the Gini coefficient of every run, those of one size sorted together."""
+    sizes = np.diff(offsets)
+    result = np.empty(sizes.size)
+    edges = np.flatnonzero(np.diff(sizes, prepend=-1, append=-1))
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        block = parameters[offsets[first] : offsets[last]].reshape(last - first, sizes[first])
+        result[first:last] = gini(block)
+    return result

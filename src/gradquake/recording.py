@@ -1,0 +1,111 @@
+"""The labelled measurements of runs: one record a run, one xarray Dataset a sweep.
+
+A sweep is a set of runs that share every setting but their size and seed. Its Dataset has the
+dimensions ``run`` and ``epoch``, the variables of ``VARIABLES`` that were measured, the coordinates
+``n_parameters``, ``hidden``, ``seed`` and ``grokking_epoch`` on ``run``, and the shared settings as
+attributes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.errors import InputError, require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# What is measured at a snapshot: the stored type, and the unit or meaning.
+VARIABLES: dict[str, tuple[str, str]] = {
+    "loss": ("<f8", "mean binary cross-entropy in nats"),
+    "accuracy": ("<f8", "share of samples predicted right"),
+    "threshold": ("<f8", "quantile of the gradient's magnitudes"),
+    "size": ("<i8", "topplings over all steps"),
+    "duration": ("<i8", "steps in which something toppled"),
+    "area": ("<i8", "distinct nodes that toppled"),
+    "peak": ("<i8", "most topplings in one step"),
+    "truncated": ("|u1", "1 where max_steps ended the avalanche"),
+    "deviation": ("<f8", "degrees between the gradient before and after"),
+    "gradient_norm": ("<f8", "Euclidean norm of the gradient"),
+    "gini": ("<f8", "Gini coefficient of the absolute weights"),
+}
+
+# The settings in which the runs of one sweep may differ.
+RUN_KEYS = ("hidden", "n_parameters", "seed")
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """Everything that one finished run leaves behind.
+
+    Attributes
+    ----------
+    config : mapping
+        The full configuration: ``experiment``, ``n_parameters``, ``seed`` and every setting. Two
+        runs of equal configuration have equal measurements.
+    grokking_epoch : int or None
+        The first epoch at which the accuracy is 100 %; None where that never happened.
+    epochs : array of int64, shape (snapshots,)
+        The epoch of each snapshot.
+    values : mapping of str to array, shape (snapshots,)
+        The measured ``VARIABLES``.
+    """
+
+    config: Mapping[str, Any]
+    grokking_epoch: int | None
+    epochs: NDArray[np.int64]
+    values: Mapping[str, NDArray[Any]]
+
+    @property
+    def key(self) -> str:
+        """The run's identity: its configuration in one canonical form."""
+        return config_key(self.config)
+
+
+def config_key(config: Mapping[str, Any]) -> str:
+    """Return a configuration as JSON with sorted keys: equal for equal configurations only."""
+    return json.dumps(dict(config), sort_keys=True)
+
+
+def sweep_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a run shares with its sweep: all but its size and seed."""
+    return {name: value for name, value in config.items() if name not in RUN_KEYS}
+
+
+def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
+    """Return the runs of one sweep as a Dataset, ordered by size and then seed.
+
+    Raises
+    ------
+    InputError
+        Where there is no run, or the runs do not share their settings.
+    """
+    import xarray as xr
+
+    require(len(records) > 0, "no run was given; a dataset needs at least one")
+    settings = sweep_settings(records[0].config)
+    for record in records:
+        if sweep_settings(record.config) != settings:
+            raise InputError(
+                f"the runs differ in more than size and seed: {settings} and "
+                f"{sweep_settings(record.config)}; choose one sweep"
+            )
+    runs = sorted(records, key=lambda r: (r.config["n_parameters"], r.config["seed"]))
+    reached = [np.nan if r.grokking_epoch is None else float(r.grokking_epoch) for r in runs]
+    coordinates: dict[str, Any] = {"epoch": runs[0].epochs}
+    for name in RUN_KEYS:
+        if name in runs[0].config:
+            coordinates[name] = ("run", np.array([r.config[name] for r in runs], np.int64))
+    coordinates["grokking_epoch"] = ("run", np.array(reached))
+    variables = {
+        name: (("run", "epoch"), np.stack([r.values[name] for r in runs]), {"meaning": meaning})
+        for name, (_, meaning) in VARIABLES.items()
+        if name in runs[0].values
+    }
+    return xr.Dataset(variables, coordinates, settings)

@@ -1,0 +1,265 @@
+"""A study on disk: one SQLite file with the runs of any number of sweeps.
+
+A run is written in one transaction when it is done, so a file holds whole runs only, whenever its
+writer was stopped. Measurements are stored as little-endian arrays with a checksum each.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.errors import StudyError
+from gradquake.recording import VARIABLES, RunRecord, config_key, sweep_settings, to_dataset
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+APPLICATION_ID = 0x47514B45  # "GQKE"
+SCHEMA = 1
+
+TABLES = """
+CREATE TABLE planned (key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    grokking_epoch INTEGER,
+    software TEXT NOT NULL
+);
+CREATE TABLE measurements (
+    run INTEGER NOT NULL REFERENCES runs (id),
+    name TEXT NOT NULL,
+    data BLOB NOT NULL,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (run, name)
+);
+"""
+
+TYPES = {"epoch": "<i8"} | {name: kind for name, (kind, _) in VARIABLES.items()}
+
+
+class Study:
+    """The runs in one study file; made by ``open_study``, and a context manager that closes it.
+
+    Raises
+    ------
+    StudyError
+        From every method, where the file is damaged, locked by another writer, or cannot be written.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r}, {len(self.keys())} runs, {len(self.sweeps)} sweeps)"
+
+    def close(self) -> None:
+        """Close the file; nothing is lost where this is not called."""
+        self._connection.close()
+
+    def plan(self, configs: Iterable[Mapping[str, Any]]) -> None:
+        """Note runs as wanted, so that what is missing can be told."""
+        rows = [(config_key(config),) for config in configs]
+        with _clear_errors(self.path), self._connection:
+            self._connection.executemany("INSERT OR IGNORE INTO planned VALUES (?)", rows)
+
+    def write(self, records: Sequence[RunRecord]) -> None:
+        """Write finished runs in one transaction: all of them, or on any failure none."""
+        software = json.dumps(software_versions())
+        with _clear_errors(self.path), self._connection:
+            for record in records:
+                cursor = self._connection.execute(
+                    "INSERT INTO runs (key, grokking_epoch, software) VALUES (?, ?, ?)",
+                    (record.key, record.grokking_epoch, software),
+                )
+                arrays = {"epoch": record.epochs, **record.values}
+                blobs = [(name, np.asarray(a, TYPES[name]).tobytes()) for name, a in arrays.items()]
+                self._connection.executemany(
+                    "INSERT INTO measurements VALUES (?, ?, ?, ?)",
+                    [(cursor.lastrowid, name, blob, zlib.crc32(blob)) for name, blob in blobs],
+                )
+
+    def keys(self) -> set[str]:
+        """Return the keys (canonical configurations) of all finished runs."""
+        return {key for (key,) in self._query("SELECT key FROM runs")}
+
+    def missing(self) -> list[dict[str, Any]]:
+        """Return the configurations of the runs that were planned and are not done."""
+        rows = self._query("SELECT key FROM planned WHERE key NOT IN (SELECT key FROM runs)")
+        return [json.loads(key) for (key,) in rows]
+
+    @property
+    def sweeps(self) -> list[dict[str, Any]]:
+        """The settings of every sweep in the study: all that its runs share."""
+        settings: dict[str, dict[str, Any]] = {}
+        for (key,) in self._query("SELECT key FROM runs ORDER BY id"):
+            shared = sweep_settings(json.loads(key))
+            settings.setdefault(config_key(shared), shared)
+        return list(settings.values())
+
+    @property
+    def dataset(self) -> xr.Dataset:
+        """The study's only sweep as a Dataset (see ``gradquake.recording``).
+
+        Raises
+        ------
+        StudyError
+            Where the study holds no run, or several sweeps; then ``select`` chooses one.
+        """
+        return self.select()
+
+    def select(self, **settings: Any) -> xr.Dataset:
+        """Return the one sweep whose settings include those given, as a Dataset.
+
+        Raises
+        ------
+        StudyError
+            Where no sweep or more than one fits.
+        """
+        fitting = [s for s in self.sweeps if settings.items() <= s.items()]
+        asked = ", ".join(f"{k}={v!r}" for k, v in settings.items()) or "any settings"
+        if not fitting:
+            raise StudyError(f"{self.path} holds no finished run with {asked}")
+        if len(fitting) > 1:
+            differing = sorted(
+                {k for s in fitting for k in s if any(s[k] != o.get(k) for o in fitting)}
+            )
+            raise StudyError(
+                f"{self.path} holds {len(fitting)} sweeps with {asked}; choose one of them with "
+                f"select(), by {', '.join(differing)}"
+            )
+        return to_dataset(list(self.records(fitting[0])))
+
+    def records(self, settings: Mapping[str, Any]) -> Iterable[RunRecord]:
+        """Yield the finished runs of the sweep with exactly these settings."""
+        wanted = dict(settings)
+        rows = self._query("SELECT id, key, grokking_epoch FROM runs ORDER BY id")
+        for run, key, grokking_epoch in rows:
+            config = json.loads(key)
+            if sweep_settings(config) != wanted:
+                continue
+            values = self._arrays(run)
+            if "epoch" not in values:
+                raise _damaged(self.path, f"run {run} has no epochs")
+            yield RunRecord(config, grokking_epoch, values.pop("epoch"), values)
+
+    def _arrays(self, run: int) -> dict[str, NDArray[Any]]:
+        rows = self._query("SELECT name, data, checksum FROM measurements WHERE run = ?", run)
+        for name, data, checksum in rows:
+            if name not in TYPES or zlib.crc32(data) != checksum:
+                raise _damaged(self.path, f"{name} of run {run} does not match its checksum")
+        return {name: np.frombuffer(data, TYPES[name]) for name, data, _ in rows}
+
+    def _query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with _clear_errors(self.path):
+            return self._connection.execute(sql, parameters).fetchall()
+
+
+def open_study(path: str | Path, *, create: bool = False) -> Study:
+    """Open a study file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. SQLite keeps two files beside it (``-wal`` and ``-shm``) while it is open.
+    create : bool
+        Whether to make a new, empty study where there is no file.
+
+    Raises
+    ------
+    StudyError
+        Where there is no file (and ``create`` is false), or it is not a study, is of another schema,
+        or is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise StudyError(f"{path} is a folder; a study is a file")
+    new = not path.exists() or (create and path.stat().st_size == 0)
+    if new and not create:
+        raise StudyError(f"{path} does not exist; a study file is needed")
+    with _clear_errors(path):
+        try:
+            connection = sqlite3.connect(path, timeout=30)
+        except sqlite3.OperationalError as error:
+            raise StudyError(f"{path} cannot be opened: {error}") from error
+    try:
+        with _clear_errors(path):
+            if new:
+                connection.executescript(
+                    f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID};"
+                    f"PRAGMA user_version = {SCHEMA}; COMMIT;"
+                )
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (schema,) = connection.execute("PRAGMA user_version").fetchone()
+            if application != APPLICATION_ID:
+                raise StudyError(f"{path} is an SQLite file, but not a gradquake study")
+            if schema != SCHEMA:
+                raise StudyError(
+                    f"{path} has schema {schema}; this version of gradquake reads schema {SCHEMA}"
+                )
+            # A killed process loses nothing that was committed, and commits need not wait for the disk.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("SELECT count(*) FROM runs, planned").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return Study(path, connection)
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of gradquake, Python and the libraries that its numbers rest on."""
+    packages = ("gradquake", "numpy", "scipy", "numba")
+    return {"python": python_version()} | {package: version(package) for package in packages}
+
+
+class _clear_errors:  # noqa: N801 - reads as a statement
+    """Turn what SQLite says into one sentence that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, sqlite3.IntegrityError):
+            raise StudyError(f"{self.path} already holds this run: {error}") from error
+        if isinstance(error, sqlite3.OperationalError):
+            raise StudyError(f"{self.path} cannot be used: {error}") from error
+        if isinstance(error, sqlite3.DatabaseError):
+            text = str(error)
+            if "not a database" in text:
+                raise StudyError(f"{self.path} is not a gradquake study ({text})") from error
+            raise _damaged(self.path, text) from error
+
+
+def _damaged(path: Path, what: str) -> StudyError:
+    return StudyError(f"{path} is damaged: {what}; restore it from a copy or make it anew")
