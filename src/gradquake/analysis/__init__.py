@@ -1,0 +1,1 @@
+"""What the recorded avalanches say: exponents, D(t), transitions, tails, each with its interval."""

@@ -1,0 +1,363 @@
+"""Finite-size scaling: exponents of avalanche sizes against the number of parameters.
+
+The ansatz is P(s; N) = s^(-tau_s) F(s / N^D): the largest avalanche grows as N^D, the mean as
+N^gamma. Every exponent is the slope of an ordinary least-squares line through log size against log N,
+all scales weighted equally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradquake.analysis.resampling import (
+    N_RESAMPLES,
+    Interval,
+    percentile_interval,
+    run_resamples,
+    snapshot_maxima,
+    snapshot_means,
+)
+from gradquake.errors import InputError, require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Floats = NDArray[np.float64]
+Statistic = Literal["max", "mean"]
+STATISTICS: tuple[Statistic, ...] = ("max", "mean")
+
+FEWEST_SCALES = 3
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A power law fitted to sizes against N.
+
+    Attributes
+    ----------
+    exponent : float
+        The slope in log-log; NaN where there is no fit.
+    stderr : float
+        Its standard error from the residuals.
+    ci_low, ci_high : float
+        The 95 % interval of the exponent for normal residuals (Student's t).
+    r_squared : float
+        The share of the variance of log size that the line explains; NaN for constant sizes.
+    intercept : float
+        log size at N = 1.
+    n_scales : int
+        The number of points.
+    message : str
+        Empty for a good fit; otherwise why there is none.
+    """
+
+    exponent: float
+    stderr: float
+    ci_low: float
+    ci_high: float
+    r_squared: float
+    intercept: float
+    n_scales: int
+    message: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Exponent:
+    """An exponent over all chosen snapshots of a sweep, with its bootstrap.
+
+    Attributes
+    ----------
+    statistic : str
+        "max" (the exponent is D) or "mean" (gamma).
+    fit : Fit
+        The fit to the measured sizes.
+    n_parameters, sizes : array, shape (scales,)
+        The points of the fit.
+    interval : Interval
+        95 % percentile bootstrap over runs.
+    snapshot_interval : Interval
+        The same over snapshots, which treats the snapshots of one run as independent and is
+        therefore too narrow.
+    resamples : array, shape (B,)
+        The exponent of every resample of runs; NaN where it has none.
+    size_resamples : array, shape (B, scales)
+        The resampled sizes.
+    """
+
+    statistic: Statistic
+    fit: Fit
+    n_parameters: NDArray[np.int64]
+    sizes: Floats
+    interval: Interval
+    snapshot_interval: Interval
+    resamples: Floats = field(repr=False)
+    size_resamples: Floats = field(repr=False)
+
+    @property
+    def estimate(self) -> float:
+        """The fitted exponent."""
+        return self.fit.exponent
+
+
+@dataclass(frozen=True, eq=False)
+class LeaveOneOut:
+    """The exponent with each scale left out in turn; arrays of shape (scales,)."""
+
+    left_out: NDArray[np.int64]
+    estimate: Floats
+    ci_low: Floats
+    ci_high: Floats
+
+
+def fit_exponent(n_parameters: ArrayLike, sizes: ArrayLike) -> Fit:
+    """Fit sizes ~ N^exponent by ordinary least squares in log-log.
+
+    Parameters
+    ----------
+    n_parameters : array, shape (scales,)
+        The numbers of parameters N, positive.
+    sizes : array, shape (scales,)
+        One avalanche size for each.
+
+    Returns
+    -------
+    Fit
+        With NaN and a message where there are fewer than three scales, N does not vary, or a size is
+        missing or not positive.
+
+    Raises
+    ------
+    InputError
+        Where the two are not vectors of one length, or an N is not positive.
+    """
+    n, s = np.asarray(n_parameters, np.float64), np.asarray(sizes, np.float64)
+    require(
+        n.ndim == 1 and n.shape == s.shape,
+        f"n_parameters has shape {n.shape} and sizes {s.shape}; two equally long vectors are needed",
+    )
+    require(bool((n > 0).all()), "an N is not positive; numbers of parameters are needed")
+    problem = ""
+    bad = n[~(np.isfinite(s) & (s > 0))]
+    if n.size < FEWEST_SCALES:
+        problem = f"{n.size} scales are too few for a fit; {FEWEST_SCALES} are needed"
+    elif np.unique(n).size < 2:
+        problem = "all scales have the same N"
+    elif bad.size:
+        problem = f"no positive size at N = {', '.join(f'{x:g}' for x in bad)}"
+    if problem:
+        return Fit(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, n.size, problem)
+    slope, r_squared = _slopes(n, s)
+    x, y = np.log(n), np.log(s)
+    intercept = float(y.mean() - slope * x.mean())
+    residual = y - intercept - slope * x
+    freedom = n.size - 2
+    stderr = float(np.sqrt((residual**2).sum() / freedom / ((x - x.mean()) ** 2).sum()))
+    # scipy.stats would cost a second of import for one quantile.
+    from scipy.special import stdtrit
+
+    margin = float(stdtrit(freedom, 0.975)) * stderr
+    exponent = float(slope)
+    return Fit(
+        exponent, stderr, exponent - margin, exponent + margin, float(r_squared), intercept, n.size
+    )
+
+
+def exponent(
+    dataset: xr.Dataset,
+    statistic: Statistic = "max",
+    where: xr.DataArray | None = None,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> Exponent:
+    """Return the exponent of a statistic pooled over the seeds and snapshots of each scale.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        One sweep (see ``gradquake.recording``).
+    statistic : {"max", "mean"}
+        The largest size gives D, the mean size gamma.
+    where : DataArray of bool, dims (run, epoch), optional
+        The snapshots to use, for example ``transitions.phase(dataset, "pre")``.
+    n_resamples, seed : int
+        The bootstrap's.
+
+    Returns
+    -------
+    Exponent
+        Where a scale has no snapshot in ``where``, or there are fewer than three scales, its fit
+        says so and has no value.
+    """
+    check_statistic(statistic)
+    groups = scale_groups(dataset)
+    chosen = np.ones(dataset["size"].shape, bool) if where is None else where.values
+    sizes = [np.where(chosen[runs], dataset["size"].values[runs], np.nan) for _, runs in groups]
+    n = np.array([n for n, _ in groups])
+    observed = np.array([_pool(statistic, *_run_sums(s)) for s in sizes])
+    draws = run_resamples([len(s) for s in sizes], n_resamples, seed)
+    resampled = np.column_stack(
+        [
+            _pool(statistic, *(part[d] for part in _run_sums(s)))
+            for s, d in zip(sizes, draws, strict=True)
+        ]
+    )
+    fit = fit_exponent(n, observed)
+    missing = Interval(np.nan, np.nan, 1.0)
+    slopes = np.full(n_resamples, np.nan)
+    snapshot_interval = missing
+    if not fit.message:
+        slopes = _slopes(n, resampled)[0]
+        rng = np.random.default_rng(seed)
+        resample = snapshot_maxima if statistic == "max" else snapshot_means
+        pooled = [resample(s[np.isfinite(s)], n_resamples, rng) for s in sizes]
+        snapshot_interval = percentile_interval(_slopes(n, np.column_stack(pooled))[0])
+    return Exponent(
+        statistic,
+        fit,
+        n,
+        observed,
+        missing if fit.message else percentile_interval(slopes),
+        snapshot_interval,
+        slopes,
+        resampled,
+    )
+
+
+def leave_one_out(whole: Exponent) -> LeaveOneOut:
+    """Return an exponent again without each of its scales, with its bootstrap over runs."""
+    estimates, intervals = [], []
+    for left_out in range(whole.n_parameters.size):
+        n = np.delete(whole.n_parameters, left_out)
+        fit = fit_exponent(n, np.delete(whole.sizes, left_out))
+        estimates.append(fit.exponent)
+        resampled = np.delete(whole.size_resamples, left_out, axis=1)
+        slopes = np.full(len(resampled), np.nan) if fit.message else _slopes(n, resampled)[0]
+        intervals.append(percentile_interval(slopes))
+    return LeaveOneOut(
+        whole.n_parameters,
+        np.array(estimates),
+        np.array([interval.low for interval in intervals]),
+        np.array([interval.high for interval in intervals]),
+    )
+
+
+def dimension(
+    dataset: xr.Dataset,
+    statistic: Statistic = "max",
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Return the time-resolved effective dimensionality D(t), on the epochs that the runs share.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        One sweep (see ``gradquake.recording``), with at least three scales.
+    statistic : {"max", "mean"}
+        Of the sizes of a scale's runs at one snapshot; the paper's is "max".
+    n_resamples, seed : int
+        The bootstrap's (over runs).
+
+    Returns
+    -------
+    xarray.Dataset
+        ``exponent``, ``stderr``, ``r_squared``, ``ci_low`` and ``ci_high`` (95 % percentile
+        bootstrap) on ``epoch``, and ``exponent_resamples`` and ``r_squared_resamples`` on
+        (``resample``, ``epoch``). Where a scale has no positive size at an epoch, that epoch is NaN.
+
+    Raises
+    ------
+    InputError
+        For fewer than three scales.
+    """
+    import xarray as xr
+
+    check_statistic(statistic)
+    groups = scale_groups(dataset)
+    if len(groups) < FEWEST_SCALES:
+        raise InputError(
+            f"the sweep has {len(groups)} scales; D(t) needs at least {FEWEST_SCALES} sizes of network"
+        )
+    n = np.array([n for n, _ in groups])
+    sizes = [dataset["size"].values[runs].astype(np.float64) for _, runs in groups]
+    over_runs = np.max if statistic == "max" else np.mean
+    observed = np.stack([over_runs(s, axis=0) for s in sizes], axis=-1)
+    fits = [fit_exponent(n, at_epoch) for at_epoch in observed]
+    draws = run_resamples([len(s) for s in sizes], n_resamples, seed)
+    slopes = np.empty((n_resamples, observed.shape[0]))
+    r_squared = np.empty_like(slopes)
+    rows = max(1, 4_000_000 // dataset["size"].size)
+    for start in range(0, n_resamples, rows):
+        part = slice(start, start + rows)
+        resampled = [over_runs(s[d[part]], axis=1) for s, d in zip(sizes, draws, strict=True)]
+        slopes[part], r_squared[part] = _slopes(n, np.stack(resampled, axis=-1))
+    intervals = [percentile_interval(column) for column in slopes.T]
+    return xr.Dataset(
+        {
+            "exponent": ("epoch", np.array([fit.exponent for fit in fits])),
+            "stderr": ("epoch", np.array([fit.stderr for fit in fits])),
+            "r_squared": ("epoch", np.array([fit.r_squared for fit in fits])),
+            "ci_low": ("epoch", np.array([interval.low for interval in intervals])),
+            "ci_high": ("epoch", np.array([interval.high for interval in intervals])),
+            "exponent_resamples": (("resample", "epoch"), slopes),
+            "r_squared_resamples": (("resample", "epoch"), r_squared),
+        },
+        {"epoch": dataset["epoch"].values},
+        {"statistic": statistic},
+    )
+
+
+def scale_groups(dataset: xr.Dataset) -> list[tuple[int, NDArray[np.intp]]]:
+    """Return each N of a sweep, ascending, with the positions of its runs."""
+    n_parameters = dataset["n_parameters"].values
+    return [(int(n), np.flatnonzero(n_parameters == n)) for n in np.unique(n_parameters)]
+
+
+def check_statistic(statistic: str) -> None:
+    """Raise InputError unless ``statistic`` is one that exponents are defined for."""
+    require(
+        statistic in STATISTICS,
+        f"statistic is {statistic!r}; one of {', '.join(STATISTICS)} is needed",
+    )
+
+
+def coefficient_of_variation(values: Floats) -> Floats:
+    """Return the sample standard deviation over the mean, along the last axis."""
+    return values.std(axis=-1, ddof=1) / values.mean(axis=-1)
+
+
+def slopes(n_parameters: ArrayLike, sizes: Sequence[Floats] | Floats) -> Floats:
+    """Return the exponents of many fits at once: sizes of shape (..., scales) give shape (...)."""
+    return _slopes(np.asarray(n_parameters, np.float64), np.asarray(sizes, np.float64))[0]
+
+
+def _slopes(n: NDArray[Any], sizes: Floats) -> tuple[Floats, Floats]:
+    """Return slope and R² along the last axis; NaN where a size is missing or not positive."""
+    x = np.log(n) - np.log(n).mean()
+    y = np.log(np.where(sizes > 0, sizes, np.nan))
+    y = y - y.mean(axis=-1, keepdims=True)
+    spread, total, product = (x * x).sum(), (y * y).sum(axis=-1), (x * y).sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return product / spread, product * product / (spread * total)
+
+
+def _run_sums(sizes: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the maximum, sum and number of each run's chosen (not NaN) snapshots."""
+    chosen = np.isfinite(sizes)
+    largest = np.where(chosen, sizes, -np.inf).max(axis=-1)
+    return largest, np.where(chosen, sizes, 0.0).sum(axis=-1), chosen.sum(axis=-1).astype(float)
+
+
+def _pool(statistic: Statistic, largest: Floats, total: Floats, count: Floats) -> Floats:
+    """Return the statistic over runs, the last axis; NaN where none has a chosen snapshot."""
+    snapshots = count.sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        value = largest.max(axis=-1) if statistic == "max" else total.sum(axis=-1) / snapshots
+    return np.where(snapshots > 0, value, np.nan)

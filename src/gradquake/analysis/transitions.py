@@ -1,0 +1,210 @@
+"""When things happen: grokking epochs, phases, crossings, and transient peaks around t_g."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradquake.analysis.resampling import (
+    N_RESAMPLES,
+    Interval,
+    percentile_interval,
+    run_resamples,
+)
+from gradquake.analysis.scaling import scale_groups
+from gradquake.errors import require, require_count
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Floats = NDArray[np.float64]
+Phase = Literal["pre", "post"]
+
+
+@dataclass(frozen=True)
+class GrokkingEpochs:
+    """The grokking epochs of one scale.
+
+    Attributes
+    ----------
+    n_parameters : int
+        The scale N.
+    epochs : tuple of float
+        t_g of each run; NaN for a run that never reached 100 %.
+    median : float
+        Over the runs, one that never reached it counting as infinitely late.
+    interval : Interval
+        95 % percentile bootstrap of the median over runs.
+    """
+
+    n_parameters: int
+    epochs: tuple[float, ...]
+    median: float
+    interval: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """Transient peaks of a quantity around the grokking epochs; arrays of shape (runs,).
+
+    NaN in a run where it is not defined: a window that leaves the measured epochs, or no peak inside.
+
+    Attributes
+    ----------
+    rise : array
+        Height of the peak above the mean of the two baseline levels, as a fraction of that mean.
+    width : array
+        Epochs around the peak over which at least half of the rise is kept.
+    delay : array
+        Epoch of the peak minus t_g.
+    """
+
+    rise: Floats
+    width: Floats
+    delay: Floats
+
+
+def phase(dataset: xr.Dataset, which: Phase) -> xr.DataArray:
+    """Return which snapshots lie before ("pre") or at and after ("post") each run's own t_g.
+
+    All snapshots of a run that never reached 100 % are before.
+
+    Returns
+    -------
+    DataArray of bool, dims (run, epoch)
+    """
+    require(which in ("pre", "post"), f"the phase is {which!r}; 'pre' or 'post' is needed")
+    reached = dataset["grokking_epoch"].fillna(np.inf)
+    before = (dataset["epoch"] < reached).transpose("run", "epoch")
+    return before if which == "pre" else ~before
+
+
+def grokking_epochs(
+    dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> list[GrokkingEpochs]:
+    """Return the grokking epochs of every scale of a sweep, ascending in N."""
+    groups = scale_groups(dataset)
+    draws = run_resamples([len(runs) for _, runs in groups], n_resamples, seed)
+    result = []
+    for (n, runs), chosen in zip(groups, draws, strict=True):
+        epochs = dataset["grokking_epoch"].values[runs]
+        late = np.where(np.isnan(epochs), np.inf, epochs)
+        with np.errstate(invalid="ignore"):
+            medians = np.median(late[chosen], axis=1)
+        result.append(
+            GrokkingEpochs(
+                n, tuple(epochs.tolist()), float(np.median(late)), percentile_interval(medians)
+            )
+        )
+    return result
+
+
+def crossing(
+    epochs: ArrayLike,
+    curves: ArrayLike,
+    level: float = 1.0,
+    *,
+    hold: int = 3,
+    direction: Literal["up", "down"] = "up",
+) -> Floats:
+    """Return when curves first pass a level and stay beyond it.
+
+    A crossing upwards is the first snapshot at or below the level that is followed by ``hold``
+    snapshots above it; its time is interpolated linearly between the last one below and the first
+    above. Downwards likewise.
+
+    Parameters
+    ----------
+    epochs : array, shape (snapshots,)
+    curves : array, shape (..., snapshots)
+    level : float
+    hold : int
+        Snapshots for which the curve must stay beyond the level, at least 1.
+    direction : {"up", "down"}
+
+    Returns
+    -------
+    array, shape (...)
+        The time in epochs; NaN where a curve never crosses.
+    """
+    require_count("hold", hold, 1)
+    require(direction in ("up", "down"), f"direction is {direction!r}; 'up' or 'down' is needed")
+    t, values = np.asarray(epochs, np.float64), np.asarray(curves, np.float64) - level
+    require(
+        values.ndim >= 1 and t.shape == values.shape[-1:],
+        f"epochs have shape {t.shape} and curves {values.shape}; the last lengths must agree",
+    )
+    values = values if direction == "up" else -values
+    starts = t.size - hold
+    if starts <= 0:
+        return np.full(values.shape[:-1], np.nan)
+    beyond = values > 0
+    crosses = values[..., :starts] <= 0
+    for ahead in range(1, hold + 1):
+        crosses &= beyond[..., ahead : starts + ahead]
+    first = crosses.argmax(axis=-1)
+    below = np.take_along_axis(values, first[..., None], axis=-1)[..., 0]
+    above = np.take_along_axis(values, first[..., None] + 1, axis=-1)[..., 0]
+    share = np.divide(below, below - above, out=np.zeros_like(below), where=below != above)
+    time = t[first] + share * (t[first + 1] - t[first])
+    return np.where(crosses.any(axis=-1), time, np.nan)
+
+
+def peaks(
+    dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, after: int = 60
+) -> Peaks:
+    """Measure the transient peak of a variable around each run's grokking epoch.
+
+    The peak is the largest value in the window from ``before`` epochs before t_g to ``after`` epochs
+    after it; the base is the mean of the values at the window's two ends. A largest value at an end
+    is no peak.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        One sweep with a snapshot at every epoch.
+    variable : str
+        A recorded variable.
+    before, after : int
+        The window in epochs.
+    """
+    epochs = dataset["epoch"].values
+    require(
+        epochs.size > 1 and bool((np.diff(epochs) == 1).all()),
+        "the sweep has no snapshot at every epoch; peaks need every=1",
+    )
+    require_count("before", before, 1)
+    require_count("after", after, 1)
+    rows = [
+        _peak(values, reached, epochs[0], before, after)
+        for values, reached in zip(
+            dataset[variable].values, dataset["grokking_epoch"].values, strict=True
+        )
+    ]
+    rise, width, delay = np.array(rows).T
+    return Peaks(rise, width, delay)
+
+
+def _peak(
+    values: NDArray[Any], reached: float, first_epoch: int, before: int, after: int
+) -> tuple[float, float, float]:
+    nothing = (np.nan, np.nan, np.nan)
+    if np.isnan(reached):
+        return nothing
+    start = int(reached) - first_epoch - before
+    if start < 0 or start + before + after >= values.size:
+        return nothing
+    window = values[start : start + before + after + 1]
+    top = int(window.argmax())
+    if top in (0, window.size - 1):
+        return nothing
+    base = (window[0] + window[-1]) / 2
+    if window[top] <= base or base <= 0:
+        return nothing
+    low = np.flatnonzero(window < (base + window[top]) / 2)
+    left = low[low < top].max(initial=-1)
+    right = low[low > top].min(initial=window.size)
+    return float(window[top] / base - 1), float(right - left - 1), float(top - before)
