@@ -150,20 +150,35 @@ class Study:
                 f"{self.path} holds {len(fitting)} sweeps with {asked}; choose one of them with "
                 f"select(), by {', '.join(differing)}"
             )
-        return to_dataset(list(self.records(fitting[0])))
+        wanted = fitting[0]
+        rows = self._query("SELECT key FROM runs ORDER BY id")
+        return self._load([key for (key,) in rows if sweep_settings(json.loads(key)) == wanted])
 
-    def records(self, settings: Mapping[str, Any]) -> Iterable[RunRecord]:
-        """Yield the finished runs of the sweep with exactly these settings."""
-        wanted = dict(settings)
-        rows = self._query("SELECT id, key, grokking_epoch FROM runs ORDER BY id")
-        for run, key, grokking_epoch in rows:
-            config = json.loads(key)
-            if sweep_settings(config) != wanted:
-                continue
+    def dataset_of(self, configs: Iterable[Mapping[str, Any]]) -> xr.Dataset:
+        """Return exactly the runs of these configurations, of one sweep, as a Dataset.
+
+        Raises
+        ------
+        StudyError
+            Where one of them is not finished.
+        """
+        return self._load([config_key(config) for config in configs])
+
+    def _load(self, keys: Sequence[str]) -> xr.Dataset:
+        finished = {key: (run, t_g) for run, key, t_g in self._query(
+            "SELECT id, key, grokking_epoch FROM runs"
+        )}
+        records = []
+        for key in keys:
+            if key not in finished:
+                raise StudyError(f"{self.path} does not hold the run {key}")
+            run, grokking_epoch = finished[key]
             values = self._arrays(run)
             if "epoch" not in values:
                 raise _damaged(self.path, f"run {run} has no epochs")
-            yield RunRecord(config, grokking_epoch, values.pop("epoch"), values)
+            epochs = values.pop("epoch")
+            records.append(RunRecord(json.loads(key), grokking_epoch, epochs, values))
+        return to_dataset(records)
 
     def _arrays(self, run: int) -> dict[str, NDArray[Any]]:
         rows = self._query("SELECT name, data, checksum FROM measurements WHERE run = ?", run)

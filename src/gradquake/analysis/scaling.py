@@ -338,6 +338,11 @@ def slopes(n_parameters: ArrayLike, sizes: Sequence[Floats] | Floats) -> Floats:
     return _slopes(np.asarray(n_parameters, np.float64), np.asarray(sizes, np.float64))[0]
 
 
+def r_squared(n_parameters: ArrayLike, sizes: Floats) -> Floats:
+    """Return the R² of many fits at once: sizes of shape (..., scales) give shape (...)."""
+    return _slopes(np.asarray(n_parameters, np.float64), np.asarray(sizes, np.float64))[1]
+
+
 def _slopes(n: NDArray[Any], sizes: Floats) -> tuple[Floats, Floats]:
     """Return slope and R² along the last axis; NaN where a size is missing or not positive."""
     x = np.log(n) - np.log(n).mean()

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradquake.analysis.resampling import run_resamples
+from gradquake.analysis.scaling import scale_groups
 from gradquake.errors import require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True, eq=False)
+class Ccdf:
+    """The CCDF of one scale with its pointwise 95 % bootstrap band over runs.
+
+    Attributes
+    ----------
+    n_parameters : int
+        The scale N.
+    sizes : array, shape (distinct sizes,)
+        Ascending.
+    probability, low, high : arrays, shape (distinct sizes,)
+        P(> size) and its band.
+    """
+
+    n_parameters: int
+    sizes: NDArray[Any]
+    probability: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 def ccdf(sizes: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -29,3 +56,20 @@ def ccdf(sizes: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
     require(sample.size > 0, "no avalanche was given; at least one is needed")
     values, counts = np.unique(sample, return_counts=True)
     return values, 1.0 - np.cumsum(counts) / sample.size
+
+
+def ccdfs(dataset: xr.Dataset, *, n_resamples: int = 1_000, seed: int = 0) -> list[Ccdf]:
+    """Return the CCDF of every scale of a sweep, all seeds and snapshots together."""
+    groups = scale_groups(dataset)
+    draws = run_resamples([len(runs) for _, runs in groups], n_resamples, seed)
+    result = []
+    for (n, runs), chosen in zip(groups, draws, strict=True):
+        sizes = dataset["size"].values[runs]
+        values, probability = ccdf(sizes)
+        larger = sizes.shape[1] - np.stack(
+            [np.searchsorted(np.sort(run), values, side="right") for run in sizes]
+        )
+        shares = np.stack([larger[c].mean(axis=0) for c in chosen]) / sizes.shape[1]
+        low, high = np.quantile(shares, [0.025, 0.975], axis=0)
+        result.append(Ccdf(n, values, probability, low, high))
+    return result

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradquake.errors import require, require_between, require_count
 from gradquake.graphs import build
 from gradquake.probe import Probe
-from gradquake.recording import RunRecord
+from gradquake.recording import RunRecord, to_dataset
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 # Distinguishes the stream of draws from any other that a seed feeds.
 STREAM = 0x67617573
+
+# What a trained sweep and its null must agree on.
+SHARED = ("epochs", "every", "alpha", "quantile", "max_steps", "topology")
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,36 @@ def measure(runs: Sequence[SyntheticRun]) -> list[RunRecord]:
     """
     require(len(runs) > 0, "no run was given; at least one is needed")
     return [_measure(run) for run in runs]
+
+
+def gaussian_null(sweep: xr.Dataset) -> xr.Dataset:
+    """Return the matched Gaussian null of a trained sweep.
+
+    The same sizes, seeds, graphs, snapshots and probe, on normal gradients; every run takes the
+    grokking epoch of its trained twin, so that phases are split alike.
+    """
+    settings = {name: sweep.attrs[name] for name in SHARED}
+    runs = [
+        SyntheticRun(n_parameters=int(n), seed=int(seed), **settings)
+        for n, seed in zip(sweep["n_parameters"].values, sweep["seed"].values, strict=True)
+    ]
+    return matched(sweep, to_dataset(measure(runs)))
+
+
+def matched(sweep: xr.Dataset, null: xr.Dataset) -> xr.Dataset:
+    """Return a synthetic sweep with the grokking epochs of its trained twin.
+
+    Raises
+    ------
+    InputError
+        Where the two differ in sizes, seeds, snapshots or probe.
+    """
+    same = all(sweep.attrs[name] == null.attrs[name] for name in SHARED) and all(
+        np.array_equal(sweep[name].values, null[name].values)
+        for name in ("n_parameters", "seed", "epoch")
+    )
+    require(same, "the null was not measured on the sizes, seeds, snapshots and probe of the sweep")
+    return null.assign_coords(grokking_epoch=("run", sweep["grokking_epoch"].values))
 
 
 def _measure(run: SyntheticRun) -> RunRecord:

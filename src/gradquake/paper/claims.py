@@ -1,0 +1,577 @@
+"""The paper's claims: the text of each, its figure, how it is judged, and what was found.
+
+A claim with a value is reproduced when the measured 95 % interval contains the paper's value, or the
+measured value lies within twice the paper's own error, or (for a bound) the relevant end of the
+interval respects it; "direction only" when the sign or order that it asserts holds and the value does
+not. A claim that is only stated is reproduced when its rule holds for both statistics (largest and mean
+size), direction only when for one. The rules were fixed before anything was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from gradquake.analysis.resampling import (
+    Interval,
+    percentile_interval,
+    run_resamples,
+)
+from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, leave_one_out, r_squared
+from gradquake.analysis.sweep import SweepAnalysis, Window
+from gradquake.paper.evidence import BASELINE_ALPHAS, GINI_HIDDEN, Evidence
+
+Verdict = Literal["reproduced", "direction only", "not reproduced", "not testable"]
+
+NO_INTERVAL = Interval(np.nan, np.nan, 1.0)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One measured number of a claim.
+
+    Attributes
+    ----------
+    name : str
+        What it is.
+    measured : float
+        NaN where it is not defined.
+    ci_low, ci_high : float
+        Its 95 % interval; NaN where there is none.
+    paper : float or None
+        The paper's value or bound; None where it gives none.
+    null : float or None
+        The same statistic on the matched Gaussian null; None where it does not apply.
+    """
+
+    name: str
+    measured: float
+    ci_low: float
+    ci_high: float
+    paper: float | None = None
+    null: float | None = None
+
+    def agrees(self, error: float = 0.0) -> bool:
+        """Return whether this value reproduces the paper's, given with this error."""
+        if self.paper is None:
+            return True
+        inside = self.ci_low <= self.paper <= self.ci_high
+        return inside or abs(self.measured - self.paper) <= 2 * error
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, null where a number is not defined."""
+        return {
+            name: None if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in vars(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper beside what was measured.
+
+    Attributes
+    ----------
+    id : str
+        Short name.
+    claim : str
+        What the paper says.
+    paper : str
+        The paper's figure.
+    quantities : tuple of Quantity
+        What was measured, the most telling first.
+    verdict : str
+        "reproduced", "direction only", "not reproduced" or "not testable".
+    note : str
+        How it was judged, and what else was seen.
+    """
+
+    id: str
+    claim: str
+    paper: str
+    quantities: tuple[Quantity, ...]
+    verdict: Verdict
+    note: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the claim as JSON values; the first quantity's numbers stand at the top."""
+        first = self.quantities[0].as_json()
+        return {
+            "id": self.id,
+            "claim": self.claim,
+            "paper": self.paper,
+            "measured": first["measured"],
+            "ci_low": first["ci_low"],
+            "ci_high": first["ci_high"],
+            "null": first["null"],
+            "verdict": self.verdict,
+            "note": self.note,
+            "quantities": [quantity.as_json() for quantity in self.quantities],
+        }
+
+
+def judge(evidence: Evidence) -> list[Claim]:
+    """Return every claim with its verdict, in the order of the paper."""
+    return [claim(evidence) for claim in CLAIMS]
+
+
+def grok_range(evidence: Evidence) -> Claim:
+    """Grokking epochs over the scales."""
+    medians = sorted(evidence.inline.grokking, key=lambda scale: scale.median)
+    smallest, largest = medians[0], medians[-1]
+    quantities = (
+        _quantity("smallest median t_g", smallest.median, smallest.interval, 12),
+        _quantity("largest median t_g", largest.median, largest.interval, 134),
+    )
+    return Claim(
+        "grok-range",
+        "grokking epochs over h = 20..500",
+        "12 to 134",
+        quantities,
+        _verdict(
+            all(q.agrees() for q in quantities),
+            smallest.interval.high < largest.interval.low,
+        ),
+        f"medians over seeds at N = {smallest.n_parameters} and N = {largest.n_parameters}; "
+        "direction: the two intervals are apart",
+    )
+
+
+def grok_h21(evidence: Evidence) -> Claim:
+    """The representative run."""
+    epochs = evidence.gini.grokking_epochs
+    late = np.where(np.isnan(epochs), np.inf, epochs)
+    low, median, high = np.quantile(late, [0.025, 0.5, 0.975], method="nearest")
+    quantity = Quantity("t_g at h = 21 (95 % range of runs)", median, low, high, 27)
+    return Claim(
+        "grok-h21",
+        f"representative run h = {GINI_HIDDEN}, N = 85",
+        "epoch 27",
+        (quantity,),
+        _verdict(quantity.agrees(), False),
+        f"median and 95 % range over {epochs.size} seeds, of which {int(np.isnan(epochs).sum())} "
+        "never reached 100 %",
+    )
+
+
+def d_pre(evidence: Evidence) -> Claim:
+    """D before the transition."""
+    return _phase_claim(evidence, "pre", 0.90)
+
+
+def d_post(evidence: Evidence) -> Claim:
+    """D after the transition."""
+    return _phase_claim(evidence, "post", 1.20)
+
+
+def d_synth(evidence: Evidence) -> Claim:
+    """The synthetic baseline."""
+    baseline = evidence.topologies
+    quantity = _quantity("D_synth", baseline.mean, baseline.mean_interval, 0.99)
+    return Claim(
+        "D-synth",
+        "i.i.d. Gaussian baseline, from the mean size",
+        "0.99 ± 0.01",
+        (quantity,),
+        _verdict(quantity.agrees(0.01), False),
+        f"mean over {baseline.of_each.size} configurations; their standard deviation is "
+        f"{baseline.of_each.std(ddof=1):.4f}. The largest size of the same draws gives "
+        f"D = {evidence.inline_null.exponents['all', 'max'].estimate:.3f} on the default graph",
+    )
+
+
+def d_agg(evidence: Evidence) -> Claim:
+    """Aggregate scaling of the largest size."""
+    exponent, null = _pair(evidence, "all", "max")
+    slope = _quantity("D", exponent.estimate, exponent.interval, 1.00, null.estimate)
+    fit = _r_squared("R²", exponent, 1.00, null)
+    return Claim(
+        "D-agg",
+        "aggregate s_max ~ N^D",
+        "1.00 ± 0.02, R² = 1.00",
+        (slope, fit),
+        _verdict(slope.agrees(0.02) and fit.ci_high >= 0.995, slope.agrees(0.02)),
+        "R² = 1.00 is read as at least 0.995 within the interval; direction: D alone agrees. "
+        + _snapshot_note(exponent),
+    )
+
+
+def gamma_agg(evidence: Evidence) -> Claim:
+    """Aggregate scaling of the mean size."""
+    exponent, null = _pair(evidence, "all", "mean")
+    slope = _quantity("gamma", exponent.estimate, exponent.interval, 1.15, null.estimate)
+    fit = _r_squared("R²", exponent, 0.99, null)
+    return Claim(
+        "gamma-agg",
+        "aggregate mean size ~ N^gamma",
+        "1.15 ± 0.06, R² = 0.99",
+        (slope, fit),
+        _verdict(slope.agrees(0.06) and fit.ci_high >= 0.985, slope.ci_low > 1),
+        "R² = 0.99 is read as at least 0.985 within the interval; direction: gamma > 1. "
+        + _snapshot_note(exponent),
+    )
+
+
+def d_range(evidence: Evidence) -> Claim:
+    """The rise of D(t) through 1 in the grokking window."""
+    inline = evidence.inline
+    first, last = inline.grokking_window
+    before, after, crossing = _rise(inline, evidence.inline_null, "max")
+    inside = inline.crosses_in_window("max")
+    return Claim(
+        "D-range",
+        "D(t) rises from about 0.90 to about 1.20, crossing 1 in the grokking window",
+        "0.90, 1.20",
+        (before, after, crossing),
+        _verdict(before.agrees() and after.agrees() and inside, inside),
+        f"crossing at epoch {_number(crossing.measured, 0)}, the runs grok at epochs {first:.0f} to "
+        f"{last:.0f}; {inline.curves['max'].crossing_interval.invalid:.1%} of the resamples do not "
+        f"cross; the mean size crosses at epoch {_number(inline.curves['mean'].crossing, 0)}. "
+        "Direction: a crossing from below inside the window",
+    )
+
+
+def d_tavg(evidence: Evidence) -> Claim:
+    """The time average of D(t)."""
+    curve = evidence.inline.curves["max"].dimension
+    average = curve["exponent_resamples"].values.mean(axis=1)
+    quantity = _quantity(
+        "mean of D(t)",
+        float(curve["exponent"].mean()),
+        percentile_interval(average),
+        1.00,
+        float(evidence.inline_null.curves["max"].dimension["exponent"].mean()),
+    )
+    return Claim(
+        "D-tavg",
+        "time average of D(t)",
+        "1.00 ± 0.02",
+        (quantity,),
+        _verdict(quantity.agrees(0.02), False),
+        f"mean over {curve.sizes['epoch']} snapshots; of the mean size "
+        f"{float(evidence.inline.curves['mean'].dimension['exponent'].mean()):.3f}",
+    )
+
+
+def fit_quality(evidence: Evidence) -> Claim:
+    """The quality of the fits behind D(t)."""
+    curve = evidence.inline.curves["max"].dimension
+    worst = curve["r_squared_resamples"].values.min(axis=1)
+    quantity = _quantity(
+        "smallest R²",
+        float(curve["r_squared"].min()),
+        percentile_interval(worst),
+        0.98,
+        float(evidence.inline_null.curves["max"].dimension["r_squared"].min()),
+    )
+    share = float((curve["r_squared"] > 0.98).mean())
+    return Claim(
+        "fit-quality",
+        "R² of the D(t) fits",
+        "> 0.98",
+        (quantity,),
+        _verdict(quantity.ci_low > 0.98, False),
+        f"smallest over snapshots; {share:.0%} of the snapshots have R² > 0.98",
+    )
+
+
+def topology(evidence: Evidence) -> Claim:
+    """Invariance of the baseline under the topology."""
+    baseline = evidence.topologies
+    values = ", ".join(
+        f"{name} {value:.4f}"
+        for name, value in zip(baseline.variants, baseline.estimate, strict=True)
+    )
+    quantity = _quantity("CV over 5 topologies", baseline.spread, baseline.spread_interval, 0.003)
+    return Claim(
+        "topology",
+        "spread of D_synth over 5 topologies",
+        "CV < 0.3 %",
+        (quantity,),
+        _verdict(quantity.ci_high < 0.003, False),
+        f"{values}; judged by the upper end",
+    )
+
+
+def alpha(evidence: Evidence) -> Claim:
+    """Invariance of the baseline under the diffusion strength."""
+    baseline = evidence.alphas
+    values = ", ".join(
+        f"{a:g}: {value:.4f}" for a, value in zip(BASELINE_ALPHAS, baseline.estimate, strict=True)
+    )
+    quantity = _quantity("CV over alpha", baseline.spread, baseline.spread_interval, 0.01)
+    return Claim(
+        "alpha",
+        "spread of D_synth over alpha 0.1..0.5",
+        "CV < 1 %",
+        (quantity,),
+        _verdict(quantity.ci_high < 0.01, False),
+        f"{values}; judged by the upper end",
+    )
+
+
+def loo(evidence: Evidence) -> Claim:
+    """Robustness of the phases against leaving out a scale."""
+    holds, quantities = [], []
+    for statistic in STATISTICS:
+        pre = leave_one_out(evidence.inline.exponents["pre", statistic])
+        post = leave_one_out(evidence.inline.exponents["post", statistic])
+        holds.append(bool((pre.estimate < 1).all() and (post.estimate > 1).all()))
+        for phase, left, worst in (
+            ("pre, largest", pre, int(pre.estimate.argmax())),
+            ("post, smallest", post, int(post.estimate.argmin())),
+        ):
+            quantities.append(
+                Quantity(
+                    f"D_{phase} without a scale ({statistic})",
+                    float(left.estimate[worst]),
+                    float(left.ci_low[worst]),
+                    float(left.ci_high[worst]),
+                )
+            )
+    return Claim(
+        "loo",
+        "leave-one-scale-out keeps D in both phases",
+        "stated",
+        tuple(quantities),
+        _verdict(all(holds), any(holds)),
+        _statistics_note(holds, "every left-out D is on its phase's side of 1"),
+    )
+
+
+def steps(evidence: Evidence) -> Claim:
+    """Steps until relaxed."""
+    dataset = evidence.inline.dataset
+    durations = dataset["duration"].values
+    quantity = _quantity(
+        "95th percentile of T",
+        float(np.quantile(durations, 0.95)),
+        _by_runs(evidence.inline, durations, lambda chosen: np.quantile(chosen, 0.95, axis=(1, 2))),
+        10,
+        float(np.quantile(evidence.inline_null.dataset["duration"].values, 0.95)),
+    )
+    truncated = dataset["truncated"].values.astype(float)
+    cut = _quantity(
+        "share truncated at 20 steps",
+        float(truncated.mean()),
+        _by_runs(evidence.inline, truncated, lambda chosen: chosen.mean(axis=(1, 2))),
+        null=float(evidence.inline_null.dataset["truncated"].mean()),
+    )
+    return Claim(
+        "steps",
+        "steps until relaxed in training",
+        "typically < 10, at most 20",
+        (quantity, cut),
+        _verdict(quantity.ci_high < 10, False),
+        f"median {np.median(durations):.0f}, largest {durations.max()} steps",
+    )
+
+
+def angle(evidence: Evidence) -> Claim:
+    """Deviation of the relaxed gradient."""
+    angles = evidence.inline.dataset["deviation"].values
+    quantity = _quantity(
+        "mean deviation in degrees",
+        float(angles.mean()),
+        _by_runs(evidence.inline, angles, lambda chosen: chosen.mean(axis=(1, 2))),
+        30,
+        float(evidence.inline_null.dataset["deviation"].mean()),
+    )
+    low, high = np.quantile(angles, [0.025, 0.975])
+    return Claim(
+        "angle",
+        "deviation of the relaxed gradient",
+        "about 30 degrees",
+        (quantity,),
+        _verdict(25 <= quantity.measured <= 35, False),
+        f"judged by the mean, within 25 to 35; 95 % of the snapshots lie in {low:.0f} to {high:.0f}",
+    )
+
+
+def gini(evidence: Evidence) -> Claim:
+    """The transient peak of the weight concentration."""
+    peaks = evidence.gini.peaks
+    found = np.isfinite(peaks.delay)
+    rng = np.random.default_rng(0)
+    rows = np.flatnonzero(found)
+    draws = rng.choice(rows, (10_000, rows.size)) if rows.size else np.empty((0, 0), int)
+
+    def over_runs(name: str, values: Any, statistic: Callable[..., Any], paper: float) -> Quantity:
+        if not rows.size:
+            return _quantity(name, np.nan, NO_INTERVAL, paper)
+        interval = percentile_interval(statistic(values[draws], axis=1))
+        return _quantity(name, float(statistic(values[rows])), interval, paper)
+
+    near = (np.abs(peaks.delay) <= 10).astype(float)
+    rise = over_runs("median rise", peaks.rise, np.median, 0.25)
+    width = over_runs("median width in epochs", peaks.width, np.median, 50)
+    timed = over_runs("share of peaks within ±10 epochs", near, np.mean, 0.95)
+    return Claim(
+        "gini",
+        "Gini of the absolute weights: transient peak at the transition",
+        "+25 %, about 50 epochs, within ±10 epochs of t_g, 1000 seeds",
+        (rise, width, timed),
+        _verdict(
+            rise.agrees() and width.agrees() and timed.ci_low >= 0.95,
+            rise.ci_low > 0 and timed.measured > 0.5,
+        ),
+        f"{rows.size} of {found.size} runs have a peak inside the window of 30 epochs before t_g to "
+        "60 after (the others grok before epoch 30, or are largest at an end of it); synchronised "
+        "where 95 % of the peaks lie within ±10; direction: a rise, and most peaks within ±10",
+    )
+
+
+def shadow(evidence: Evidence) -> Claim:
+    """The crossing with the probe kept out of the training."""
+    analysis, null = evidence.shadow, evidence.shadow_null
+    holds, quantities = [], []
+    for statistic in STATISTICS:
+        pre, post = (analysis.exponents[w, statistic] for w in ("pre", "post"))
+        crossing = analysis.curves[statistic]
+        holds.append(
+            pre.estimate < 1 < post.estimate and analysis.crosses_in_window(statistic)
+        )
+        for phase, exponent in (("pre", pre), ("post", post)):
+            quantities.append(
+                _quantity(
+                    f"D_{phase} ({statistic})",
+                    exponent.estimate,
+                    exponent.interval,
+                    null=null.exponents["pre" if phase == "pre" else "post", statistic].estimate,
+                )
+            )
+        quantities.append(
+            _quantity(f"crossing epoch ({statistic})", crossing.crossing, crossing.crossing_interval)
+        )
+    first, last = analysis.grokking_window
+    return Claim(
+        "shadow",
+        "the crossing persists with alpha_train = 0",
+        "stated",
+        tuple(quantities),
+        _verdict(all(holds), any(holds)),
+        _statistics_note(holds, "D_pre < 1 < D_post and D(t) crosses 1 in the grokking window")
+        + f"; the runs grok at epochs {first:.0f} to {last:.0f}",
+    )
+
+
+CLAIMS: tuple[Callable[[Evidence], Claim], ...] = (
+    grok_range, grok_h21, d_pre, d_post, d_synth, d_agg, gamma_agg, d_range, d_tavg, fit_quality,
+    topology, alpha, loo, steps, angle, gini, shadow,
+)  # fmt: skip
+
+
+def _verdict(value_holds: bool, direction_holds: bool) -> Verdict:
+    if value_holds:
+        return "reproduced"
+    return "direction only" if direction_holds else "not reproduced"
+
+
+def _quantity(
+    name: str,
+    measured: float,
+    interval: Interval,
+    paper: float | None = None,
+    null: float | None = None,
+) -> Quantity:
+    return Quantity(name, measured, interval.low, interval.high, paper, null)
+
+
+def _pair(evidence: Evidence, window: Window, statistic: Statistic) -> tuple[Exponent, Exponent]:
+    return (
+        evidence.inline.exponents[window, statistic],
+        evidence.inline_null.exponents[window, statistic],
+    )
+
+
+def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: float) -> Claim:
+    exponent, null = _pair(evidence, window, "max")
+    mean = evidence.inline.exponents[window, "mean"]
+    quantity = _quantity(
+        f"D_{window}", exponent.estimate, exponent.interval, paper, null.estimate
+    )
+    below = window == "pre"
+    return Claim(
+        f"D-{window}",
+        f"D {'before' if below else 'after'}, phase-split",
+        f"{paper:.2f} ± 0.02",
+        (quantity,),
+        _verdict(quantity.agrees(0.02), exponent.estimate < 1 if below else exponent.estimate > 1),
+        (exponent.fit.message and f"no fit: {exponent.fit.message}. ")
+        + f"pooled s_max; direction: {'below' if below else 'above'} 1; the mean size gives "
+        f"{mean.estimate:.3f} [{mean.interval.low:.3f}, {mean.interval.high:.3f}]. "
+        + _snapshot_note(exponent),
+    )
+
+
+def _rise(
+    analysis: SweepAnalysis, null: SweepAnalysis, statistic: Statistic
+) -> tuple[Quantity, Quantity, Quantity]:
+    """Return the lowest D before and the mean D after the crossing, and the crossing."""
+    curve = analysis.curves[statistic]
+    epochs = curve.dimension["epoch"].values
+
+    def parts(values: Any, crossings: Any) -> tuple[Any, Any]:
+        before = epochs <= np.asarray(crossings)[..., None]
+        crossed = np.isfinite(crossings)
+        lowest = np.where(before, values, np.inf).min(axis=-1)
+        count = np.maximum((~before).sum(axis=-1), 1)
+        after = np.where(before, 0.0, values).sum(axis=-1) / count
+        return np.where(crossed, lowest, np.nan), np.where(crossed, after, np.nan)
+
+    lowest, after = parts(curve.dimension["exponent"].values, curve.crossing)
+    null_lowest, null_after = parts(
+        null.curves[statistic].dimension["exponent"].values, curve.crossing
+    )
+    resampled = parts(curve.dimension["exponent_resamples"].values, curve.crossing_resamples)
+    low_interval, after_interval = map(percentile_interval, resampled)
+    return (
+        _quantity("lowest D before the crossing", float(lowest), low_interval, 0.90, float(null_lowest)),
+        _quantity("mean D after the crossing", float(after), after_interval, 1.20, float(null_after)),
+        _quantity(
+            "crossing epoch",
+            curve.crossing,
+            curve.crossing_interval,
+            None,
+            null.curves[statistic].crossing,
+        ),
+    )
+
+
+def _r_squared(name: str, exponent: Exponent, paper: float, null: Exponent) -> Quantity:
+    interval = percentile_interval(r_squared(exponent.n_parameters, exponent.size_resamples))
+    return _quantity(name, exponent.fit.r_squared, interval, paper, null.fit.r_squared)
+
+
+def _by_runs(
+    analysis: SweepAnalysis, values: Any, statistic: Callable[[Any], Any]
+) -> Interval:
+    """Return the bootstrap interval of a statistic of all runs, resampled within each scale."""
+    scales = np.unique(analysis.dataset["n_parameters"].values, return_inverse=True)[1]
+    members = [np.flatnonzero(scales == scale) for scale in range(scales.max() + 1)]
+    draws = run_resamples([rows.size for rows in members], 2_000)
+    chosen = np.hstack([rows[d] for rows, d in zip(members, draws, strict=True)])
+    parts = [statistic(values[part]) for part in np.array_split(chosen, 20)]
+    return percentile_interval(np.concatenate(parts))
+
+
+def _snapshot_note(exponent: Exponent) -> str:
+    interval = exponent.snapshot_interval
+    return (
+        f"Snapshot-level bootstrap, too narrow: [{interval.low:.3f}, {interval.high:.3f}]"
+    )
+
+
+def _statistics_note(holds: list[bool], rule: str) -> str:
+    found = ", ".join(
+        f"{statistic}: {'yes' if held else 'no'}"
+        for statistic, held in zip(STATISTICS, holds, strict=True)
+    )
+    return f"{rule} ({found})"
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if np.isfinite(value) else "none"
