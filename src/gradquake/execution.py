@@ -7,6 +7,7 @@ already there.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
@@ -81,7 +82,13 @@ def worker_pool(jobs: int) -> Iterator[Executor | None]:
     if jobs == 1:
         yield None
         return
-    pool = ProcessPoolExecutor(jobs)
+    # Processes forked from one that runs threads (a progress bar's, say) can hang; a fork server
+    # has none, and imports what every worker needs once.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(["gradquake.experiments.xor"])
+    pool = ProcessPoolExecutor(jobs, mp_context=context)
     try:
         yield pool
     finally:

@@ -113,11 +113,26 @@ class Study:
     @property
     def sweeps(self) -> list[dict[str, Any]]:
         """The settings of every sweep in the study: all that its runs share."""
-        settings: dict[str, dict[str, Any]] = {}
-        for (key,) in self._query("SELECT key FROM runs ORDER BY id"):
-            shared = sweep_settings(json.loads(key))
-            settings.setdefault(config_key(shared), shared)
-        return list(settings.values())
+        return [sweep["settings"] for sweep in self.contents()]
+
+    def contents(self) -> list[dict[str, Any]]:
+        """Return a summary of every sweep: settings, finished runs, sizes, seeds, runs that grok."""
+        found: dict[str, dict[str, Any]] = {}
+        for key, t_g in self._query("SELECT key, grokking_epoch FROM runs ORDER BY id"):
+            config = json.loads(key)
+            settings = sweep_settings(config)
+            sweep = found.setdefault(
+                config_key(settings),
+                {"settings": settings, "runs": 0, "n_parameters": set(), "seeds": set(), "grokked": 0},
+            )
+            sweep["runs"] += 1
+            sweep["n_parameters"].add(config["n_parameters"])
+            sweep["seeds"].add(config["seed"])
+            sweep["grokked"] += t_g is not None
+        return [
+            sweep | {"n_parameters": sorted(sweep["n_parameters"]), "seeds": len(sweep["seeds"])}
+            for sweep in found.values()
+        ]
 
     @property
     def dataset(self) -> xr.Dataset:

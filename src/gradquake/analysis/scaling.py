@@ -80,9 +80,6 @@ class Exponent:
         The points of the fit.
     interval : Interval
         95 % percentile bootstrap over runs.
-    snapshot_interval : Interval
-        The same over snapshots, which treats the snapshots of one run as independent and is
-        therefore too narrow.
     resamples : array, shape (B,)
         The exponent of every resample of runs; NaN where it has none.
     size_resamples : array, shape (B, scales)
@@ -94,7 +91,6 @@ class Exponent:
     n_parameters: NDArray[np.int64]
     sizes: Floats
     interval: Interval
-    snapshot_interval: Interval
     resamples: Floats = field(repr=False)
     size_resamples: Floats = field(repr=False)
 
@@ -208,25 +204,37 @@ def exponent(
         ]
     )
     fit = fit_exponent(n, observed)
-    missing = Interval(np.nan, np.nan, 1.0)
-    slopes = np.full(n_resamples, np.nan)
-    snapshot_interval = missing
-    if not fit.message:
-        slopes = _slopes(n, resampled)[0]
-        rng = np.random.default_rng(seed)
-        resample = snapshot_maxima if statistic == "max" else snapshot_means
-        pooled = [resample(s[np.isfinite(s)], n_resamples, rng) for s in sizes]
-        snapshot_interval = percentile_interval(_slopes(n, np.column_stack(pooled))[0])
-    return Exponent(
-        statistic,
-        fit,
-        n,
-        observed,
-        missing if fit.message else percentile_interval(slopes),
-        snapshot_interval,
-        slopes,
-        resampled,
-    )
+    slopes = np.full(n_resamples, np.nan) if fit.message else _slopes(n, resampled)[0]
+    return Exponent(statistic, fit, n, observed, percentile_interval(slopes), slopes, resampled)
+
+
+def snapshot_interval(
+    dataset: xr.Dataset,
+    statistic: Statistic = "max",
+    where: xr.DataArray | None = None,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Return the 95 % interval of an exponent from a bootstrap over single snapshots.
+
+    It treats the snapshots of one run as independent, which they are not, and is therefore too
+    narrow; it is here to be seen beside the interval over runs. Arguments as in ``exponent``.
+    """
+    check_statistic(statistic)
+    chosen = np.ones(dataset["size"].shape, bool) if where is None else where.values
+    rng = np.random.default_rng(seed)
+    resample = snapshot_maxima if statistic == "max" else snapshot_means
+    n, pooled = [], []
+    for scale, runs in scale_groups(dataset):
+        values = dataset["size"].values[runs][chosen[runs]]
+        n.append(scale)
+        pooled.append(
+            resample(values, n_resamples, rng) if values.size else np.full(n_resamples, np.nan)
+        )
+    if len(n) < FEWEST_SCALES:
+        return Interval(np.nan, np.nan, 1.0)
+    return percentile_interval(_slopes(np.array(n), np.column_stack(pooled))[0])
 
 
 def leave_one_out(whole: Exponent) -> LeaveOneOut:

@@ -50,21 +50,24 @@ class GrokkingEpochs:
 class Peaks:
     """Transient peaks of a quantity around the grokking epochs; arrays of shape (runs,).
 
-    NaN in a run where it is not defined: a window that leaves the measured epochs, or no peak inside.
+    NaN in a run whose window leaves the measured epochs, or that never grokked.
 
     Attributes
     ----------
     rise : array
         Height of the peak above the mean of the two baseline levels, as a fraction of that mean.
     width : array
-        Epochs around the peak over which at least half of the rise is kept.
+        Epochs around the peak over which at least half of the rise is kept, within the window.
     delay : array
         Epoch of the peak minus t_g.
+    interior : array of bool
+        Whether the peak lies inside the window; at an end of it, the quantity only drifts.
     """
 
     rise: Floats
     width: Floats
     delay: Floats
+    interior: NDArray[np.bool_]
 
 
 def phase(dataset: xr.Dataset, which: Phase) -> xr.DataArray:
@@ -159,8 +162,7 @@ def peaks(
     """Measure the transient peak of a variable around each run's grokking epoch.
 
     The peak is the largest value in the window from ``before`` epochs before t_g to ``after`` epochs
-    after it; the base is the mean of the values at the window's two ends. A largest value at an end
-    is no peak.
+    after it; the base is the mean of the values at the window's two ends.
 
     Parameters
     ----------
@@ -185,7 +187,7 @@ def peaks(
         )
     ]
     rise, width, delay = np.array(rows).T
-    return Peaks(rise, width, delay)
+    return Peaks(rise, width, delay, (-before < delay) & (delay < after))
 
 
 def _peak(
@@ -199,11 +201,7 @@ def _peak(
         return nothing
     window = values[start : start + before + after + 1]
     top = int(window.argmax())
-    if top in (0, window.size - 1):
-        return nothing
     base = (window[0] + window[-1]) / 2
-    if window[top] <= base or base <= 0:
-        return nothing
     low = np.flatnonzero(window < (base + window[top]) / 2)
     left = low[low < top].max(initial=-1)
     right = low[low > top].min(initial=window.size)

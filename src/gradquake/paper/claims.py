@@ -15,12 +15,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradquake.analysis.resampling import (
-    Interval,
-    percentile_interval,
-    run_resamples,
+from gradquake.analysis import transitions
+from gradquake.analysis.resampling import Interval, percentile_interval, run_resamples
+from gradquake.analysis.scaling import (
+    STATISTICS,
+    Exponent,
+    Statistic,
+    leave_one_out,
+    r_squared,
+    scale_groups,
+    snapshot_interval,
 )
-from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, leave_one_out, r_squared
 from gradquake.analysis.sweep import SweepAnalysis, Window
 from gradquake.paper.evidence import BASELINE_ALPHAS, GINI_HIDDEN, Evidence
 
@@ -144,7 +149,7 @@ def grok_h21(evidence: Evidence) -> Claim:
     """The representative run."""
     epochs = evidence.gini.grokking_epochs
     late = np.where(np.isnan(epochs), np.inf, epochs)
-    low, median, high = np.quantile(late, [0.025, 0.5, 0.975], method="nearest")
+    low, median, high = np.quantile(late, [0.025, 0.5, 0.975], method="nearest").tolist()
     quantity = Quantity("t_g at h = 21 (95 % range of runs)", median, low, high, 27)
     return Claim(
         "grok-h21",
@@ -195,7 +200,7 @@ def d_agg(evidence: Evidence) -> Claim:
         (slope, fit),
         _verdict(slope.agrees(0.02) and fit.ci_high >= 0.995, slope.agrees(0.02)),
         "R² = 1.00 is read as at least 0.995 within the interval; direction: D alone agrees. "
-        + _snapshot_note(exponent),
+        + _snapshot_note(evidence, "all", "max"),
     )
 
 
@@ -211,7 +216,7 @@ def gamma_agg(evidence: Evidence) -> Claim:
         (slope, fit),
         _verdict(slope.agrees(0.06) and fit.ci_high >= 0.985, slope.ci_low > 1),
         "R² = 0.99 is read as at least 0.985 within the interval; direction: gamma > 1. "
-        + _snapshot_note(exponent),
+        + _snapshot_note(evidence, "all", "mean"),
     )
 
 
@@ -346,18 +351,21 @@ def steps(evidence: Evidence) -> Claim:
     """Steps until relaxed."""
     dataset = evidence.inline.dataset
     durations = dataset["duration"].values
+    longest = np.arange(durations.max() + 1)
+    shares = (durations[:, :, None] == longest).mean(axis=1)
+    null_durations = evidence.inline_null.dataset["duration"].values
     quantity = _quantity(
         "95th percentile of T",
-        float(np.quantile(durations, 0.95)),
-        _by_runs(evidence.inline, durations, lambda chosen: np.quantile(chosen, 0.95, axis=(1, 2))),
+        float(_percentile_95(shares.mean(axis=0))),
+        percentile_interval(_percentile_95(_resampled_means(evidence.inline, shares))),
         10,
-        float(np.quantile(evidence.inline_null.dataset["duration"].values, 0.95)),
+        float(np.quantile(null_durations, 0.95, method="inverted_cdf")),
     )
     truncated = dataset["truncated"].values.astype(float)
     cut = _quantity(
         "share truncated at 20 steps",
         float(truncated.mean()),
-        _by_runs(evidence.inline, truncated, lambda chosen: chosen.mean(axis=(1, 2))),
+        _mean_interval(evidence.inline, truncated),
         null=float(evidence.inline_null.dataset["truncated"].mean()),
     )
     return Claim(
@@ -376,7 +384,7 @@ def angle(evidence: Evidence) -> Claim:
     quantity = _quantity(
         "mean deviation in degrees",
         float(angles.mean()),
-        _by_runs(evidence.inline, angles, lambda chosen: chosen.mean(axis=(1, 2))),
+        _mean_interval(evidence.inline, angles),
         30,
         float(evidence.inline_null.dataset["deviation"].mean()),
     )
@@ -418,9 +426,10 @@ def gini(evidence: Evidence) -> Claim:
             rise.agrees() and width.agrees() and timed.ci_low >= 0.95,
             rise.ci_low > 0 and timed.measured > 0.5,
         ),
-        f"{rows.size} of {found.size} runs have a peak inside the window of 30 epochs before t_g to "
-        "60 after (the others grok before epoch 30, or are largest at an end of it); synchronised "
-        "where 95 % of the peaks lie within ±10; direction: a rise, and most peaks within ±10",
+        f"over the {rows.size} of {found.size} runs that grok at epoch 30 or later, so that the level 30 "
+        f"epochs before exists; in {int((~peaks.interior[rows]).sum())} of them the Gini coefficient is "
+        "largest at an end of the window, which is no peak and not within ±10. Synchronised where 95 % "
+        "of the peaks lie within ±10; direction: a rise, and most peaks within ±10",
     )
 
 
@@ -503,7 +512,7 @@ def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: floa
         (exponent.fit.message and f"no fit: {exponent.fit.message}. ")
         + f"pooled s_max; direction: {'below' if below else 'above'} 1; the mean size gives "
         f"{mean.estimate:.3f} [{mean.interval.low:.3f}, {mean.interval.high:.3f}]. "
-        + _snapshot_note(exponent),
+        + _snapshot_note(evidence, window, "max"),
     )
 
 
@@ -546,23 +555,31 @@ def _r_squared(name: str, exponent: Exponent, paper: float, null: Exponent) -> Q
     return _quantity(name, exponent.fit.r_squared, interval, paper, null.fit.r_squared)
 
 
-def _by_runs(
-    analysis: SweepAnalysis, values: Any, statistic: Callable[[Any], Any]
-) -> Interval:
-    """Return the bootstrap interval of a statistic of all runs, resampled within each scale."""
-    scales = np.unique(analysis.dataset["n_parameters"].values, return_inverse=True)[1]
-    members = [np.flatnonzero(scales == scale) for scale in range(scales.max() + 1)]
-    draws = run_resamples([rows.size for rows in members], 2_000)
-    chosen = np.hstack([rows[d] for rows, d in zip(members, draws, strict=True)])
-    parts = [statistic(values[part]) for part in np.array_split(chosen, 20)]
-    return percentile_interval(np.concatenate(parts))
+def _mean_interval(analysis: SweepAnalysis, values: Any) -> Interval:
+    """Return the bootstrap interval over runs of a mean over all snapshots."""
+    return percentile_interval(_resampled_means(analysis, values.mean(axis=1, keepdims=True))[:, 0])
 
 
-def _snapshot_note(exponent: Exponent) -> str:
-    interval = exponent.snapshot_interval
-    return (
-        f"Snapshot-level bootstrap, too narrow: [{interval.low:.3f}, {interval.high:.3f}]"
+def _percentile_95(shares: Any) -> Any:
+    """Return the 95th percentile of integers from the shares of 0, 1, 2, ... on the last axis."""
+    # The shares are sums of fractions; what reaches 95 % up to rounding has reached it.
+    return (shares.cumsum(axis=-1) >= 0.95 - 1e-9).argmax(axis=-1)
+
+
+def _resampled_means(analysis: SweepAnalysis, of_runs: Any) -> Any:
+    """Return means over resampled runs, (runs, k) to (B, k), runs resampled within each scale."""
+    members = [runs for _, runs in scale_groups(analysis.dataset)]
+    draws = run_resamples([runs.size for runs in members])
+    total = sum(of_runs[runs[d]].sum(axis=1) for runs, d in zip(members, draws, strict=True))
+    return total / len(of_runs)
+
+
+def _snapshot_note(evidence: Evidence, window: Window, statistic: Statistic) -> str:
+    dataset = evidence.inline.dataset
+    interval = snapshot_interval(
+        dataset, statistic, None if window == "all" else transitions.phase(dataset, window)
     )
+    return f"Snapshot-level bootstrap, too narrow: [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def _statistics_note(holds: list[bool], rule: str) -> str:

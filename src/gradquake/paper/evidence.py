@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,10 @@ Floats = NDArray[np.float64]
 PAPER_SEEDS = 6
 GINI_SEEDS = 1000
 GINI_HIDDEN = 21
+
+# The window in epochs around t_g in which the Gini coefficient is shown and its peak is sought.
+ALIGNED_BEFORE = 30
+ALIGNED_AFTER = 60
 BASELINE_TOPOLOGIES = (
     "ring",
     "small_world_0.05",
@@ -132,8 +137,18 @@ class Baseline:
 
 
 @dataclass(frozen=True, eq=False)
+class Band:
+    """A curve over many runs: its middle and the quartiles of the runs around it."""
+
+    x: NDArray[np.int64]
+    middle: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class GiniStudy:
-    """The Gini study: many seeds of one size.
+    """Many seeds of the representative size, recorded at every epoch.
 
     Attributes
     ----------
@@ -141,13 +156,22 @@ class GiniStudy:
         NaN for a run that never reached 100 %.
     peaks : Peaks
         The transient peak of the Gini coefficient in each run.
-    accuracy, gini : arrays, shape (runs, epochs)
+    accuracy : array, shape (epochs,)
+        Of the run with seed 0.
+    gini : array, shape (epochs,)
+        Of the run with seed 0.
+    accuracy_band : Band
+        Mean accuracy against the epoch.
+    gini_band : Band
+        Median Gini coefficient against the epoch minus t_g.
     """
 
     grokking_epochs: Floats
     peaks: Peaks
     accuracy: Floats
     gini: Floats
+    accuracy_band: Band
+    gini_band: Band
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +202,12 @@ def measure(
 
 
 def gather(
-    study: Study, plan: Plan, *, n_resamples: int = N_RESAMPLES, seed: int = 0
+    study: Study,
+    plan: Plan,
+    executor: Executor | None = None,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
 ) -> Evidence:
     """Compute everything that is claimed, from a study that holds the plan's runs.
 
@@ -193,15 +222,10 @@ def gather(
         mean_sizes[runs[0].topology, runs[0].alpha] = _mean_sizes(dataset, plan.seeds)
         if (runs[0].topology, runs[0].alpha) == (default.topology, default.alpha):
             gaussian = dataset
-    analyses = [
-        analyze(dataset, n_resamples=n_resamples, seed=seed)
-        for dataset in (
-            inline,
-            shadow,
-            synthetic.matched(inline, gaussian),
-            synthetic.matched(shadow, gaussian),
-        )
-    ]
+    trained = (inline, shadow)
+    nulls = (synthetic.matched(dataset, gaussian) for dataset in trained)
+    each = map if executor is None else executor.map
+    analyses = each(partial(analyze, n_resamples=n_resamples, seed=seed), (*trained, *nulls))
     n = np.array([run.n_parameters for run in plan.baselines[0]][:: plan.seeds])
     topologies = {t: mean_sizes[t, default.alpha] for t in BASELINE_TOPOLOGIES}
     alphas = {f"{a:g}": mean_sizes[default.topology, a] for a in BASELINE_ALPHAS}
@@ -210,13 +234,25 @@ def gather(
         *analyses,
         topologies=_baseline(n, topologies, n_resamples, seed),
         alphas=_baseline(n, alphas, n_resamples, seed),
-        gini=GiniStudy(
-            many["grokking_epoch"].values,
-            transitions.peaks(many),
-            many["accuracy"].values,
-            many["gini"].values,
-        ),
+        gini=_gini_study(many),
         ccdfs=tails.ccdfs(inline, seed=seed),
+    )
+
+
+def _gini_study(dataset: xr.Dataset) -> GiniStudy:
+    epochs, accuracy, gini = (dataset[name].values for name in ("epoch", "accuracy", "gini"))
+    reached = dataset["grokking_epoch"].values
+    offsets = np.arange(-ALIGNED_BEFORE, ALIGNED_AFTER + 1)
+    whole = (reached >= ALIGNED_BEFORE) & (reached + ALIGNED_AFTER <= epochs[-1])
+    columns = reached[whole, None].astype(np.int64) + offsets
+    aligned = np.take_along_axis(gini[whole], columns, axis=1)
+    return GiniStudy(
+        reached,
+        transitions.peaks(dataset),
+        accuracy[0],
+        gini[0],
+        Band(epochs, accuracy.mean(axis=0), *np.quantile(accuracy, [0.25, 0.75], axis=0)),
+        Band(offsets, np.median(aligned, axis=0), *np.quantile(aligned, [0.25, 0.75], axis=0)),
     )
 
 

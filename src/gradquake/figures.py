@@ -1,0 +1,243 @@
+"""Draws results; computes no statistic. Every panel takes its axes and returns them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+from gradquake.analysis.scaling import Exponent, LeaveOneOut
+from gradquake.analysis.tails import Ccdf
+from gradquake.analysis.transitions import GrokkingEpochs
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Floats = NDArray[np.float64]
+
+# Okabe and Ito's palette, distinct under every common colour blindness.
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+GREY = "#7f7f7f"
+
+# The width in inches of a page of two columns.
+PAGE_WIDTH = 7.0
+
+STYLE = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "svg.hashsalt": "gradquake",
+    "svg.fonttype": "none",
+}
+
+
+@contextmanager
+def sheet(path: Path, n_panels: int, height: float = 2.6) -> Iterator[list[Axes]]:
+    """Yield the axes of a figure of panels side by side; then write it as PNG and SVG.
+
+    Parameters
+    ----------
+    path : Path
+        Without a suffix.
+    n_panels : int
+    height : float
+        In inches; the width is a page's.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = np.atleast_1d(figure.subplots(1, n_panels))
+        for ax, letter in zip(axes, "abcdef", strict=False):
+            ax.set_title(f"({letter})")
+        yield list(axes)
+        # Lay out once, not again for each file.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        figure.savefig(path.with_suffix(".png"), dpi=200)
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def inset(ax: Axes, bounds: tuple[float, float, float, float]) -> Axes:
+    """Return small axes inside others; ``bounds`` are x, y, width, height as shares of them."""
+    small = ax.inset_axes(bounds)
+    small.tick_params(labelsize=5.5, pad=1.5, length=2)
+    small.patch.set_alpha(0.9)
+    return small
+
+
+def line_with_band(
+    ax: Axes, x: Any, middle: Any, low: Any, high: Any, color: str, label: str = "", **style: Any
+) -> Axes:
+    """Draw a curve and its interval as a band."""
+    ax.fill_between(x, low, high, color=color, alpha=0.22, linewidth=0)
+    ax.plot(x, middle, color=color, label=label or None, **style)
+    return ax
+
+
+def grokking_epochs(ax: Axes, scales: Sequence[GrokkingEpochs]) -> Axes:
+    """Draw the median grokking epoch of each scale with its interval, and every run as a dot."""
+    for scale in scales:
+        ax.plot([scale.n_parameters] * len(scale.epochs), scale.epochs, ".", ms=1.5, color=GREY)
+    n = [scale.n_parameters for scale in scales]
+    median = np.array([scale.median for scale in scales])
+    low = np.array([scale.interval.low for scale in scales])
+    high = np.array([scale.interval.high for scale in scales])
+    error = np.nan_to_num(np.array([median - low, high - median]))
+    ax.errorbar(n, median, error, fmt="o-", ms=2, lw=0.8, elinewidth=0.8, color=PURPLE)
+    ax.set_xscale("log")
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("$N$", fontsize=6, labelpad=0)
+    ax.set_ylabel("$t_g$", fontsize=6, labelpad=1)
+    return ax
+
+
+def dimension(
+    ax: Axes, curve: xr.Dataset, color: str = BLUE, label: str = "", **style: Any
+) -> Axes:
+    """Draw D(t) with its bootstrap band."""
+    epoch = curve["epoch"].values
+    values = (curve[name].values for name in ("exponent", "ci_low", "ci_high"))
+    line_with_band(ax, epoch, *values, color, label, **style)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("effective dimensionality $D(t)$")
+    return ax
+
+
+def fit_quality(ax: Axes, curve: xr.Dataset, low: Floats, high: Floats) -> Axes:
+    """Draw R² of the fits behind D(t), with its band."""
+    line_with_band(ax, curve["epoch"].values, curve["r_squared"].values, low, high, BLUE, lw=0.8)
+    ax.axhline(0.98, color=GREY, lw=0.6, ls=":")
+    ax.set_title("$R^2$ of the fits", fontsize=6, fontweight="normal", pad=2)
+    return ax
+
+
+def scale_colors(n_scales: int) -> list[Any]:
+    """Return colours from dark to light, ordered also in grey and for colour-blind readers."""
+    return [mpl.colormaps["viridis"](x) for x in np.linspace(0.0, 0.92, n_scales)]
+
+
+def ccdfs(ax: Axes, scales: Sequence[Ccdf], exponent: float = 0.0) -> Axes:
+    """Draw the CCDF of every scale with its band, against s / N^exponent."""
+    for scale, color in zip(scales, scale_colors(len(scales)), strict=True):
+        x = scale.sizes / float(scale.n_parameters) ** exponent
+        shown = (scale.probability > 0) & (scale.sizes > 0)
+        low = np.maximum(scale.low, scale.probability[shown].min() / 3)
+        ax.fill_between(
+            x[shown], low[shown], scale.high[shown], color=color, alpha=0.25, lw=0, step="post"
+        )
+        ax.step(
+            x[shown],
+            scale.probability[shown],
+            where="post",
+            color=color,
+            lw=1,
+            label=f"{scale.n_parameters}",
+        )
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_ylabel("$P(>s)$")
+    if exponent:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    return ax
+
+
+def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
+    """Draw s_max (left axis) and the mean size (right axis) against N with both fits."""
+    right = ax.twinx()
+    right.spines["right"].set_visible(True)
+    handles = []
+    for axes, exponent, color, marker, name in (
+        (ax, largest, BLUE, "o", "s_{\\max} \\sim N^{D}"),
+        (right, mean, VERMILION, "s", "\\langle s \\rangle \\sim N^{\\gamma}"),
+    ):
+        low, high = np.nanquantile(exponent.size_resamples, [0.025, 0.975], axis=0)
+        error = np.maximum([exponent.sizes - low, high - exponent.sizes], 0)
+        n = exponent.n_parameters
+        axes.errorbar(n, exponent.sizes, error, fmt=marker, ms=3.5, elinewidth=0.8, color=color)
+        line = np.exp(exponent.fit.intercept) * n.astype(float) ** exponent.estimate
+        label = (
+            f"${name}$: {exponent.estimate:.2f} "
+            f"[{exponent.interval.low:.2f}, {exponent.interval.high:.2f}]\n"
+            f"$R^2$ = {exponent.fit.r_squared:.3f}"
+        )
+        handles += axes.plot(n, line, color=color, lw=1, label=label)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(axis="y", colors=color)
+    ax.set_xlabel("parameters $N$")
+    ax.set_ylabel("largest avalanche $s_{\\max}$", color=BLUE)
+    right.set_ylabel("mean avalanche $\\langle s \\rangle$", color=VERMILION)
+    # Room above the points for the legend, and the two sets of points apart.
+    low, high = ax.get_ylim()
+    ax.set_ylim(low / 2, high * 12)
+    low, high = right.get_ylim()
+    right.set_ylim(low / 2, high * 30)
+    ax.legend(handles=handles, loc="upper left")
+    return ax
+
+
+def bootstrap_distributions(ax: Axes, resamples: Mapping[str, tuple[Floats, float, str]]) -> Axes:
+    """Draw histograms of resampled exponents: label -> (resamples, estimate, colour)."""
+    everything = np.concatenate([values[np.isfinite(values)] for values, _, _ in resamples.values()])
+    bins = np.linspace(everything.min() - 0.02, everything.max() + 0.02, 90)
+    for label, (values, estimate, color) in resamples.items():
+        shown = values[np.isfinite(values)]
+        ax.hist(shown, bins, density=True, color=color, alpha=0.45, lw=0, label=label)
+        ax.plot([estimate] * 2, [0, 1], color=color, transform=ax.get_xaxis_transform())
+    ax.plot([1, 1], [0, 1], color=BLACK, lw=0.7, ls=":", transform=ax.get_xaxis_transform())
+    ax.set_xlabel("effective dimensionality $D$")
+    ax.set_ylabel("bootstrap density")
+    return ax
+
+
+def leave_one_out(ax: Axes, results: Mapping[str, tuple[LeaveOneOut, str, str]]) -> Axes:
+    """Draw exponents with each scale left out: label -> (result, colour, marker)."""
+    for shift, (label, (result, color, marker)) in zip(
+        np.linspace(0.95, 1.05, len(results)), results.items(), strict=True
+    ):
+        error = np.maximum([result.estimate - result.ci_low, result.ci_high - result.estimate], 0)
+        ax.errorbar(
+            result.left_out * shift, result.estimate, error, fmt=marker, ms=3, lw=0.8, color=color,
+            label=label, elinewidth=0.8,
+        )  # fmt: skip
+    ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+    ax.set_xscale("log")
+    ax.set_xlabel("left-out scale $N$")
+    ax.set_ylabel("effective dimensionality $D$")
+    return ax
+
+
+def variants(ax: Axes, names: Sequence[str], values: Floats, low: Floats, high: Floats) -> Axes:
+    """Draw one exponent for each of several variants, with intervals."""
+    error = np.maximum([values - low, high - values], 0)
+    place = np.arange(len(names))
+    ax.errorbar(place, values, error, fmt="s", ms=2.5, lw=0.8, color=BLUE)
+    ax.axhline(1, color=BLACK, lw=0.6, ls=":")
+    ax.set_xticks(place, names, fontsize=5)
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    return ax
+
+

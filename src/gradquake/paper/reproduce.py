@@ -1,0 +1,110 @@
+"""The whole paper, end to end: measure, gather, judge, draw, write."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gradquake.errors import InputError
+from gradquake.execution import worker_pool
+from gradquake.paper import evidence
+from gradquake.paper.claims import Claim, Quantity, judge
+from gradquake.paper.evidence import Plan
+from gradquake.store import open_study
+
+Progress = Callable[[str, int], object]
+
+
+def reproduce(
+    out: str | Path,
+    plan: Plan,
+    *,
+    jobs: int = 1,
+    progress: Progress = lambda _stage, _runs: None,
+) -> list[Claim]:
+    """Reproduce the paper and write what was found.
+
+    Parameters
+    ----------
+    out : str or Path
+        A folder, made where it is missing. It receives ``study.sqlite``, ``claims.json``,
+        ``claims.md`` and ``figures/``. Runs that its study holds already are not measured again.
+    plan : Plan
+        The runs.
+    jobs : int
+        Processes to use. The numbers do not depend on it.
+    progress : callable
+        Called with the name of a stage and the number of runs just finished.
+
+    Raises
+    ------
+    InputError
+        Where ``out`` cannot be a folder to write in.
+    StudyError
+        Where its study cannot be used.
+    """
+    folder = Path(out)
+    try:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
+    with open_study(folder / "study.sqlite", create=True) as study, worker_pool(jobs) as pool:
+        evidence.measure(study, plan, pool, lambda runs: progress("measuring", runs))
+        progress("analysing", 0)
+        found = evidence.gather(study, plan, pool)
+        claims = judge(found)
+        _write(folder / "claims.json", json.dumps([c.as_json() for c in claims], indent=2) + "\n")
+        _write(folder / "claims.md", markdown(claims))
+        progress("drawing", 0)
+        from gradquake.paper import plates
+
+        plates.draw(found, folder / "figures", pool)
+    return claims
+
+
+def markdown(claims: list[Claim]) -> str:
+    """Return the claims as a Markdown page: a table, then the notes."""
+    lines = [
+        "# The paper's claims and what was measured",
+        "",
+        "Intervals are 95 %; most are percentile bootstraps over runs. The null is the same statistic on "
+        "i.i.d. Gaussian gradients of the same sizes, seeds, snapshots and graphs.",
+        "",
+        "| id | claim | paper | measured | Gaussian null | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for claim in claims:
+        measured = "<br>".join(f"{q.name}: {with_interval(q)}" for q in claim.quantities)
+        nulls = "<br>".join(number(q.null) for q in claim.quantities if q.null is not None)
+        lines.append(
+            f"| {claim.id} | {claim.claim} | {claim.paper} | {measured} | {nulls} | {claim.verdict} |"
+        )
+    lines += ["", "## How each was judged", ""]
+    lines += [f"- **{claim.id}**: {claim.note}." for claim in claims]
+    return "\n".join(lines) + "\n"
+
+
+def with_interval(quantity: Quantity) -> str:
+    """Return a quantity as text: its value and interval."""
+    value = number(quantity.measured)
+    if quantity.ci_low != quantity.ci_low:  # NaN: no interval
+        return value
+    return f"{value} [{number(quantity.ci_low)}, {number(quantity.ci_high)}]"
+
+
+def number(value: float | None) -> str:
+    """Return a number to three significant figures or none behind the point; "none" for NaN."""
+    if value is None or value != value:
+        return "none"
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file so that whoever reads it finds the old one or the new one whole."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
