@@ -28,7 +28,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-run_app = typer.Typer(help="Train networks under the probe and record a sweep.", no_args_is_help=True)
+run_app = typer.Typer(
+    help="Train networks under the probe and record a sweep.", no_args_is_help=True
+)
 app.add_typer(run_app, name="run")
 
 VERDICT_STYLES = {
@@ -39,7 +41,8 @@ VERDICT_STYLES = {
 }
 
 Jobs = Annotated[
-    int | None, typer.Option(help="Processes to use; all cores by default. Numbers do not depend on it.")
+    int | None,
+    typer.Option(help="Processes to use; all cores by default. Numbers do not depend on it."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 StudyFile = Annotated[Path, typer.Argument(help="A study file, as `run` and `reproduce` write it.")]
@@ -59,9 +62,9 @@ def root(
 
 @app.command()
 def reproduce(
-    out: Annotated[
-        Path, typer.Option(help="Folder for the study, claims and figures.")
-    ] = Path("reproduction"),
+    out: Annotated[Path, typer.Option(help="Folder for the study, claims and figures.")] = Path(
+        "reproduction"
+    ),
     seeds: Annotated[int, typer.Option(help="Seeds at each of the eight sizes.")] = 6,
     jobs: Jobs = None,
     as_json: AsJson = False,
@@ -104,7 +107,9 @@ def run_xor(
             "training (shadow); the default is --alpha (in-line)."
         ),
     ] = None,
-    quantile: Annotated[float, typer.Option(help="Quantile of |gradient| taken as threshold.")] = 0.9,
+    quantile: Annotated[
+        float, typer.Option(help="Quantile of |gradient| taken as threshold.")
+    ] = 0.9,
     max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = 20,
     topology: Annotated[str, typer.Option(help="Graph: a name listed below.")] = "barabasi_albert",
     every: Annotated[int, typer.Option(help="Epochs between snapshots.")] = 10,
@@ -216,7 +221,9 @@ def main() -> None:
     except GradquakeError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept, and the same command continues from there", 130)
+        _fail(
+            "interrupted; what was finished is kept, and the same command continues from there", 130
+        )
 
 
 def _fail(message: str, status: int) -> None:
@@ -306,8 +313,12 @@ def _print_claims(claims: list[Claim]) -> None:
             claim.id,
             claim.claim,
             claim.paper,
-            "\n".join((f"{q.name}: " if several else "") + with_interval(q) for q in claim.quantities),
-            "\n".join(number(q.null) if q.null is not None else "" for q in claim.quantities).rstrip(),
+            "\n".join(
+                (f"{q.name}: " if several else "") + with_interval(q) for q in claim.quantities
+            ),
+            "\n".join(
+                number(q.null) if q.null is not None else "" for q in claim.quantities
+            ).rstrip(),
             f"[{VERDICT_STYLES[claim.verdict]}]{claim.verdict}[/]",
             end_section=True,
         )

@@ -201,7 +201,9 @@ def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
 
 def bootstrap_distributions(ax: Axes, resamples: Mapping[str, tuple[Floats, float, str]]) -> Axes:
     """Draw histograms of resampled exponents: label -> (resamples, estimate, colour)."""
-    everything = np.concatenate([values[np.isfinite(values)] for values, _, _ in resamples.values()])
+    everything = np.concatenate(
+        [values[np.isfinite(values)] for values, _, _ in resamples.values()]
+    )
     bins = np.linspace(everything.min() - 0.02, everything.max() + 0.02, 90)
     for label, (values, estimate, color) in resamples.items():
         shown = values[np.isfinite(values)]
@@ -239,5 +241,3 @@ def variants(ax: Axes, names: Sequence[str], values: Floats, low: Floats, high: 
     ax.set_xticks(place, names, fontsize=5)
     ax.set_xlim(-0.6, len(names) - 0.4)
     return ax
-
-

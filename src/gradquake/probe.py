@@ -122,7 +122,9 @@ class Probe:
             flat = as_gradient(gradients.reshape(-1), "the batch")
             return self._measure(flat, graphs, threads)
 
-        vectors = [as_gradient(g, f"gradient {b} of the batch") for b, g in enumerate(_rows(gradients))]
+        vectors = [
+            as_gradient(g, f"gradient {b} of the batch") for b, g in enumerate(_rows(gradients))
+        ]
         require(len(vectors) > 0, "the batch is empty; at least one gradient is needed")
         dtypes = {str(vector.dtype) for vector in vectors}
         require(
@@ -145,9 +147,7 @@ class Probe:
             )
         return self._measure(np.concatenate(vectors), given, threads)
 
-    def _measure(
-        self, flat: Gradient, graphs: GraphStack, threads: int | None
-    ) -> AvalancheBatch:
+    def _measure(self, flat: Gradient, graphs: GraphStack, threads: int | None) -> AvalancheBatch:
         if flat.size != graphs.n_nodes:
             raise InputError(
                 f"the gradient has {flat.size} entries and the graph {graphs.n_nodes} nodes; "

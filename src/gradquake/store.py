@@ -123,7 +123,13 @@ class Study:
             settings = sweep_settings(config)
             sweep = found.setdefault(
                 config_key(settings),
-                {"settings": settings, "runs": 0, "n_parameters": set(), "seeds": set(), "grokked": 0},
+                {
+                    "settings": settings,
+                    "runs": 0,
+                    "n_parameters": set(),
+                    "seeds": set(),
+                    "grokked": 0,
+                },
             )
             sweep["runs"] += 1
             sweep["n_parameters"].add(config["n_parameters"])
@@ -180,9 +186,10 @@ class Study:
         return self._load([config_key(config) for config in configs])
 
     def _load(self, keys: Sequence[str]) -> xr.Dataset:
-        finished = {key: (run, t_g) for run, key, t_g in self._query(
-            "SELECT id, key, grokking_epoch FROM runs"
-        )}
+        finished = {
+            key: (run, t_g)
+            for run, key, t_g in self._query("SELECT id, key, grokking_epoch FROM runs")
+        }
         records = []
         for key in keys:
             if key not in finished:

@@ -98,7 +98,9 @@ def sweep(hidden: Sequence[int], seeds: int, **settings: Any) -> list[XorRun]:
     """Return the runs of every hidden size with seeds 0 to ``seeds`` - 1."""
     require_count("seeds", seeds, 1)
     require(len(hidden) > 0, "no hidden size was given; at least one is needed")
-    require(len(set(hidden)) == len(hidden), f"hidden sizes {list(hidden)} repeat; each may stand once")
+    require(
+        len(set(hidden)) == len(hidden), f"hidden sizes {list(hidden)} repeat; each may stand once"
+    )
     return [XorRun(h, seed, **settings) for h in hidden for seed in range(seeds)]
 
 
@@ -225,7 +227,10 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
             first_perfect[(right == 1.0) & (first_perfect < 0)] = epoch
             gradient = networks.gradient(parameters, activation, logits)
             if not np.isfinite(gradient).all():
-                r = int(np.searchsorted(networks.offsets, np.isfinite(gradient).argmin(), "right")) - 1
+                r = (
+                    int(np.searchsorted(networks.offsets, np.isfinite(gradient).argmin(), "right"))
+                    - 1
+                )
                 raise InputError(
                     f"training diverged at epoch {epoch} of {runs[r]}; a smaller learning rate is needed"
                 )

@@ -440,9 +440,7 @@ def shadow(evidence: Evidence) -> Claim:
     for statistic in STATISTICS:
         pre, post = (analysis.exponents[w, statistic] for w in ("pre", "post"))
         crossing = analysis.curves[statistic]
-        holds.append(
-            pre.estimate < 1 < post.estimate and analysis.crosses_in_window(statistic)
-        )
+        holds.append(pre.estimate < 1 < post.estimate and analysis.crosses_in_window(statistic))
         for phase, exponent in (("pre", pre), ("post", post)):
             quantities.append(
                 _quantity(
@@ -453,7 +451,9 @@ def shadow(evidence: Evidence) -> Claim:
                 )
             )
         quantities.append(
-            _quantity(f"crossing epoch ({statistic})", crossing.crossing, crossing.crossing_interval)
+            _quantity(
+                f"crossing epoch ({statistic})", crossing.crossing, crossing.crossing_interval
+            )
         )
     first, last = analysis.grokking_window
     return Claim(
@@ -499,9 +499,7 @@ def _pair(evidence: Evidence, window: Window, statistic: Statistic) -> tuple[Exp
 def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: float) -> Claim:
     exponent, null = _pair(evidence, window, "max")
     mean = evidence.inline.exponents[window, "mean"]
-    quantity = _quantity(
-        f"D_{window}", exponent.estimate, exponent.interval, paper, null.estimate
-    )
+    quantity = _quantity(f"D_{window}", exponent.estimate, exponent.interval, paper, null.estimate)
     below = window == "pre"
     return Claim(
         f"D-{window}",
@@ -538,8 +536,12 @@ def _rise(
     resampled = parts(curve.dimension["exponent_resamples"].values, curve.crossing_resamples)
     low_interval, after_interval = map(percentile_interval, resampled)
     return (
-        _quantity("lowest D before the crossing", float(lowest), low_interval, 0.90, float(null_lowest)),
-        _quantity("mean D after the crossing", float(after), after_interval, 1.20, float(null_after)),
+        _quantity(
+            "lowest D before the crossing", float(lowest), low_interval, 0.90, float(null_lowest)
+        ),
+        _quantity(
+            "mean D after the crossing", float(after), after_interval, 1.20, float(null_after)
+        ),
         _quantity(
             "crossing epoch",
             curve.crossing,

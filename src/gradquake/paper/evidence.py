@@ -94,9 +94,7 @@ class Plan:
         """All synthetic sweeps: every topology at the paper's alpha, the default one at every alpha."""
         default = SyntheticRun(5, 0)
         pairs = [(topology, default.alpha) for topology in BASELINE_TOPOLOGIES]
-        pairs += [
-            (default.topology, alpha) for alpha in BASELINE_ALPHAS if alpha != default.alpha
-        ]
+        pairs += [(default.topology, alpha) for alpha in BASELINE_ALPHAS if alpha != default.alpha]
         return [self.baseline(topology, alpha) for topology, alpha in pairs]
 
     @property

@@ -100,7 +100,13 @@ def number(value: float | None) -> str:
         return "none"
     if abs(value) >= 100 or value == int(value):
         return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return (
+        f"{value:.3g}"
+        if abs(value) < 0.1
+        else f"{value:.3f}"
+        if abs(value) < 10
+        else f"{value:.1f}"
+    )
 
 
 def _write(path: Path, text: str) -> None:
