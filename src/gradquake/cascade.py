@@ -198,6 +198,7 @@ def relax_stack(
     a quantile is taken. The result does not depend on ``threads``.
     """
     batch = len(graphs)
+    kind: Any = gradients.dtype.type
     relaxed = np.empty(gradients.size, gradients.dtype)
     outcome = np.zeros((batch, 8))
     outcome[:, 0] = threshold
@@ -205,7 +206,7 @@ def relax_stack(
     def work(first: int, last: int) -> None:
         _kernels.measure_segments(
             gradients, relaxed, graphs.offsets, graphs.indptr, graphs.indices,
-            gradients.dtype.type(alpha), gradients.dtype.type(1.0 - alpha),
+            kind(alpha), kind(1.0 - alpha),
             quantile, max_steps, first, last, outcome,
         )  # fmt: skip
 

@@ -28,9 +28,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-run_app = typer.Typer(
-    help="Train networks under the probe and record a sweep.", no_args_is_help=True
-)
+run_app = typer.Typer(help="Train networks under the probe and record a sweep.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
 
 VERDICT_STYLES = {
@@ -107,9 +105,7 @@ def run_xor(
             "training (shadow); the default is --alpha (in-line)."
         ),
     ] = None,
-    quantile: Annotated[
-        float, typer.Option(help="Quantile of |gradient| taken as threshold.")
-    ] = 0.9,
+    quantile: Annotated[float, typer.Option(help="Quantile of |gradient| taken as threshold.")] = 0.9,
     max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = 20,
     topology: Annotated[str, typer.Option(help="Graph: a name listed below.")] = "barabasi_albert",
     every: Annotated[int, typer.Option(help="Epochs between snapshots.")] = 10,
@@ -221,9 +217,7 @@ def main() -> None:
     except GradquakeError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
-        _fail(
-            "interrupted; what was finished is kept, and the same command continues from there", 130
-        )
+        _fail("interrupted; what was finished is kept, and the same command continues from there", 130)
 
 
 def _fail(message: str, status: int) -> None:
@@ -304,25 +298,26 @@ def _print_claims(claims: list[Claim]) -> None:
     from gradquake.paper.reproduce import number, with_interval
 
     table = Table(title="The paper's claims and what was measured", title_justify="left")
-    table.add_column("id", no_wrap=True)
-    for name in ("claim", "paper", "measured [95 % interval]", "Gaussian null", "verdict"):
-        table.add_column(name)
+    for name in ("id", "claim", "paper", "measured", "value [95 % interval]", "null", "verdict"):
+        table.add_column(name, no_wrap=name in ("id", "value [95 % interval]", "null", "verdict"))
     for claim in claims:
-        several = len(claim.quantities) > 1
-        table.add_row(
-            claim.id,
-            claim.claim,
-            claim.paper,
-            "\n".join(
-                (f"{q.name}: " if several else "") + with_interval(q) for q in claim.quantities
-            ),
-            "\n".join(
-                number(q.null) if q.null is not None else "" for q in claim.quantities
-            ).rstrip(),
-            f"[{VERDICT_STYLES[claim.verdict]}]{claim.verdict}[/]",
-            end_section=True,
-        )
-    _console().print(table)
+        style = VERDICT_STYLES[claim.verdict]
+        head = [claim.id, claim.claim, claim.paper]
+        verdict = f"[{style}]{claim.verdict}[/]"
+        for i, quantity in enumerate(claim.quantities):
+            null = number(quantity.null) if quantity.null is not None else ""
+            cells = head if i == 0 else ["", "", ""]
+            table.add_row(
+                *cells, quantity.name, with_interval(quantity), null, verdict if i == 0 else ""
+            )
+        table.add_section()
+    console = _console()
+    console.print(table)
+    counts = ", ".join(
+        f"{sum(claim.verdict == verdict for claim in claims)} {verdict}" for verdict in VERDICT_STYLES
+    )
+    console.print(f"{len(claims)} claims: {counts}.", highlight=False)
+    print("null: the same statistic on Gaussian gradients of the same sizes, seeds and graphs.")
 
 
 def _analysis_json(analysis: SweepAnalysis, null: SweepAnalysis) -> dict[str, Any]:

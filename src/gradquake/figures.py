@@ -33,7 +33,7 @@ GREY = "#7f7f7f"
 # The width in inches of a page of two columns.
 PAGE_WIDTH = 7.0
 
-STYLE = {
+STYLE: Any = {
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -111,13 +111,11 @@ def grokking_epochs(ax: Axes, scales: Sequence[GrokkingEpochs]) -> Axes:
     return ax
 
 
-def dimension(
-    ax: Axes, curve: xr.Dataset, color: str = BLUE, label: str = "", **style: Any
-) -> Axes:
+def dimension(ax: Axes, curve: xr.Dataset, color: str = BLUE, label: str = "", **style: Any) -> Axes:
     """Draw D(t) with its bootstrap band."""
     epoch = curve["epoch"].values
-    values = (curve[name].values for name in ("exponent", "ci_low", "ci_high"))
-    line_with_band(ax, epoch, *values, color, label, **style)
+    middle, low, high = (curve[name].values for name in ("exponent", "ci_low", "ci_high"))
+    line_with_band(ax, epoch, middle, low, high, color, label, **style)
     ax.set_xlabel("epoch")
     ax.set_ylabel("effective dimensionality $D(t)$")
     return ax
@@ -201,10 +199,8 @@ def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
 
 def bootstrap_distributions(ax: Axes, resamples: Mapping[str, tuple[Floats, float, str]]) -> Axes:
     """Draw histograms of resampled exponents: label -> (resamples, estimate, colour)."""
-    everything = np.concatenate(
-        [values[np.isfinite(values)] for values, _, _ in resamples.values()]
-    )
-    bins = np.linspace(everything.min() - 0.02, everything.max() + 0.02, 90)
+    everything = np.concatenate([values[np.isfinite(values)] for values, _, _ in resamples.values()])
+    bins = np.linspace(everything.min() - 0.02, everything.max() + 0.02, 90).tolist()
     for label, (values, estimate, color) in resamples.items():
         shown = values[np.isfinite(values)]
         ax.hist(shown, bins, density=True, color=color, alpha=0.45, lw=0, label=label)

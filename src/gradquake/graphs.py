@@ -374,7 +374,7 @@ def _csr(n: int, sources: IntArray, targets: IntArray) -> tuple[IntArray, IntArr
 def _circulant(n: int, jumps: tuple[int, int]) -> Graph:
     dtype = _index_dtype(n, 4 * n)
     nodes = np.arange(n, dtype=np.int64)[:, None]
-    neighbours = (nodes + [-jumps[1], -jumps[0], jumps[0], jumps[1]]) % n
+    neighbours = (nodes + np.array([-jumps[1], -jumps[0], jumps[0], jumps[1]])) % n
     neighbours.sort(axis=1)
     return _trusted(np.arange(0, 4 * n + 1, 4, dtype=dtype), neighbours.astype(dtype).ravel())
 
@@ -393,4 +393,4 @@ def _sequence(seed: int, n: int) -> np.random.SeedSequence:
 
 
 def _state(seed: int, n: int) -> NDArray[np.uint64]:
-    return _sequence(seed, n).generate_state(1, np.uint64)
+    return _sequence(seed, n).generate_state(1, np.uint64).astype(np.uint64)

@@ -122,14 +122,10 @@ class Probe:
             flat = as_gradient(gradients.reshape(-1), "the batch")
             return self._measure(flat, graphs, threads)
 
-        vectors = [
-            as_gradient(g, f"gradient {b} of the batch") for b, g in enumerate(_rows(gradients))
-        ]
+        vectors = [as_gradient(g, f"gradient {b} of the batch") for b, g in enumerate(_rows(gradients))]
         require(len(vectors) > 0, "the batch is empty; at least one gradient is needed")
         dtypes = {str(vector.dtype) for vector in vectors}
-        require(
-            len(dtypes) == 1, f"the batch mixes {' and '.join(sorted(dtypes))}; one dtype is needed"
-        )
+        require(len(dtypes) == 1, f"the batch mixes {' and '.join(sorted(dtypes))}; one dtype is needed")
         if graphs is None:
             graphs = [self.graph(vector.size) for vector in vectors]
         elif isinstance(graphs, Graph):

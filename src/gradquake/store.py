@@ -164,9 +164,7 @@ class Study:
         if not fitting:
             raise StudyError(f"{self.path} holds no finished run with {asked}")
         if len(fitting) > 1:
-            differing = sorted(
-                {k for s in fitting for k in s if any(s[k] != o.get(k) for o in fitting)}
-            )
+            differing = sorted({k for s in fitting for k in s if any(s[k] != o.get(k) for o in fitting)})
             raise StudyError(
                 f"{self.path} holds {len(fitting)} sweeps with {asked}; choose one of them with "
                 f"select(), by {', '.join(differing)}"
@@ -187,8 +185,7 @@ class Study:
 
     def _load(self, keys: Sequence[str]) -> xr.Dataset:
         finished = {
-            key: (run, t_g)
-            for run, key, t_g in self._query("SELECT id, key, grokking_epoch FROM runs")
+            key: (run, t_g) for run, key, t_g in self._query("SELECT id, key, grokking_epoch FROM runs")
         }
         records = []
         for key in keys:

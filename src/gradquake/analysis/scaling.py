@@ -338,7 +338,8 @@ def check_statistic(statistic: str) -> None:
 
 def coefficient_of_variation(values: Floats) -> Floats:
     """Return the sample standard deviation over the mean, along the last axis."""
-    return values.std(axis=-1, ddof=1) / values.mean(axis=-1)
+    spread: Floats = values.std(axis=-1, ddof=1) / values.mean(axis=-1)
+    return spread
 
 
 def slopes(n_parameters: ArrayLike, sizes: Sequence[Floats] | Floats) -> Floats:

@@ -156,9 +156,7 @@ def crossing(
     return np.where(crosses.any(axis=-1), time, np.nan)
 
 
-def peaks(
-    dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, after: int = 60
-) -> Peaks:
+def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, after: int = 60) -> Peaks:
     """Measure the transient peak of a variable around each run's grokking epoch.
 
     The peak is the largest value in the window from ``before`` epochs before t_g to ``after`` epochs

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.cascade import Gradient
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.graphs import GraphStack, build, stack
 from gradquake.probe import Probe
@@ -98,9 +100,7 @@ def sweep(hidden: Sequence[int], seeds: int, **settings: Any) -> list[XorRun]:
     """Return the runs of every hidden size with seeds 0 to ``seeds`` - 1."""
     require_count("seeds", seeds, 1)
     require(len(hidden) > 0, "no hidden size was given; at least one is needed")
-    require(
-        len(set(hidden)) == len(hidden), f"hidden sizes {list(hidden)} repeat; each may stand once"
-    )
+    require(len(set(hidden)) == len(hidden), f"hidden sizes {list(hidden)} repeat; each may stand once")
     return [XorRun(h, seed, **settings) for h in hidden for seed in range(seeds)]
 
 
@@ -177,7 +177,8 @@ def loss(logits: Floats) -> Floats:
 
 def accuracy(logits: Floats) -> Floats:
     """Return the share of the four samples predicted right; a prediction is logit > 0."""
-    return ((logits > 0.0) == (TARGETS > 0.5)).mean(axis=0)
+    right: Floats = ((logits > 0.0) == (TARGETS > 0.5)).mean(axis=0)
+    return right
 
 
 def gini(parameters: Floats) -> Floats:
@@ -189,7 +190,8 @@ def gini(parameters: Floats) -> Floats:
     ascending = np.sort(np.abs(parameters), axis=-1)
     n = ascending.shape[-1]
     rank = 2.0 * np.arange(1, n + 1) - n - 1
-    return (ascending * rank).sum(axis=-1) / (n * ascending.sum(axis=-1))
+    coefficient: Floats = (ascending * rank).sum(axis=-1) / (n * ascending.sum(axis=-1))
+    return coefficient
 
 
 def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
@@ -210,9 +212,7 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
     shared = runs[0]
     for run in runs:
         if replace(run, hidden=shared.hidden, seed=shared.seed) != shared:
-            raise InputError(
-                f"{run} and {shared} differ in more than size and seed; train them apart"
-            )
+            raise InputError(f"{run} and {shared} differ in more than size and seed; train them apart")
     networks = Networks([run.hidden for run in runs])
     parameters = np.concatenate([initial_parameters(run) for run in runs])
     graphs = stack([build(run.topology, run.n_parameters, run.seed) for run in runs])
@@ -227,10 +227,7 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
             first_perfect[(right == 1.0) & (first_perfect < 0)] = epoch
             gradient = networks.gradient(parameters, activation, logits)
             if not np.isfinite(gradient).all():
-                r = (
-                    int(np.searchsorted(networks.offsets, np.isfinite(gradient).argmin(), "right"))
-                    - 1
-                )
+                r = int(np.searchsorted(networks.offsets, np.isfinite(gradient).argmin(), "right")) - 1
                 raise InputError(
                     f"training diverged at epoch {epoch} of {runs[r]}; a smaller learning rate is needed"
                 )
@@ -258,11 +255,11 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
 
 def _probe(
     run: XorRun, gradient: Floats, graphs: GraphStack, recorded: bool
-) -> tuple[Floats, dict[str, NDArray[Any]] | None]:
+) -> tuple[Gradient, dict[str, NDArray[Any]] | None]:
     """Return what updates the parameters, and the avalanches where they are to be recorded."""
     in_line = run.alpha_train == run.alpha
     avalanches = None
-    update = gradient
+    update: Gradient = gradient
     if recorded or in_line:
         batch = run.probe.measure_batch(gradient, graphs, threads=1)
         if in_line:
@@ -277,7 +274,8 @@ def _probe(
 
 
 def _over_samples(values: Floats) -> Floats:
-    return values[0] + values[1] + values[2] + values[3]
+    total: Floats = values[0] + values[1] + values[2] + values[3]
+    return total
 
 
 def _gini_of_each(parameters: Floats, offsets: NDArray[np.int64]) -> Floats:
@@ -285,7 +283,7 @@ def _gini_of_each(parameters: Floats, offsets: NDArray[np.int64]) -> Floats:
     sizes = np.diff(offsets)
     result = np.empty(sizes.size)
     edges = np.flatnonzero(np.diff(sizes, prepend=-1, append=-1))
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges):
         block = parameters[offsets[first] : offsets[last]].reshape(last - first, sizes[first])
         result[first:last] = gini(block)
     return result

@@ -287,8 +287,7 @@ def topology(evidence: Evidence) -> Claim:
     """Invariance of the baseline under the topology."""
     baseline = evidence.topologies
     values = ", ".join(
-        f"{name} {value:.4f}"
-        for name, value in zip(baseline.variants, baseline.estimate, strict=True)
+        f"{name} {value:.4f}" for name, value in zip(baseline.variants, baseline.estimate, strict=True)
     )
     quantity = _quantity("CV over 5 topologies", baseline.spread, baseline.spread_interval, 0.003)
     return Claim(
@@ -426,10 +425,11 @@ def gini(evidence: Evidence) -> Claim:
             rise.agrees() and width.agrees() and timed.ci_low >= 0.95,
             rise.ci_low > 0 and timed.measured > 0.5,
         ),
-        f"over the {rows.size} of {found.size} runs that grok at epoch 30 or later, so that the level 30 "
-        f"epochs before exists; in {int((~peaks.interior[rows]).sum())} of them the Gini coefficient is "
-        "largest at an end of the window, which is no peak and not within ±10. Synchronised where 95 % "
-        "of the peaks lie within ±10; direction: a rise, and most peaks within ±10",
+        f"over the {rows.size} of {found.size} runs that grok at epoch 30 or later, so that the level "
+        f"30 epochs before exists; in {int((~peaks.interior[rows]).sum())} of them the Gini "
+        "coefficient is largest at an end of the window, which is no peak and not within ±10. "
+        "Synchronised where 95 % of the peaks lie within ±10; direction: a rise, and most peaks "
+        "within ±10",
     )
 
 
@@ -451,9 +451,7 @@ def shadow(evidence: Evidence) -> Claim:
                 )
             )
         quantities.append(
-            _quantity(
-                f"crossing epoch ({statistic})", crossing.crossing, crossing.crossing_interval
-            )
+            _quantity(f"crossing epoch ({statistic})", crossing.crossing, crossing.crossing_interval)
         )
     first, last = analysis.grokking_window
     return Claim(
@@ -530,18 +528,12 @@ def _rise(
         return np.where(crossed, lowest, np.nan), np.where(crossed, after, np.nan)
 
     lowest, after = parts(curve.dimension["exponent"].values, curve.crossing)
-    null_lowest, null_after = parts(
-        null.curves[statistic].dimension["exponent"].values, curve.crossing
-    )
+    null_lowest, null_after = parts(null.curves[statistic].dimension["exponent"].values, curve.crossing)
     resampled = parts(curve.dimension["exponent_resamples"].values, curve.crossing_resamples)
     low_interval, after_interval = map(percentile_interval, resampled)
     return (
-        _quantity(
-            "lowest D before the crossing", float(lowest), low_interval, 0.90, float(null_lowest)
-        ),
-        _quantity(
-            "mean D after the crossing", float(after), after_interval, 1.20, float(null_after)
-        ),
+        _quantity("lowest D before the crossing", float(lowest), low_interval, 0.90, float(null_lowest)),
+        _quantity("mean D after the crossing", float(after), after_interval, 1.20, float(null_after)),
         _quantity(
             "crossing epoch",
             curve.crossing,

@@ -223,13 +223,16 @@ def gather(
     trained = (inline, shadow)
     nulls = (synthetic.matched(dataset, gaussian) for dataset in trained)
     each = map if executor is None else executor.map
-    analyses = each(partial(analyze, n_resamples=n_resamples, seed=seed), (*trained, *nulls))
+    analyses = list(each(partial(analyze, n_resamples=n_resamples, seed=seed), (*trained, *nulls)))
     n = np.array([run.n_parameters for run in plan.baselines[0]][:: plan.seeds])
     topologies = {t: mean_sizes[t, default.alpha] for t in BASELINE_TOPOLOGIES}
     alphas = {f"{a:g}": mean_sizes[default.topology, a] for a in BASELINE_ALPHAS}
     many = study.dataset_of([run.config() for run in plan.gini])
     return Evidence(
-        *analyses,
+        inline=analyses[0],
+        shadow=analyses[1],
+        inline_null=analyses[2],
+        shadow_null=analyses[3],
         topologies=_baseline(n, topologies, n_resamples, seed),
         alphas=_baseline(n, alphas, n_resamples, seed),
         gini=_gini_study(many),
@@ -256,7 +259,8 @@ def _gini_study(dataset: xr.Dataset) -> GiniStudy:
 
 def _mean_sizes(dataset: xr.Dataset, seeds: int) -> Floats:
     """Return the mean size of every synthetic run, shape (scales, seeds)."""
-    return dataset["size"].values.mean(axis=1).reshape(-1, seeds)
+    means: Floats = dataset["size"].values.mean(axis=1).reshape(-1, seeds)
+    return means
 
 
 def _baseline(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +22,11 @@ from gradquake.figures import (
     SKY,
     VERMILION,
     YELLOW,
-    Axes,
 )
 from gradquake.paper.evidence import GINI_HIDDEN, Evidence
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SHORT_NAMES = {
     "ring": "ring",
@@ -112,9 +115,7 @@ def _figure3(evidence: Evidence, path: Path) -> None:
             np.array([interval.low for interval in baseline.intervals]),
             np.array([interval.high for interval in baseline.intervals]),
         )
-        small.set_title(
-            "Gaussian, $\\langle s \\rangle$: $D$", fontsize=6, fontweight="normal", pad=2
-        )
+        small.set_title("Gaussian, $\\langle s \\rangle$: $D$", fontsize=6, fontweight="normal", pad=2)
 
 
 def _accuracy(evidence: Evidence, ax: Axes) -> None:
@@ -126,9 +127,7 @@ def _accuracy(evidence: Evidence, ax: Axes) -> None:
         f"mean of {study.grokking_epochs.size} seeds, quartiles",
     )  # fmt: skip
     ax.plot(band.x[shown], study.accuracy[shown], color=BLUE, label="seed 0: training")
-    ax.plot(
-        band.x[shown], study.accuracy[shown], color=PURPLE, ls=(0, (2, 2)), label="and evaluation"
-    )
+    ax.plot(band.x[shown], study.accuracy[shown], color=PURPLE, ls=(0, (2, 2)), label="and evaluation")
     ax.axvline(study.grokking_epochs[0], color=GREY, lw=0.7, ls=":")
     ax.set_ylim(0.1, 1.5)
     ax.set_yticks([0.25, 0.5, 0.75, 1.0])
@@ -149,9 +148,7 @@ def _dimension(evidence: Evidence, ax: Axes) -> None:
     )  # fmt: skip
     ax.axhline(average, color=VERMILION, lw=0.9, label=f"time average {average:.2f}")
     ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-    figures.dimension(
-        ax, evidence.inline_null.curves["max"].dimension, GREY, "Gaussian null", lw=0.8
-    )
+    figures.dimension(ax, evidence.inline_null.curves["max"].dimension, GREY, "Gaussian null", lw=0.8)
     figures.dimension(ax, curve, BLUE, "trained, $s_{\\max}$")
     figures.dimension(
         ax, evidence.inline.curves["mean"].dimension, SKY, "trained, $\\langle s \\rangle$", lw=0.8

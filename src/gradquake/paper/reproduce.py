@@ -69,18 +69,20 @@ def markdown(claims: list[Claim]) -> str:
     lines = [
         "# The paper's claims and what was measured",
         "",
-        "Intervals are 95 %; most are percentile bootstraps over runs. The null is the same statistic on "
-        "i.i.d. Gaussian gradients of the same sizes, seeds, snapshots and graphs.",
+        "Intervals are 95 %, percentile bootstraps over runs unless it is said otherwise. The null is "
+        "the same statistic on i.i.d. Gaussian gradients of the same sizes, seeds, snapshots and "
+        "graphs.",
         "",
-        "| id | claim | paper | measured | Gaussian null | verdict |",
-        "|---|---|---|---|---|---|",
+        "| id | claim | paper | measured | value [95 % interval] | null | verdict |",
+        "|---|---|---|---|---|---|---|",
     ]
     for claim in claims:
-        measured = "<br>".join(f"{q.name}: {with_interval(q)}" for q in claim.quantities)
-        nulls = "<br>".join(number(q.null) for q in claim.quantities if q.null is not None)
-        lines.append(
-            f"| {claim.id} | {claim.claim} | {claim.paper} | {measured} | {nulls} | {claim.verdict} |"
-        )
+        for i, quantity in enumerate(claim.quantities):
+            head = [claim.id, claim.claim, claim.paper] if i == 0 else [""] * 3
+            null = "" if quantity.null is None else number(quantity.null)
+            verdict = claim.verdict if i == 0 else ""
+            cells = [*head, quantity.name, with_interval(quantity), null, verdict]
+            lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## How each was judged", ""]
     lines += [f"- **{claim.id}**: {claim.note}." for claim in claims]
     return "\n".join(lines) + "\n"
@@ -100,13 +102,7 @@ def number(value: float | None) -> str:
         return "none"
     if abs(value) >= 100 or value == int(value):
         return f"{value:.0f}"
-    return (
-        f"{value:.3g}"
-        if abs(value) < 0.1
-        else f"{value:.3f}"
-        if abs(value) < 10
-        else f"{value:.1f}"
-    )
+    return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,0 +1,56 @@
+# Both commands make a virtual environment in this clone from the pinned locks; nothing else is needed
+# than Python 3.11 or later. uv is used where it is installed.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.PHONY: reproduce test lint benchmark locks clean
+
+## reproduce: train, probe, measure and judge the whole paper
+reproduce: $(VENV)/.core
+	$(VENV)/bin/gradquake reproduce --out reproduction
+
+## test: run all tests
+test: $(VENV)/.test
+	$(PYTHON) -m pytest
+
+## lint: check style, format and types
+lint: $(VENV)/.test
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+## benchmark: measure every figure of docs/benchmarks.md
+benchmark: $(VENV)/.test
+	for script in benchmarks/bench_*.py; do $(PYTHON) $$script || exit 1; done
+
+## locks: resolve the dependencies anew (needs uv); torch's CUDA packages are not pinned
+locks:
+	uv pip compile --universal --python-version 3.11 -q --no-header --no-annotate --upgrade \
+		pyproject.toml -o locks/core.txt
+	uv pip compile --universal --python-version 3.11 -q --no-header --no-annotate --upgrade \
+		pyproject.toml --group test | grep -Ev '^(nvidia|cuda|triton)-?' > locks/test.txt
+
+## clean: remove what the commands made
+clean:
+	rm -rf $(VENV) reproduction
+
+$(VENV)/.core: locks/core.txt pyproject.toml
+	$(call install,locks/core.txt)
+	touch $@
+
+$(VENV)/.test: locks/test.txt pyproject.toml
+	$(call install,locks/test.txt)
+	touch $@ $(VENV)/.core
+
+define install
+	@if command -v uv >/dev/null; then \
+		test -x $(PYTHON) || uv venv -q $(VENV); \
+		uv pip install -q --python $(PYTHON) -r $(1) && \
+		uv pip install -q --python $(PYTHON) --no-deps -e .; \
+	else \
+		test -x $(PYTHON) || python3 -m venv $(VENV); \
+		$(PYTHON) -m pip install -q --disable-pip-version-check -r $(1) && \
+		$(PYTHON) -m pip install -q --disable-pip-version-check --no-deps -e .; \
+	fi
+endef
