@@ -21,16 +21,26 @@ Array = NDArray[Any]
 # bracket are selected from.
 SAMPLE_FROM = 512
 
-# A million-fold below the largest and above the smallest numbers whose squares and fourth powers
-# neither overflow nor vanish in float64; a gradient outside is scaled before its angle is taken.
-LARGEST_UNSCALED = 1e70
-SMALLEST_UNSCALED = 1e-70
+# Sums of squares outside this range have lost digits to overflow or underflow somewhere.
+LARGEST_SQUARE = 1e140
+SMALLEST_SQUARE = 1e-140
+
+# A step in which at least one node in this many topples is dense.
+DENSE = 32
+
+# An unsigned index spares the compiled code the test for Python's indices from the end.
+index = np.uint64
+
+kernel = njit(cache=True, nogil=True, error_model="numpy")
 
 
-@njit(cache=True, nogil=True)
-def select(values: Array, rank: int) -> float:
-    """Return the ``rank``-th smallest value (Hoare's quickselect), leaving larger ones to its right."""
-    low, high = 0, values.size - 1
+@kernel
+def select(values: Array, count: int, rank: int) -> float:
+    """Return the ``rank``-th smallest of the first ``count`` values, with larger ones to its right.
+
+    Hoare's quickselect.
+    """
+    low, high = 0, count - 1
     while low < high:
         pivot = values[(low + high) >> 1]
         left, right = low, high
@@ -52,15 +62,15 @@ def select(values: Array, rank: int) -> float:
     return values[rank]
 
 
-@njit(cache=True, nogil=True)
-def interpolated(candidates: Array, rank: int, weight: float) -> float:
+@kernel
+def interpolated(values: Array, count: int, rank: int, weight: float) -> float:
     """Interpolate between order statistics ``rank`` and ``rank + 1``, rounding as NumPy does."""
-    below = np.float64(select(candidates, rank))
-    if weight == 0.0 or rank + 1 == candidates.size:
+    below = np.float64(select(values, count, rank))
+    if weight == 0.0 or rank + 1 == count:
         return below
-    smallest = candidates[rank + 1]
-    for i in range(rank + 2, candidates.size):
-        smallest = min(smallest, candidates[i])
+    smallest = values[rank + 1]
+    for i in range(rank + 2, count):
+        smallest = min(smallest, values[i])
     above = np.float64(smallest)
     step = above - below
     if weight >= 0.5:
@@ -68,7 +78,7 @@ def interpolated(candidates: Array, rank: int, weight: float) -> float:
     return below + step * weight
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def mark_above(gradient: Array, level: float, marks: Array) -> None:
     """Set the bits of all entries whose magnitude is above ``level``; bit i & 63 of word i >> 6.
 
@@ -80,14 +90,14 @@ def mark_above(gradient: Array, level: float, marks: Array) -> None:
         for i in range(64):
             bits |= np.uint64(abs(gradient[64 * word + i]) > level) << np.uint64(i)
         marks[word] = bits
-    if whole < marks.size:
+    if 64 * whole < gradient.size:
         bits = np.uint64(0)
         for i in range(64 * whole, gradient.size):
             bits |= np.uint64(abs(gradient[i]) > level) << np.uint64(i & 63)
         marks[whole] = bits
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def all_finite(gradient: Array) -> bool:
     """Return whether no entry is NaN or infinite."""
     finite = True
@@ -96,22 +106,21 @@ def all_finite(gradient: Array) -> bool:
     return finite
 
 
-@njit(cache=True, nogil=True)
-def bracket(gradient: Array, quantile: float) -> tuple[float, float]:
+@kernel
+def bracket(gradient: Array, quantile: float, scratch: Array) -> tuple[float, float]:
     """Return magnitudes between which the quantile lies almost surely, judged from n^(2/3) entries."""
     size = int(gradient.size ** (2 / 3))
     stride = gradient.size // size
-    sample = np.empty(size, gradient.dtype)
     for i in range(size):
-        sample[i] = abs(gradient[i * stride])
+        scratch[i] = abs(gradient[i * stride])
     # Three standard deviations of a binomial rank.
     margin = 3.0 * math.sqrt(size * quantile * (1.0 - quantile)) + 2.0
-    low = select(sample, max(int(quantile * size - margin), 0))
-    high = select(sample, min(int(quantile * size + margin), size - 1))
+    low = select(scratch, size, max(int(quantile * size - margin), 0))
+    high = select(scratch, size, min(int(quantile * size + margin), size - 1))
     return low, high
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: Array) -> float:
     """Return ``numpy.quantile(abs(gradient), quantile)`` in float64, or NaN if an entry is not finite.
 
@@ -125,27 +134,27 @@ def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: 
     rank = int(position)
     weight = position - rank
     if size >= SAMPLE_FROM:
-        low, high = bracket(gradient, quantile)
+        low, high = bracket(gradient, quantile, scratch)
         mark_above(gradient, low, marks)
         inside = above = 0
-        for word in range(marks.size):
+        for word in range((size + 63) >> 6):
             remaining = marks[word]
             while remaining:
-                i = 64 * word + np.int64(trailing_zeros(remaining))
-                remaining &= remaining - np.uint64(1)
+                i = index(64 * word) + index(trailing_zeros(remaining))
+                remaining &= remaining - index(1)
                 magnitude = abs(gradient[i])
                 scratch[inside] = magnitude
                 inside += magnitude <= high
                 above += magnitude > high
         below = size - inside - above
         if below <= rank and min(rank + 1, size - 1) < below + inside:
-            return interpolated(scratch[:inside], rank - below, weight)
+            return interpolated(scratch, inside, rank - below, weight)
     for i in range(size):
         scratch[i] = abs(gradient[i])
-    return interpolated(scratch[:size], rank, weight)
+    return interpolated(scratch, size, rank, weight)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def collect(gradient: Array, threshold: float, marks: Array, pages: Array, nodes: Array) -> int:
     """List the marked nodes that are unstable in ascending order, clear all marks, return how many.
 
@@ -153,22 +162,23 @@ def collect(gradient: Array, threshold: float, marks: Array, pages: Array, nodes
     costs next to nothing.
     """
     count = 0
-    for page in range(pages.size):
+    words = (gradient.size + 63) >> 6
+    for page in range((words + 63) >> 6):
         if not pages[page]:
             continue
         pages[page] = 0
-        for word in range(64 * page, min(64 * page + 64, marks.size)):
+        for word in range(64 * page, min(64 * page + 64, words)):
             remaining = marks[word]
             marks[word] = 0
             while remaining:
-                node = 64 * word + np.int64(trailing_zeros(remaining))
-                remaining &= remaining - np.uint64(1)
+                node = index(64 * word) + index(trailing_zeros(remaining))
+                remaining &= remaining - index(1)
                 nodes[count] = node
                 count += abs(gradient[node]) > threshold
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def cascade(
     gradient: Array,
     indptr: Array,
@@ -177,32 +187,41 @@ def cascade(
     alpha: float,
     keep: float,
     max_steps: int,
+    marks: Array,
+    toppled: Array,
+    pages: Array,
+    unstable: Array,
+    share: Array,
 ) -> tuple[int, int, int, int, int, float]:
     """Relax ``gradient`` in place: all unstable nodes topple at once, step by step.
 
     Every node receives its neighbours' shares one at a time in ascending order of the neighbour, so
     the result does not depend on how the unstable nodes were found. ``alpha`` and ``keep`` =
-    1 - alpha come in the gradient's own precision. Returns size, duration, area, peak, the number of
-    nodes still unstable, and the sum lost at nodes without neighbours.
+    1 - alpha come in the gradient's own precision. The last five arrays are scratch: a bit a node, a
+    bit a node, a byte a page, an index and a number of the gradient's dtype a node. Returns size,
+    duration, area, peak, the number of nodes still unstable, and the sum lost at nodes without
+    neighbours.
     """
-    one = np.uint64(1)
-    words = (gradient.size + 63) >> 6
-    marks = np.empty(words, np.uint64)
-    pages = np.ones((words + 63) >> 6, np.uint8)
+    one = index(1)
     mark_above(gradient, threshold, marks)
-    toppled = marks.copy()
-    unstable = np.empty(gradient.size, indices.dtype)
+    words = (gradient.size + 63) >> 6
+    for word in range(words):
+        toppled[word] = marks[word]
+    for page in range((words + 63) >> 6):
+        pages[page] = 1
     count = collect(gradient, threshold, marks, pages, unstable)
-    share = np.empty(gradient.size, gradient.dtype)
 
     size = duration = peak = 0
     area = count
     dissipated = 0.0
     while count > 0 and duration < max_steps:
-        for k in range(count):
-            i = unstable[k]
+        # Where many topple it is cheaper to look at all nodes afterwards, which runs through memory in
+        # order, than to mark what rises above the threshold on the way, which branches.
+        dense = DENSE * count >= gradient.size
+        for k in range(index(count)):
+            i = index(unstable[k])
             before = gradient[i]
-            degree = indptr[i + 1] - indptr[i]
+            degree = indptr[i + one] - indptr[i]
             moved = alpha * before
             if degree > 0:
                 share[k] = moved / degree
@@ -210,22 +229,30 @@ def cascade(
                 dissipated += moved
             after = keep * before
             gradient[i] = after
-            bit = one << np.uint64(i & 63)
-            if not toppled[i >> 6] & bit:
-                toppled[i >> 6] |= bit
-                area += 1
-            if abs(after) > threshold:
-                marks[i >> 6] |= bit
-                pages[i >> 12] = 1
-        for k in range(count):
-            i = unstable[k]
-            for edge in range(indptr[i], indptr[i + 1]):
-                j = indices[edge]
-                after = gradient[j] + share[k]
-                gradient[j] = after
-                if abs(after) > threshold:
-                    marks[j >> 6] |= one << np.uint64(j & 63)
-                    pages[j >> 12] = 1
+            word, shift = i >> index(6), i & index(63)
+            area += 1 - np.int64((toppled[word] >> shift) & one)
+            toppled[word] |= one << shift
+            if not dense and abs(after) > threshold:
+                marks[word] |= one << shift
+                pages[i >> index(12)] = 1
+        if dense:
+            for k in range(index(count)):
+                i, given = index(unstable[k]), share[k]
+                for edge in range(index(indptr[i]), index(indptr[i + one])):
+                    gradient[index(indices[edge])] += given
+            mark_above(gradient, threshold, marks)
+            for page in range((words + 63) >> 6):
+                pages[page] = 1
+        else:
+            for k in range(index(count)):
+                i, given = index(unstable[k]), share[k]
+                for edge in range(index(indptr[i]), index(indptr[i + one])):
+                    j = index(indices[edge])
+                    after = gradient[j] + given
+                    gradient[j] = after
+                    if abs(after) > threshold:
+                        marks[j >> index(6)] |= one << (j & index(63))
+                        pages[j >> index(12)] = 1
         size += count
         peak = max(peak, count)
         duration += 1
@@ -234,37 +261,44 @@ def cascade(
     return size, duration, area, peak, count, dissipated
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc"})
-def deviation(before: Array, after: Array, largest: float) -> float:
-    """Return the angle in degrees between two vectors; ``largest`` is about their largest magnitude.
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})
+def products(before: Array, after: Array, scale: float) -> tuple[float, float, float]:
+    """Return |before|^2, |after - before|^2 and before . (after - before), all times scale^2."""
+    squared_before = squared_change = product = 0.0
+    for i in range(before.size):
+        start = scale * before[i]
+        change = scale * after[i] - start
+        squared_before += start * start
+        squared_change += change * change
+        product += start * change
+    return squared_before, squared_change, product
+
+
+@kernel
+def deviation(before: Array, after: Array) -> float:
+    """Return the angle in degrees between two vectors that are not zero.
 
     With d = after - before, tan(angle) = sqrt(|before|^2 |d|^2 - (before . d)^2) / before . after:
     exactly 0 where nothing changed, and accurate for small angles where the arc cosine is not.
     """
-    squared_before = squared_change = product = 0.0
-    if largest > LARGEST_UNSCALED or 0.0 < largest < SMALLEST_UNSCALED:
+    squared, changed, product = products(before, after, 1.0)
+    if not SMALLEST_SQUARE < squared < LARGEST_SQUARE:
+        largest = 0.0
         for i in range(before.size):
-            start = before[i] / largest
-            change = after[i] / largest - start
-            squared_before += start * start
-            squared_change += change * change
-            product += start * change
-    else:
-        for i in range(before.size):
-            start = np.float64(before[i])
-            change = after[i] - start
-            squared_before += start * start
-            squared_change += change * change
-            product += start * change
-    crossed = squared_before * squared_change - product * product
-    return math.degrees(math.atan2(math.sqrt(max(crossed, 0.0)), squared_before + product))
+            largest = max(largest, abs(before[i]))
+        # A power of two, so that scaling a gradient by one changes nothing.
+        exponent = math.frexp(largest)[1]
+        squared, changed, product = products(before, after, math.ldexp(1.0, -max(exponent, -1000)))
+    crossed = squared * changed - product * product
+    return math.degrees(math.atan2(math.sqrt(max(crossed, 0.0)), squared + product))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def measure_segments(
     gradient: Array,
     relaxed: Array,
     offsets: Array,
+    rows: Array,
     indptr: Array,
     indices: Array,
     alpha: float,
@@ -274,39 +308,41 @@ def measure_segments(
     first: int,
     last: int,
     outcome: Array,
+    marks: Array,
+    toppled: Array,
+    pages: Array,
+    unstable: Array,
+    share: Array,
 ) -> None:
     """Threshold and relax segments ``first`` to ``last`` of a batch laid end to end.
 
-    Segment b is ``gradient[offsets[b]:offsets[b + 1]]``; its graph is ``indptr`` on the same range
-    (with one more entry) and ``indices`` numbered within the segment. Columns of ``outcome``:
-    threshold (given where ``quantile`` is negative; NaN comes back where the gradient is not
-    finite), size, duration, area, peak, still unstable, dissipated, deviation.
+    Segment b is ``gradient[offsets[b]:offsets[b + 1]]``; its graph is ``indptr`` from ``rows[b]`` on
+    and ``indices``, numbered within the segment. Columns of ``outcome``: threshold (given where
+    ``quantile`` is negative; NaN comes back where the gradient is not finite), size, duration, area,
+    peak, still unstable, dissipated, deviation. The last five arrays are the scratch of ``cascade``,
+    enough for the longest segment.
     """
-    longest = 1
-    for b in range(first, last):
-        longest = max(longest, offsets[b + 1] - offsets[b])
-    marks = np.empty((longest + 63) >> 6, np.uint64)
     for b in range(first, last):
         start, stop = offsets[b], offsets[b + 1]
         original, moving = gradient[start:stop], relaxed[start:stop]
         if quantile >= 0.0:
             # The relaxed gradient is not there yet: its place is free to select in.
-            words = marks[: (original.size + 63) >> 6]
-            outcome[b, 0] = magnitude_quantile(original, quantile, moving, words)
+            outcome[b, 0] = magnitude_quantile(original, quantile, moving, marks)
             if math.isnan(outcome[b, 0]):
                 continue
         for i in range(original.size):
             moving[i] = original[i]
-        rows = indptr[start : stop + 1]
-        size, duration, area, peak, unstable, dissipated = cascade(
-            moving, rows, indices, outcome[b, 0], alpha, keep, max_steps
-        )
+        pointers = indptr[rows[b] : rows[b] + moving.size + 1]
+        size, duration, area, peak, remaining, dissipated = cascade(
+            moving, pointers, indices, outcome[b, 0], alpha, keep, max_steps,
+            marks, toppled, pages, unstable, share,
+        )  # fmt: skip
         outcome[b, 1], outcome[b, 2], outcome[b, 3] = size, duration, area
-        outcome[b, 4], outcome[b, 5], outcome[b, 6] = peak, unstable, dissipated
-        outcome[b, 7] = deviation(original, moving, outcome[b, 0]) if size > 0 else 0.0
+        outcome[b, 4], outcome[b, 5], outcome[b, 6] = peak, remaining, dissipated
+        outcome[b, 7] = deviation(original, moving) if size > 0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def next_random(state: Array) -> np.uint64:
     """Advance ``state[0]`` and return 64 random bits (SplitMix64; Steele, Lea and Flood 2014)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -316,34 +352,37 @@ def next_random(state: Array) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def random_below(bound: int, state: Array) -> int:
     """Return a random integer in [0, bound) for bound < 2^53."""
     return int((next_random(state) >> np.uint64(11)) * 2.0**-53 * bound)
 
 
-@njit(cache=True, nogil=True)
-def adjacency(sources: Array, targets: Array, indptr: Array, indices: Array) -> None:
+@kernel
+def adjacency(
+    sources: Array, targets: Array, indptr: Array, indices: Array, cursor: Array, unsorted: Array
+) -> None:
     """Fill the CSR arrays of the undirected edges (sources[e], targets[e]), rows ascending.
 
-    ``indptr`` comes as zeros. The rows are filled by counting, in any order, and a transposition
-    (of a symmetric matrix: itself) sorts them, so that the cost is linear.
+    ``indptr`` comes as zeros; ``cursor`` (a number a node) and ``unsorted`` (like ``indices``) are
+    scratch. The rows are filled by counting, in any order, and a transposition (of a symmetric
+    matrix: itself) sorts them, so that the cost is linear.
     """
     nodes = indptr.size - 1
     for e in range(sources.size):
         indptr[sources[e] + 1] += 1
         indptr[targets[e] + 1] += 1
     for i in range(nodes):
+        cursor[i] = indptr[i]
         indptr[i + 1] += indptr[i]
-    cursor = indptr[:-1].copy()
-    unsorted = np.empty_like(indices)
     for e in range(sources.size):
         i, j = sources[e], targets[e]
         unsorted[cursor[i]] = j
         cursor[i] += 1
         unsorted[cursor[j]] = i
         cursor[j] += 1
-    cursor[:] = indptr[:-1]
+    for i in range(nodes):
+        cursor[i] = indptr[i]
     for i in range(nodes):
         for e in range(indptr[i], indptr[i + 1]):
             j = unsorted[e]
@@ -351,13 +390,14 @@ def adjacency(sources: Array, targets: Array, indptr: Array, indices: Array) -> 
             cursor[j] += 1
 
 
-@njit(cache=True, nogil=True)
-def find_defect(indptr: Array, indices: Array) -> tuple[int, int, int]:
+@kernel
+def find_defect(indptr: Array, indices: Array, cursor: Array) -> tuple[int, int, int]:
     """Return (kind, i, j) of the first defect of a CSR adjacency, kind 0 where there is none.
 
     Kinds: 1 neighbour out of range, 2 self-loop, 3 duplicate, 4 row not ascending, 5 not symmetric
     (j in row i, not i in row j). With ascending rows, walking all rows in order must visit every
-    row's entries in order too; so one cursor a row decides symmetry in linear time.
+    row's entries in order too; so one cursor a row, which comes as a copy of the rows' starts,
+    decides symmetry in linear time.
     """
     nodes = indptr.size - 1
     for i in range(nodes):
@@ -371,7 +411,6 @@ def find_defect(indptr: Array, indices: Array) -> tuple[int, int, int]:
                 return 3, i, j
             if e > indptr[i] and indices[e - 1] > j:
                 return 4, i, j
-    cursor = indptr[:-1].copy()
     for i in range(nodes):
         for e in range(indptr[i], indptr[i + 1]):
             j = indices[e]
@@ -383,7 +422,7 @@ def find_defect(indptr: Array, indices: Array) -> tuple[int, int, int]:
     return 0, 0, 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def barabasi_albert_edges(m: int, state: Array, sources: Array, targets: Array) -> None:
     """Grow a preferential-attachment graph from a star on m + 1 nodes.
 
@@ -405,7 +444,7 @@ def barabasi_albert_edges(m: int, state: Array, sources: Array, targets: Array) 
         node += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rewire_ring(probability: float, state: Array, ends: Array) -> None:
     """Rewire the far end of each edge of a ring with some probability (Watts and Strogatz 1998).
 
@@ -430,7 +469,7 @@ def rewire_ring(probability: float, state: Array, ends: Array) -> None:
             ends[i, k] = j
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pair_stubs(state: Array, stubs: Array, neighbours: Array) -> bool:
     """Pair ``stubs`` at random into a simple regular graph (Steger and Wormald 1999).
 

@@ -113,20 +113,7 @@ class AvalancheBatch:
 
     def __getitem__(self, index: int) -> Avalanche:
         b = range(len(self))[index]
-        threshold, size, duration, area, peak, unstable, dissipated, deviation = self._outcome[
-            b
-        ].tolist()
-        return Avalanche(
-            size=int(size),
-            duration=int(duration),
-            area=int(area),
-            peak=int(peak),
-            truncated=unstable > 0,
-            deviation=deviation,
-            threshold=threshold,
-            dissipated=dissipated,
-            relaxed=self.relaxed[self.offsets[b] : self.offsets[b + 1]],
-        )
+        return avalanche(self._outcome[b], self.relaxed[self.offsets[b] : self.offsets[b + 1]])
 
     def __repr__(self) -> str:
         return f"AvalancheBatch({len(self)} avalanches)"
@@ -179,7 +166,8 @@ def relax(
     )
     if not np.isfinite(vector).all():
         raise not_finite("the gradient", vector)
-    return relax_stack(vector, stack([graph]), alpha, max_steps, threshold=threshold)[0]
+    relaxed, outcome = relax_stack(vector, stack([graph]), alpha, max_steps, threshold=threshold)
+    return avalanche(outcome[0], relaxed)
 
 
 def relax_stack(
@@ -188,26 +176,31 @@ def relax_stack(
     alpha: float,
     max_steps: int,
     *,
-    threshold: float = math.nan,
+    threshold: float = 0.0,
     quantile: float = -1.0,
     threads: int = 1,
-) -> AvalancheBatch:
+) -> tuple[Gradient, NDArray[np.float64]]:
     """Relax gradients laid end to end, each on its graph, with one threshold or one quantile.
 
     Unlike ``relax`` it trusts its arguments; only what is not finite is looked for, and only where
-    a quantile is taken. The result does not depend on ``threads``.
+    a quantile is taken. The result does not depend on ``threads``. Returns the relaxed gradients and
+    the outcome of each as a row of numbers, for ``AvalancheBatch`` and ``avalanche``.
     """
     batch = len(graphs)
     kind: Any = gradients.dtype.type
     relaxed = np.empty(gradients.size, gradients.dtype)
     outcome = np.zeros((batch, 8))
     outcome[:, 0] = threshold
+    longest = graphs.longest
+    words = (longest + 63) // 64
 
     def work(first: int, last: int) -> None:
         _kernels.measure_segments(
-            gradients, relaxed, graphs.offsets, graphs.indptr, graphs.indices,
-            kind(alpha), kind(1.0 - alpha),
-            quantile, max_steps, first, last, outcome,
+            gradients, relaxed, graphs.offsets, graphs.rows, graphs.indptr, graphs.indices,
+            kind(alpha), kind(1.0 - alpha), quantile, max_steps, first, last, outcome,
+            np.empty(words, np.uint64), np.empty(words, np.uint64),
+            np.empty((words + 63) // 64, np.uint8),
+            np.empty(longest, graphs.indices.dtype), np.empty(longest, gradients.dtype),
         )  # fmt: skip
 
     if threads == 1 or batch == 1:
@@ -219,12 +212,28 @@ def relax_stack(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, edges[:-1], edges[1:]))
 
-    broken = np.isnan(outcome[:, 0])
-    if broken.any():
-        b = int(broken.argmax())
+    # NaN in any threshold is NaN in their sum, which can be infinite but for no other reason NaN.
+    if math.isnan(outcome[:, 0].sum()):
+        b = int(np.isnan(outcome[:, 0]).argmax())
         name = "the gradient" if batch == 1 else f"gradient {b} of the batch"
         raise not_finite(name, gradients[graphs.offsets[b] : graphs.offsets[b + 1]])
-    return AvalancheBatch(relaxed, graphs.offsets, outcome)
+    return relaxed, outcome
+
+
+def avalanche(outcome: NDArray[np.float64], relaxed: Gradient) -> Avalanche:
+    """Return one row of outcomes as an ``Avalanche``."""
+    threshold, size, duration, area, peak, unstable, dissipated, deviation = outcome.tolist()
+    return Avalanche(
+        size=int(size),
+        duration=int(duration),
+        area=int(area),
+        peak=int(peak),
+        truncated=unstable > 0,
+        deviation=deviation,
+        threshold=threshold,
+        dissipated=dissipated,
+        relaxed=relaxed,
+    )
 
 
 def as_gradient(values: ArrayLike, name: str = "the gradient") -> Gradient:

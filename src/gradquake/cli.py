@@ -206,18 +206,22 @@ def info(study: StudyFile, as_json: AsJson = False) -> None:
     print(f"{sum(s['runs'] for s in sweeps)} runs finished, {len(missing)} planned and missing")
 
 
+class _InterruptError(Exception):
+    """A stop asked for from the keyboard, once there was something to keep."""
+
+
 def main() -> None:
     """Run the command line; exit status 0 done, 1 failed, 2 bad input or usage, 130 interrupted."""
     from gradquake.errors import GradquakeError, InputError, StudyError
 
     try:
         app()
+    except _InterruptError as error:
+        _fail(str(error), 130)
     except (InputError, StudyError) as error:
         _fail(str(error), 2)
     except GradquakeError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept, and the same command continues from there", 130)
 
 
 def _fail(message: str, status: int) -> None:
@@ -275,9 +279,23 @@ def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
         TextColumn("runs"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("measuring", total=total)
-        yield lambda stage, runs: bar.update(task, description=stage, advance=runs)
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task("measuring", total=total)
+
+    def advance(stage: str, runs: int) -> None:
+        # Not before there is progress: what is wrong with the input is found, and said, first.
+        bar.start()
+        bar.update(task, description=stage, advance=runs)
+
+    try:
+        yield advance
+    except KeyboardInterrupt:
+        raise _InterruptError(
+            "interrupted; what was finished is kept, and the same command continues from there"
+        ) from None
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _console() -> Console:

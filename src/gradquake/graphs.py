@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,7 +76,7 @@ class Graph:
         )
         object.__setattr__(self, "indptr", np.ascontiguousarray(indptr, dtype))
         object.__setattr__(self, "indices", np.ascontiguousarray(indices, dtype))
-        kind, i, j = _kernels.find_defect(self.indptr, self.indices)
+        kind, i, j = _kernels.find_defect(self.indptr, self.indices, self.indptr[:-1].copy())
         require(kind == 0, DEFECTS.get(kind, "").format(i=i, j=j, last=self.n_nodes - 1))
 
     @property
@@ -93,6 +94,11 @@ class Graph:
         """The degree of every node, shape (n_nodes,)."""
         return np.diff(self.indptr)
 
+    @cached_property
+    def as_stack(self) -> GraphStack:
+        """The graph as a stack of one, which shares its arrays."""
+        return repeat(self, 1)
+
     def __repr__(self) -> str:
         return f"Graph(n_nodes={self.n_nodes}, n_edges={self.n_edges})"
 
@@ -105,48 +111,63 @@ class GraphStack:
     ----------
     offsets : array of int64, shape (number of graphs + 1,)
         Graph b owns the nodes ``offsets[b]`` to ``offsets[b + 1]`` of a vector over all nodes.
+    rows : array of int64, shape (number of graphs,)
+        Where the row pointers of graph b start in ``indptr``.
     indptr, indices : arrays of one integer type
-        The rows of all nodes; ``indices`` number the nodes within their own graph.
+        The graphs' arrays; ``indices`` number the nodes within their own graph.
     """
 
     offsets: NDArray[np.int64]
+    rows: NDArray[np.int64]
     indptr: IntArray
     indices: IntArray
 
     def __len__(self) -> int:
         return self.offsets.size - 1
 
-    @property
+    @cached_property
     def n_nodes(self) -> int:
         """The number of nodes of all graphs together."""
         return int(self.offsets[-1])
+
+    @cached_property
+    def longest(self) -> int:
+        """The number of nodes of the largest graph."""
+        return int(np.diff(self.offsets).max())
 
     def __repr__(self) -> str:
         return f"GraphStack({len(self)} graphs, n_nodes={self.n_nodes})"
 
 
 def stack(graphs: Sequence[Graph]) -> GraphStack:
-    """Return the graphs laid end to end; a single graph is not copied.
+    """Return graphs laid end to end; a single graph is not copied.
 
     Raises
     ------
     InputError
         Where no graph is given.
     """
-    require(len(graphs) > 0, "no graph was given; a stack needs at least one")
     if len(graphs) == 1:
-        only = graphs[0]
-        return GraphStack(np.array([0, only.n_nodes]), only.indptr, only.indices)
-    offsets = np.cumsum([0, *(graph.n_nodes for graph in graphs)], dtype=np.int64)
-    starts = np.cumsum([0, *(graph.indices.size for graph in graphs)], dtype=np.int64)
+        return graphs[0].as_stack
+    require(len(graphs) > 0, "no graph was given; a stack needs at least one")
+    sizes = np.array([graph.n_nodes for graph in graphs])
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    starts = np.cumsum([0, *(graph.indices.size for graph in graphs)])
     dtype = _index_dtype(int(offsets[-1]), int(starts[-1]))
-    rows = [graph.indptr[:-1] + start for graph, start in zip(graphs, starts[:-1], strict=True)]
-    indices = np.concatenate([graph.indices for graph in graphs])
+    indptr = [graph.indptr + start for graph, start in zip(graphs, starts[:-1], strict=True)]
     return GraphStack(
         offsets,
-        np.concatenate([*rows, starts[-1:]]).astype(dtype),
-        indices.astype(dtype, copy=False),
+        offsets[:-1] + np.arange(sizes.size),
+        np.concatenate(indptr).astype(dtype),
+        np.concatenate([graph.indices for graph in graphs]).astype(dtype, copy=False),
     )
+
+
+def repeat(graph: Graph, times: int) -> GraphStack:
+    """Return one graph as a stack of equals, without a copy."""
+    require_count("times", times, 1)
+    offsets = graph.n_nodes * np.arange(times + 1)
+    return GraphStack(offsets, np.zeros(times, np.int64), graph.indptr, graph.indices)
 
 
 def from_edges(n: int, edges: ArrayLike) -> Graph:
@@ -366,7 +387,12 @@ def _csr(n: int, sources: IntArray, targets: IntArray) -> tuple[IntArray, IntArr
     dtype = _index_dtype(n, 2 * sources.size)
     indptr, indices = np.zeros(n + 1, dtype), np.empty(2 * sources.size, dtype)
     _kernels.adjacency(
-        np.ascontiguousarray(sources, dtype), np.ascontiguousarray(targets, dtype), indptr, indices
+        np.ascontiguousarray(sources, dtype),
+        np.ascontiguousarray(targets, dtype),
+        indptr,
+        indices,
+        np.empty(n, dtype),
+        np.empty_like(indices),
     )
     return indptr, indices
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,11 +15,12 @@ from gradquake.cascade import (
     AvalancheBatch,
     Gradient,
     as_gradient,
+    avalanche,
     check_cascade,
     relax_stack,
 )
 from gradquake.errors import InputError, require, require_between, require_count
-from gradquake.graphs import Graph, GraphStack, build, check_topology, stack
+from gradquake.graphs import Graph, GraphStack, build, check_topology, repeat, stack
 
 # Below this many entries a batch is done sooner than threads are started.
 THREADS_FROM = 200_000
@@ -86,7 +86,8 @@ class Probe:
         """
         vector = as_gradient(gradient)
         graphs = stack([self.graph(vector.size) if graph is None else graph])
-        return self._measure(vector, graphs, threads=1)[0]
+        relaxed, outcome = self._relax(vector, graphs, threads=1)
+        return avalanche(outcome[0], relaxed)
 
     def measure_batch(
         self,
@@ -118,32 +119,31 @@ class Probe:
         """
         if threads is not None:
             require_count("threads", threads, 1)
-        if isinstance(graphs, GraphStack) and isinstance(gradients, np.ndarray):
-            flat = as_gradient(gradients.reshape(-1), "the batch")
-            return self._measure(flat, graphs, threads)
+        if isinstance(graphs, GraphStack) and isinstance(gradients, np.ndarray) and gradients.ndim == 1:
+            flat, stacked = as_gradient(gradients, "the batch"), graphs
+        else:
+            flat, lengths = _laid_end_to_end(gradients)
+            stacked = self._stack(graphs, lengths)
+            _check_lengths(lengths, stacked)
+        relaxed, outcome = self._relax(flat, stacked, threads)
+        return AvalancheBatch(relaxed, stacked.offsets, outcome)
 
-        vectors = [as_gradient(g, f"gradient {b} of the batch") for b, g in enumerate(_rows(gradients))]
-        require(len(vectors) > 0, "the batch is empty; at least one gradient is needed")
-        dtypes = {str(vector.dtype) for vector in vectors}
-        require(len(dtypes) == 1, f"the batch mixes {' and '.join(sorted(dtypes))}; one dtype is needed")
+    def _stack(
+        self,
+        graphs: Graph | Sequence[Graph] | GraphStack | None,
+        lengths: NDArray[np.intp],
+    ) -> GraphStack:
+        if isinstance(graphs, GraphStack):
+            return graphs
         if graphs is None:
-            graphs = [self.graph(vector.size) for vector in vectors]
-        elif isinstance(graphs, Graph):
-            graphs = [graphs] * len(vectors)
-        given = graphs if isinstance(graphs, GraphStack) else stack(graphs)
-        require(
-            len(given) == len(vectors),
-            f"{len(vectors)} gradients and {len(given)} graphs were given; one graph each is needed",
-        )
-        for b, (vector, n) in enumerate(zip(vectors, np.diff(given.offsets), strict=True)):
-            require(
-                vector.size == n,
-                f"gradient {b} of the batch has {vector.size} entries and its graph {n} nodes; "
-                "they must be equal",
-            )
-        return self._measure(np.concatenate(vectors), given, threads)
+            if (lengths != lengths[0]).any():
+                return stack([self.graph(int(length)) for length in lengths])
+            graphs = self.graph(int(lengths[0]))
+        return repeat(graphs, lengths.size) if isinstance(graphs, Graph) else stack(graphs)
 
-    def _measure(self, flat: Gradient, graphs: GraphStack, threads: int | None) -> AvalancheBatch:
+    def _relax(
+        self, flat: Gradient, graphs: GraphStack, threads: int | None
+    ) -> tuple[Gradient, NDArray[np.float64]]:
         if flat.size != graphs.n_nodes:
             raise InputError(
                 f"the gradient has {flat.size} entries and the graph {graphs.n_nodes} nodes; "
@@ -156,19 +156,40 @@ class Probe:
         )
 
 
-def _rows(gradients: ArrayLike | Sequence[ArrayLike]) -> Sequence[Any] | NDArray[Any]:
-    if isinstance(gradients, np.ndarray):
-        require(
-            gradients.ndim == 2,
-            f"the batch has shape {gradients.shape}; (batch, N) or a sequence of vectors is needed",
-        )
-        return gradients
+def _laid_end_to_end(
+    gradients: ArrayLike | Sequence[ArrayLike],
+) -> tuple[Gradient, NDArray[np.intp]]:
+    """Return a batch as one vector, and the length of each gradient; rows in order are not copied."""
+    if isinstance(gradients, np.ndarray) and gradients.ndim == 2 and len(gradients) > 0:
+        flat = as_gradient(gradients.reshape(-1), "the batch")
+        return flat, np.full(len(gradients), gradients.shape[1])
     require(
-        isinstance(gradients, Sequence),
-        f"the batch is a {type(gradients).__name__}; an array (batch, N) or a sequence of vectors "
-        "is needed",
+        isinstance(gradients, Sequence) and len(gradients) > 0,
+        f"the batch is {_described(gradients)}; an array (batch, N) or a sequence of vectors is needed",
     )
-    return gradients  # type: ignore[return-value]
+    vectors = [as_gradient(g, f"gradient {b} of the batch") for b, g in enumerate(gradients)]  # type: ignore[arg-type]
+    dtypes = {str(vector.dtype) for vector in vectors}
+    require(len(dtypes) == 1, f"the batch mixes {' and '.join(sorted(dtypes))}; one dtype is needed")
+    return np.concatenate(vectors), np.array([vector.size for vector in vectors])
+
+
+def _described(gradients: object) -> str:
+    if isinstance(gradients, np.ndarray):
+        return f"an array of shape {gradients.shape}"
+    return "empty" if isinstance(gradients, Sequence) else f"a {type(gradients).__name__}"
+
+
+def _check_lengths(lengths: NDArray[np.intp], graphs: GraphStack) -> None:
+    require(
+        len(graphs) == lengths.size,
+        f"{lengths.size} gradients and {len(graphs)} graphs were given; one graph each is needed",
+    )
+    for b, (length, n) in enumerate(zip(lengths, np.diff(graphs.offsets), strict=True)):
+        require(
+            length == n,
+            f"gradient {b} of the batch has {length} entries and its graph {n} nodes; "
+            "they must be equal",
+        )
 
 
 @lru_cache(maxsize=8)

@@ -75,11 +75,11 @@ class XorRun:
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
+        _ = self.probe  # checks what is the probe's
         if self.alpha_train is None:
             object.__setattr__(self, "alpha_train", self.alpha)
         if self.alpha_train != 0:
             require_between("alpha_train", float(self.alpha_train or 0), 0, 1)
-        _ = self.probe
 
     @property
     def n_parameters(self) -> int:
@@ -132,11 +132,11 @@ class Networks:
     def __init__(self, hidden: Sequence[int]) -> None:
         sizes = np.asarray(hidden, np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(4 * sizes + 1)])
+        self._hidden = sizes
         self._first_unit = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        self._network = np.repeat(np.arange(sizes.size), sizes)
-        start = self.offsets[:-1][self._network]
-        unit = np.arange(sizes.sum()) - self._first_unit[self._network]
-        size = sizes[self._network]
+        network = np.repeat(np.arange(sizes.size), sizes)
+        start, size = self.offsets[:-1][network], sizes[network]
+        unit = np.arange(sizes.sum()) - self._first_unit[network]
         # Rows: first input weight, second input weight, bias, output weight of every hidden unit.
         self._of_unit = start + np.stack([2 * unit, 2 * unit + 1, 2 * size + unit, 3 * size + unit])
         self._output_bias = self.offsets[1:] - 1
@@ -144,29 +144,31 @@ class Networks:
     def forward(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Return hidden activations (4, units of all networks) and logits (4, networks)."""
         first, second, bias, output = parameters[self._of_unit]
-        pre_activation = np.stack([bias, second + bias, first + bias, first + second + bias])
-        activation = np.tanh(pre_activation, out=pre_activation)
+        activation = np.empty((4, bias.size))
+        activation[0] = bias
+        np.add(second, bias, out=activation[1])
+        np.add(first, bias, out=activation[2])
+        np.add(activation[2], second, out=activation[3])
+        np.tanh(activation, out=activation)
         weighted = np.add.reduceat(activation * output, self._first_unit, axis=1)
         return activation, weighted + parameters[self._output_bias]
 
     def gradient(self, parameters: Floats, activation: Floats, logits: Floats) -> Floats:
         """Return the gradient of the mean binary cross-entropy, shape (parameters,)."""
-        gradient = np.empty_like(parameters)
         # sigmoid(z) - y without cancellation: with s = 1 - 2 y it is s sigmoid(s z).
         sign = 1.0 - 2.0 * TARGETS
         residual = sign * np.exp(-np.logaddexp(0.0, -sign * logits)) / 4.0
+        of_unit = np.empty((4, activation.shape[1]))
+        into_unit = np.repeat(residual, self._hidden, axis=1)
+        of_unit[3] = _over_samples(into_unit * activation)
+        into_unit *= parameters[self._of_unit[3]]
+        into_unit *= 1.0 - activation * activation
+        np.add(into_unit[2], into_unit[3], out=of_unit[0])
+        np.add(into_unit[1], into_unit[3], out=of_unit[1])
+        of_unit[2] = _over_samples(into_unit)
+        gradient = np.empty_like(parameters)
+        gradient[self._of_unit] = of_unit
         gradient[self._output_bias] = _over_samples(residual)
-        residual = residual[:, self._network]
-        output = parameters[self._of_unit[3]]
-        into_unit = residual * output * (1.0 - activation * activation)
-        gradient[self._of_unit] = np.stack(
-            [
-                into_unit[2] + into_unit[3],
-                into_unit[1] + into_unit[3],
-                _over_samples(into_unit),
-                _over_samples(residual * activation),
-            ]
-        )
         return gradient
 
 

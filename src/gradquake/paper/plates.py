@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,11 +21,9 @@ from gradquake.figures import (
     SKY,
     VERMILION,
     YELLOW,
+    Axes,
 )
 from gradquake.paper.evidence import GINI_HIDDEN, Evidence
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 SHORT_NAMES = {
     "ring": "ring",
