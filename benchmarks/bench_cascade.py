@@ -1,4 +1,4 @@
-"""How much faster is one cascade than vectorised NumPy around a SciPy product, on one thread?"""
+"""How much faster is one cascade than vectorised NumPy around a SciPy product, on one thread."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from peers import SciPyCascade
 
 import gradquake as gq
+from peers import SciPyCascade
 
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7)
 

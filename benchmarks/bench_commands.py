@@ -1,4 +1,4 @@
-"""How long do the commands take, beside starting Python and importing NumPy?"""
+"""How long the commands take, beside starting Python and importing NumPy."""
 
 from __future__ import annotations
 

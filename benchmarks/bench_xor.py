@@ -1,4 +1,4 @@
-"""How much faster are the paper's 48 runs than a careful PyTorch and SciPy script, on one core?"""
+"""How much faster are the paper's 48 runs than a careful PyTorch and SciPy script on one core."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+
 from peers import torch_run
 
 OURS = (
@@ -58,11 +59,9 @@ def main():
     ours = seconds(lambda: [xor.measure(task) for task in tasks], 5)
     theirs = seconds(lambda: [peer(run) for run in runs])
     cold = seconds(cold_process, 3)
-    print(f"peer, 48 runs            {theirs:8.2f} s  ({theirs / 48:.2f} s a run)")
-    print(f"gradquake, compiled      {ours:8.2f} s  {theirs / ours:6.1f} times faster")
-    print(
-        f"gradquake, new process,\n  cold compile cache     {cold:8.2f} s  {theirs / cold:6.1f} times faster"
-    )
+    print(f"peer                            {theirs:6.2f} s  ({theirs / len(runs):.2f} s a run)")
+    print(f"gradquake, compiled             {ours:6.2f} s  {theirs / ours:5.1f} times faster")
+    print(f"gradquake, new process, cold    {cold:6.2f} s  {theirs / cold:5.1f} times faster")
 
 
 if __name__ == "__main__":

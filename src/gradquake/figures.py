@@ -30,6 +30,9 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
 )  # fmt: skip
 GREY = "#7f7f7f"
 
+# The share of a panel's height that vertical lines keep to, so that they do not cross its legend.
+BELOW_LEGEND = 0.74
+
 # The width in inches of a page of two columns.
 PAGE_WIDTH = 7.0
 
@@ -167,8 +170,8 @@ def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
     right.spines["right"].set_visible(True)
     handles = []
     for axes, exponent, color, marker, name in (
-        (ax, largest, BLUE, "o", "s_{\\max} \\sim N^{D}"),
-        (right, mean, VERMILION, "s", "\\langle s \\rangle \\sim N^{\\gamma}"),
+        (ax, largest, BLUE, "o", "D"),
+        (right, mean, VERMILION, "s", "\\gamma"),
     ):
         low, high = np.nanquantile(exponent.size_resamples, [0.025, 0.975], axis=0)
         error = np.maximum([exponent.sizes - low, high - exponent.sizes], 0)
@@ -176,7 +179,7 @@ def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
         axes.errorbar(n, exponent.sizes, error, fmt=marker, ms=3.5, elinewidth=0.8, color=color)
         line = np.exp(exponent.fit.intercept) * n.astype(float) ** exponent.estimate
         label = (
-            f"${name}$: {exponent.estimate:.2f} "
+            f"${name}$ = {exponent.estimate:.2f} "
             f"[{exponent.interval.low:.2f}, {exponent.interval.high:.2f}]\n"
             f"$R^2$ = {exponent.fit.r_squared:.3f}"
         )
@@ -186,8 +189,8 @@ def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="y", colors=color)
     ax.set_xlabel("parameters $N$")
-    ax.set_ylabel("largest avalanche $s_{\\max}$", color=BLUE)
-    right.set_ylabel("mean avalanche $\\langle s \\rangle$", color=VERMILION)
+    ax.set_ylabel("largest avalanche $s_{\\max} \\sim N^{D}$", color=BLUE)
+    right.set_ylabel("mean avalanche $\\langle s \\rangle \\sim N^{\\gamma}$", color=VERMILION)
     # Room above the points for the legend, and the two sets of points apart.
     low, high = ax.get_ylim()
     ax.set_ylim(low / 2, high * 12)
@@ -204,8 +207,8 @@ def bootstrap_distributions(ax: Axes, resamples: Mapping[str, tuple[Floats, floa
     for label, (values, estimate, color) in resamples.items():
         shown = values[np.isfinite(values)]
         ax.hist(shown, bins, density=True, color=color, alpha=0.45, lw=0, label=label)
-        ax.plot([estimate] * 2, [0, 1], color=color, transform=ax.get_xaxis_transform())
-    ax.plot([1, 1], [0, 1], color=BLACK, lw=0.7, ls=":", transform=ax.get_xaxis_transform())
+        ax.axvline(estimate, ymax=BELOW_LEGEND, color=color)
+    ax.axvline(1, ymax=BELOW_LEGEND, color=BLACK, lw=0.7, ls=":")
     ax.set_xlabel("effective dimensionality $D$")
     ax.set_ylabel("bootstrap density")
     return ax

@@ -96,6 +96,10 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
                 f"the runs differ in more than size and seed: {settings} and "
                 f"{sweep_settings(record.config)}; choose one sweep"
             )
+        require(
+            np.array_equal(record.epochs, records[0].epochs),
+            "the runs were recorded at different epochs; choose one sweep",
+        )
     runs = sorted(records, key=lambda r: (r.config["n_parameters"], r.config["seed"]))
     reached = [np.nan if r.grokking_epoch is None else float(r.grokking_epoch) for r in runs]
     coordinates: dict[str, Any] = {"epoch": runs[0].epochs}

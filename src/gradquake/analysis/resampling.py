@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import require_between, require_count
+from gradquake.errors import require, require_between, require_count
 
 N_RESAMPLES = 10_000
 
@@ -59,6 +59,8 @@ def run_resamples(
     list of arrays, each of shape (B, runs of the scale)
     """
     require_count("n_resamples", n_resamples, 1)
+    for runs in runs_of_scale:
+        require_count("the number of runs at a scale", runs, 1)
     rng = np.random.default_rng(seed)
     return [rng.integers(runs, size=(n_resamples, runs)) for runs in runs_of_scale]
 
@@ -66,8 +68,9 @@ def run_resamples(
 def percentile_interval(samples: NDArray[Any], level: float = 0.95) -> Interval:
     """Return the central ``level`` of resampled values, shape (B,), as an interval."""
     require_between("level", level, 0, 1)
+    require(samples.size > 0, "no resample was given; at least one is needed")
     valid = samples[np.isfinite(samples)]
-    invalid = 1.0 - valid.size / samples.size
+    invalid = (samples.size - valid.size) / samples.size
     if valid.size == 0 or invalid > MOST_INVALID:
         return Interval(np.nan, np.nan, invalid)
     low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2])

@@ -136,7 +136,10 @@ def fit_exponent(n_parameters: ArrayLike, sizes: ArrayLike) -> Fit:
         n.ndim == 1 and n.shape == s.shape,
         f"n_parameters has shape {n.shape} and sizes {s.shape}; two equally long vectors are needed",
     )
-    require(bool((n > 0).all()), "an N is not positive; numbers of parameters are needed")
+    require(
+        bool((np.isfinite(n) & (n > 0)).all()),
+        "an N is not a positive finite number; numbers of parameters are needed",
+    )
     problem = ""
     bad = n[~(np.isfinite(s) & (s > 0))]
     if n.size < FEWEST_SCALES:
@@ -192,7 +195,7 @@ def exponent(
     """
     check_statistic(statistic)
     groups = scale_groups(dataset)
-    chosen = np.ones(dataset["size"].shape, bool) if where is None else where.values
+    chosen = _chosen(dataset, where)
     sizes = [np.where(chosen[runs], dataset["size"].values[runs], np.nan) for _, runs in groups]
     n = np.array([n for n, _ in groups])
     observed = np.array([_pool(statistic, *_run_sums(s)) for s in sizes])
@@ -222,7 +225,7 @@ def snapshot_interval(
     narrow; it is here to be seen beside the interval over runs. Arguments as in ``exponent``.
     """
     check_statistic(statistic)
-    chosen = np.ones(dataset["size"].shape, bool) if where is None else where.values
+    chosen = _chosen(dataset, where)
     rng = np.random.default_rng(seed)
     resample = snapshot_maxima if statistic == "max" else snapshot_means
     n, pooled = [], []
@@ -352,10 +355,18 @@ def r_squared(n_parameters: ArrayLike, sizes: Floats) -> Floats:
     return _slopes(np.asarray(n_parameters, np.float64), np.asarray(sizes, np.float64))[1]
 
 
+def _chosen(dataset: xr.Dataset, where: xr.DataArray | None) -> NDArray[np.bool_]:
+    if where is None:
+        return np.ones(dataset["size"].shape, bool)
+    return where.transpose("run", "epoch").values
+
+
 def _slopes(n: NDArray[Any], sizes: Floats) -> tuple[Floats, Floats]:
     """Return slope and R² along the last axis; NaN where a size is missing or not positive."""
     x = np.log(n) - np.log(n).mean()
     y = np.log(np.where(sizes > 0, sizes, np.nan))
+    # Off the first before off the mean, so that constant sizes become exact zeros.
+    y = y - y[..., :1]
     y = y - y.mean(axis=-1, keepdims=True)
     spread, total, product = (x * x).sum(), (y * y).sum(axis=-1), (x * y).sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -55,7 +55,7 @@ def ccdf(sizes: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
     sample = np.asarray(sizes).ravel()
     require(sample.size > 0, "no avalanche was given; at least one is needed")
     values, counts = np.unique(sample, return_counts=True)
-    return values, 1.0 - np.cumsum(counts) / sample.size
+    return values, (sample.size - np.cumsum(counts)) / sample.size
 
 
 def ccdfs(dataset: xr.Dataset, *, n_resamples: int = 1_000, seed: int = 0) -> list[Ccdf]:

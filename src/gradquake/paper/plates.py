@@ -12,6 +12,7 @@ from gradquake import figures
 from gradquake.analysis.resampling import Interval
 from gradquake.analysis.scaling import leave_one_out
 from gradquake.figures import (
+    BELOW_LEGEND,
     BLACK,
     BLUE,
     GREEN,
@@ -118,58 +119,54 @@ def _figure3(evidence: Evidence, path: Path) -> None:
 def _accuracy(evidence: Evidence, ax: Axes) -> None:
     study = evidence.gini
     band = study.accuracy_band
-    shown = slice(0, 251)
+    shown = slice(0, 201)
+    epoch, accuracy = band.x[shown], study.accuracy[shown]
     figures.line_with_band(
-        ax, band.x[shown], band.middle[shown], band.low[shown], band.high[shown], ORANGE,
-        f"mean of {study.grokking_epochs.size} seeds, quartiles",
+        ax, epoch, band.middle[shown], band.low[shown], band.high[shown], ORANGE,
+        f"mean, {study.grokking_epochs.size} seeds",
     )  # fmt: skip
-    ax.plot(band.x[shown], study.accuracy[shown], color=BLUE, label="seed 0: training")
-    ax.plot(band.x[shown], study.accuracy[shown], color=PURPLE, ls=(0, (2, 2)), label="and evaluation")
-    ax.axvline(study.grokking_epochs[0], color=GREY, lw=0.7, ls=":")
-    ax.set_ylim(0.1, 1.5)
+    ax.plot(epoch, accuracy, color=BLUE, label="seed 0, training")
+    ax.plot(epoch, accuracy, color=PURPLE, ls=(0, (2, 2)), label="seed 0, evaluation")
+    ax.axvline(study.grokking_epochs[0], ymax=BELOW_LEGEND, color=GREY, lw=0.7, ls=":")
+    ax.set_ylim(0.1, 1.4)
     ax.set_yticks([0.25, 0.5, 0.75, 1.0])
     ax.set_xlabel("epoch")
     ax.set_ylabel(f"accuracy, $h$ = {GINI_HIDDEN}")
     ax.legend(loc="upper left")
-    figures.grokking_epochs(figures.inset(ax, (0.5, 0.14, 0.48, 0.34)), evidence.inline.grokking)
+    figures.grokking_epochs(figures.inset(ax, (0.53, 0.16, 0.45, 0.34)), evidence.inline.grokking)
 
 
 def _dimension(evidence: Evidence, ax: Axes) -> None:
     curve = evidence.inline.curves["max"].dimension
     first, last = evidence.inline.grokking_window
     average = float(curve["exponent"].mean())
-    ax.axvspan(first, last, color=YELLOW, alpha=0.25, lw=0, label="runs grok")
-    ax.axvline(
-        float(np.nanmedian(evidence.gini.grokking_epochs)), color=ORANGE, lw=1,
-        label=f"h = {GINI_HIDDEN}, median",
-    )  # fmt: skip
-    ax.axhline(average, color=VERMILION, lw=0.9, label=f"time average {average:.2f}")
+    single = float(np.nanmedian(evidence.gini.grokking_epochs))
+    ax.axvspan(first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok")
+    ax.axvline(single, ymax=BELOW_LEGEND, color=ORANGE, lw=1, label=f"$t_g$, $h$ = {GINI_HIDDEN}")
+    ax.axhline(average, color=VERMILION, lw=0.9, label=f"average {average:.2f}")
     ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-    figures.dimension(ax, evidence.inline_null.curves["max"].dimension, GREY, "Gaussian null", lw=0.8)
-    figures.dimension(ax, curve, BLUE, "trained, $s_{\\max}$")
     figures.dimension(
-        ax, evidence.inline.curves["mean"].dimension, SKY, "trained, $\\langle s \\rangle$", lw=0.8
+        ax, evidence.inline_null.curves["max"].dimension, GREY, "null, $s_{\\max}$", lw=0.8
     )
+    figures.dimension(ax, curve, BLUE, "$s_{\\max}$")
+    figures.dimension(ax, evidence.inline.curves["mean"].dimension, SKY, "$\\langle s \\rangle$", lw=0.8)
     ax.set_ylim(0.1, 1.75)
-    ax.legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.2)
+    ax.legend(loc="upper left", ncols=2, columnspacing=0.6, handlelength=1.2)
     low, high = np.nanquantile(curve["r_squared_resamples"].values, [0.025, 0.975], axis=0)
-    figures.fit_quality(figures.inset(ax, (0.36, 0.08, 0.6, 0.2)), curve, low, high)
+    figures.fit_quality(figures.inset(ax, (0.36, 0.09, 0.6, 0.2)), curve, low, high)
 
 
 def _gini(evidence: Evidence, ax: Axes) -> None:
     study = evidence.gini
     band = study.gini_band
-    seed0 = study.grokking_epochs[0]
-    figures.line_with_band(
-        ax, band.x, band.middle, band.low, band.high, GREEN,
-        f"median of {int(np.isfinite(study.peaks.delay).sum())} seeds, quartiles",
-    )  # fmt: skip
-    epoch = np.arange(study.gini.size) - seed0
+    count = int(np.isfinite(study.peaks.delay).sum())
+    figures.line_with_band(ax, band.x, band.middle, band.low, band.high, GREEN, f"median, {count} seeds")
+    epoch = np.arange(study.gini.size) - study.grokking_epochs[0]
     shown = (epoch >= band.x[0]) & (epoch <= band.x[-1])
     ax.plot(epoch[shown], study.gini[shown], color=PURPLE, lw=0.9, label="seed 0")
-    ax.axvline(0, color=GREY, lw=0.7, ls=":")
+    ax.axvline(0, ymax=BELOW_LEGEND, color=GREY, lw=0.7, ls=":")
     low, high = ax.get_ylim()
-    ax.set_ylim(low, high + 0.3 * (high - low))
+    ax.set_ylim(low, high + 0.35 * (high - low))
     ax.set_xlabel("epochs since $t_g$")
     ax.set_ylabel("Gini coefficient of $|\\theta|$")
     ax.legend(loc="upper left")

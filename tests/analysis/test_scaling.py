@@ -1,0 +1,451 @@
+"""Exponents against scipy and against naive loops, and what they say where there is none."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from gradquake.analysis import scaling
+from gradquake.analysis.resampling import percentile_interval, run_resamples
+from gradquake.analysis.scaling import fit_exponent
+from gradquake.errors import InputError
+
+STATISTICS = {"max": np.max, "mean": np.mean}
+by_statistic = pytest.mark.parametrize("statistic", STATISTICS)
+scales = st.lists(st.integers(2, 10**6), min_size=3, max_size=12, unique=True)
+
+
+def noisy_power_law(n_scales, seed):
+    rng = np.random.default_rng(seed)
+    n = np.geomspace(50, 5_000, n_scales)
+    return n, 2.5 * n**1.1 * np.exp(0.3 * rng.standard_normal(n_scales))
+
+
+def naive_sizes(sizes, statistic, draws=None, resample=None, masks=None):
+    """One pooled size a scale, from plain loops over runs and snapshots."""
+    pooled = []
+    for position, (n, of_scale) in enumerate(sorted(sizes.items())):
+        runs = range(len(of_scale)) if draws is None else draws[position][resample]
+        values = [
+            of_scale[run][snapshot]
+            for run in runs
+            for snapshot in range(len(of_scale[run]))
+            if masks is None or masks[n][run][snapshot]
+        ]
+        pooled.append(STATISTICS[statistic](values))
+    return pooled
+
+
+def naive_slope(sizes, pooled):
+    return stats.linregress(np.log(sorted(sizes)), np.log(pooled)).slope
+
+
+def masks_of(sizes, share, seed):
+    """Random masks that leave every run at least its first snapshot."""
+    rng = np.random.default_rng(seed)
+    masks = {n: rng.random(np.shape(of_scale)) < share for n, of_scale in sizes.items()}
+    for mask in masks.values():
+        mask[:, 0] = True
+    return masks
+
+
+def as_where(masks):
+    return xr.DataArray(np.concatenate([masks[n] for n in sorted(masks)]), dims=("run", "epoch"))
+
+
+def without(sizes, n):
+    return {key: value for key, value in sizes.items() if key != n}
+
+
+@pytest.mark.parametrize("n_scales", [3, 4, 8, 30])
+def test_a_fit_is_scipys_linear_regression_in_log_log(n_scales):
+    n, sizes = noisy_power_law(n_scales, seed=n_scales)
+    fit, reference = fit_exponent(n, sizes), stats.linregress(np.log(n), np.log(sizes))
+    assert fit.exponent == pytest.approx(reference.slope, rel=1e-12)
+    assert fit.intercept == pytest.approx(reference.intercept, rel=1e-10)
+    assert fit.stderr == pytest.approx(reference.stderr, rel=1e-10)
+    assert fit.r_squared == pytest.approx(reference.rvalue**2, rel=1e-10)
+    assert (fit.n_scales, fit.message) == (n_scales, "")
+
+
+@pytest.mark.parametrize("n_scales", [3, 5, 12])
+def test_the_interval_of_a_fit_is_student_t(n_scales):
+    fit = fit_exponent(*noisy_power_law(n_scales, seed=1))
+    expected = stats.t.interval(0.95, n_scales - 2, loc=fit.exponent, scale=fit.stderr)
+    assert (fit.ci_low, fit.ci_high) == pytest.approx(expected, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(scales, st.floats(-4, 4), st.floats(1e-3, 1e3))
+def test_a_power_law_gives_its_exponent_and_prefactor(n, exponent, prefactor):
+    fit = fit_exponent(n, prefactor * np.array(n, float) ** exponent)
+    # A rounding error of 1e-16 in log size is divided by the spread of log N.
+    tolerance = 1e-13 / np.log(n).std()
+    assert fit.exponent == pytest.approx(exponent, abs=tolerance)
+    assert fit.intercept == pytest.approx(np.log(prefactor), abs=20 * tolerance)
+    assert fit.ci_low <= fit.exponent <= fit.ci_high
+
+
+@pytest.mark.parametrize("exponent", [-2.0, 0.25, 1.0, 1.2])
+def test_a_power_law_is_explained_wholly(exponent):
+    n = np.array([81, 201, 401, 801, 2001])
+    fit = fit_exponent(n, 3.0 * n**exponent)
+    assert fit.r_squared == pytest.approx(1, abs=1e-12)
+    assert fit.stderr == pytest.approx(0, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(scales, st.floats(1e-3, 1e3), st.data())
+def test_a_common_factor_of_the_sizes_only_moves_the_intercept(n, factor, data):
+    numbers = st.lists(st.integers(1, 10**6), min_size=len(n), max_size=len(n))
+    sizes = np.array(data.draw(numbers), float)
+    one, other = fit_exponent(n, sizes), fit_exponent(n, factor * sizes)
+    tolerance = 1e-12 / np.log(n).std()
+    assert other.exponent == pytest.approx(one.exponent, abs=tolerance)
+    assert other.stderr == pytest.approx(one.stderr, abs=1e-6 + tolerance)
+    assert other.intercept == pytest.approx(one.intercept + np.log(factor), abs=20 * tolerance)
+
+
+def test_the_unit_of_n_only_moves_the_intercept():
+    n, sizes = noisy_power_law(6, seed=2)
+    one, other = fit_exponent(n, sizes), fit_exponent(10 * n, sizes)
+    assert other.exponent == pytest.approx(one.exponent)
+    assert other.r_squared == pytest.approx(one.r_squared)
+    assert other.intercept == pytest.approx(one.intercept - one.exponent * np.log(10))
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes", "message"),
+    [
+        ([], [], "0 scales are too few for a fit; 3 are needed"),
+        ([10, 20], [1, 2], "2 scales are too few for a fit; 3 are needed"),
+        ([10, 10, 10], [1, 2, 3], "all scales have the same N"),
+        ([10, 20, 30], [1, 0, 3], "no positive size at N = 20"),
+        ([10, 20, 30, 40], [np.nan, 2, 3, -4], "no positive size at N = 10, 40"),
+        ([10, 20, 30], [1, 2, np.inf], "no positive size at N = 30"),
+    ],
+)
+def test_a_fit_that_cannot_be_made_says_why(n, sizes, message):
+    fit = fit_exponent(n, sizes)
+    numbers = [fit.exponent, fit.stderr, fit.ci_low, fit.ci_high, fit.r_squared, fit.intercept]
+    assert fit.message == message
+    assert fit.n_scales == len(n)
+    assert np.isnan(numbers).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes", "message"),
+    [
+        ([10, 20, 30], [1, 2], r"shape \(3,\) and sizes \(2,\); two equally long vectors"),
+        ([[10, 20, 30]], [[1, 2, 3]], "two equally long vectors are needed"),
+        (10, 5, "two equally long vectors are needed"),
+        ([0, 20, 30], [1, 2, 3], "an N is not a positive finite number"),
+        ([-10, 20, 30], [1, 2, 3], "an N is not a positive finite number"),
+        ([np.nan, 20, 30], [1, 2, 3], "an N is not a positive finite number"),
+    ],
+)
+def test_a_fit_refuses_what_are_not_scales(n, sizes, message):
+    with pytest.raises(InputError, match=message):
+        fit_exponent(n, sizes)
+
+
+def test_many_fits_at_once_are_the_single_fits():
+    n = np.array([85, 201, 401, 1201])
+    sizes = np.exp(np.random.default_rng(8).standard_normal((2, 3, 4)))
+    exponents, explained = scaling.slopes(n, sizes), scaling.r_squared(n, sizes)
+    assert exponents.shape == explained.shape == (2, 3)
+    for index in np.ndindex(2, 3):
+        fit = fit_exponent(n, sizes[index])
+        assert exponents[index] == pytest.approx(fit.exponent, rel=1e-12)
+        assert explained[index] == pytest.approx(fit.r_squared, rel=1e-12)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
+def test_many_fits_are_missing_only_where_a_size_is(bad):
+    sizes = np.array([[1.0, 2.0, 4.0], [1.0, bad, 4.0]])
+    exponents = scaling.slopes([10, 20, 40], sizes)
+    assert exponents[0] == pytest.approx(1)
+    assert np.isnan(exponents[1])
+
+
+def test_the_coefficient_of_variation_by_hand():
+    # 1, 2, 3 has sample standard deviation 1 and mean 2.
+    assert scaling.coefficient_of_variation(np.array([1.0, 2.0, 3.0])) == pytest.approx(0.5)
+
+
+@by_statistic
+def test_an_exponent_is_the_fit_to_the_pooled_sizes(random_sweep, random_sizes, statistic):
+    result = scaling.exponent(random_sweep, statistic, n_resamples=10)
+    pooled = naive_sizes(random_sizes, statistic)
+    assert result.statistic == statistic
+    assert result.n_parameters.tolist() == sorted(random_sizes)
+    assert result.sizes == pytest.approx(pooled)
+    assert result.fit == fit_exponent(result.n_parameters, result.sizes)
+    assert result.estimate == pytest.approx(naive_slope(random_sizes, pooled))
+
+
+@by_statistic
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_bootstrap_is_a_loop_over_its_draws(random_sweep, random_sizes, statistic, seed):
+    result = scaling.exponent(random_sweep, statistic, n_resamples=12, seed=seed)
+    draws = run_resamples([len(random_sizes[n]) for n in sorted(random_sizes)], 12, seed)
+    for resample in range(12):
+        pooled = naive_sizes(random_sizes, statistic, draws, resample)
+        assert result.size_resamples[resample] == pytest.approx(pooled)
+        assert result.resamples[resample] == pytest.approx(naive_slope(random_sizes, pooled))
+    assert result.interval == percentile_interval(result.resamples)
+
+
+@by_statistic
+def test_only_the_chosen_snapshots_count(random_sweep, random_sizes, statistic):
+    masks = masks_of(random_sizes, share=0.5, seed=3)
+    result = scaling.exponent(random_sweep, statistic, as_where(masks), n_resamples=8, seed=2)
+    draws = run_resamples([len(random_sizes[n]) for n in sorted(random_sizes)], 8, 2)
+    assert result.sizes == pytest.approx(naive_sizes(random_sizes, statistic, masks=masks))
+    for resample in range(8):
+        pooled = naive_sizes(random_sizes, statistic, draws, resample, masks)
+        assert result.resamples[resample] == pytest.approx(naive_slope(random_sizes, pooled))
+
+
+@by_statistic
+def test_choosing_all_snapshots_changes_nothing(random_sweep, statistic):
+    everything = xr.ones_like(random_sweep["size"], dtype=bool)
+    one = scaling.exponent(random_sweep, statistic, n_resamples=20)
+    other = scaling.exponent(random_sweep, statistic, everything, n_resamples=20)
+    assert one.fit == other.fit
+    assert np.array_equal(one.resamples, other.resamples)
+
+
+@by_statistic
+def test_a_scale_without_snapshots_leaves_no_exponent(random_sweep, random_sizes, statistic):
+    masks = {n: np.full(np.shape(s), n != 401) for n, s in random_sizes.items()}
+    result = scaling.exponent(random_sweep, statistic, as_where(masks), n_resamples=10)
+    # Three scales are left, which are enough for a fit that would be another exponent.
+    assert result.fit.message == "no positive size at N = 401"
+    assert result.fit.n_scales == 4
+    assert np.isnan(result.sizes).tolist() == [False, False, True, False]
+    assert np.isnan(result.size_resamples[:, 2]).all()
+    assert np.isnan(result.estimate)
+    assert np.isnan(result.resamples).all()
+    assert np.isnan([result.interval.low, result.interval.high]).all()
+    assert result.interval.invalid == 1
+
+
+@by_statistic
+def test_resamples_without_a_chosen_snapshot_are_counted(random_sweep, random_sizes, statistic):
+    masks = {n: np.ones(np.shape(s), bool) for n, s in random_sizes.items()}
+    masks[401][1:] = False
+    result = scaling.exponent(random_sweep, statistic, as_where(masks), n_resamples=500)
+    _, _, draws, _ = run_resamples([4, 6, 3, 5], 500)
+    missing = ~(draws == 0).any(axis=1)
+    assert np.array_equal(np.isnan(result.resamples), missing)
+    # (2/3)^3 = 0.30 of the resamples do not contain the one run of N = 401 with snapshots.
+    assert result.interval.invalid == pytest.approx(missing.mean())
+    assert np.isnan(result.interval.low)
+    assert np.isfinite(result.estimate)
+
+
+def test_two_scales_have_no_exponent(sweep_of, random_sizes):
+    two = {n: random_sizes[n] for n in (85, 401)}
+    result = scaling.exponent(sweep_of(two), n_resamples=10)
+    assert result.fit.message == "2 scales are too few for a fit; 3 are needed"
+    assert np.isnan(result.resamples).all()
+
+
+def test_one_run_a_scale_leaves_nothing_to_resample(sweep_of, random_sizes):
+    single = {n: sizes[:1] for n, sizes in random_sizes.items()}
+    result = scaling.exponent(sweep_of(single), n_resamples=10)
+    assert (result.resamples == result.resamples[0]).all()
+    assert result.resamples[0] == pytest.approx(result.estimate)
+
+
+@by_statistic
+def test_a_seed_decides_the_bootstrap_alone(random_sweep, statistic):
+    one, two, other = (
+        scaling.exponent(random_sweep, statistic, n_resamples=50, seed=s) for s in (1, 1, 2)
+    )
+    assert np.array_equal(one.resamples, two.resamples)
+    assert one.interval == two.interval
+    assert not np.array_equal(one.resamples, other.resamples)
+    assert one.fit == other.fit
+
+
+@pytest.mark.parametrize("function", ["exponent", "snapshot_interval", "dimension"])
+def test_an_unknown_statistic_is_refused(random_sweep, function):
+    with pytest.raises(InputError, match="statistic is 'median'; one of max, mean is needed"):
+        getattr(scaling, function)(random_sweep, "median", n_resamples=5)
+
+
+@by_statistic
+def test_snapshots_of_one_run_are_wrongly_taken_as_independent(sweep_of, statistic):
+    rng = np.random.default_rng(11)
+    # Every snapshot repeats its run, so that 30 of them say no more than one.
+    sizes = {
+        n: np.ceil(n * np.exp(rng.standard_normal((8, 1)))) * np.ones(30) for n in (85, 201, 401, 1201)
+    }
+    dataset = sweep_of(sizes)
+    over_runs = scaling.exponent(dataset, statistic, n_resamples=1_000).interval
+    over_snapshots = scaling.snapshot_interval(dataset, statistic, n_resamples=1_000)
+    assert over_snapshots.high - over_snapshots.low < 0.5 * (over_runs.high - over_runs.low)
+
+
+@by_statistic
+def test_with_one_snapshot_a_run_both_bootstraps_agree(sweep_of, statistic):
+    rng = np.random.default_rng(12)
+    sizes = {n: np.ceil(n * rng.gamma(3.0, size=(15, 1))) for n in (85, 201, 401, 1201)}
+    dataset = sweep_of(sizes)
+    over_runs = scaling.exponent(dataset, statistic, n_resamples=4_000).interval
+    over_snapshots = scaling.snapshot_interval(dataset, statistic, n_resamples=4_000, seed=1)
+    width = over_runs.high - over_runs.low
+    assert over_snapshots.low == pytest.approx(over_runs.low, abs=0.1 * width)
+    assert over_snapshots.high == pytest.approx(over_runs.high, abs=0.1 * width)
+
+
+@by_statistic
+def test_a_snapshot_interval_without_an_exponent_is_empty(random_sweep, random_sizes, statistic):
+    masks = {n: np.full(np.shape(s), n != 401) for n, s in random_sizes.items()}
+    interval = scaling.snapshot_interval(random_sweep, statistic, as_where(masks), n_resamples=10)
+    assert np.isnan([interval.low, interval.high]).all()
+    assert interval.invalid == 1
+
+
+def test_a_snapshot_interval_of_two_scales_is_empty(sweep_of, random_sizes):
+    two = {n: random_sizes[n] for n in (85, 401)}
+    interval = scaling.snapshot_interval(sweep_of(two), n_resamples=10)
+    assert np.isnan([interval.low, interval.high]).all()
+
+
+@by_statistic
+def test_a_snapshot_interval_uses_the_chosen_snapshots_alone(sweep_of, random_sizes, statistic):
+    masks = {n: np.tile([True, True, False, False, True], (len(s), 1)) for n, s in random_sizes.items()}
+    kept = {n: np.asarray(s)[:, [0, 1, 4]] for n, s in random_sizes.items()}
+    one = scaling.snapshot_interval(sweep_of(random_sizes), statistic, as_where(masks), n_resamples=100)
+    assert one == scaling.snapshot_interval(sweep_of(kept), statistic, n_resamples=100)
+
+
+@by_statistic
+def test_leaving_a_scale_out_is_analysing_the_others(sweep_of, random_sizes, statistic):
+    result = scaling.leave_one_out(
+        scaling.exponent(sweep_of(random_sizes), statistic, n_resamples=4_000)
+    )
+    assert result.left_out.tolist() == sorted(random_sizes)
+    for position, n in enumerate(result.left_out):
+        again = scaling.exponent(
+            sweep_of(without(random_sizes, n)), statistic, n_resamples=4_000, seed=1
+        )
+        width = again.interval.high - again.interval.low
+        assert result.estimate[position] == again.estimate
+        assert result.ci_low[position] == pytest.approx(again.interval.low, abs=0.1 * width)
+        assert result.ci_high[position] == pytest.approx(again.interval.high, abs=0.1 * width)
+
+
+@by_statistic
+def test_leaving_the_largest_scale_out_keeps_the_draws_of_the_others(sweep_of, random_sizes, statistic):
+    whole = scaling.exponent(sweep_of(random_sizes), statistic, n_resamples=60)
+    again = scaling.exponent(sweep_of(without(random_sizes, 1201)), statistic, n_resamples=60)
+    result = scaling.leave_one_out(whole)
+    assert result.ci_low[-1] == pytest.approx(again.interval.low, rel=1e-12)
+    assert result.ci_high[-1] == pytest.approx(again.interval.high, rel=1e-12)
+
+
+def test_leaving_out_the_one_scale_without_snapshots_restores_the_exponent(random_sweep, random_sizes):
+    masks = {n: np.full(np.shape(s), n != 401) for n, s in random_sizes.items()}
+    result = scaling.leave_one_out(scaling.exponent(random_sweep, where=as_where(masks), n_resamples=50))
+    assert np.isfinite(result.estimate).tolist() == [False, False, True, False]
+    assert np.isfinite(result.ci_low).tolist() == [False, False, True, False]
+
+
+def test_three_scales_are_too_few_to_leave_one_out(sweep_of, random_sizes):
+    three = without(random_sizes, 85)
+    result = scaling.leave_one_out(scaling.exponent(sweep_of(three), n_resamples=10))
+    assert np.isnan([result.estimate, result.ci_low, result.ci_high]).all()
+
+
+@by_statistic
+def test_each_epoch_of_d_is_a_fit_of_its_own(random_sweep, random_sizes, statistic):
+    result = scaling.dimension(random_sweep, statistic, n_resamples=10)
+    assert result.attrs["statistic"] == statistic
+    assert np.array_equal(result["epoch"], random_sweep["epoch"])
+    for position in range(random_sweep.sizes["epoch"]):
+        at_epoch = {n: s[:, [position]] for n, s in random_sizes.items()}
+        fit = fit_exponent(sorted(random_sizes), naive_sizes(at_epoch, statistic))
+        found = result.isel(epoch=position)
+        assert float(found["exponent"]) == pytest.approx(fit.exponent, rel=1e-12)
+        assert float(found["stderr"]) == pytest.approx(fit.stderr, rel=1e-12)
+        assert float(found["r_squared"]) == pytest.approx(fit.r_squared, rel=1e-12)
+
+
+@by_statistic
+def test_the_bootstrap_of_d_is_a_loop_over_its_draws(random_sweep, random_sizes, statistic):
+    result = scaling.dimension(random_sweep, statistic, n_resamples=6, seed=4)
+    draws = run_resamples([len(random_sizes[n]) for n in sorted(random_sizes)], 6, 4)
+    for resample, position in np.ndindex(6, 5):
+        at_epoch = {n: s[:, [position]] for n, s in random_sizes.items()}
+        pooled = naive_sizes(at_epoch, statistic, draws, resample)
+        found = result.isel(resample=resample, epoch=position)
+        fit = fit_exponent(sorted(random_sizes), pooled)
+        assert float(found["exponent_resamples"]) == pytest.approx(fit.exponent, rel=1e-12)
+        assert float(found["r_squared_resamples"]) == pytest.approx(fit.r_squared, rel=1e-12)
+
+
+@by_statistic
+def test_the_interval_of_d_holds_the_percentiles_of_its_resamples(random_sweep, statistic):
+    result = scaling.dimension(random_sweep, statistic, n_resamples=300)
+    low, high = np.quantile(result["exponent_resamples"], [0.025, 0.975], axis=0)
+    assert result["ci_low"].values == pytest.approx(low)
+    assert result["ci_high"].values == pytest.approx(high)
+    assert (result["ci_low"] < result["ci_high"]).all()
+
+
+@by_statistic
+def test_a_long_sweep_is_resampled_in_parts_without_a_gap(sweep_of, statistic):
+    # 4,000,000 // (30 runs x 2,000 snapshots) = 66 resamples at a time.
+    rng = np.random.default_rng(13)
+    sizes = {n: rng.integers(1, n, size=(10, 2_000)) for n in (85, 401, 1201)}
+    result = scaling.dimension(sweep_of(sizes), statistic, n_resamples=70)
+    draws = run_resamples([10, 10, 10], 70)
+    for resample in (0, 65, 66, 69):
+        at_end = {n: s[:, -1:] for n, s in sizes.items()}
+        expected = naive_slope(sizes, naive_sizes(at_end, statistic, draws, resample))
+        assert float(result["exponent_resamples"][resample, -1]) == pytest.approx(expected)
+
+
+@by_statistic
+def test_an_epoch_at_which_a_scale_has_no_avalanche_has_no_d(sweep_of, random_sizes, statistic):
+    sizes = {n: s.copy() for n, s in random_sizes.items()}
+    sizes[401][:, 2] = 0
+    result = scaling.dimension(sweep_of(sizes), statistic, n_resamples=40)
+    for name in ("exponent", "stderr", "r_squared", "ci_low", "ci_high"):
+        assert np.isnan(result[name].values).tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("n_scales", [1, 2])
+def test_d_needs_three_scales(sweep_of, random_sizes, n_scales):
+    few = {n: random_sizes[n] for n in sorted(random_sizes)[:n_scales]}
+    with pytest.raises(InputError, match=f"has {n_scales} scales; D\\(t\\) needs at least 3"):
+        scaling.dimension(sweep_of(few), n_resamples=10)
+
+
+def test_d_keeps_the_epochs_of_a_sparse_sweep(sweep_of, random_sizes):
+    dataset = sweep_of(random_sizes, epochs=[0, 10, 20, 50, 100])
+    result = scaling.dimension(dataset, n_resamples=5)
+    assert result["epoch"].values.tolist() == [0, 10, 20, 50, 100]
+
+
+@pytest.mark.parametrize("scales", [3, 5, 7, 8])
+def test_constant_sizes_have_no_r_squared(scales):
+    fit = fit_exponent(np.geomspace(81, 2001, scales), np.full(scales, 7))
+    assert fit.exponent == 0
+    assert np.isnan(fit.r_squared)
+
+
+def test_the_order_of_the_dimensions_of_where_does_not_matter(random_sweep):
+    where = random_sweep["epoch"] >= random_sweep["epoch"][3]
+    both = where.broadcast_like(random_sweep["size"])
+    straight = scaling.exponent(random_sweep, "max", both, n_resamples=10)
+    turned = scaling.exponent(random_sweep, "max", both.transpose(), n_resamples=10)
+    assert straight.estimate == turned.estimate
+    one = scaling.snapshot_interval(random_sweep, "max", both, n_resamples=10)
+    assert one == scaling.snapshot_interval(random_sweep, "max", both.transpose(), n_resamples=10)

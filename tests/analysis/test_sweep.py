@@ -1,0 +1,131 @@
+"""The analysis of a whole sweep holds what the single functions return."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from gradquake.analysis import scaling, sweep, transitions
+from gradquake.analysis.resampling import percentile_interval
+from gradquake.analysis.sweep import SweepAnalysis, analyze
+from gradquake.errors import InputError
+
+N_RESAMPLES, SEED = 40, 3
+SCALES = (85, 201, 401, 1201)
+by_statistic = pytest.mark.parametrize("statistic", ["max", "mean"])
+
+
+def power_law(exponents, runs=3):
+    """Sizes 5 N^D(t) without scatter, one column for each exponent."""
+    return {n: np.round(5 * n ** np.tile(exponents, (runs, 1))) for n in SCALES}
+
+
+def everywhere(reached):
+    """The same grokking epochs at each scale."""
+    return {n: list(reached) for n in SCALES}
+
+
+@pytest.fixture(scope="module")
+def analysis(random_sweep) -> SweepAnalysis:
+    return analyze(random_sweep, n_resamples=N_RESAMPLES, seed=SEED)
+
+
+def test_everything_is_there(analysis, random_sweep):
+    assert set(analysis.exponents) == set(product(("all", "pre", "post"), ("max", "mean")))
+    assert set(analysis.curves) == {"max", "mean"}
+    assert [scale.n_parameters for scale in analysis.grokking] == list(SCALES)
+    assert analysis.dataset is random_sweep
+
+
+@by_statistic
+@pytest.mark.parametrize("window", sweep.WINDOWS)
+def test_the_exponents_are_those_of_the_phases(analysis, random_sweep, window, statistic):
+    where = None if window == "all" else transitions.phase(random_sweep, window)
+    expected = scaling.exponent(random_sweep, statistic, where, n_resamples=N_RESAMPLES, seed=SEED)
+    found = analysis.exponents[window, statistic]
+    assert found.fit == expected.fit
+    assert np.array_equal(found.resamples, expected.resamples, equal_nan=True)
+
+
+@by_statistic
+def test_the_curves_are_d_and_its_crossing(analysis, random_sweep, statistic):
+    curve = analysis.curves[statistic]
+    expected = scaling.dimension(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
+    epochs, resamples = expected["epoch"].values, expected["exponent_resamples"].values
+    assert curve.dimension.equals(expected)
+    observed = float(transitions.crossing(epochs, expected["exponent"].values))
+    assert curve.crossing == pytest.approx(observed, nan_ok=True)
+    one_by_one = np.array([float(transitions.crossing(epochs, curve)) for curve in resamples])
+    assert np.array_equal(curve.crossing_resamples, one_by_one, equal_nan=True)
+
+
+def test_the_grokking_epochs_are_those_of_the_scales(analysis, random_sweep):
+    expected = transitions.grokking_epochs(random_sweep, n_resamples=N_RESAMPLES, seed=SEED)
+    assert [scale.median for scale in analysis.grokking] == [scale.median for scale in expected]
+    assert analysis.grokking_window == (1, 4)
+
+
+# D(t) is 0.8 at the epochs 0 and 1 and 1.2 from the epoch 2 on: it passes 1 at 1.5.
+@by_statistic
+@pytest.mark.parametrize(
+    ("reached", "inside"),
+    [([1, 2, 3], True), ([0, None, 1], False), ([2, 3, 4], False), ([None] * 3, False)],
+    ids=["around", "before", "after", "never grokked"],
+)
+def test_a_crossing_is_looked_for_in_the_grokking_window(sweep_of, statistic, reached, inside):
+    sizes = power_law([0.8, 0.8, 1.2, 1.2, 1.2])
+    result = analyze(sweep_of(sizes, everywhere(reached)), n_resamples=10)
+    curve = result.curves[statistic]
+    # The sizes are rounded to whole topplings.
+    assert curve.crossing == pytest.approx(1.5, abs=0.01)
+    assert curve.crossing_interval == percentile_interval(curve.crossing_resamples)
+    assert curve.crossing_interval.invalid == 0
+    assert result.crosses_in_window(statistic) is inside
+
+
+@by_statistic
+def test_the_interval_of_a_crossing_is_that_of_its_resamples(sweep_of, statistic):
+    rng = np.random.default_rng(14)
+    sizes = {n: rng.poisson(s) for n, s in power_law([0.8, 0.8, 1.2, 1.2, 1.2], runs=6).items()}
+    curve = analyze(sweep_of(sizes), n_resamples=100).curves[statistic]
+    assert np.unique(curve.crossing_resamples).size > 50
+    assert curve.crossing_interval == percentile_interval(curve.crossing_resamples)
+    assert curve.crossing_interval.low < curve.crossing_interval.high
+
+
+@by_statistic
+def test_without_a_crossing_none_is_in_the_window(sweep_of, statistic):
+    sizes = power_law([1.2] * 5)
+    result = analyze(sweep_of(sizes, everywhere([1, 2, 3])), n_resamples=10)
+    assert np.isnan(result.curves[statistic].crossing)
+    assert result.curves[statistic].crossing_interval.invalid == 1
+    assert result.crosses_in_window(statistic) is False
+
+
+def test_the_grokking_window_without_grokking_is_empty(sweep_of):
+    result = analyze(sweep_of(power_law([1.0] * 5)), n_resamples=5)
+    assert np.isnan(result.grokking_window).all()
+
+
+@by_statistic
+def test_a_phase_that_no_run_of_a_scale_enters_has_no_exponent(sweep_of, statistic):
+    reached = everywhere([1, 2, 3]) | {401: [None] * 3}
+    result = analyze(sweep_of(power_law([0.8, 0.8, 1.2, 1.2, 1.2]), reached), n_resamples=10)
+    post = result.exponents["post", statistic]
+    assert np.isnan(post.estimate)
+    assert post.fit.message == "no positive size at N = 401"
+    assert np.isfinite(result.exponents["pre", statistic].estimate)
+
+
+def test_an_analysis_needs_three_scales(sweep_of):
+    two = {n: np.ones((2, 5)) for n in SCALES[:2]}
+    with pytest.raises(InputError, match="the sweep has 2 scales"):
+        analyze(sweep_of(two), n_resamples=5)
+
+
+def test_equal_seeds_give_equal_analyses(analysis, random_sweep):
+    again = analyze(random_sweep, n_resamples=N_RESAMPLES, seed=SEED)
+    for key, result in analysis.exponents.items():
+        assert np.array_equal(result.resamples, again.exponents[key].resamples, equal_nan=True)
+    for statistic, curve in analysis.curves.items():
+        assert curve.dimension.identical(again.curves[statistic].dimension)

@@ -1,0 +1,63 @@
+"""Sweeps made of chosen sizes, in the schema that recorded sweeps have."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from gradquake.recording import RunRecord, to_dataset
+
+
+def build_sweep(sizes, grokking=None, *, epochs=None, **variables):
+    """Return a sweep with the given sizes.
+
+    ``sizes`` and every further variable map N to an array of shape (runs, snapshots); ``grokking``
+    maps N to the grokking epoch of each run, None where it never grokked.
+    """
+    records = []
+    for n, of_scale in sizes.items():
+        for seed, of_run in enumerate(np.asarray(of_scale)):
+            times = np.arange(len(of_run)) if epochs is None else np.asarray(epochs)
+            values = {name: np.asarray(by_n[n])[seed] for name, by_n in variables.items()}
+            records.append(
+                RunRecord(
+                    config={"experiment": "synthetic", "n_parameters": n, "seed": seed},
+                    grokking_epoch=None if grokking is None else grokking[n][seed],
+                    epochs=times,
+                    values={"size": of_run.astype(np.int64), **values},
+                )
+            )
+    return to_dataset(records)
+
+
+@pytest.fixture(scope="session")
+def sweep_of():
+    """The builder of sweeps, built once so that property tests may use it."""
+    return build_sweep
+
+
+@pytest.fixture(scope="session")
+def random_sizes():
+    """Heavy-tailed sizes of four scales with unequal numbers of runs, five snapshots each."""
+    rng = np.random.default_rng(7)
+    runs_of_scale = {85: 4, 201: 6, 401: 3, 1201: 5}
+    return {
+        n: np.ceil(n * np.exp(rng.standard_normal((runs, 5)))).astype(np.int64)
+        for n, runs in runs_of_scale.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def random_grokking():
+    """Grokking epochs of the runs of ``random_sizes``, some None."""
+    return {
+        85: [2, 3, None, 1],
+        201: [1, 2, 2, 4, None, 3],
+        401: [3, None, 2],
+        1201: [4, 1, 2, 2, 3],
+    }
+
+
+@pytest.fixture(scope="session")
+def random_sweep(random_sizes, random_grokking) -> xr.Dataset:
+    """The sweep of ``random_sizes``."""
+    return build_sweep(random_sizes, random_grokking)

@@ -1,0 +1,267 @@
+"""What is missing of a sweep is measured once, on any executor, and survives interruption."""
+
+import functools
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gradquake.errors import GradquakeError, InputError, StudyError
+from gradquake.execution import available_cores, execute, worker_pool
+from gradquake.experiments import synthetic, xor
+from gradquake.recording import to_dataset
+from gradquake.store import open_study
+
+# Sizes at which these six runs make three tasks: (1500, 1500), (2000), (2000, 20, 20).
+RUNS = xor.sweep((1500, 2000, 20), 2, epochs=2, every=1)
+
+
+class Counting:
+    """``xor.measure``, with a list of the tasks it was given; it may stop after some of them."""
+
+    def __init__(self, stop_after=None, error=KeyboardInterrupt):
+        self.tasks = []
+        self.stop_after = stop_after
+        self.error = error
+
+    def __call__(self, runs):
+        if len(self.tasks) == self.stop_after:
+            raise self.error
+        self.tasks.append(list(runs))
+        return xor.measure(runs)
+
+    @property
+    def runs(self):
+        return [run for task in self.tasks for run in task]
+
+
+def wait_for_a_run_then_die(path, runs):
+    """Measure the first task; as any other, die by SIGKILL once the study at ``path`` has a run."""
+    if runs[0] == RUNS[0]:
+        return xor.measure(runs)
+    for _ in range(2000):
+        with open_study(path) as study:
+            if study.keys():
+                break
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return []
+
+
+@pytest.fixture
+def study(tmp_path):
+    with open_study(tmp_path / "study.gq", create=True) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return to_dataset(xor.measure(RUNS))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with worker_pool(2) as opened:
+        yield opened
+
+
+def same(dataset, expected):
+    """Whether two datasets are equal bit for bit (a flag reads back as 0 or 1)."""
+    return dataset.equals(expected) and dataset.attrs == expected.attrs
+
+
+# Any executor
+
+
+def test_runs_are_measured_in_this_process_without_an_executor(study, expected):
+    execute(study, xor.measure, RUNS)
+    assert same(study.dataset, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_give_the_same_bits(study, expected, threads):
+    with ThreadPoolExecutor(threads) as executor:
+        execute(study, xor.measure, RUNS, executor)
+    assert same(study.dataset, expected)
+
+
+def test_processes_give_the_same_bits(study, expected, pool):
+    execute(study, xor.measure, RUNS, pool)
+    assert same(study.dataset, expected)
+
+
+def test_a_synthetic_sweep_runs_on_processes_too(study, pool):
+    runs = [synthetic.SyntheticRun(n, seed, epochs=30) for n in (41, 8001) for seed in range(2)]
+    execute(study, synthetic.measure, runs, pool)
+    assert same(study.dataset, to_dataset(synthetic.measure(runs)))
+
+
+def test_the_order_of_runs_does_not_matter(study, expected):
+    execute(study, xor.measure, RUNS[::-1])
+    assert same(study.dataset, expected)
+
+
+# Only what is missing
+
+
+def test_every_run_is_measured_once_in_tasks_of_several(study):
+    measure = Counting()
+    execute(study, measure, RUNS)
+    assert measure.runs == RUNS
+    assert [len(task) for task in measure.tasks] == [2, 1, 3]
+
+
+def test_a_finished_sweep_is_not_measured_again(study, expected):
+    execute(study, xor.measure, RUNS)
+    measure = Counting()
+    execute(study, measure, RUNS)
+    assert measure.tasks == []
+    assert same(study.dataset, expected)
+
+
+@pytest.mark.parametrize("present", [[0], [1, 4], [0, 2, 3, 5]], ids=str)
+def test_only_missing_runs_are_measured_and_give_the_same_bits(study, expected, present):
+    study.write(xor.measure([RUNS[i] for i in present]))
+    measure = Counting()
+    execute(study, measure, RUNS)
+    assert measure.runs == [run for i, run in enumerate(RUNS) if i not in present]
+    assert same(study.dataset, expected)
+
+
+def test_a_sweep_is_added_to_a_study_that_holds_another(study, expected):
+    others = xor.sweep((20,), 2, epochs=2, every=1, alpha=0.2)
+    execute(study, xor.measure, RUNS)
+    execute(study, xor.measure, others)
+    assert same(study.select(alpha=0.3), expected)
+    assert same(study.select(alpha=0.2), to_dataset(xor.measure(others)))
+
+
+def test_more_seeds_are_added_to_what_is_there(study):
+    execute(study, xor.measure, xor.sweep((5, 20), 2, epochs=30))
+    more, measure = xor.sweep((5, 20), 4, epochs=30), Counting()
+    execute(study, measure, more)
+    assert [run.seed for run in measure.runs] == [2, 3, 2, 3]
+    assert same(study.dataset, to_dataset(xor.measure(more)))
+
+
+def test_no_runs_are_no_work(study):
+    execute(study, xor.measure, [])
+    assert study.keys() == set()
+    assert study.missing() == []
+
+
+# Interruption
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError, MemoryError])
+@pytest.mark.parametrize("finished_tasks", [0, 1, 2])
+def test_an_interruption_keeps_finished_tasks_and_is_resumed(study, expected, finished_tasks, error):
+    first = Counting(finished_tasks, error)
+    with pytest.raises(error):
+        execute(study, first, RUNS)
+    assert len(study.keys()) == len(first.runs)
+    assert len(study.missing()) == len(RUNS) - len(first.runs)
+
+    second = Counting()
+    execute(study, second, RUNS)
+    assert first.runs + second.runs == RUNS
+    assert same(study.dataset, expected)
+    assert study.missing() == []
+
+
+def test_an_interruption_on_threads_is_resumed(study, expected):
+    with ThreadPoolExecutor(1) as executor, pytest.raises(InputError, match="no"):
+        execute(study, Counting(2, InputError("no")), RUNS, executor)
+    assert len(study.keys()) < len(RUNS)
+    execute(study, xor.measure, RUNS)
+    assert same(study.dataset, expected)
+
+
+def test_an_error_in_a_process_is_the_one_that_measure_raised(study, pool):
+    diverging = xor.sweep((200,), 1, epochs=30, learning_rate=1e308, alpha_train=0)
+    with pytest.raises(InputError, match="training diverged at epoch"):
+        execute(study, xor.measure, diverging, pool)
+    assert study.keys() == set()
+    assert study.missing() == [diverging[0].config()]
+
+
+def test_a_closed_study_is_refused_before_anything_is_measured(tmp_path):
+    with open_study(tmp_path / "study.gq", create=True) as closed:
+        pass
+    measure = Counting()
+    with pytest.raises(StudyError, match="closed"):
+        execute(closed, measure, RUNS)
+    assert measure.tasks == []
+
+
+def test_a_killed_worker_is_reported_and_what_was_finished_is_kept(study, expected):
+    die = functools.partial(wait_for_a_run_then_die, study.path)
+    with worker_pool(2) as pool, pytest.raises(GradquakeError) as caught:
+        execute(study, die, RUNS, pool)
+    message = str(caught.value)
+    assert message.startswith("a worker process died (killed, or out of memory)")
+    assert "what was finished is kept" in message
+    assert "\n" not in message
+    assert len(study.keys()) == 2
+
+    resumed = Counting()
+    execute(study, resumed, RUNS)
+    assert resumed.runs == RUNS[2:]
+    assert same(study.dataset, expected)
+
+
+# Progress
+
+
+@pytest.mark.parametrize("present", [0, 1, 6])
+def test_progress_adds_up_to_the_number_of_runs(study, present):
+    if present:
+        study.write(xor.measure(RUNS[:present]))
+    seen = []
+    execute(study, xor.measure, RUNS, progress=seen.append)
+    assert seen[0] == present
+    assert sum(seen) == len(RUNS)
+
+
+def test_progress_is_told_after_the_runs_are_written(study):
+    told = 0
+
+    def check(count):
+        nonlocal told
+        told += count
+        with open_study(study.path) as reader:
+            assert len(reader.keys()) == told
+
+    execute(study, xor.measure, RUNS, progress=check)
+    assert told == len(RUNS)
+
+
+def test_progress_adds_up_on_processes(study, pool):
+    seen = []
+    execute(study, xor.measure, RUNS, pool, seen.append)
+    assert sum(seen) == len(RUNS)
+
+
+# Pools
+
+
+def test_one_job_needs_no_pool():
+    with worker_pool(1) as pool:
+        assert pool is None
+
+
+def test_workers_are_other_processes(pool):
+    assert pool.submit(os.getpid).result() != os.getpid()
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 1.5, True, None])
+def test_a_number_of_jobs_that_makes_no_sense_is_refused(jobs):
+    message = rf"^jobs is {jobs!r}; an integer of at least 1 is needed$"
+    with pytest.raises(InputError, match=message), worker_pool(jobs):
+        pass
+
+
+def test_at_least_one_core_is_available():
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)

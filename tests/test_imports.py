@@ -1,0 +1,126 @@
+"""The import rule of CONTRIBUTING.md, read from the code."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gradquake
+
+PACKAGE = Path(gradquake.__file__).parent
+
+# A file may import only what stands above it.
+ORDER = [
+    "errors",
+    "_kernels",
+    "graphs",
+    "cascade",
+    "probe",
+    "recording",
+    "store",
+    "execution",
+    "analysis",
+    "analysis.resampling",
+    "analysis.scaling",
+    "analysis.transitions",
+    "analysis.tails",
+    "analysis.sweep",
+    "experiments",
+    "experiments.xor",
+    "experiments.synthetic",
+    "figures",
+    "paper",
+    "paper.evidence",
+    "paper.claims",
+    "paper.plates",
+    "paper.reproduce",
+    "cli",
+]
+HIDDEN_FROM_EXPERIMENTS = ("store", "execution", "analysis", "figures", "paper", "cli")
+HOMES = {"numba": "_kernels", "matplotlib": "figures", "sqlite3": "store"}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def imports(path):
+    """Every module that a file imports, `from gradquake import graphs` as gradquake.graphs."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            known = [name for name in names if name.removeprefix("gradquake.") in ORDER]
+            yield from known or [node.module]
+
+
+MODULES = dict(modules())
+RULED = {name: path for name, path in MODULES.items() if name}
+
+
+def test_every_module_has_its_place():
+    assert set(RULED) == set(ORDER)
+
+
+@pytest.mark.parametrize("name", list(RULED))
+def test_imports_only_from_above(name):
+    allowed = ORDER[: ORDER.index(name)]
+    for imported in imports(RULED[name]):
+        if imported.startswith("gradquake."):
+            assert imported.removeprefix("gradquake.") in allowed, f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", [name for name in RULED if name.startswith("experiments")])
+def test_experiments_do_not_know_of_their_analysis(name):
+    own = [i.removeprefix("gradquake.") for i in imports(RULED[name]) if i.startswith("gradquake.")]
+    assert not [i for i in own if i.split(".")[0] in HIDDEN_FROM_EXPERIMENTS]
+
+
+@pytest.mark.parametrize(("library", "home"), list(HOMES.items()))
+def test_library_appears_only_in_its_home(library, home):
+    users = {n for n, path in RULED.items() for i in imports(path) if i.split(".")[0] == library}
+    assert users == {home}
+
+
+def test_no_file_imports_torch():
+    assert not [n for n, path in MODULES.items() if "torch" in {i.split(".")[0] for i in imports(path)}]
+
+
+def test_import_is_light():
+    code = "import sys, gradquake; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    heavy = {"numpy", "numba", "scipy", "xarray", "matplotlib", "torch", "rich", "typer", "pandas"}
+    assert not heavy & set(loaded.stdout.split())
+
+
+def test_public_names_are_all_there():
+    for name in gradquake.__all__:
+        assert getattr(gradquake, name) is not None
+    assert set(gradquake.__all__) <= set(dir(gradquake))
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'relaxx'"):
+        _ = gradquake.relaxx
+
+
+def public_objects():
+    for name, path in RULED.items():
+        pending = [(name, node) for node in ast.parse(path.read_text(encoding="utf-8")).body]
+        while pending:
+            place, node = pending.pop()
+            named = isinstance(node, ast.FunctionDef | ast.ClassDef)
+            if named and not node.name.startswith("_"):
+                yield f"{place}.{node.name}", ast.get_docstring(node)
+                if isinstance(node, ast.ClassDef):
+                    pending += [(f"{place}.{node.name}", child) for child in node.body]
+
+
+@pytest.mark.parametrize(("name", "docstring"), list(public_objects()))
+def test_public_object_has_a_docstring(name, docstring):
+    assert docstring, f"{name} has no docstring"

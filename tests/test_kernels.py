@@ -1,0 +1,770 @@
+"""Every compiled kernel against a naive twin: a few clear lines of plain Python or NumPy."""
+
+import itertools
+import math
+import types
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from gradquake import _kernels
+
+DTYPES = (np.float32, np.float64)
+
+
+def examples(count):
+    return settings(deadline=None, derandomize=True, max_examples=count)
+
+
+seeds = st.integers(0, 2**32 - 1)
+dtypes = st.sampled_from(DTYPES)
+quantiles = st.one_of(st.sampled_from([0.0, 0.5, 0.8, 0.9, 0.95, 1.0]), st.floats(0, 1))
+
+
+def rising(rng, n):
+    return np.sort(rng.standard_normal(n) ** 2)
+
+
+def misleading(rng, n):
+    """Large exactly where ``bracket`` looks, so that its sample says nothing about the rest."""
+    values = rng.standard_normal(n)
+    values[:: n // max(int(n ** (2 / 3)), 1)] += 1e6
+    return values
+
+
+SHAPES = {
+    "normal": lambda rng, n: rng.standard_normal(n),
+    "heavy-tailed": lambda rng, n: rng.standard_t(1, n),
+    "ties": lambda rng, n: rng.integers(-3, 4, n) / 4,
+    "all equal": lambda rng, n: np.full(n, 0.25) * rng.choice([-1, 1], n),
+    "zeros": lambda _, n: np.zeros(n),
+    "mostly zeros": lambda rng, n: rng.standard_normal(n) * (rng.random(n) < 0.05),
+    "rising": rising,
+    "falling": lambda rng, n: rising(rng, n)[::-1].copy(),
+    "misleading": misleading,
+}
+
+
+@st.composite
+def gradients(draw, max_size=1500):
+    size = draw(st.one_of(st.integers(1, 40), st.integers(1, max_size)))
+    shape = draw(st.sampled_from(sorted(SHAPES)))
+    values = SHAPES[shape](np.random.default_rng(draw(seeds)), size)
+    return values.astype(draw(dtypes))
+
+
+def plain(function):
+    """Return a kernel's own source as plain Python, and so everything that it calls."""
+    names = dict(vars(_kernels))
+    # The one intrinsic that Python has no function for: how many zero bits a word ends with.
+    names["trailing_zeros"] = lambda word: (int(word) & -int(word)).bit_length() - 1
+    for name, value in vars(_kernels).items():
+        if hasattr(value, "py_func"):
+            names[name] = types.FunctionType(value.py_func.__code__, names, name)
+    return names[function.py_func.__name__]
+
+
+def words_for(n, fill=0):
+    return np.full((n + 63) // 64, fill, np.uint64)
+
+
+def bits_of(marks):
+    return np.unpackbits(marks.view(np.uint8), bitorder="little").astype(bool)
+
+
+def marks_of(bits):
+    padded = np.zeros(64 * ((bits.size + 63) // 64), bool)
+    padded[: bits.size] = bits
+    return np.packbits(padded, bitorder="little").view(np.uint64)
+
+
+# Selection and quantiles
+
+
+@pytest.mark.parametrize("version", [_kernels.select, plain(_kernels.select)])
+@examples(60)
+@given(values=gradients(300), where=st.floats(0, 1))
+def test_select_returns_the_order_statistic_and_leaves_larger_values_to_its_right(
+    version, values, where
+):
+    rank = int(where * (values.size - 1))
+    expected = np.sort(values)
+    longer = np.concatenate([values, np.full(3, -9, values.dtype)])
+    assert version(longer, values.size, rank) == expected[rank]
+    assert (longer[rank : values.size] >= expected[rank]).all()
+    assert (longer[:rank] <= expected[rank]).all()
+    np.testing.assert_array_equal(np.sort(longer[: values.size]), expected)
+    assert longer[values.size :].tolist() == [-9, -9, -9]
+
+
+@examples(60)
+@given(values=gradients(300), where=st.floats(0, 1), weight=st.floats(0, 1, exclude_max=True))
+def test_interpolated_lies_between_two_order_statistics(values, where, weight):
+    ordered = np.sort(values).astype(np.float64)
+    rank = int(where * (values.size - 1))
+    low, high = ordered[rank], ordered[min(rank + 1, values.size - 1)]
+    # NumPy rounds from whichever end is nearer.
+    naive = high - (high - low) * (1 - weight) if weight >= 0.5 else low + (high - low) * weight
+    longer = np.concatenate([values, np.full(3, -9, values.dtype)])
+    assert _kernels.interpolated(longer, values.size, rank, weight) == naive
+
+
+def naive_bracket(gradient, quantile):
+    size = int(gradient.size ** (2 / 3))
+    sample = np.sort(np.abs(gradient[:: gradient.size // size][:size]))
+    margin = 3 * math.sqrt(size * quantile * (1 - quantile)) + 2
+    ranks = int(quantile * size - margin), int(quantile * size + margin)
+    return sample[max(ranks[0], 0)], sample[min(ranks[1], size - 1)]
+
+
+def bracket(gradient, quantile):
+    return _kernels.bracket(gradient, quantile, np.full_like(gradient, np.nan))
+
+
+@examples(60)
+@given(gradient=gradients(), quantile=quantiles)
+def test_bracket_reads_two_ranks_of_a_regular_sample(gradient, quantile):
+    assert bracket(gradient, quantile) == naive_bracket(gradient, quantile)
+
+
+def magnitude_quantile(gradient, quantile):
+    # What is left in the scratch space must not matter.
+    scratch = np.full_like(gradient, np.nan)
+    marks = words_for(gradient.size, fill=2**64 - 1)
+    return _kernels.magnitude_quantile(gradient, quantile, scratch, marks)
+
+
+def naive_quantile(gradient, quantile):
+    return np.quantile(np.abs(gradient).astype(np.float64), quantile)
+
+
+@examples(200)
+@given(gradient=gradients(), quantile=quantiles)
+@example(gradient=np.array([-2.0]), quantile=0.9)
+def test_magnitude_quantile_is_that_of_numpy(gradient, quantile):
+    untouched = gradient.copy()
+    assert magnitude_quantile(gradient, quantile) == naive_quantile(gradient, quantile)
+    np.testing.assert_array_equal(gradient, untouched)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [2, 63, 64, 65, 511, 512, 513, 1001, 4097, 20_001])
+def test_magnitude_quantile_at_every_size_and_shape(shape, size, dtype):
+    gradient = SHAPES[shape](np.random.default_rng(size), size).astype(dtype)
+    for quantile in (0.0, 0.013, 0.5, 0.9, 0.999, 1.0):
+        assert magnitude_quantile(gradient, quantile) == naive_quantile(gradient, quantile)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_bracket_that_misses_costs_nothing_but_time(dtype, sign):
+    gradient = misleading(np.random.default_rng(1), 4000) ** sign
+    gradient = gradient.astype(dtype)
+    expected = naive_quantile(gradient, 0.5)
+    low, high = bracket(gradient, 0.5)
+    assert not low <= expected <= high
+    assert magnitude_quantile(gradient, 0.5) == expected
+
+
+def test_a_bracket_that_holds_one_of_the_two_ranks_and_not_the_other():
+    # The sample is 99 entries at 0, 10, ..., 980: 40 ones and 59 twos. In all 500 entries are at
+    # most 2 and 500 are 3, so that the median lies between rank 499, a two, and rank 500, a three.
+    gradient = np.full(1000, 3.0)
+    gradient[:990:10] = np.repeat([1, 2], [40, 59])
+    gradient[np.flatnonzero(np.arange(1000) % 10)[:401]] = 2
+    assert bracket(gradient, 0.5) == (1, 2)
+    assert magnitude_quantile(gradient, 0.5) == naive_quantile(gradient, 0.5) == 2.5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 20, 512, 1000])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_has_no_quantile(value, size, dtype):
+    for place in {0, size // 2, size - 1}:
+        gradient = np.linspace(-1, 1, size).astype(dtype)
+        gradient[place] = value
+        assert not _kernels.all_finite(gradient)
+        assert math.isnan(magnitude_quantile(gradient, 0.9))
+
+
+@examples(40)
+@given(gradient=gradients(200), value=st.sampled_from([0, np.nan, np.inf, -np.inf]), place=seeds)
+def test_all_finite_is_that_of_numpy(gradient, value, place):
+    gradient[place % gradient.size] += value
+    assert _kernels.all_finite(gradient) == np.isfinite(gradient).all()
+
+
+# Marks
+
+
+@examples(60)
+@given(gradient=gradients(), quantile=quantiles)
+def test_mark_above_sets_one_bit_for_each_entry_above(gradient, quantile):
+    level = naive_quantile(gradient, quantile)
+    marks = words_for(gradient.size, fill=2**64 - 1)
+    _kernels.mark_above(gradient, level, marks)
+    np.testing.assert_array_equal(marks, marks_of(np.abs(gradient).astype(np.float64) > level))
+
+
+@pytest.mark.parametrize("version", [_kernels.collect, plain(_kernels.collect)])
+@examples(30)
+@given(gradient=gradients(700), seed=seeds, offset=st.sampled_from([0, 4000, 8192]))
+def test_collect_lists_the_marked_unstable_nodes_and_clears_the_marks(version, gradient, seed, offset):
+    # The offset puts the nodes on a later page.
+    gradient = np.concatenate([np.full(offset, 9, gradient.dtype), gradient])
+    marked = np.random.default_rng(seed).random(gradient.size) < 0.3
+    marked[:offset] = False
+    threshold = naive_quantile(gradient[offset:], 0.5)
+    marks = marks_of(marked)
+    pages = np.zeros((marks.size + 63) // 64, np.uint8)
+    pages[np.unique(np.flatnonzero(marked) // 4096)] = 1
+    nodes = np.full(gradient.size, -1, np.int32)
+
+    count = version(gradient, threshold, marks, pages, nodes)
+
+    expected = np.flatnonzero(marked & (np.abs(gradient).astype(np.float64) > threshold))
+    np.testing.assert_array_equal(nodes[:count], expected)
+    assert not marks.any()
+    assert not pages.any()
+
+
+# The cascade
+
+
+def csr(n, edges):
+    rows = [sorted({j for e in edges for j in e if i in e and j != i}) for i in range(n)]
+    indptr = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    return indptr, np.array([j for row in rows for j in row], np.int32)
+
+
+def random_csr(rng, n, mean_degree):
+    """A random simple graph; with a mean degree around 1, many nodes have no neighbour at all."""
+    ends = rng.integers(n, size=(int(n * mean_degree / 2), 2))
+    ends = np.unique(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1), axis=0)
+    both = np.concatenate([ends, ends[:, ::-1]])
+    both = both[np.lexsort((both[:, 1], both[:, 0]))]
+    degrees = np.bincount(both[:, 0], minlength=n)
+    return np.cumsum([0, *degrees], dtype=np.int32), both[:, 1].astype(np.int32)
+
+
+def naive_cascade(gradient, indptr, indices, threshold, alpha, max_steps):
+    """Topple all unstable nodes at once; shares arrive in ascending order of their sender."""
+    dtype = gradient.dtype.type
+    alpha, keep = dtype(alpha), dtype(1 - alpha)
+    g = gradient.copy()
+    neighbours = [indices[start:stop] for start, stop in itertools.pairwise(indptr)]
+    steps, toppled, dissipated = [], set(), 0.0
+    unstable = np.flatnonzero(np.abs(g).astype(np.float64) > threshold)
+    while unstable.size and len(steps) < max_steps:
+        before = g.copy()
+        g[unstable] = keep * before[unstable]
+        for i in unstable:
+            for j in neighbours[i]:
+                g[j] += alpha * before[i] / dtype(neighbours[i].size)
+            if neighbours[i].size == 0:
+                dissipated += float(alpha * before[i])
+        steps.append(unstable.size)
+        toppled.update(unstable.tolist())
+        unstable = np.flatnonzero(np.abs(g).astype(np.float64) > threshold)
+    peak = max(steps, default=0)
+    return g, (sum(steps), len(steps), len(toppled), peak, unstable.size, dissipated)
+
+
+def scratch_for(n, dtype):
+    """The scratch of ``cascade`` for n nodes or more, full of what must not matter."""
+    words = (n + 63) // 64 + 2
+    return (
+        np.full(words, 2**64 - 1, np.uint64),
+        np.full(words, 2**64 - 1, np.uint64),
+        np.full((words + 63) // 64, 255, np.uint8),
+        np.full(n + 2, -1, np.int32),
+        np.full(n + 2, np.nan, dtype),
+    )
+
+
+def relaxed(version, gradient, indptr, indices, threshold, alpha, max_steps):
+    dtype = gradient.dtype.type
+    scratch = scratch_for(gradient.size, dtype)
+    shares = dtype(alpha), dtype(1 - alpha)
+    return version(gradient, indptr, indices, threshold, *shares, max_steps, *scratch)
+
+
+def assert_same_cascade(version, gradient, indptr, indices, threshold, alpha, max_steps):
+    arguments = (indptr, indices, threshold, alpha, max_steps)
+    expected, counts = naive_cascade(gradient, *arguments)
+    assert relaxed(version, gradient, *arguments) == counts
+    # Bit for bit, the sign of a zero included.
+    assert gradient.tobytes() == expected.tobytes()
+
+
+@examples(150)
+@given(
+    gradient=gradients(120),
+    seed=seeds,
+    mean_degree=st.sampled_from([0.0, 1.0, 4.0, 12.0]),
+    quantile=quantiles,
+    alpha=st.floats(0.01, 0.99),
+    max_steps=st.sampled_from([1, 2, 20]),
+)
+def test_cascade_is_the_synchronous_update_bit_for_bit(
+    gradient, seed, mean_degree, quantile, alpha, max_steps
+):
+    graph = random_csr(np.random.default_rng(seed), gradient.size, mean_degree)
+    threshold = naive_quantile(gradient, quantile)
+    assert_same_cascade(_kernels.cascade, gradient, *graph, threshold, alpha, max_steps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("quantile", [0.5, 0.9, 0.99, 0.999])
+def test_cascade_on_several_pages_of_marks(quantile, dtype):
+    rng = np.random.default_rng(3)
+    gradient = rng.standard_t(2, 9000).astype(dtype)
+    threshold = naive_quantile(gradient, quantile)
+    graph = random_csr(rng, gradient.size, 4.0)
+    assert_same_cascade(_kernels.cascade, gradient, *graph, threshold, 0.3, 20)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cascade_in_plain_python_is_the_same(dtype):
+    rng = np.random.default_rng(4)
+    for size in (1, 30, 70):
+        gradient = rng.standard_normal(size).astype(dtype)
+        threshold = naive_quantile(gradient, 0.8)
+        graph = random_csr(rng, size, 3.0)
+        assert_same_cascade(plain(_kernels.cascade), gradient, *graph, threshold, 0.3, 20)
+
+
+def test_cascade_in_a_strided_array_leaves_what_is_between_alone():
+    rng = np.random.default_rng(5)
+    buffer = rng.standard_normal(600)
+    between = buffer[1::3].copy()
+    graph = random_csr(rng, 200, 4.0)
+    assert_same_cascade(_kernels.cascade, buffer[::3], *graph, np.float64(1), 0.3, 20)
+    np.testing.assert_array_equal(buffer[1::3], between)
+
+
+# The angle
+
+
+def naive_angle(before, after):
+    """The angle from exact rational numbers: tan^2 = (|a|^2 |b|^2 - (a . b)^2) / (a . b)^2."""
+    a, b = [Fraction(float(x)) for x in before], [Fraction(float(x)) for x in after]
+    aa, bb = sum(x * x for x in a), sum(x * x for x in b)
+    ab = sum(x * y for x, y in zip(a, b, strict=True))
+    if ab == 0:
+        return 90.0
+    tangent = math.sqrt((aa * bb - ab * ab) / (ab * ab))
+    return math.degrees(math.atan2(tangent, 1 if ab > 0 else -1))
+
+
+@examples(60)
+@given(before=gradients(60), seed=seeds, power=st.integers(-3, 3))
+def test_products_are_sums_of_squares_and_of_products(before, seed, power):
+    after = (before + np.random.default_rng(seed).standard_normal(before.size)).astype(before.dtype)
+    start, scale = before.astype(np.float64) * 2.0**power, 2.0**power
+    change = scale * after.astype(np.float64) - start
+    naive = [math.fsum(x * y) for x, y in ((start, start), (change, change), (start, change))]
+    bound = 1e-14 * (abs(naive[0]) + abs(naive[1]))
+    assert _kernels.products(before, after, scale) == pytest.approx(naive, rel=1e-13, abs=bound)
+
+
+@examples(100)
+@given(before=gradients(60), seed=seeds, power=st.integers(-6, 1))
+def test_deviation_is_the_exact_angle_however_small(before, seed, power):
+    assume(before.any())
+    change = np.random.default_rng(seed).standard_normal(before.size) * 10.0**power
+    after = (before * (1 + change)).astype(before.dtype)
+    # The root of what is left of two equal squares: about the root of the precision, of the change.
+    moved = np.linalg.norm(after.astype(float) - before) / np.linalg.norm(after.astype(float))
+    expected = pytest.approx(naive_angle(before, after), abs=math.degrees(5e-8 * moved))
+    assert _kernels.deviation(before, after) == expected
+
+
+@pytest.mark.parametrize("exponent", [-1, -4, -8, -12, -15])
+def test_deviation_is_accurate_where_the_arc_cosine_is_not(exponent):
+    # (1, 0) and (1, e) enclose atan(e); arccos(1 / sqrt(1 + e^2)) is 0 from e of about 1e-8 on.
+    before, after = np.array([1.0, 0.0]), np.array([1.0, 10.0**exponent])
+    expected = math.degrees(math.atan(10.0**exponent))
+    assert _kernels.deviation(before, after) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("after", "degrees"),
+    [((3, 4), 0), ((-4, 3), 90), ((4, -3), 90), ((-3, -4), 180), ((7, 1), 45)],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_deviation_of_known_angles(dtype, after, degrees):
+    before = np.array([3, 4], dtype)
+    assert _kernels.deviation(before, np.array(after, dtype)) == pytest.approx(degrees, abs=1e-12)
+
+
+@pytest.mark.parametrize("exponent", [-307, -150, -75, -71, -65, 0, 65, 71, 75, 150, 300])
+def test_deviation_does_not_depend_on_the_scale(exponent):
+    rng = np.random.default_rng(6)
+    before = rng.standard_normal(50) * 10.0**exponent
+    after = before * (1 + 0.1 * rng.standard_normal(50))
+    assert _kernels.deviation(before, after) == pytest.approx(naive_angle(before, after), rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_deviation_in_plain_python_is_the_same(scale):
+    rng = np.random.default_rng(7)
+    before = scale * rng.standard_normal(40)
+    after = before + scale * rng.standard_normal(40)
+    with np.errstate(over="ignore", invalid="ignore"):
+        in_python = plain(_kernels.deviation)(before, after)
+    # The compiled sums may run in another order.
+    assert _kernels.deviation(before, after) == pytest.approx(in_python, rel=1e-12)
+
+
+# The batch
+
+
+def measure_alone(gradient, indptr, indices, threshold, quantile):
+    """Chain the kernels for one gradient, as a row of ``outcome`` and the relaxed gradient."""
+    if quantile >= 0:
+        threshold = magnitude_quantile(gradient, quantile)
+    after = gradient.copy()
+    counts = relaxed(_kernels.cascade, after, indptr, indices, threshold, 0.3, 20)
+    turned = _kernels.deviation(gradient, after) if counts[0] else 0.0
+    return [threshold, *counts, turned], after
+
+
+def segments(dtype, sizes):
+    """Gradients and graphs one by one, and the graphs laid end to end: rows, indptr, indices."""
+    rng = np.random.default_rng(8)
+    vectors = [rng.standard_normal(n).astype(dtype) for n in sizes]
+    graphs = [random_csr(rng, n, 3.0) for n in sizes]
+    starts = np.cumsum([0, *(indices.size for _, indices in graphs)])
+    indptr = [pointers + start for (pointers, _), start in zip(graphs, starts[:-1], strict=True)]
+    rows = np.cumsum([0, *(pointers.size for pointers in indptr[:-1])])
+    joined = np.concatenate(indptr).astype(np.int32), np.concatenate([i for _, i in graphs])
+    return vectors, graphs, (rows, *joined)
+
+
+def measure_segments(vectors, stack, quantile, first, last, outcome):
+    gradient = np.concatenate(vectors)
+    after = np.full_like(gradient, -7)
+    offsets = np.cumsum([0, *(v.size for v in vectors)])
+    dtype = gradient.dtype.type
+    _kernels.measure_segments(
+        gradient, after, offsets, *stack, dtype(0.3), dtype(1 - 0.3),
+        quantile, 20, first, last, outcome, *scratch_for(max(v.size for v in vectors), dtype),
+    )  # fmt: skip
+    return np.split(after, offsets[1:-1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("quantile", [-1.0, 0.0, 0.9])
+def test_measure_segments_is_each_segment_alone(quantile, dtype):
+    vectors, graphs, stack = segments(dtype, [1, 64, 3, 700, 65, 5000, 2])
+    vectors[4][:] = 0.5
+    given = np.linspace(0.5, 2, 7)
+    outcome = np.zeros((7, 8))
+    outcome[:, 0] = given
+    after = measure_segments(vectors, stack, quantile, 0, 7, outcome)
+    for b in range(7):
+        row, alone = measure_alone(vectors[b], *graphs[b], given[b], quantile)
+        assert outcome[b].tolist() == row
+        np.testing.assert_array_equal(after[b], alone)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_measure_segments_passes_over_what_is_not_finite_and_what_was_not_asked_for(dtype):
+    vectors, graphs, stack = segments(dtype, [30, 40, 50, 60, 70])
+    vectors[2][17] = np.inf
+    outcome = np.full((5, 8), -7.0)
+    after = measure_segments(vectors, stack, 0.9, 1, 4, outcome)
+    for b in (1, 3):
+        row, alone = measure_alone(vectors[b], *graphs[b], 0.0, 0.9)
+        assert outcome[b].tolist() == row
+        np.testing.assert_array_equal(after[b], alone)
+    assert math.isnan(outcome[2, 0])
+    assert (outcome[[0, 4]] == -7).all()
+    assert (after[0] == -7).all()
+    assert (after[4] == -7).all()
+
+
+# Random numbers
+
+
+class SplitMix:
+    """The generator in Python's own integers."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def next(self):
+        self.state = (self.state + 0x9E3779B97F4A7C15) % 2**64
+        z = self.state
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        return z ^ (z >> 31)
+
+    def uniform(self):
+        return (self.next() >> 11) * 2.0**-53
+
+    def below(self, bound):
+        return int(self.uniform() * bound)
+
+
+def state_of(seed):
+    return np.array([seed], np.uint64)
+
+
+def unshift(z, bits):
+    """Invert z ^ (z >> bits) on 64 bits."""
+    result = z
+    for _ in range(64 // bits):
+        result = z ^ (result >> bits)
+    return result
+
+
+def state_before(output):
+    """Return the state whose next output is ``output``: every step of SplitMix64 is one to one."""
+    z = unshift(output, 31) * pow(0x94D049BB133111EB, -1, 2**64) % 2**64
+    z = unshift(z, 27) * pow(0xBF58476D1CE4E5B9, -1, 2**64) % 2**64
+    return (unshift(z, 30) - 0x9E3779B97F4A7C15) % 2**64
+
+
+def test_next_random_gives_the_published_sequence():
+    # The first outputs of SplitMix64 from the state 1234567.
+    published = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    state = state_of(1234567)
+    assert [int(_kernels.next_random(state)) for _ in published] == published
+
+
+@examples(50)
+@given(seed=st.integers(0, 2**64 - 1), bound=st.integers(1, 2**53 - 1))
+def test_random_numbers_are_those_of_plain_integers(seed, bound):
+    state, twin = state_of(seed), SplitMix(seed)
+    for _ in range(5):
+        assert int(_kernels.next_random(state)) == twin.next()
+        drawn = _kernels.random_below(bound, state)
+        assert drawn == twin.below(bound)
+        assert 0 <= drawn < bound
+    assert int(state[0]) == twin.state
+
+
+@examples(50)
+@given(bound=st.integers(1, 2**53 - 1))
+@example(bound=2**53 - 1)
+@example(bound=2**52)
+def test_random_below_reaches_both_ends_and_not_the_bound(bound):
+    assert _kernels.random_below(bound, state_of(state_before(0))) == 0
+    assert _kernels.random_below(bound, state_of(state_before(2**64 - 1))) == bound - 1
+
+
+@pytest.mark.parametrize("bound", [2, 3, 10, 64])
+def test_random_below_is_uniform(bound):
+    state, draws = state_of(9), 20_000
+    counts = np.bincount([_kernels.random_below(bound, state) for _ in range(draws)], minlength=bound)
+    # Chi-square has mean bound - 1 and variance 2 (bound - 1): within four standard deviations.
+    chi_square = ((counts - draws / bound) ** 2).sum() / (draws / bound)
+    assert counts.size == bound
+    assert chi_square < bound - 1 + 4 * math.sqrt(2 * (bound - 1))
+
+
+# Adjacency
+
+
+@examples(60)
+@given(seed=seeds, n=st.integers(2, 30))
+def test_adjacency_lists_every_edge_from_both_ends_in_order(seed, n):
+    rng = np.random.default_rng(seed)
+    everything = np.array([(i, j) for i in range(n) for j in range(i)])
+    edges = rng.permutation(everything)[: rng.integers(len(everything) + 1)].astype(np.int32)
+    edges = rng.permuted(edges, axis=1)
+    indptr, indices = np.zeros(n + 1, np.int32), np.empty(2 * len(edges), np.int32)
+    sources, targets = np.ascontiguousarray(edges.T)
+    scratch = np.full(n, -1, np.int32), np.full_like(indices, -1)
+    _kernels.adjacency(sources, targets, indptr, indices, *scratch)
+    expected_indptr, expected_indices = csr(n, edges.tolist())
+    np.testing.assert_array_equal(indptr, expected_indptr)
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
+def naive_defect(rows):
+    """Return (kind, i, j), looking at one entry after another."""
+    for i, row in enumerate(rows):
+        for place, j in enumerate(row):
+            if not 0 <= j < len(rows):
+                return 1, i, j
+            if j == i:
+                return 2, i, j
+            if place and row[place - 1] == j:
+                return 3, i, j
+            if place and row[place - 1] > j:
+                return 4, i, j
+    asymmetric = any(i not in rows[j] for i, row in enumerate(rows) for j in row)
+    return (5, None, None) if asymmetric else (0, 0, 0)
+
+
+def assert_same_defect(rows):
+    indptr = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    indices = np.array([j for row in rows for j in row], np.int32)
+    kind, i, j = _kernels.find_defect(indptr, indices, indptr[:-1].copy())
+    expected = naive_defect(rows)
+    if expected[0] == 5:
+        assert kind == 5
+        assert j in rows[i]
+        assert i not in rows[j]
+    else:
+        assert (kind, i, j) == expected
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        ([[1], [0]], 0),
+        ([[]], 0),
+        ([[1], [0, 3], []], 1),
+        ([[1], [0, -1], []], 1),
+        ([[1], [0], [2]], 2),
+        ([[1, 1], [0, 0]], 3),
+        ([[2, 1], [0], [0]], 4),
+        ([[1], []], 5),
+        ([[], [0]], 5),
+        ([[2], [2], [1]], 5),
+        ([[1], [2], [0]], 5),
+    ],
+)
+def test_find_defect_of_every_kind(rows, kind):
+    assert assert_same_defect(rows) == kind
+
+
+@examples(150)
+@given(
+    rows=st.integers(1, 5).flatmap(
+        lambda n: st.lists(st.lists(st.integers(-1, n), max_size=4).map(sorted), min_size=n, max_size=n)
+    )
+)
+def test_find_defect_in_random_rows(rows):
+    assert_same_defect(rows)
+
+
+@examples(100)
+@given(seed=seeds, n=st.integers(2, 12))
+def test_find_defect_when_one_entry_is_missing(seed, n):
+    rng = np.random.default_rng(seed)
+    indptr, indices = random_csr(rng, n, 4.0)
+    rows = [row.tolist() for row in np.split(indices, indptr[1:-1])]
+    assert assert_same_defect(rows) == 0
+    filled = [row for row in rows if row]
+    if filled:
+        row = filled[rng.integers(len(filled))]
+        del row[rng.integers(len(row))]
+        assert assert_same_defect(rows) == 5
+
+
+# Random graphs
+
+
+@examples(40)
+@given(seed=seeds, m=st.integers(1, 4), more=st.integers(0, 60))
+@example(seed=0, m=2, more=0)
+def test_barabasi_albert_edges_choose_among_the_ends_of_all_edges(seed, m, more):
+    n = m + 1 + more
+    sources, targets = np.empty((2, m * (n - m)), np.int32)
+    _kernels.barabasi_albert_edges(m, state_of(seed), sources, targets)
+
+    random = SplitMix(seed)
+    edges = [(0, i + 1) for i in range(m)]
+    for node in range(m + 1, n):
+        ends = [end for source, target in edges for end in (target, source)]
+        chosen = []
+        while len(chosen) < m:
+            end = ends[random.below(len(ends))]
+            if end not in chosen:
+                chosen.append(end)
+        edges += [(node, end) for end in chosen]
+
+    assert list(zip(sources.tolist(), targets.tolist(), strict=True)) == edges
+    assert all(target < source for source, target in edges[m:])
+    assert len({frozenset(edge) for edge in edges}) == len(edges) == m * (n - m)
+
+
+@examples(60)
+@given(seed=seeds, n=st.integers(5, 40), probability=st.sampled_from([0.0, 0.05, 0.5, 1.0]))
+def test_rewire_ring_moves_far_ends_and_nothing_else(seed, n, probability):
+    ring = np.array([[(i + 1) % n, (i + 2) % n] for i in range(n)], np.int32)
+    ends = ring.copy()
+    _kernels.rewire_ring(probability, state_of(seed), ends)
+
+    random, expected = SplitMix(seed), ring.tolist()
+    neighbours = [{(i + k) % n for k in (-2, -1, 1, 2)} for i in range(n)]
+    for k in range(2):
+        for i in range(n):
+            if random.uniform() >= probability or len(neighbours[i]) == n - 1:
+                continue
+            j = random.below(n)
+            while j == i or j in neighbours[i]:
+                j = random.below(n)
+            old = expected[i][k]
+            for a, b in ((i, old), (old, i)):
+                neighbours[a].remove(b)
+            for a, b in ((i, j), (j, i)):
+                neighbours[a].add(b)
+            expected[i][k] = j
+
+    assert ends.tolist() == expected
+    edges = {frozenset((i, j)) for i, row in enumerate(expected) for j in row}
+    assert len(edges) == 2 * n
+    assert all(len(edge) == 2 for edge in edges)
+    if probability == 0:
+        np.testing.assert_array_equal(ends, ring)
+
+
+def naive_pairing(random, stubs, nodes):
+    """Shuffle, pair, put back what is unsuitable; give up after 100 rounds without a new pair."""
+    rows, idle = [[] for _ in range(nodes)], 0
+    while stubs and idle < 100:
+        for last in range(len(stubs) - 1, 0, -1):
+            other = random.below(last + 1)
+            stubs[last], stubs[other] = stubs[other], stubs[last]
+        kept = []
+        for i, j in zip(stubs[::2], stubs[1::2], strict=True):
+            if i == j or j in rows[i]:
+                kept += [i, j]
+            else:
+                rows[i].append(j)
+                rows[j].append(i)
+        idle = idle + 1 if len(kept) == len(stubs) else 0
+        stubs = kept
+    return rows, not stubs
+
+
+def pair_stubs(seed, nodes, degree):
+    neighbours = np.full((nodes, degree), -1, np.int32)
+    stubs = np.repeat(np.arange(nodes, dtype=np.int32), degree)
+    return _kernels.pair_stubs(state_of(seed), stubs, neighbours), neighbours
+
+
+@examples(60)
+@given(seed=seeds, nodes=st.integers(5, 40))
+def test_pair_stubs_makes_a_simple_regular_graph_or_says_that_it_did_not(seed, nodes):
+    paired, neighbours = pair_stubs(seed, nodes, 4)
+    rows, expected = naive_pairing(SplitMix(seed), np.repeat(range(nodes), 4).tolist(), nodes)
+    assert paired == expected
+    assert [[j for j in row if j >= 0] for row in neighbours.tolist()] == rows
+    if paired:
+        assert all(len(set(row)) == 4 and i not in row for i, row in enumerate(rows))
+        assert all(i in rows[j] for i, row in enumerate(rows) for j in row)
+
+
+def test_pair_stubs_gives_up_where_no_graph_exists():
+    # Two nodes of degree 2 would need two edges between them.
+    paired, neighbours = pair_stubs(10, 2, 2)
+    assert not paired
+    assert neighbours.tolist() == [[1, -1], [0, -1]]

@@ -1,0 +1,158 @@
+"""The record of a run, its canonical key, and the Dataset of a sweep."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradquake.errors import InputError
+from gradquake.experiments import synthetic, xor
+from gradquake.recording import (
+    VARIABLES,
+    RunRecord,
+    config_key,
+    sweep_settings,
+    to_dataset,
+)
+
+SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring"}
+EPOCHS = np.array([0, 10, 20])
+
+modest = settings(deadline=None, max_examples=50, derandomize=True)
+
+
+def record(n_parameters, seed, grokking_epoch=None, **changed):
+    config = SETTINGS | {"n_parameters": n_parameters, "seed": seed} | changed
+    values = {
+        name: np.full(3, n_parameters + seed).astype(kind) for name, (kind, _) in VARIABLES.items()
+    }
+    return RunRecord(config, grokking_epoch, EPOCHS, values)
+
+
+# The key
+
+json_values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+configs = st.dictionaries(st.text(max_size=8), json_values, max_size=6)
+
+
+@modest
+@given(configs)
+def test_key_does_not_depend_on_the_order_of_settings(config):
+    backwards = dict(reversed(config.items()))
+    assert config_key(backwards) == config_key(config)
+
+
+@modest
+@given(configs)
+def test_key_holds_the_whole_configuration(config):
+    assert json.loads(config_key(config)) == config
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"seed": 1}, {"alpha": 0.30000000000000004}, {"topology": "Ring"}, {"new": None}],
+    ids=str,
+)
+def test_key_differs_where_any_setting_does(changed):
+    config = SETTINGS | {"n_parameters": 41, "seed": 0}
+    assert config_key(config | changed) != config_key(config)
+
+
+@pytest.mark.parametrize("run", [xor.XorRun(20, 3), synthetic.SyntheticRun(81, 3)], ids=str)
+def test_a_run_configuration_survives_its_key(run):
+    config = json.loads(config_key(run.config()))
+    assert config == run.config()
+    fields = {k: v for k, v in config.items() if k in run.__dataclass_fields__}
+    assert type(run)(**fields) == run
+
+
+def test_the_key_of_a_record_is_that_of_its_configuration():
+    assert record(41, 0).key == config_key(record(41, 0).config)
+
+
+def test_sweep_settings_are_all_but_size_and_seed():
+    config = SETTINGS | {"n_parameters": 81, "hidden": 20, "seed": 3}
+    assert sweep_settings(config) == SETTINGS
+
+
+# The Dataset
+
+
+def test_dataset_has_the_documented_dimensions_coordinates_and_attributes():
+    dataset = to_dataset([record(81, 0, 12, hidden=20), record(41, 0, hidden=10)])
+    assert dict(dataset.sizes) == {"run": 2, "epoch": 3}
+    assert set(dataset.coords) == {"epoch", "n_parameters", "hidden", "seed", "grokking_epoch"}
+    assert dataset.attrs == SETTINGS
+    assert dataset["epoch"].dims == ("epoch",)
+    assert dataset["epoch"].values.tolist() == EPOCHS.tolist()
+    for name in ("n_parameters", "hidden", "seed"):
+        assert dataset[name].dims == ("run",)
+        assert dataset[name].dtype == np.int64
+    assert dataset["grokking_epoch"].dtype == np.float64
+
+
+def test_dataset_variables_have_the_documented_types_and_meanings():
+    dataset = to_dataset([record(41, 0)])
+    assert list(dataset.data_vars) == list(VARIABLES)
+    for name, (kind, meaning) in VARIABLES.items():
+        assert dataset[name].dims == ("run", "epoch")
+        assert dataset[name].dtype == np.dtype(kind)
+        assert dataset[name].attrs == {"meaning": meaning}
+
+
+def test_hidden_is_a_coordinate_only_where_runs_have_it():
+    assert "hidden" not in to_dataset([record(41, 0)]).coords
+    assert to_dataset([record(41, 0, hidden=10)])["hidden"].values.tolist() == [10]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]], ids=str)
+def test_runs_are_ordered_by_size_and_then_seed(order):
+    records = [record(41, 0), record(41, 10), record(101, 2), record(101, 3)]
+    dataset = to_dataset([records[i] for i in order])
+    assert dataset["n_parameters"].values.tolist() == [41, 41, 101, 101]
+    assert dataset["seed"].values.tolist() == [0, 10, 2, 3]
+    assert dataset["size"].values[:, 0].tolist() == [41, 51, 103, 104]
+    assert dataset.identical(to_dataset(records))
+
+
+def test_a_run_that_never_grokked_has_nan_and_one_that_began_perfect_has_0():
+    dataset = to_dataset([record(41, 0, 0), record(41, 1, None), record(41, 2, 27)])
+    np.testing.assert_array_equal(dataset["grokking_epoch"].values, [0.0, np.nan, 27.0])
+
+
+def test_only_what_was_measured_is_a_variable():
+    full = record(41, 0)
+    partial = RunRecord(full.config, None, EPOCHS, {"size": full.values["size"]})
+    assert list(to_dataset([partial]).data_vars) == ["size"]
+
+
+def test_dataset_shares_no_memory_with_the_records():
+    one = record(41, 0)
+    dataset = to_dataset([one])
+    dataset["size"].values[:] = -1
+    assert (one.values["size"] == 41).all()
+
+
+def test_dataset_of_a_trained_sweep_is_labelled():
+    runs = xor.sweep((5, 3), 2, epochs=20, every=4)
+    dataset = to_dataset(xor.measure(runs))
+    assert set(dataset.data_vars) == set(VARIABLES)
+    assert dataset["n_parameters"].values.tolist() == [13, 13, 21, 21]
+    assert dataset["hidden"].values.tolist() == [3, 3, 5, 5]
+    assert dataset["epoch"].values.tolist() == [0, 4, 8, 12, 16, 20]
+    assert dataset.attrs == sweep_settings(runs[0].config())
+
+
+@pytest.mark.parametrize(
+    "changed", [{"alpha": 0.2}, {"topology": "torus"}, {"experiment": "other"}, {"new": 1}], ids=str
+)
+def test_runs_of_two_sweeps_are_refused(changed):
+    with pytest.raises(InputError, match=r"differ in more than size and seed: .* choose one sweep"):
+        to_dataset([record(41, 0), record(41, 1, **changed)])
+
+
+def test_no_run_is_refused():
+    with pytest.raises(InputError, match="no run was given; a dataset needs at least one"):
+        to_dataset([])

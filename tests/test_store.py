@@ -1,0 +1,474 @@
+"""Study files: real SQLite files, their damage, their concurrent use, and killed writers."""
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from gradquake.errors import StudyError
+from gradquake.experiments import xor
+from gradquake.recording import VARIABLES, RunRecord, config_key, sweep_settings, to_dataset
+from gradquake.store import TYPES, open_study
+
+SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring"}
+
+# A writer that never stops by itself: batches of whole runs, a line printed for each.
+WRITER = """
+import sys, itertools
+import numpy as np
+from gradquake.recording import VARIABLES, RunRecord
+from gradquake.store import open_study
+
+path, first, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+values = {name: np.arange(3000).astype(kind) for name, (kind, _) in VARIABLES.items()}
+with open_study(path, create=True) as study:
+    for seed in itertools.count(first, batch):
+        study.write([
+            RunRecord({"experiment": "t", "n_parameters": 41, "seed": s}, s, np.arange(3000), values)
+            for s in range(seed, seed + batch)
+        ])
+        print(seed + batch, flush=True)
+"""
+
+
+def record(n_parameters=41, seed=0, grokking_epoch=7, snapshots=5, **changed):
+    """A record of arbitrary bits: NaN, infinities and subnormal numbers among them."""
+    rng = np.random.default_rng((n_parameters, seed))
+    values = {
+        name: np.frombuffer(rng.bytes(np.dtype(kind).itemsize * snapshots), kind)
+        for name, (kind, _) in VARIABLES.items()
+    }
+    config = SETTINGS | {"n_parameters": n_parameters, "seed": seed} | changed
+    return RunRecord(config, grokking_epoch, np.arange(snapshots) * 10, values)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "study.gq"
+
+
+@pytest.fixture
+def study(path):
+    with open_study(path, create=True) as opened:
+        yield opened
+
+
+def refusal(path, **options):
+    """The message with which a file is refused; whatever is wrong with it, one sentence."""
+    with pytest.raises(StudyError) as caught, open_study(path, **options) as opened:
+        _ = opened.contents(), opened.dataset
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+# What is written is read
+
+
+@pytest.mark.parametrize("grokking_epoch", [None, 0, 134])
+def test_a_run_is_read_bit_for_bit(path, grokking_epoch):
+    written = record(grokking_epoch=grokking_epoch, snapshots=51)
+    with open_study(path, create=True) as study:
+        study.write([written])
+    with open_study(path) as study:
+        dataset = study.dataset
+    for name in VARIABLES:
+        assert dataset[name].values.dtype == np.dtype(TYPES[name])
+        assert dataset[name].values[0].tobytes() == written.values[name].tobytes(), name
+    assert dataset["epoch"].values.tolist() == written.epochs.tolist()
+    expected = np.nan if grokking_epoch is None else float(grokking_epoch)
+    np.testing.assert_array_equal(dataset["grokking_epoch"].values, [expected])
+    assert dataset.attrs == SETTINGS
+
+
+def test_a_trained_sweep_is_read_as_it_was_measured(study):
+    records = xor.measure(xor.sweep((5, 20), 2, epochs=60, alpha_train=0.1))
+    study.write(records)
+    assert study.dataset.equals(to_dataset(records))
+    assert study.dataset.attrs == to_dataset(records).attrs
+
+
+def test_what_is_written_in_any_order_reads_as_one_dataset(study):
+    records = [record(n, seed) for n in (41, 81, 201) for seed in range(3)]
+    for i in np.random.default_rng(0).permutation(9):
+        study.write([records[i]])
+    assert study.dataset.identical(to_dataset(records))
+
+
+def test_a_dataset_read_from_a_file_may_be_changed(study):
+    study.write([record()])
+    dataset = study.dataset
+    dataset["size"].values[:] = 0
+    assert (study.dataset["size"].values != 0).any()
+
+
+def test_a_study_may_be_closed_and_continued(path):
+    for seed in range(3):
+        with open_study(path, create=True) as study:
+            study.write([record(seed=seed)])
+    with open_study(path) as study:
+        assert study.dataset["seed"].values.tolist() == [0, 1, 2]
+
+
+def test_the_software_behind_every_run_is_kept(path, study):
+    study.write([record()])
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        ((software,),) = connection.execute("SELECT software FROM runs")
+    for name in ("gradquake", "python", "numpy", "scipy", "numba"):
+        assert f'"{name}": "' in software
+
+
+# Transactions
+
+
+def test_a_run_stored_twice_is_refused_and_nothing_is_half_written(path, study):
+    study.write([record(seed=0)])
+    before = study.dataset
+    with pytest.raises(StudyError, match="already holds this run") as caught:
+        study.write([record(seed=1), record(seed=0)])
+    assert str(path) in str(caught.value)
+    assert study.keys() == {record(seed=0).key}
+    assert study.dataset.identical(before)
+    assert rows_without_a_run(path) == 0
+
+
+def test_a_batch_with_what_cannot_be_stored_leaves_nothing(path, study):
+    broken = RunRecord(record(seed=1).config, None, np.arange(2), {"no such variable": np.zeros(2)})
+    with pytest.raises(KeyError):
+        study.write([record(seed=0), broken])
+    assert study.keys() == set()
+    assert rows_without_a_run(path) == 0
+    study.write([record(seed=0)])
+    assert len(study.keys()) == 1
+
+
+def rows_without_a_run(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        sql = "SELECT count(*) FROM measurements WHERE run NOT IN (SELECT id FROM runs)"
+        return connection.execute(sql).fetchone()[0]
+
+
+# What a study says of itself
+
+
+def test_an_empty_study(path, study):
+    assert study.keys() == set()
+    assert study.missing() == study.contents() == study.sweeps == []
+    assert repr(study) == f"Study({str(path)!r}, 0 runs, 0 sweeps)"
+    with pytest.raises(StudyError, match="holds no finished run with any settings"):
+        _ = study.dataset
+
+
+def test_missing_is_what_was_planned_and_is_not_done(study):
+    records = [record(seed=seed) for seed in range(4)]
+    study.plan([r.config for r in records])
+    study.plan([r.config for r in records[:2]])
+    study.write([records[2]])
+    study.write([record(seed=9)])
+    missing = {config_key(config) for config in study.missing()}
+    assert missing == {r.key for r in (records[0], records[1], records[3])}
+    assert study.keys() == {records[2].key, record(seed=9).key}
+    study.write([records[0], records[1], records[3]])
+    assert study.missing() == []
+
+
+def test_plans_survive_closing(path):
+    with open_study(path, create=True) as study:
+        study.plan([record().config])
+    with open_study(path) as study:
+        assert study.missing() == [record().config]
+
+
+def test_contents_summarise_every_sweep(path, study):
+    study.write([record(n, seed, seed or None) for n in (81, 41) for seed in range(3)])
+    study.write([record(41, 5, alpha=0.2)])
+    first, second = study.contents()
+    assert first["settings"] == SETTINGS
+    assert second["settings"] == SETTINGS | {"alpha": 0.2}
+    assert (first["runs"], second["runs"]) == (6, 1)
+    assert (first["n_parameters"], second["n_parameters"]) == ([41, 81], [41])
+    assert (first["seeds"], second["seeds"]) == (3, 1)
+    assert (first["grokked"], second["grokked"]) == (4, 1)
+    assert study.sweeps == [first["settings"], second["settings"]]
+    assert repr(study) == f"Study({str(path)!r}, 7 runs, 2 sweeps)"
+
+
+def test_several_sweeps_need_a_choice_and_the_error_names_what_differs(path, study):
+    study.write([record(), record(alpha=0.2), record(alpha=0.2, topology="torus")])
+    with pytest.raises(StudyError, match=r"holds 3 sweeps .* by alpha, topology$") as caught:
+        _ = study.dataset
+    assert str(path) in str(caught.value)
+    with pytest.raises(StudyError, match=r"holds 2 sweeps with alpha=0.2; .* by topology$"):
+        study.select(alpha=0.2)
+    with pytest.raises(StudyError, match=r"no finished run with alpha=0.5, topology='ring'$"):
+        study.select(alpha=0.5, topology="ring")
+
+
+def test_a_setting_that_only_one_sweep_has_is_named_too(study):
+    study.write([record(), record(std=0.5)])
+    with pytest.raises(StudyError, match=r"by std$"):
+        _ = study.dataset
+
+
+def test_select_gives_the_whole_sweep_and_nothing_else(study):
+    ours = [record(n, seed, alpha=0.2) for n in (81, 41) for seed in range(2)]
+    study.write([record(), *ours, record(201, 5)])
+    assert study.select(alpha=0.2).identical(to_dataset(ours))
+    assert study.select(alpha=0.3)["n_parameters"].values.tolist() == [41, 201]
+
+
+def test_dataset_of_gives_exactly_the_runs_asked_for(study):
+    records = [record(n, seed) for n in (41, 81) for seed in range(3)]
+    study.write([*records, record(alpha=0.2)])
+    chosen = [records[4], records[1]]
+    assert study.dataset_of([r.config for r in chosen]).identical(to_dataset(chosen))
+
+
+def test_dataset_of_a_run_that_is_not_there_is_refused(path, study):
+    study.write([record(seed=0)])
+    with pytest.raises(StudyError, match="does not hold the run") as caught:
+        study.dataset_of([record(seed=0).config, record(seed=1).config])
+    assert str(path) in str(caught.value)
+    assert record(seed=1).key in str(caught.value)
+
+
+# Opening
+
+
+def test_a_missing_file_is_refused_and_not_made(path):
+    assert "does not exist" in refusal(path)
+    assert not path.exists()
+
+
+def test_a_study_is_made_where_asked_for(path):
+    with open_study(str(path), create=True) as study:
+        assert study.keys() == set()
+    with open_study(path) as study:
+        assert study.keys() == set()
+
+
+def test_a_file_in_a_missing_folder_is_refused(tmp_path):
+    assert "cannot be opened" in refusal(tmp_path / "nowhere" / "study.gq", create=True)
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_folder_is_refused(tmp_path, create):
+    assert "is a folder; a study is a file" in refusal(tmp_path, create=create)
+
+
+def test_an_empty_file_is_no_study_but_may_become_one(path):
+    path.touch()
+    refusal(path)
+    assert path.stat().st_size == 0
+    with open_study(path, create=True) as study:
+        study.write([record()])
+    with open_study(path) as study:
+        assert len(study.keys()) == 1
+
+
+NOT_STUDIES = {
+    "text": b"size,duration\n12,3\n" * 400,
+    "a short text": b"hello",
+    "random bytes": np.random.default_rng(0).bytes(20_000),
+    "zeros": bytes(8192),
+}
+
+
+@pytest.mark.parametrize("create", [False, True])
+@pytest.mark.parametrize("content", NOT_STUDIES.values(), ids=NOT_STUDIES)
+def test_a_file_of_another_kind_is_refused_and_left_alone(path, content, create):
+    path.write_bytes(content)
+    assert "not a gradquake study" in refusal(path, create=create)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_another_database_is_refused_and_left_alone(path, create):
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE runs (id INTEGER PRIMARY KEY, key TEXT)")
+    content = path.read_bytes()
+    assert "is an SQLite file, but not a gradquake study" in refusal(path, create=create)
+    assert path.read_bytes() == content
+
+
+def test_another_schema_is_refused_by_its_number(path):
+    with open_study(path, create=True):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA user_version = 99")
+    assert "has schema 99; this version of gradquake reads schema 1" in refusal(path, create=True)
+
+
+def test_a_study_without_its_tables_is_refused(path):
+    with open_study(path, create=True):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE runs")
+    assert "no such table: runs" in refusal(path)
+
+
+def test_the_context_closes_the_file(path):
+    with open_study(path, create=True) as study:
+        study.write([record()])
+    with pytest.raises(StudyError, match="closed"):
+        study.keys()
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_the_context_closes_the_file_after_an_error(path):
+    with pytest.raises(ZeroDivisionError), open_study(path, create=True) as study:
+        _ = 1 / 0
+    with pytest.raises(StudyError, match="closed"):
+        study.plan([record().config])
+
+
+# Damage
+
+
+@pytest.fixture
+def whole(path):
+    """The bytes of a closed study with a dozen runs."""
+    with open_study(path, create=True) as study:
+        study.write([record(seed=seed, snapshots=51) for seed in range(12)])
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [50, 100, 500, 4096, 0.25, 0.5, 0.9])
+def test_a_truncated_study_is_refused(path, whole, kept):
+    path.write_bytes(whole[: kept if kept > 1 else int(kept * len(whole))])
+    refusal(path)
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("bit", [0, 7])
+def test_a_flipped_bit_in_a_measurement_is_found(path, whole, name, bit):
+    data = record(seed=5, snapshots=51).values[name].tobytes()
+    # The middle of the array; none of its neighbourhood occurs elsewhere in the file.
+    at = whole.index(data[len(data) // 2 :][:20])
+    damaged = bytearray(whole)
+    damaged[at] ^= 1 << bit
+    path.write_bytes(damaged)
+    with open_study(path) as study, pytest.raises(StudyError, match="is damaged") as caught:
+        _ = study.dataset
+    assert f"{name} of run 6 does not match its checksum" in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_leaves_the_other_runs_readable(path, whole):
+    at = whole.index(record(seed=5, snapshots=51).values["loss"].tobytes()[:20])
+    damaged = bytearray(whole)
+    damaged[at] ^= 1
+    path.write_bytes(damaged)
+    others = [record(seed=seed, snapshots=51) for seed in range(12) if seed != 5]
+    with open_study(path) as study:
+        assert study.dataset_of([r.config for r in others]).identical(to_dataset(others))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_page_of_noise_is_found_or_changes_nothing(path, whole, seed):
+    rng = np.random.default_rng(seed)
+    page = int(rng.integers(1, len(whole) // 4096))
+    path.write_bytes(whole[: 4096 * page] + rng.bytes(4096) + whole[4096 * (page + 1) :])
+    expected = to_dataset([record(seed=seed, snapshots=51) for seed in range(12)])
+    with contextlib.suppress(StudyError), open_study(path) as study:
+        assert study.dataset.identical(expected)
+
+
+# Several connections, and killed writers
+
+
+def test_a_second_connection_reads_what_is_committed_while_the_first_writes(path, study):
+    study.write([record(seed=0)])
+    with contextlib.closing(sqlite3.connect(path)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO runs (key, software) VALUES ('{}', '')")
+        with open_study(path) as reader:
+            assert reader.keys() == {record(seed=0).key}
+            assert reader.dataset.identical(to_dataset([record(seed=0)]))
+        writer.rollback()
+
+
+def write_seeds(path, seeds):
+    with open_study(path) as study:
+        for seed in seeds:
+            study.write([record(seed=seed, snapshots=51)])
+
+
+def test_a_reader_sees_whole_runs_only_while_a_thread_writes(path, study):
+    writer = threading.Thread(target=write_seeds, args=(path, range(60)))
+    writer.start()
+    counts = [check_whole_runs(study)]
+    while writer.is_alive():
+        counts.append(check_whole_runs(study))
+    writer.join()
+    counts.append(check_whole_runs(study))
+    assert counts == sorted(counts)
+    assert counts[-1] == 60
+
+
+def check_whole_runs(study):
+    """Assert that the study holds seeds 0, 1, ... complete, and return how many."""
+    keys = study.keys()
+    seeds = sorted(json.loads(key)["seed"] for key in keys)
+    assert seeds == list(range(len(seeds)))
+    records = [record(seed=seed, snapshots=51) for seed in seeds]
+    if records:
+        assert study.dataset_of([r.config for r in records]).identical(to_dataset(records))
+    return len(seeds)
+
+
+def test_two_connections_write_in_turn(path, study):
+    with open_study(path) as other:
+        for seed in range(0, 6, 2):
+            study.write([record(seed=seed)])
+            other.write([record(seed=seed + 1)])
+        assert study.keys() == other.keys() == {record(seed=seed).key for seed in range(6)}
+        with pytest.raises(StudyError, match="already holds this run"):
+            other.write([record(seed=0)])
+
+
+def test_a_killed_writer_leaves_whole_runs_only(path):
+    batch = 20
+    for attempt, lines in enumerate((1, 3, 6)):
+        first = 100_000 * attempt
+        announced = seeds_announced_until_killed([path, first, batch], lines)
+        with open_study(path) as study:
+            dataset = study.dataset
+        ours = dataset["seed"].values[dataset["seed"].values >= first]
+        assert ours.size >= announced - first
+        assert ours.size % batch == 0
+        assert dataset.sizes["run"] == len(study_keys(path))
+        assert set(dataset.data_vars) == set(VARIABLES)
+        assert (dataset["size"].values == np.arange(3000)).all()
+        assert np.array_equal(dataset["grokking_epoch"].values, dataset["seed"].values)
+        assert rows_without_a_run(path) == 0
+
+
+def seeds_announced_until_killed(arguments, lines):
+    """Start a writer, kill it after some lines, and return the last seed it said was written."""
+    command = [sys.executable, "-c", WRITER, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        said = [writer.stdout.readline() for _ in range(lines)]
+        writer.send_signal(signal.SIGKILL)
+        said += writer.stdout.readlines()
+    assert writer.returncode == -signal.SIGKILL
+    return int(said[-1])
+
+
+def study_keys(path):
+    with open_study(path) as study:
+        return study.keys()
+
+
+def test_sweep_settings_of_what_is_stored_are_those_of_its_sweep(study):
+    study.write([record()])
+    assert study.sweeps == [sweep_settings(record().config)]
