@@ -180,7 +180,8 @@ def test_the_sum_and_what_was_dissipated_are_conserved_anywhere(case, alpha):
 )
 def test_a_power_of_two_scales_every_bit_alike(case, power, dtype):
     gradient, graph = case[0].astype(dtype), case[1]
-    scale, threshold = 2.0**power, quantile(gradient)
+    # Single precision reaches from 2^-126 to 2^127, double precision much further.
+    scale, threshold = 2.0 ** (power if dtype == "float32" else 15 * power), quantile(gradient)
     first = relax(gradient, graph, threshold=threshold)
     second = relax(gradient * gradient.dtype.type(scale), graph, threshold=threshold * scale)
     assert counts(second) == counts(first)
@@ -190,7 +191,7 @@ def test_a_power_of_two_scales_every_bit_alike(case, power, dtype):
 
 
 @examples(60)
-@given(case=cases(isolated=True), exponent=st.floats(-60, 60))
+@given(case=cases(isolated=True), exponent=st.floats(-290, 290))
 def test_any_positive_scale_changes_no_count(case, exponent):
     gradient, graph = case
     scaled = gradient * 10**exponent
@@ -324,19 +325,9 @@ def mapped(values, folder):
     return np.memmap(folder / "gradient", values.dtype, mode="r")
 
 
-@pytest.mark.parametrize(
-    ("dtype", "layout"),
-    [
-        ("float64", strided),
-        ("float64", backwards),
-        ("float64", row_of_fortran),
-        ("float64", read_only),
-        ("float64", mapped),
-        ("float32", strided),
-    ],
-)
-def test_an_array_of_any_layout_gives_the_same_avalanche(dtype, layout, tmp_path):
-    values = np.random.default_rng(3).standard_normal(100).astype(dtype)
+@pytest.mark.parametrize("layout", [strided, backwards, row_of_fortran, read_only, mapped])
+def test_an_array_of_any_layout_gives_the_same_avalanche(layout, tmp_path):
+    values = np.random.default_rng(3).standard_normal(100)
     graph = graphs.barabasi_albert(100, seed=0)
     expected = relax(values, graph, threshold=0.9)
     gradient = layout(values, tmp_path)
@@ -410,7 +401,7 @@ def test_a_gradient_that_cannot_be_used(gradient, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"alpha": 0}, r"alpha is 0; a number in \(0, 1\) is needed"),
+        ({"alpha": 0.0}, r"alpha is 0\.0; a number in \(0, 1\) is needed"),
         ({"alpha": 1.0}, r"alpha is 1\.0; a number in \(0, 1\)"),
         ({"alpha": -0.3}, r"alpha is -0\.3; a number in \(0, 1\)"),
         ({"alpha": math.nan}, r"alpha is nan; a number in \(0, 1\)"),

@@ -4,7 +4,7 @@ import functools
 import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import pytest
 
@@ -265,3 +265,38 @@ def test_a_number_of_jobs_that_makes_no_sense_is_refused(jobs):
 
 def test_at_least_one_core_is_available():
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+class Immediate(Executor):
+    """Runs a task as it is submitted, so that all futures are done before any is looked at."""
+
+    def submit(self, function, /, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def measure_but_the_last(runs):
+    if runs[0].seed == 2:
+        raise InputError("not this one")
+    return xor.measure(runs)
+
+
+def test_what_is_done_is_kept_whatever_failed_beside_it(tmp_path):
+    runs = xor.sweep((2000,), 3, epochs=2, every=1)
+    with open_study(tmp_path / "study.sqlite", create=True) as study:
+        with pytest.raises(InputError, match="not this one"):
+            execute(study, measure_but_the_last, runs, Immediate())
+        assert len(study.keys()) == 2
+
+
+def test_a_run_given_twice_is_refused(tmp_path):
+    runs = xor.sweep((3,), 1, epochs=2)
+    with (
+        open_study(tmp_path / "study.sqlite", create=True) as study,
+        pytest.raises(InputError, match="a run is given twice"),
+    ):
+        execute(study, xor.measure, runs * 2)

@@ -98,6 +98,18 @@ def test_equal_magnitudes_give_an_avalanche_of_size_0(quantile):
         np.testing.assert_array_equal(avalanche.relaxed, gradient)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-100, 1e-30, 1e30, 1e100, 1e300])
+def test_the_scale_changes_nothing_where_most_of_the_gradient_is_zero(scale):
+    # The threshold is 0, and so says nothing about the scale.
+    gradient = np.zeros(101)
+    gradient[[3, 7]] = 1, -2
+    first, second = (Probe(topology="ring").measure(g) for g in (gradient, gradient * scale))
+    assert (first.threshold, second.threshold) == (0, 0)
+    assert (first.size, first.duration, first.area) == (second.size, second.duration, second.area)
+    assert second.deviation == pytest.approx(first.deviation, rel=1e-12)
+    assert second.deviation > 1
+
+
 def test_the_graph_of_a_size_is_drawn_once_and_depends_on_the_seed():
     probe = Probe(seed=5)
     assert probe.graph(100) is probe.graph(100)
@@ -213,11 +225,11 @@ def test_a_batch_reads_as_columns_and_as_avalanches():
     [
         ({"topology": "lattice"}, "topology is 'lattice'; one of barabasi_albert, ring, .* is needed"),
         ({"alpha": 0.0}, r"alpha is 0\.0; a number in \(0, 1\) is needed"),
-        ({"alpha": 1}, r"alpha is 1; a number in \(0, 1\) is needed"),
+        ({"alpha": 1.0}, r"alpha is 1\.0; a number in \(0, 1\) is needed"),
         ({"alpha": np.nan}, "alpha is nan"),
         ({"quantile": -0.1}, r"quantile is -0\.1; a number in \[0, 1\] is needed"),
         ({"quantile": 1.01}, r"quantile is 1\.01; a number in \[0, 1\] is needed"),
-        ({"quantile": 90}, r"quantile is 90; a number in \[0, 1\] is needed"),
+        ({"quantile": 90.0}, r"quantile is 90\.0; a number in \[0, 1\] is needed"),
         ({"quantile": np.nan}, r"quantile is nan; a number in \[0, 1\] is needed"),
         ({"max_steps": 0}, "max_steps is 0; an integer of at least 1 is needed"),
         ({"max_steps": 2.5}, r"max_steps is 2\.5; an integer of at least 1 is needed"),

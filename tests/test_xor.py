@@ -12,7 +12,7 @@ from gradquake.errors import InputError
 from gradquake.experiments import xor
 from gradquake.experiments.xor import Networks, XorRun
 from gradquake.graphs import TOPOLOGIES, build
-from gradquake.recording import VARIABLES
+from gradquake.recording import VARIABLES, config_key
 
 INPUTS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 TARGETS = np.array([0.0, 1.0, 1.0, 0.0])
@@ -496,3 +496,45 @@ def test_divergence_names_the_run_and_the_epoch(hidden, seed, place):
     message = rf"^training diverged at epoch \d+ of XorRun\(hidden={hidden}, .*; a smaller learning"
     with pytest.raises(InputError, match=message):
         xor.measure(runs)
+
+
+@pytest.mark.parametrize(("hidden", "rate"), [(5, 1e308), (20, 1e307)])
+def test_nothing_that_is_not_finite_is_recorded(hidden, rate):
+    try:
+        found = xor.measure([XorRun(hidden, 0, epochs=30, learning_rate=rate)])[0].values
+    except InputError as error:
+        assert "training diverged" in str(error)  # noqa: PT017 - either outcome is right
+    else:
+        assert all(np.isfinite(values).all() for values in found.values())
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"alpha_train": 0},
+        {"alpha_train": 0.0},
+        {"alpha_train": np.float32(0)},
+        {"hidden": np.int64(5), "alpha_train": 0},
+        {"alpha_train": 0, "learning_rate": np.float64(0.5)},
+    ],
+    ids=str,
+)
+def test_equal_configurations_have_equal_keys(same):
+    shadow = XorRun(**({"hidden": 5, "seed": 0} | same))
+    assert config_key(shadow.config()) == config_key(XorRun(5, 0, alpha_train=0.0).config())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"alpha": "0.3"}, "alpha is '0.3'; a number is needed"),
+        ({"alpha": "0.3", "alpha_train": 0}, "alpha is '0.3'; a number is needed"),
+        ({"learning_rate": None}, "learning_rate is None; a number is needed"),
+        ({"alpha_train": 1.0}, r"alpha_train is 1.0; a number in \[0, 1\) is needed"),
+        ({"seed": -1}, "seed is -1; an integer of at least 0 is needed"),
+        ({"seed": 1.5}, "seed is 1.5; an integer of at least 0 is needed"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        XorRun(**({"hidden": 5, "seed": 0} | wrong))

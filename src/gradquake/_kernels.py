@@ -32,6 +32,7 @@ DENSE = 32
 index = np.uint64
 
 kernel = njit(cache=True, nogil=True, error_model="numpy")
+part = njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
 
 @kernel
@@ -62,7 +63,7 @@ def select(values: Array, count: int, rank: int) -> float:
     return values[rank]
 
 
-@kernel
+@part
 def interpolated(values: Array, count: int, rank: int, weight: float) -> float:
     """Interpolate between order statistics ``rank`` and ``rank + 1``, rounding as NumPy does."""
     below = np.float64(select(values, count, rank))
@@ -78,7 +79,7 @@ def interpolated(values: Array, count: int, rank: int, weight: float) -> float:
     return below + step * weight
 
 
-@kernel
+@part
 def mark_above(gradient: Array, level: float, marks: Array) -> None:
     """Set the bits of all entries whose magnitude is above ``level``; bit i & 63 of word i >> 6.
 
@@ -97,7 +98,7 @@ def mark_above(gradient: Array, level: float, marks: Array) -> None:
         marks[whole] = bits
 
 
-@kernel
+@part
 def all_finite(gradient: Array) -> bool:
     """Return whether no entry is NaN or infinite."""
     finite = True
@@ -106,7 +107,7 @@ def all_finite(gradient: Array) -> bool:
     return finite
 
 
-@kernel
+@part
 def bracket(gradient: Array, quantile: float, scratch: Array) -> tuple[float, float]:
     """Return magnitudes between which the quantile lies almost surely, judged from n^(2/3) entries."""
     size = int(gradient.size ** (2 / 3))
@@ -120,7 +121,7 @@ def bracket(gradient: Array, quantile: float, scratch: Array) -> tuple[float, fl
     return low, high
 
 
-@kernel
+@part
 def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: Array) -> float:
     """Return ``numpy.quantile(abs(gradient), quantile)`` in float64, or NaN if an entry is not finite.
 
@@ -154,7 +155,7 @@ def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: 
     return interpolated(scratch, size, rank, weight)
 
 
-@kernel
+@part
 def collect(gradient: Array, threshold: float, marks: Array, pages: Array, nodes: Array) -> int:
     """List the marked nodes that are unstable in ascending order, clear all marks, return how many.
 
@@ -178,7 +179,7 @@ def collect(gradient: Array, threshold: float, marks: Array, pages: Array, nodes
     return count
 
 
-@kernel
+@part
 def cascade(
     gradient: Array,
     indptr: Array,
@@ -274,7 +275,7 @@ def products(before: Array, after: Array, scale: float) -> tuple[float, float, f
     return squared_before, squared_change, product
 
 
-@kernel
+@part
 def deviation(before: Array, after: Array) -> float:
     """Return the angle in degrees between two vectors that are not zero.
 
@@ -342,7 +343,7 @@ def measure_segments(
         outcome[b, 7] = deviation(original, moving) if size > 0 else 0.0
 
 
-@kernel
+@part
 def next_random(state: Array) -> np.uint64:
     """Advance ``state[0]`` and return 64 random bits (SplitMix64; Steele, Lea and Flood 2014)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -352,7 +353,7 @@ def next_random(state: Array) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@kernel
+@part
 def random_below(bound: int, state: Array) -> int:
     """Return a random integer in [0, bound) for bound < 2^53."""
     return int((next_random(state) >> np.uint64(11)) * 2.0**-53 * bound)

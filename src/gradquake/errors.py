@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 
 class GradquakeError(Exception):
@@ -27,12 +28,20 @@ def require_between(
     name: str, value: float, low: float, high: float, *, inclusive: bool = False
 ) -> None:
     """Raise :class:`InputError` unless ``low < value < high`` (``<=`` where ``inclusive``)."""
+    value = require_number(name, value)
     inside = low <= value <= high if inclusive else low < value < high
     brackets = "[]" if inclusive else "()"
     require(
         math.isfinite(value) and inside,
         f"{name} is {value!r}; a number in {brackets[0]}{low:g}, {high:g}{brackets[1]} is needed",
     )
+
+
+def require_number(name: str, value: object) -> float:
+    """Return ``value`` as a float, or raise :class:`InputError` where it is not a real number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}; a number is needed")
+    return float(value)
 
 
 def require_count(name: str, value: int, minimum: int) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from gradquake.errors import GradquakeError, require_count
+from gradquake.errors import GradquakeError, require, require_count
 from gradquake.recording import RunRecord, config_key
 from gradquake.store import Study
 
@@ -68,9 +68,11 @@ def execute(
     GradquakeError
         As ``measure`` does, or where a worker process died; the runs finished by then are written.
     """
+    keys = [config_key(run.config()) for run in runs]
+    require(len(set(keys)) == len(keys), "a run is given twice; each may stand once")
     study.plan([run.config() for run in runs])
     done = study.keys()
-    missing = [run for run in runs if config_key(run.config()) not in done]
+    missing = [run for run, key in zip(runs, keys, strict=True) if key not in done]
     progress(len(runs) - len(missing))
     for records in _results(measure, _tasks(missing), executor):
         study.write(records)
@@ -125,14 +127,22 @@ def _results(
         yield from map(measure, tasks)
         return
     futures = [executor.submit(measure, task) for task in tasks]
-    try:
-        for future in as_completed(futures):
+    failure: BaseException | None = None
+    # What is done is written even if a task fails at the same time; what has not begun then never does.
+    for future in as_completed(futures):
+        if future.cancelled():
+            continue
+        error = future.exception()
+        if error is None:
             yield future.result()
-    except BrokenProcessPool as error:
+        elif failure is None:
+            failure = error
+            for other in futures:
+                other.cancel()
+    if isinstance(failure, BrokenProcessPool):
         raise GradquakeError(
             "a worker process died (killed, or out of memory); what was finished is kept, and the "
             "same command continues from there"
-        ) from error
-    finally:
-        for future in futures:
-            future.cancel()
+        ) from failure
+    if failure is not None:
+        raise failure

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, require
+from gradquake.errors import InputError, require, require_count, require_number
 
 if TYPE_CHECKING:
     import xarray as xr
+    from _typeshed import DataclassInstance
 
 # What is measured at a snapshot: the stored type, and the unit or meaning.
 VARIABLES: dict[str, tuple[str, str]] = {
@@ -30,7 +31,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "duration": ("<i8", "steps in which something toppled"),
     "area": ("<i8", "distinct nodes that toppled"),
     "peak": ("<i8", "most topplings in one step"),
-    "truncated": ("|u1", "1 where max_steps ended the avalanche"),
+    "truncated": ("|b1", "whether max_steps ended the avalanche"),
     "deviation": ("<f8", "degrees between the gradient before and after"),
     "gradient_norm": ("<f8", "Euclidean norm of the gradient"),
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
@@ -66,6 +67,25 @@ class RunRecord:
     def key(self) -> str:
         """The run's identity: its configuration in one canonical form."""
         return config_key(self.config)
+
+
+def settle_types(run: DataclassInstance) -> None:
+    """Make the numbers of a frozen run configuration plain ints and floats.
+
+    So that equal configurations have equal keys, whether 0 or 0.0 or a NumPy number was given.
+
+    Raises
+    ------
+    InputError
+        Where a field is not a number of its kind.
+    """
+    for field in fields(run):
+        value = getattr(run, field.name)
+        if field.type == "int":
+            require_count(field.name, value, 0)
+            object.__setattr__(run, field.name, int(value))
+        elif field.type == "float":
+            object.__setattr__(run, field.name, require_number(field.name, value))
 
 
 def config_key(config: Mapping[str, Any]) -> str:

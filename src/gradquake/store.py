@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,9 @@ CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
     grokking_epoch INTEGER,
-    software TEXT NOT NULL
+    software TEXT NOT NULL,
+    measured TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE TABLE measurements (
     run INTEGER NOT NULL REFERENCES runs (id),
@@ -90,25 +92,30 @@ class Study:
         software = json.dumps(software_versions())
         with _clear_errors(self.path), self._connection:
             for record in records:
-                cursor = self._connection.execute(
-                    "INSERT INTO runs (key, grokking_epoch, software) VALUES (?, ?, ?)",
-                    (record.key, record.grokking_epoch, software),
-                )
                 arrays = {"epoch": record.epochs, **record.values}
-                blobs = [(name, np.asarray(a, TYPES[name]).tobytes()) for name, a in arrays.items()]
+                blobs = {name: np.asarray(a, TYPES[name]).tobytes() for name, a in arrays.items()}
+                header = (record.key, record.grokking_epoch, software, json.dumps(sorted(blobs)))
+                cursor = self._connection.execute(
+                    "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    (*header, _checksum(header)),
+                )
                 self._connection.executemany(
                     "INSERT INTO measurements VALUES (?, ?, ?, ?)",
-                    [(cursor.lastrowid, name, blob, zlib.crc32(blob)) for name, blob in blobs],
+                    [(cursor.lastrowid, name, blob, zlib.crc32(blob)) for name, blob in blobs.items()],
                 )
 
     def keys(self) -> set[str]:
         """Return the keys (canonical configurations) of all finished runs."""
-        return {key for (key,) in self._query("SELECT key FROM runs")}
+        return {run.key for run in self._runs()}
 
     def missing(self) -> list[dict[str, Any]]:
         """Return the configurations of the runs that were planned and are not done."""
         rows = self._query("SELECT key FROM planned WHERE key NOT IN (SELECT key FROM runs)")
-        return [json.loads(key) for (key,) in rows]
+        try:
+            return [dict(json.loads(key)) for (key,) in rows]
+        except (TypeError, ValueError) as error:
+            raise _damaged(self.path, "a planned run cannot be read") from error
 
     @property
     def sweeps(self) -> list[dict[str, Any]]:
@@ -118,8 +125,8 @@ class Study:
     def contents(self) -> list[dict[str, Any]]:
         """Return a summary of every sweep: settings, finished runs, sizes, seeds, runs that grok."""
         found: dict[str, dict[str, Any]] = {}
-        for key, t_g in self._query("SELECT key, grokking_epoch FROM runs ORDER BY id"):
-            config = json.loads(key)
+        for run in self._runs():
+            config = json.loads(run.key)
             settings = sweep_settings(config)
             sweep = found.setdefault(
                 config_key(settings),
@@ -134,7 +141,7 @@ class Study:
             sweep["runs"] += 1
             sweep["n_parameters"].add(config["n_parameters"])
             sweep["seeds"].add(config["seed"])
-            sweep["grokked"] += t_g is not None
+            sweep["grokked"] += run.grokking_epoch is not None
         return [
             sweep | {"n_parameters": sorted(sweep["n_parameters"]), "seeds": len(sweep["seeds"])}
             for sweep in found.values()
@@ -169,9 +176,8 @@ class Study:
                 f"{self.path} holds {len(fitting)} sweeps with {asked}; choose one of them with "
                 f"select(), by {', '.join(differing)}"
             )
-        wanted = fitting[0]
-        rows = self._query("SELECT key FROM runs ORDER BY id")
-        return self._load([key for (key,) in rows if sweep_settings(json.loads(key)) == wanted])
+        of_sweep = [run.key for run in self._runs() if sweep_settings(json.loads(run.key)) == fitting[0]]
+        return self._load(of_sweep)
 
     def dataset_of(self, configs: Iterable[Mapping[str, Any]]) -> xr.Dataset:
         """Return exactly the runs of these configurations, of one sweep, as a Dataset.
@@ -184,31 +190,48 @@ class Study:
         return self._load([config_key(config) for config in configs])
 
     def _load(self, keys: Sequence[str]) -> xr.Dataset:
-        finished = {
-            key: (run, t_g) for run, key, t_g in self._query("SELECT id, key, grokking_epoch FROM runs")
-        }
+        finished = {run.key: run for run in self._runs()}
         records = []
         for key in keys:
             if key not in finished:
                 raise StudyError(f"{self.path} does not hold the run {key}")
-            run, grokking_epoch = finished[key]
-            values = self._arrays(run)
-            if "epoch" not in values:
-                raise _damaged(self.path, f"run {run} has no epochs")
+            values = self._arrays(finished[key])
             epochs = values.pop("epoch")
-            records.append(RunRecord(json.loads(key), grokking_epoch, epochs, values))
+            records.append(RunRecord(json.loads(key), finished[key].grokking_epoch, epochs, values))
         return to_dataset(records)
 
-    def _arrays(self, run: int) -> dict[str, NDArray[Any]]:
-        rows = self._query("SELECT name, data, checksum FROM measurements WHERE run = ?", run)
+    def _runs(self) -> list[_Run]:
+        runs = []
+        for row, *header, checksum in self._query(
+            "SELECT id, key, grokking_epoch, software, measured, checksum FROM runs ORDER BY id"
+        ):
+            if _checksum(header) != checksum:
+                raise _damaged(self.path, f"run {row} does not match its checksum")
+            key, grokking_epoch, _, measured = header
+            runs.append(_Run(row, key, grokking_epoch, json.loads(measured)))
+        return runs
+
+    def _arrays(self, run: _Run) -> dict[str, NDArray[Any]]:
+        rows = self._query("SELECT name, data, checksum FROM measurements WHERE run = ?", run.row)
+        if sorted(str(name) for name, _, _ in rows) != run.measured:
+            raise _damaged(self.path, f"run {run.row} lacks some of its measurements")
         for name, data, checksum in rows:
-            if name not in TYPES or zlib.crc32(data) != checksum:
-                raise _damaged(self.path, f"{name} of run {run} does not match its checksum")
+            if not isinstance(data, bytes) or zlib.crc32(data) != checksum:
+                raise _damaged(self.path, f"{name} of run {run.row} does not match its checksum")
         return {name: np.frombuffer(data, TYPES[name]) for name, data, _ in rows}
 
     def _query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         with _clear_errors(self.path):
             return self._connection.execute(sql, parameters).fetchall()
+
+
+class _Run(NamedTuple):
+    """A finished run as its row says, checked."""
+
+    row: int
+    key: str
+    grokking_epoch: int | None
+    measured: list[str]
 
 
 def open_study(path: str | Path, *, create: bool = False) -> Study:
@@ -247,6 +270,8 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
                 )
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             (schema,) = connection.execute("PRAGMA user_version").fetchone()
+            if path.stat().st_size == 0:
+                raise StudyError(f"{path} is empty; a study file is needed")
             if application != APPLICATION_ID:
                 raise StudyError(f"{path} is an SQLite file, but not a gradquake study")
             if schema != SCHEMA:
@@ -288,11 +313,15 @@ class _clear_errors:  # noqa: N801 - reads as a statement
             raise StudyError(f"{self.path} already holds this run: {error}") from error
         if isinstance(error, sqlite3.OperationalError):
             raise StudyError(f"{self.path} cannot be used: {error}") from error
-        if isinstance(error, sqlite3.DatabaseError):
+        if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError):
             text = str(error)
             if "not a database" in text:
                 raise StudyError(f"{self.path} is not a gradquake study ({text})") from error
             raise _damaged(self.path, text) from error
+
+
+def _checksum(header: Sequence[object]) -> int:
+    return zlib.crc32(repr(tuple(header)).encode())
 
 
 def _damaged(path: Path, what: str) -> StudyError:

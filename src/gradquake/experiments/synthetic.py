@@ -15,7 +15,7 @@ import numpy as np
 from gradquake.errors import require, require_between, require_count
 from gradquake.graphs import build
 from gradquake.probe import Probe
-from gradquake.recording import RunRecord, to_dataset
+from gradquake.recording import RunRecord, settle_types, to_dataset
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,6 +62,7 @@ class SyntheticRun:
     topology: str = "barabasi_albert"
 
     def __post_init__(self) -> None:
+        settle_types(self)
         require_count("n_parameters", self.n_parameters, 5)
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)

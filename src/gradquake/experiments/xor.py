@@ -21,7 +21,7 @@ from gradquake.cascade import Gradient
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.graphs import GraphStack, build, stack
 from gradquake.probe import Probe
-from gradquake.recording import RunRecord
+from gradquake.recording import RunRecord, settle_types
 
 Floats = NDArray[np.float64]
 
@@ -49,9 +49,10 @@ class XorRun:
         Step of plain gradient descent, above 0.
     alpha, quantile, max_steps, topology
         The probe's (see ``Probe``).
-    alpha_train : float or None
-        The alpha of the relaxation that feeds the update, in [0, 1): ``None`` for the probe's own
-        (in-line, the paper's mode), 0 for none (shadow: training as if there were no probe).
+    alpha_train : float
+        The alpha of the relaxation that feeds the update, in [0, 1): the probe's own (in-line, the
+        paper's mode), or 0 for none (shadow: training as if there were no probe). Without it, or
+        with ``None``, it becomes ``alpha``.
 
     Raises
     ------
@@ -65,21 +66,25 @@ class XorRun:
     every: int = 10
     learning_rate: float = 0.5
     alpha: float = 0.3
-    alpha_train: float | None = None
+    alpha_train: float = None  # type: ignore[assignment]  # settled in __post_init__
     quantile: float = 0.9
     max_steps: int = 20
     topology: str = "barabasi_albert"
 
     def __post_init__(self) -> None:
+        if self.alpha_train is None:
+            object.__setattr__(self, "alpha_train", self.alpha)
+        settle_types(self)
         require_count("hidden", self.hidden, 1)
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
         _ = self.probe  # checks what is the probe's
-        if self.alpha_train is None:
-            object.__setattr__(self, "alpha_train", self.alpha)
         if self.alpha_train != 0:
-            require_between("alpha_train", float(self.alpha_train or 0), 0, 1)
+            require(
+                0 < self.alpha_train < 1,
+                f"alpha_train is {self.alpha_train}; a number in [0, 1) is needed",
+            )
 
     @property
     def n_parameters(self) -> int:
@@ -186,13 +191,17 @@ def accuracy(logits: Floats) -> Floats:
 def gini(parameters: Floats) -> Floats:
     """Return the Gini coefficient of the absolute values along the last axis.
 
-    G = sum_i (2 i - n - 1) x_i / (n sum_i x_i) over x ascending, i = 1..n: 0 where all are equal,
-    1 - 1/n where all but one are zero.
+    G = sum_i (2 i - n - 1) x_i / (n sum_i x_i) over x ascending, i = 1..n: 0 where all are equal (all
+    zero too), 1 - 1/n where all but one are zero.
     """
     ascending = np.sort(np.abs(parameters), axis=-1)
     n = ascending.shape[-1]
     rank = 2.0 * np.arange(1, n + 1) - n - 1
-    coefficient: Floats = (ascending * rank).sum(axis=-1) / (n * ascending.sum(axis=-1))
+    # Relative to the largest, so that no sum overflows.
+    largest = ascending[..., -1:]
+    ascending /= np.where(largest > 0.0, largest, 1.0)
+    total = ascending.sum(axis=-1)
+    coefficient: Floats = (ascending * rank).sum(axis=-1) / np.where(total > 0.0, n * total, 1.0)
     return coefficient
 
 
@@ -228,19 +237,16 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
             right = accuracy(logits)
             first_perfect[(right == 1.0) & (first_perfect < 0)] = epoch
             gradient = networks.gradient(parameters, activation, logits)
-            if not np.isfinite(gradient).all():
-                r = int(np.searchsorted(networks.offsets, np.isfinite(gradient).argmin(), "right")) - 1
-                raise InputError(
-                    f"training diverged at epoch {epoch} of {runs[r]}; a smaller learning rate is needed"
-                )
+            losses = loss(logits)
+            largest = np.maximum.reduceat(np.abs(gradient), networks.offsets[:-1])
+            _check_finite(runs, epoch, (losses, largest))
             update, avalanches = _probe(shared, gradient, graphs, epoch % shared.every == 0)
             if avalanches is not None:
                 norm = np.sqrt(np.add.reduceat(gradient * gradient, networks.offsets[:-1]))
-                snapshots.append(
-                    avalanches
-                    | {"loss": loss(logits), "accuracy": right, "gradient_norm": norm}
-                    | {"gini": _gini_of_each(parameters, networks.offsets)}
-                )
+                recorded = {"loss": losses, "accuracy": right, "gradient_norm": norm}
+                recorded["gini"] = _gini_of_each(parameters, networks.offsets)
+                _check_finite(runs, epoch, list(recorded.values()))
+                snapshots.append(avalanches | recorded)
             parameters = parameters - shared.learning_rate * update
 
     values = {name: np.stack([s[name] for s in snapshots], axis=1) for name in snapshots[0]}
@@ -273,6 +279,16 @@ def _probe(
         diffusion = replace(run.probe, alpha=run.alpha_train)
         update = diffusion.measure_batch(gradient, graphs, threads=1).relaxed
     return update, avalanches
+
+
+def _check_finite(runs: Sequence[XorRun], epoch: int, of_each: Sequence[Floats]) -> None:
+    """Raise InputError, naming the run, where a number of a run is not finite."""
+    for values in of_each:
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"training diverged at epoch {epoch} of {runs[int(np.isfinite(values).argmin())]}; "
+                "a smaller learning rate is needed"
+            )
 
 
 def _over_samples(values: Floats) -> Floats:
