@@ -53,8 +53,10 @@ def main():
             run, xor.initial_parameters(run), build(run.topology, run.n_parameters, run.seed)
         )
 
-    agree = int((peer(runs[0]) == record.values["size"]).sum())
-    print(f"first run: {agree} of {record.epochs.size} snapshot sizes are equal to the peer's")
+    snapshots, grokking_epoch = peer(runs[0])
+    agree = int((snapshots[:, 0] == record.values["size"]).sum())
+    print(f"first run: {agree} of {record.epochs.size} snapshot sizes are equal to the peer's, ")
+    print(f"and the grokking epoch, {record.grokking_epoch}: {grokking_epoch == record.grokking_epoch}")
 
     ours = seconds(lambda: [xor.measure(task) for task in tasks], 5)
     theirs = seconds(lambda: [peer(run) for run in runs])

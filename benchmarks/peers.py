@@ -39,7 +39,7 @@ class SciPyCascade:
 
 
 def torch_run(run, initial_parameters, graph):
-    """Train one XOR run with PyTorch, the cascade in the loop; return the size at every snapshot."""
+    """Train and measure one XOR run with PyTorch, the cascade in the loop, as gradquake records it."""
     import torch
 
     inputs = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
@@ -51,18 +51,25 @@ def torch_run(run, initial_parameters, graph):
     torch.nn.utils.vector_to_parameters(torch.from_numpy(initial_parameters), parameters)
     optimizer = torch.optim.SGD(parameters, lr=run.learning_rate)
     probe = SciPyCascade(graph, run.alpha, run.quantile, run.max_steps)
-    sizes = []
+    snapshots, grokking_epoch = [], None
     for epoch in range(run.epochs + 1):
         optimizer.zero_grad()
         logits = model(inputs).squeeze(1)
-        torch.nn.functional.binary_cross_entropy_with_logits(logits, targets).backward()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
+        loss.backward()
+        accuracy = ((logits > 0) == (targets > 0.5)).double().mean().item()
+        if accuracy == 1.0 and grokking_epoch is None:
+            grokking_epoch = epoch
         gradient = torch.cat([p.grad.reshape(-1) for p in parameters])
-        size, *_, relaxed = probe.measure(gradient.numpy())
+        *avalanche, relaxed = probe.measure(gradient.numpy())
         if epoch % run.every == 0:
-            sizes.append(size)
+            weights = torch.cat([p.detach().reshape(-1) for p in parameters]).abs().sort().values.numpy()
+            rank = 2 * np.arange(1, weights.size + 1) - weights.size - 1
+            gini = (rank * weights).sum() / (weights.size * weights.sum())
+            snapshots.append((*avalanche, loss.item(), accuracy, gradient.norm().item(), gini))
         start = 0
         for p in parameters:
             p.grad = torch.from_numpy(relaxed[start : start + p.numel()]).reshape(p.shape)
             start += p.numel()
         optimizer.step()
-    return np.array(sizes)
+    return np.array(snapshots), grokking_epoch

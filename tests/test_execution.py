@@ -3,6 +3,8 @@
 import functools
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
@@ -300,3 +302,36 @@ def test_a_run_given_twice_is_refused(tmp_path):
         pytest.raises(InputError, match="a run is given twice"),
     ):
         execute(study, xor.measure, runs * 2)
+
+
+COORDINATOR = """
+import os, time
+from gradquake.execution import worker_pool
+
+if __name__ == "__main__":
+    with worker_pool(2) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_workers_end_with_a_killed_coordinator(tmp_path):
+    script = tmp_path / "coordinator.py"
+    script.write_text(COORDINATOR)
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    worker = int(process.stdout.readline())
+    process.kill()
+    process.communicate()
+    for _ in range(200):
+        if not is_running(worker):
+            return
+        time.sleep(0.05)
+    pytest.fail("the worker outlived its coordinator")
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -536,3 +536,8 @@ def test_a_stack_of_one_does_not_copy():
 def test_a_stack_of_nothing_is_refused():
     with pytest.raises(InputError, match="no graph was given"):
         graphs.stack([])
+
+
+def test_a_neighbour_that_would_wrap_in_32_bits_is_refused():
+    with pytest.raises(InputError, match=r"numbered -4294967295, outside 0\.\.1"):
+        graphs.Graph(np.array([0, 1, 2]), np.array([1 - 2**32, 0]))

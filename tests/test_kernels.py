@@ -453,7 +453,7 @@ def measure_segments(vectors, stack, quantile, first, last, outcome):
     dtype = gradient.dtype.type
     _kernels.measure_segments(
         gradient, after, offsets, *stack, dtype(0.3), dtype(1 - 0.3),
-        quantile, 20, first, last, outcome, *scratch_for(max(v.size for v in vectors), dtype),
+        quantile, 20, True, first, last, outcome, *scratch_for(max(v.size for v in vectors), dtype),
     )  # fmt: skip
     return np.split(after, offsets[1:-1])
 

@@ -32,7 +32,8 @@ DENSE = 32
 index = np.uint64
 
 kernel = njit(cache=True, nogil=True, error_model="numpy")
-part = njit(cache=True, nogil=True, error_model="numpy", inline="always")
+# For what is small and called inside other kernels: it is then compiled with them, not besides.
+inlined = njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
 
 @kernel
@@ -63,7 +64,7 @@ def select(values: Array, count: int, rank: int) -> float:
     return values[rank]
 
 
-@part
+@kernel
 def interpolated(values: Array, count: int, rank: int, weight: float) -> float:
     """Interpolate between order statistics ``rank`` and ``rank + 1``, rounding as NumPy does."""
     below = np.float64(select(values, count, rank))
@@ -79,7 +80,7 @@ def interpolated(values: Array, count: int, rank: int, weight: float) -> float:
     return below + step * weight
 
 
-@part
+@kernel
 def mark_above(gradient: Array, level: float, marks: Array) -> None:
     """Set the bits of all entries whose magnitude is above ``level``; bit i & 63 of word i >> 6.
 
@@ -98,7 +99,7 @@ def mark_above(gradient: Array, level: float, marks: Array) -> None:
         marks[whole] = bits
 
 
-@part
+@inlined
 def all_finite(gradient: Array) -> bool:
     """Return whether no entry is NaN or infinite."""
     finite = True
@@ -107,7 +108,7 @@ def all_finite(gradient: Array) -> bool:
     return finite
 
 
-@part
+@kernel
 def bracket(gradient: Array, quantile: float, scratch: Array) -> tuple[float, float]:
     """Return magnitudes between which the quantile lies almost surely, judged from n^(2/3) entries."""
     size = int(gradient.size ** (2 / 3))
@@ -121,7 +122,7 @@ def bracket(gradient: Array, quantile: float, scratch: Array) -> tuple[float, fl
     return low, high
 
 
-@part
+@kernel
 def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: Array) -> float:
     """Return ``numpy.quantile(abs(gradient), quantile)`` in float64, or NaN if an entry is not finite.
 
@@ -137,7 +138,7 @@ def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: 
     if size >= SAMPLE_FROM:
         low, high = bracket(gradient, quantile, scratch)
         mark_above(gradient, low, marks)
-        inside = above = 0
+        inside, above = np.int64(0), np.int64(0)
         for word in range((size + 63) >> 6):
             remaining = marks[word]
             while remaining:
@@ -155,7 +156,7 @@ def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: 
     return interpolated(scratch, size, rank, weight)
 
 
-@part
+@kernel
 def collect(gradient: Array, threshold: float, marks: Array, pages: Array, nodes: Array) -> int:
     """List the marked nodes that are unstable in ascending order, clear all marks, return how many.
 
@@ -179,7 +180,7 @@ def collect(gradient: Array, threshold: float, marks: Array, pages: Array, nodes
     return count
 
 
-@part
+@kernel
 def cascade(
     gradient: Array,
     indptr: Array,
@@ -275,7 +276,7 @@ def products(before: Array, after: Array, scale: float) -> tuple[float, float, f
     return squared_before, squared_change, product
 
 
-@part
+@kernel
 def deviation(before: Array, after: Array) -> float:
     """Return the angle in degrees between two vectors that are not zero.
 
@@ -306,6 +307,7 @@ def measure_segments(
     keep: float,
     quantile: float,
     max_steps: int,
+    angles: bool,
     first: int,
     last: int,
     outcome: Array,
@@ -320,8 +322,8 @@ def measure_segments(
     Segment b is ``gradient[offsets[b]:offsets[b + 1]]``; its graph is ``indptr`` from ``rows[b]`` on
     and ``indices``, numbered within the segment. Columns of ``outcome``: threshold (given where
     ``quantile`` is negative; NaN comes back where the gradient is not finite), size, duration, area,
-    peak, still unstable, dissipated, deviation. The last five arrays are the scratch of ``cascade``,
-    enough for the longest segment.
+    peak, still unstable, dissipated, deviation (where ``angles`` are wanted). The last five arrays
+    are the scratch of ``cascade``, enough for the longest segment.
     """
     for b in range(first, last):
         start, stop = offsets[b], offsets[b + 1]
@@ -340,10 +342,10 @@ def measure_segments(
         )  # fmt: skip
         outcome[b, 1], outcome[b, 2], outcome[b, 3] = size, duration, area
         outcome[b, 4], outcome[b, 5], outcome[b, 6] = peak, remaining, dissipated
-        outcome[b, 7] = deviation(original, moving) if size > 0 else 0.0
+        outcome[b, 7] = deviation(original, moving) if angles and size > 0 else 0.0
 
 
-@part
+@inlined
 def next_random(state: Array) -> np.uint64:
     """Advance ``state[0]`` and return 64 random bits (SplitMix64; Steele, Lea and Flood 2014)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -353,7 +355,7 @@ def next_random(state: Array) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@part
+@inlined
 def random_below(bound: int, state: Array) -> int:
     """Return a random integer in [0, bound) for bound < 2^53."""
     return int((next_random(state) >> np.uint64(11)) * 2.0**-53 * bound)

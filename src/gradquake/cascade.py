@@ -11,8 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake import _kernels
-from gradquake.errors import InputError, require, require_between, require_count
-from gradquake.graphs import Graph, GraphStack, stack
+from gradquake.errors import (
+    InputError,
+    require,
+    require_between,
+    require_count,
+    require_number,
+)
+from gradquake.graphs import Graph, GraphStack, check_graph, stack
 
 Gradient = NDArray[np.floating[Any]]
 
@@ -155,8 +161,9 @@ def relax(
     """
     vector = as_gradient(gradient)
     check_cascade(alpha, max_steps)
+    check_graph(graph)
     require(
-        math.isfinite(threshold) and threshold >= 0,
+        0 <= require_number("threshold", threshold) < math.inf,
         f"threshold is {threshold!r}; a finite number of at least 0 is needed",
     )
     require(
@@ -178,14 +185,18 @@ def relax_stack(
     *,
     threshold: float = 0.0,
     quantile: float = -1.0,
+    angles: bool = True,
     threads: int = 1,
 ) -> tuple[Gradient, NDArray[np.float64]]:
     """Relax gradients laid end to end, each on its graph, with one threshold or one quantile.
 
     Unlike ``relax`` it trusts its arguments; only what is not finite is looked for, and only where
-    a quantile is taken. The result does not depend on ``threads``. Returns the relaxed gradients and
+    a quantile is taken. Without ``angles`` the deviation is left at 0. The result does not depend on
+    ``threads``. Returns the relaxed gradients and
     the outcome of each as a row of numbers, for ``AvalancheBatch`` and ``avalanche``.
     """
+    # Whatever else, the kernels would be compiled for anew, and sum in another order.
+    gradients = np.require(gradients, requirements=["C", "A", "W"])
     batch = len(graphs)
     kind: Any = gradients.dtype.type
     relaxed = np.empty(gradients.size, gradients.dtype)
@@ -197,7 +208,7 @@ def relax_stack(
     def work(first: int, last: int) -> None:
         _kernels.measure_segments(
             gradients, relaxed, graphs.offsets, graphs.rows, graphs.indptr, graphs.indices,
-            kind(alpha), kind(1.0 - alpha), quantile, max_steps, first, last, outcome,
+            kind(alpha), kind(1.0 - alpha), quantile, max_steps, angles, first, last, outcome,
             np.empty(words, np.uint64), np.empty(words, np.uint64),
             np.empty((words + 63) // 64, np.uint8),
             np.empty(longest, graphs.indices.dtype), np.empty(longest, gradients.dtype),
@@ -212,9 +223,9 @@ def relax_stack(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, edges[:-1], edges[1:]))
 
-    # NaN in any threshold is NaN in their sum, which can be infinite but for no other reason NaN.
-    if math.isnan(outcome[:, 0].sum()):
-        b = int(np.isnan(outcome[:, 0]).argmax())
+    # A NaN is the only way to a sum that is NaN: thresholds and angles are never negative.
+    if math.isnan(outcome[:, 0].sum() + outcome[:, 7].sum()):
+        b = int(np.isnan(outcome[:, 0] + outcome[:, 7]).argmax())
         name = "the gradient" if batch == 1 else f"gradient {b} of the batch"
         raise not_finite(name, gradients[graphs.offsets[b] : graphs.offsets[b + 1]])
     return relaxed, outcome
@@ -257,6 +268,11 @@ def check_cascade(alpha: float, max_steps: int) -> None:
 def not_finite(name: str, vector: Gradient) -> InputError:
     """Return the error for a gradient with NaN or infinity in it."""
     where = np.flatnonzero(~np.isfinite(vector))
+    if where.size == 0:
+        return InputError(
+            f"{name} is so large that its cascade overflows {vector.dtype}; scale it down, which "
+            "changes nothing else"
+        )
     return InputError(
         f"{name} has {where.size} entries that are not finite, the first at {where[0]} "
         f"({vector[where[0]]}); finite numbers are needed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 
 class GradquakeError(Exception):
@@ -28,11 +28,11 @@ def require_between(
     name: str, value: float, low: float, high: float, *, inclusive: bool = False
 ) -> None:
     """Raise :class:`InputError` unless ``low < value < high`` (``<=`` where ``inclusive``)."""
-    value = require_number(name, value)
-    inside = low <= value <= high if inclusive else low < value < high
+    number = require_number(name, value)
+    inside = low <= number <= high if inclusive else low < number < high
     brackets = "[]" if inclusive else "()"
     require(
-        math.isfinite(value) and inside,
+        math.isfinite(number) and inside,
         f"{name} is {value!r}; a number in {brackets[0]}{low:g}, {high:g}{brackets[1]} is needed",
     )
 
@@ -41,13 +41,17 @@ def require_number(name: str, value: object) -> float:
     """Return ``value`` as a float, or raise :class:`InputError` where it is not a real number."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise InputError(f"{name} is {value!r}; a number is needed")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{name} is too large; a number below 1.8e308 is needed") from None
 
 
 def require_count(name: str, value: int, minimum: int) -> None:
     """Raise :class:`InputError` unless ``value`` is an integer of at least ``minimum``."""
-    is_integer = hasattr(value, "__index__") and not isinstance(value, bool)
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
     require(
         is_integer and value >= minimum,
         f"{name} is {value!r}; an integer of at least {minimum} is needed",
     )
+    require(value < 2**63, f"{name} is {value!r}; an integer below 2^63 is needed")

@@ -70,10 +70,12 @@ class Graph:
             f"never fall, and end at {indices.size}",
         )
         dtype = _index_dtype(indptr.size - 1, indices.size)
-        require(
-            indices.size == 0 or int(indices.max()) <= np.iinfo(dtype).max,
-            f"a neighbour is numbered {indices.max(initial=0)}, outside 0..{indptr.size - 2}",
-        )
+        # Before the cast, which would wrap; the rest is checked after it.
+        for end in (indices.min(initial=0), indices.max(initial=0)):
+            require(
+                np.iinfo(dtype).min <= int(end) <= np.iinfo(dtype).max,
+                f"a neighbour is numbered {end}, outside 0..{indptr.size - 2}",
+            )
         object.__setattr__(self, "indptr", np.ascontiguousarray(indptr, dtype))
         object.__setattr__(self, "indices", np.ascontiguousarray(indices, dtype))
         kind, i, j = _kernels.find_defect(self.indptr, self.indices, self.indptr[:-1].copy())
@@ -147,6 +149,8 @@ def stack(graphs: Sequence[Graph]) -> GraphStack:
     InputError
         Where no graph is given.
     """
+    for graph in graphs:
+        check_graph(graph)
     if len(graphs) == 1:
         return graphs[0].as_stack
     require(len(graphs) > 0, "no graph was given; a stack needs at least one")
@@ -161,6 +165,12 @@ def stack(graphs: Sequence[Graph]) -> GraphStack:
         np.concatenate(indptr).astype(dtype),
         np.concatenate([graph.indices for graph in graphs]).astype(dtype, copy=False),
     )
+
+
+def check_graph(graph: object) -> None:
+    """Raise InputError unless ``graph`` is a Graph."""
+    if not isinstance(graph, Graph):
+        raise InputError(f"the graph is {graph!r}; a gradquake Graph is needed (see graphs.from_scipy)")
 
 
 def repeat(graph: Graph, times: int) -> GraphStack:
@@ -212,6 +222,10 @@ def from_scipy(matrix: sparray | spmatrix) -> Graph:
     InputError
         Where the matrix is not square, not symmetric, has a diagonal entry or an entry twice.
     """
+    require(
+        hasattr(matrix, "tocoo"),
+        f"the adjacency is a {type(matrix).__name__}; a SciPy sparse matrix is needed",
+    )
     require(
         matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and matrix.shape[0] > 0,
         f"the adjacency has shape {matrix.shape}; a square matrix is needed",
@@ -369,7 +383,7 @@ def build(topology: str, n: int, seed: int) -> Graph:
 def check_topology(topology: str) -> None:
     """Raise InputError unless ``topology`` is a name in ``TOPOLOGIES``."""
     require(
-        topology in TOPOLOGIES,
+        isinstance(topology, str) and topology in TOPOLOGIES,
         f"topology is {topology!r}; one of {', '.join(TOPOLOGIES)} is needed",
     )
 

@@ -139,7 +139,13 @@ class Probe:
             if (lengths != lengths[0]).any():
                 return stack([self.graph(int(length)) for length in lengths])
             graphs = self.graph(int(lengths[0]))
-        return repeat(graphs, lengths.size) if isinstance(graphs, Graph) else stack(graphs)
+        if isinstance(graphs, Graph):
+            return repeat(graphs, lengths.size)
+        require(
+            isinstance(graphs, Sequence),
+            f"graphs is {graphs!r}; a Graph, a sequence of them or a GraphStack is needed",
+        )
+        return stack(graphs)
 
     def _relax(
         self, flat: Gradient, graphs: GraphStack, threads: int | None

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.cascade import Gradient
+from gradquake.cascade import Gradient, relax_stack
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.graphs import GraphStack, build, stack
 from gradquake.probe import Probe
@@ -265,19 +265,18 @@ def _probe(
     run: XorRun, gradient: Floats, graphs: GraphStack, recorded: bool
 ) -> tuple[Gradient, dict[str, NDArray[Any]] | None]:
     """Return what updates the parameters, and the avalanches where they are to be recorded."""
-    in_line = run.alpha_train == run.alpha
     avalanches = None
-    update: Gradient = gradient
-    if recorded or in_line:
+    if recorded:
         batch = run.probe.measure_batch(gradient, graphs, threads=1)
-        if in_line:
-            update = batch.relaxed
-        if recorded:
-            names = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
-            avalanches = {name: getattr(batch, name) for name in names}
-    if not in_line and run.alpha_train:
-        diffusion = replace(run.probe, alpha=run.alpha_train)
-        update = diffusion.measure_batch(gradient, graphs, threads=1).relaxed
+        update = batch.relaxed
+        names = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
+        avalanches = {name: getattr(batch, name) for name in names}
+    if run.alpha_train == 0:
+        update = gradient
+    elif not (recorded and run.alpha_train == run.alpha):
+        update, _ = relax_stack(
+            gradient, graphs, run.alpha_train, run.max_steps, quantile=run.quantile, angles=False
+        )
     return update, avalanches
 
 
