@@ -55,7 +55,9 @@ STYLE: Any = {
 
 
 @contextmanager
-def sheet(path: Path, n_panels: int, height: float = 2.6) -> Iterator[list[Axes]]:
+def sheet(
+    path: Path, n_panels: int, height: float, *, between: float = 0.36, right: float = 0.985
+) -> Iterator[list[Axes]]:
     """Yield the axes of a figure of panels side by side; then write it as PNG and SVG.
 
     Parameters
@@ -65,17 +67,23 @@ def sheet(path: Path, n_panels: int, height: float = 2.6) -> Iterator[list[Axes]
     n_panels : int
     height : float
         In inches; the width is a page's.
+    between : float
+        Room between panels, as a share of a panel's width.
+    right : float
+        Where the last panel ends, as a share of the width.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(PAGE_WIDTH, height))
         FigureCanvasAgg(figure)
+        # Margins by hand: finding them would mean to draw everything once more.
+        figure.subplots_adjust(
+            left=0.55 / PAGE_WIDTH, right=right, bottom=0.4 / height, top=1 - 0.22 / height,
+            wspace=between,
+        )  # fmt: skip
         axes = np.atleast_1d(figure.subplots(1, n_panels))
         for ax, letter in zip(axes, "abcdef", strict=False):
             ax.set_title(f"({letter})")
         yield list(axes)
-        # Lay out once, not again for each file.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
         figure.savefig(path.with_suffix(".png"), dpi=200)
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 

@@ -44,8 +44,6 @@ class Fit:
         The slope in log-log; NaN where there is no fit.
     stderr : float
         Its standard error from the residuals.
-    ci_low, ci_high : float
-        The 95 % interval of the exponent for normal residuals (Student's t).
     r_squared : float
         The share of the variance of log size that the line explains; NaN for constant sizes.
     intercept : float
@@ -58,12 +56,27 @@ class Fit:
 
     exponent: float
     stderr: float
-    ci_low: float
-    ci_high: float
     r_squared: float
     intercept: float
     n_scales: int
     message: str = ""
+
+    @property
+    def ci_low(self) -> float:
+        """Lower end of the exponent's 95 % interval for normal residuals (Student's t)."""
+        return self.exponent - self._margin
+
+    @property
+    def ci_high(self) -> float:
+        """Upper end of the exponent's 95 % interval for normal residuals (Student's t)."""
+        return self.exponent + self._margin
+
+    @property
+    def _margin(self) -> float:
+        # scipy.stats would cost a second of import for one quantile.
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.n_scales - 2, 0.975)) * self.stderr
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,21 +162,14 @@ def fit_exponent(n_parameters: ArrayLike, sizes: ArrayLike) -> Fit:
     elif bad.size:
         problem = f"no positive size at N = {', '.join(f'{x:g}' for x in bad)}"
     if problem:
-        return Fit(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, n.size, problem)
+        return Fit(np.nan, np.nan, np.nan, np.nan, n.size, problem)
     slope, r_squared = _slopes(n, s)
     x, y = np.log(n), np.log(s)
     intercept = float(y.mean() - slope * x.mean())
     residual = y - intercept - slope * x
     freedom = n.size - 2
     stderr = float(np.sqrt((residual**2).sum() / freedom / ((x - x.mean()) ** 2).sum()))
-    # scipy.stats would cost a second of import for one quantile.
-    from scipy.special import stdtrit
-
-    margin = float(stdtrit(freedom, 0.975)) * stderr
-    exponent = float(slope)
-    return Fit(
-        exponent, stderr, exponent - margin, exponent + margin, float(r_squared), intercept, n.size
-    )
+    return Fit(float(slope), stderr, float(r_squared), intercept, n.size)
 
 
 def exponent(

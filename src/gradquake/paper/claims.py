@@ -402,9 +402,8 @@ def gini(evidence: Evidence) -> Claim:
     """The transient peak of the weight concentration."""
     peaks = evidence.gini.peaks
     found = np.isfinite(peaks.delay)
-    rng = np.random.default_rng(0)
     rows = np.flatnonzero(found)
-    draws = rng.choice(rows, (10_000, rows.size)) if rows.size else np.empty((0, 0), int)
+    draws = rows[run_resamples([rows.size])[0]] if rows.size else np.empty((0, 0), int)
 
     def over_runs(name: str, values: Any, statistic: Callable[..., Any], paper: float) -> Quantity:
         if not rows.size:

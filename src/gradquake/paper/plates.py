@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -35,21 +33,14 @@ SHORT_NAMES = {
 }
 
 
-def draw(evidence: Evidence, folder: Path, executor: Executor | None = None) -> list[Path]:
-    """Draw the paper's figures into a folder as PNG and SVG; return the PNGs."""
-    plates = (_figure1, _figure2, _figure3)
-    paths = [folder / f"figure{number}" for number in (1, 2, 3)]
-    each = map if executor is None else executor.map
-    list(each(_call, plates, [evidence] * len(plates), paths))
-    return [path.with_suffix(".png") for path in paths]
-
-
-def _call(plate: Callable[[Evidence, Path], None], evidence: Evidence, path: Path) -> None:
-    plate(evidence, path)
+def draw(name: str, evidence: Evidence, folder: Path) -> None:
+    """Draw "figure1", "figure2" or "figure3" into a folder, as PNG and SVG."""
+    drawings = {"figure1": _figure1, "figure2": _figure2, "figure3": _figure3}
+    drawings[name](evidence, folder / name)
 
 
 def _figure1(evidence: Evidence, path: Path) -> None:
-    with figures.sheet(path, 3, height=2.9) as (accuracy, dimension, gini):
+    with figures.sheet(path, 3, 2.9) as (accuracy, dimension, gini):
         _accuracy(evidence, accuracy)
         _dimension(evidence, dimension)
         _gini(evidence, gini)
@@ -57,7 +48,7 @@ def _figure1(evidence: Evidence, path: Path) -> None:
 
 def _figure2(evidence: Evidence, path: Path) -> None:
     largest = evidence.inline.exponents["all", "max"]
-    with figures.sheet(path, 3, height=2.9) as (distributions, collapse, scaling):
+    with figures.sheet(path, 3, 2.9, right=0.925) as (distributions, collapse, scaling):
         figures.ccdfs(distributions, evidence.ccdfs)
         distributions.set_xlabel("avalanche size $s$")
         distributions.set_xlim(left=1.3)
@@ -71,7 +62,7 @@ def _figure3(evidence: Evidence, path: Path) -> None:
     pre, post = (evidence.inline.exponents[window, "max"] for window in ("pre", "post"))
     null = evidence.inline_null.exponents["all", "max"]
     baseline = evidence.topologies
-    with figures.sheet(path, 2, height=3.2) as (bootstrap, left_out):
+    with figures.sheet(path, 2, 3.2, between=0.2) as (bootstrap, left_out):
         figures.bootstrap_distributions(
             bootstrap,
             {

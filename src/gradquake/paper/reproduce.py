@@ -11,8 +11,10 @@ from gradquake.errors import InputError
 from gradquake.execution import worker_pool
 from gradquake.paper import evidence
 from gradquake.paper.claims import Claim, Quantity, judge
-from gradquake.paper.evidence import Plan
+from gradquake.paper.evidence import Evidence, Plan
 from gradquake.store import open_study
+
+PLATES = ("figure1", "figure2", "figure3")
 
 Progress = Callable[[str, int], object]
 
@@ -54,13 +56,17 @@ def reproduce(
         evidence.measure(study, plan, pool, lambda runs: progress("measuring", runs))
         progress("analysing", 0)
         found = evidence.gather(study, plan, pool)
+        progress("drawing", 0)
+        # Drawing goes on in the pool while the claims are judged here.
+        drawn = [] if pool is None else [pool.submit(_draw, n, found, folder) for n in PLATES]
         claims = judge(found)
         _write(folder / "claims.json", json.dumps([c.as_json() for c in claims], indent=2) + "\n")
         _write(folder / "claims.md", markdown(claims))
-        progress("drawing", 0)
-        from gradquake.paper import plates
-
-        plates.draw(found, folder / "figures", pool)
+        for plate in drawn:
+            plate.result()
+        if pool is None:
+            for name in PLATES:
+                _draw(name, found, folder)
     return claims
 
 
@@ -103,6 +109,13 @@ def number(value: float | None) -> str:
     if abs(value) >= 100 or value == int(value):
         return f"{value:.0f}"
     return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _draw(name: str, found: Evidence, folder: Path) -> None:
+    # Loads matplotlib, where there is something to draw.
+    from gradquake.paper import plates
+
+    plates.draw(name, found, folder / "figures")
 
 
 def _write(path: Path, text: str) -> None:
