@@ -33,6 +33,7 @@ ORDER = [
     "figures",
     "paper",
     "paper.evidence",
+    "paper.verdicts",
     "paper.claims",
     "paper.plates",
     "paper.reproduce",

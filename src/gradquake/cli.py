@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gradquake.analysis.sweep import SweepAnalysis
-    from gradquake.paper.claims import Claim
+    from gradquake.paper.verdicts import Claim
 
 app = typer.Typer(
     name="gradquake",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -294,30 +295,19 @@ def software_versions() -> dict[str, str]:
     return {"python": python_version()} | {package: version(package) for package in packages}
 
 
-class _clear_errors:  # noqa: N801 - reads as a statement
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite says into one sentence that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, sqlite3.IntegrityError):
-            raise StudyError(f"{self.path} already holds this run: {error}") from error
-        if isinstance(error, sqlite3.OperationalError):
-            raise StudyError(f"{self.path} cannot be used: {error}") from error
-        if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError):
-            text = str(error)
-            if "not a database" in text:
-                raise StudyError(f"{self.path} is not a gradquake study ({text})") from error
-            raise _damaged(self.path, text) from error
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise StudyError(f"{path} already holds this run: {error}") from error
+    except sqlite3.OperationalError as error:
+        raise StudyError(f"{path} cannot be used: {error}") from error
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if "not a database" in str(error):
+            raise StudyError(f"{path} is not a gradquake study ({error})") from error
+        raise _damaged(path, str(error)) from error
 
 
 def _checksum(header: Sequence[object]) -> int:

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from gradquake.paper import claims
-from gradquake.paper.claims import Claim, Quantity
+from gradquake.paper.verdicts import Claim, Quantity, verdict
 
 
 def test_a_value_agrees_when_its_interval_contains_the_papers():
@@ -25,7 +25,7 @@ def test_a_value_that_is_not_defined_does_not_agree():
 
 
 @pytest.mark.parametrize(
-    ("value", "direction", "verdict"),
+    ("value", "direction", "expected"),
     [
         (True, True, "reproduced"),
         (True, False, "reproduced"),
@@ -33,8 +33,8 @@ def test_a_value_that_is_not_defined_does_not_agree():
         (False, False, "not reproduced"),
     ],
 )
-def test_verdicts(value, direction, verdict):
-    assert claims._verdict(value, direction) == verdict
+def test_verdicts(value, direction, expected):
+    assert verdict(value, direction) == expected
 
 
 def test_json_has_null_for_what_is_not_defined():

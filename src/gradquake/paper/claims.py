@@ -10,7 +10,6 @@ size), direction only when for one. The rules were fixed before anything was mea
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -27,95 +26,10 @@ from gradquake.analysis.scaling import (
     snapshot_interval,
 )
 from gradquake.analysis.sweep import SweepAnalysis, Window
-from gradquake.paper.evidence import BASELINE_ALPHAS, GINI_HIDDEN, Evidence
-
-Verdict = Literal["reproduced", "direction only", "not reproduced", "not testable"]
+from gradquake.paper.evidence import GINI_HIDDEN, Baseline, Evidence
+from gradquake.paper.verdicts import Claim, Quantity, verdict
 
 NO_INTERVAL = Interval(np.nan, np.nan, 1.0)
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One measured number of a claim.
-
-    Attributes
-    ----------
-    name : str
-        What it is.
-    measured : float
-        NaN where it is not defined.
-    ci_low, ci_high : float
-        Its 95 % interval; NaN where there is none.
-    paper : float or None
-        The paper's value or bound; None where it gives none.
-    null : float or None
-        The same statistic on the matched Gaussian null; None where it does not apply.
-    """
-
-    name: str
-    measured: float
-    ci_low: float
-    ci_high: float
-    paper: float | None = None
-    null: float | None = None
-
-    def agrees(self, error: float = 0.0) -> bool:
-        """Return whether this value reproduces the paper's, given with this error."""
-        if self.paper is None:
-            return True
-        inside = self.ci_low <= self.paper <= self.ci_high
-        return inside or abs(self.measured - self.paper) <= 2 * error
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, null where a number is not defined."""
-        return {
-            name: None if isinstance(value, float) and not np.isfinite(value) else value
-            for name, value in vars(self).items()
-        }
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the paper beside what was measured.
-
-    Attributes
-    ----------
-    id : str
-        Short name.
-    claim : str
-        What the paper says.
-    paper : str
-        The paper's figure.
-    quantities : tuple of Quantity
-        What was measured, the most telling first.
-    verdict : str
-        "reproduced", "direction only", "not reproduced" or "not testable".
-    note : str
-        How it was judged, and what else was seen.
-    """
-
-    id: str
-    claim: str
-    paper: str
-    quantities: tuple[Quantity, ...]
-    verdict: Verdict
-    note: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the claim as JSON values; the first quantity's numbers stand at the top."""
-        first = self.quantities[0].as_json()
-        return {
-            "id": self.id,
-            "claim": self.claim,
-            "paper": self.paper,
-            "measured": first["measured"],
-            "ci_low": first["ci_low"],
-            "ci_high": first["ci_high"],
-            "null": first["null"],
-            "verdict": self.verdict,
-            "note": self.note,
-            "quantities": [quantity.as_json() for quantity in self.quantities],
-        }
 
 
 def judge(evidence: Evidence) -> list[Claim]:
@@ -136,7 +50,7 @@ def grok_range(evidence: Evidence) -> Claim:
         "grokking epochs over h = 20..500",
         "12 to 134",
         quantities,
-        _verdict(
+        verdict(
             all(q.agrees() for q in quantities),
             smallest.interval.high < largest.interval.low,
         ),
@@ -156,7 +70,7 @@ def grok_h21(evidence: Evidence) -> Claim:
         f"representative run h = {GINI_HIDDEN}, N = 85",
         "epoch 27",
         (quantity,),
-        _verdict(quantity.agrees(), False),
+        verdict(quantity.agrees(), False),
         f"median and 95 % range over {epochs.size} seeds, of which {int(np.isnan(epochs).sum())} "
         "never reached 100 %",
     )
@@ -181,7 +95,7 @@ def d_synth(evidence: Evidence) -> Claim:
         "i.i.d. Gaussian baseline, from the mean size",
         "0.99 ± 0.01",
         (quantity,),
-        _verdict(quantity.agrees(0.01), False),
+        verdict(quantity.agrees(0.01), False),
         f"mean over {baseline.of_each.size} configurations; their standard deviation is "
         f"{baseline.of_each.std(ddof=1):.4f}. The largest size of the same draws gives "
         f"D = {evidence.inline_null.exponents['all', 'max'].estimate:.3f} on the default graph",
@@ -198,7 +112,7 @@ def d_agg(evidence: Evidence) -> Claim:
         "aggregate s_max ~ N^D",
         "1.00 ± 0.02, R² = 1.00",
         (slope, fit),
-        _verdict(slope.agrees(0.02) and fit.ci_high >= 0.995, slope.agrees(0.02)),
+        verdict(slope.agrees(0.02) and fit.ci_high >= 0.995, slope.agrees(0.02)),
         "R² = 1.00 is read as at least 0.995 within the interval; direction: D alone agrees. "
         + _snapshot_note(evidence, "all", "max"),
     )
@@ -214,7 +128,7 @@ def gamma_agg(evidence: Evidence) -> Claim:
         "aggregate mean size ~ N^gamma",
         "1.15 ± 0.06, R² = 0.99",
         (slope, fit),
-        _verdict(slope.agrees(0.06) and fit.ci_high >= 0.985, slope.ci_low > 1),
+        verdict(slope.agrees(0.06) and fit.ci_high >= 0.985, slope.ci_low > 1),
         "R² = 0.99 is read as at least 0.985 within the interval; direction: gamma > 1. "
         + _snapshot_note(evidence, "all", "mean"),
     )
@@ -231,7 +145,7 @@ def d_range(evidence: Evidence) -> Claim:
         "D(t) rises from about 0.90 to about 1.20, crossing 1 in the grokking window",
         "0.90, 1.20",
         (before, after, crossing),
-        _verdict(before.agrees() and after.agrees() and inside, inside),
+        verdict(before.agrees() and after.agrees() and inside, inside),
         f"crossing at epoch {_number(crossing.measured, 0)}, the runs grok at epochs {first:.0f} to "
         f"{last:.0f}; {inline.curves['max'].crossing_interval.invalid:.1%} of the resamples do not "
         f"cross; the mean size crosses at epoch {_number(inline.curves['mean'].crossing, 0)}. "
@@ -255,7 +169,7 @@ def d_tavg(evidence: Evidence) -> Claim:
         "time average of D(t)",
         "1.00 ± 0.02",
         (quantity,),
-        _verdict(quantity.agrees(0.02), False),
+        verdict(quantity.agrees(0.02), False),
         f"mean over {curve.sizes['epoch']} snapshots; of the mean size "
         f"{float(evidence.inline.curves['mean'].dimension['exponent'].mean()):.3f}",
     )
@@ -278,43 +192,21 @@ def fit_quality(evidence: Evidence) -> Claim:
         "R² of the D(t) fits",
         "> 0.98",
         (quantity,),
-        _verdict(quantity.ci_low > 0.98, False),
+        verdict(quantity.ci_low > 0.98, False),
         f"smallest over snapshots; {share:.0%} of the snapshots have R² > 0.98",
     )
 
 
 def topology(evidence: Evidence) -> Claim:
     """Invariance of the baseline under the topology."""
-    baseline = evidence.topologies
-    values = ", ".join(
-        f"{name} {value:.4f}" for name, value in zip(baseline.variants, baseline.estimate, strict=True)
-    )
-    quantity = _quantity("CV over 5 topologies", baseline.spread, baseline.spread_interval, 0.003)
-    return Claim(
-        "topology",
-        "spread of D_synth over 5 topologies",
-        "CV < 0.3 %",
-        (quantity,),
-        _verdict(quantity.ci_high < 0.003, False),
-        f"{values}; judged by the upper end",
-    )
+    text = "spread of D_synth over 5 topologies"
+    return _spread_claim("topology", text, "CV < 0.3 %", evidence.topologies, 0.003)
 
 
 def alpha(evidence: Evidence) -> Claim:
     """Invariance of the baseline under the diffusion strength."""
-    baseline = evidence.alphas
-    values = ", ".join(
-        f"{a:g}: {value:.4f}" for a, value in zip(BASELINE_ALPHAS, baseline.estimate, strict=True)
-    )
-    quantity = _quantity("CV over alpha", baseline.spread, baseline.spread_interval, 0.01)
-    return Claim(
-        "alpha",
-        "spread of D_synth over alpha 0.1..0.5",
-        "CV < 1 %",
-        (quantity,),
-        _verdict(quantity.ci_high < 0.01, False),
-        f"{values}; judged by the upper end",
-    )
+    text = "spread of D_synth over alpha 0.1..0.5"
+    return _spread_claim("alpha", text, "CV < 1 %", evidence.alphas, 0.01)
 
 
 def loo(evidence: Evidence) -> Claim:
@@ -341,7 +233,7 @@ def loo(evidence: Evidence) -> Claim:
         "leave-one-scale-out keeps D in both phases",
         "stated",
         tuple(quantities),
-        _verdict(all(holds), any(holds)),
+        verdict(all(holds), any(holds)),
         _statistics_note(holds, "every left-out D is on its phase's side of 1"),
     )
 
@@ -372,7 +264,7 @@ def steps(evidence: Evidence) -> Claim:
         "steps until relaxed in training",
         "typically < 10, at most 20",
         (quantity, cut),
-        _verdict(quantity.ci_high < 10, False),
+        verdict(quantity.ci_high < 10, False),
         f"median {np.median(durations):.0f}, largest {durations.max()} steps",
     )
 
@@ -393,7 +285,7 @@ def angle(evidence: Evidence) -> Claim:
         "deviation of the relaxed gradient",
         "about 30 degrees",
         (quantity,),
-        _verdict(25 <= quantity.measured <= 35, False),
+        verdict(25 <= quantity.measured <= 35, False),
         f"judged by the mean, within 25 to 35; 95 % of the snapshots lie in {low:.0f} to {high:.0f}",
     )
 
@@ -420,7 +312,7 @@ def gini(evidence: Evidence) -> Claim:
         "Gini of the absolute weights: transient peak at the transition",
         "+25 %, about 50 epochs, within ±10 epochs of t_g, 1000 seeds",
         (rise, width, timed),
-        _verdict(
+        verdict(
             rise.agrees() and width.agrees() and timed.ci_low >= 0.95,
             rise.ci_low > 0 and timed.measured > 0.5,
         ),
@@ -458,7 +350,7 @@ def shadow(evidence: Evidence) -> Claim:
         "the crossing persists with alpha_train = 0",
         "stated",
         tuple(quantities),
-        _verdict(all(holds), any(holds)),
+        verdict(all(holds), any(holds)),
         _statistics_note(holds, "D_pre < 1 < D_post and D(t) crosses 1 in the grokking window")
         + f"; the runs grok at epochs {first:.0f} to {last:.0f}",
     )
@@ -468,12 +360,6 @@ CLAIMS: tuple[Callable[[Evidence], Claim], ...] = (
     grok_range, grok_h21, d_pre, d_post, d_synth, d_agg, gamma_agg, d_range, d_tavg, fit_quality,
     topology, alpha, loo, steps, angle, gini, shadow,
 )  # fmt: skip
-
-
-def _verdict(value_holds: bool, direction_holds: bool) -> Verdict:
-    if value_holds:
-        return "reproduced"
-    return "direction only" if direction_holds else "not reproduced"
 
 
 def _quantity(
@@ -493,6 +379,19 @@ def _pair(evidence: Evidence, window: Window, statistic: Statistic) -> tuple[Exp
     )
 
 
+def _spread_claim(name: str, text: str, paper: str, baseline: Baseline, bound: float) -> Claim:
+    pairs = zip(baseline.variants, baseline.estimate, strict=True)
+    quantity = _quantity("CV", baseline.spread, baseline.spread_interval, bound)
+    return Claim(
+        name,
+        text,
+        paper,
+        (quantity,),
+        verdict(quantity.ci_high < bound, False),
+        f"{', '.join(f'{variant}: {d:.4f}' for variant, d in pairs)}; judged by the upper end",
+    )
+
+
 def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: float) -> Claim:
     exponent, null = _pair(evidence, window, "max")
     mean = evidence.inline.exponents[window, "mean"]
@@ -503,7 +402,7 @@ def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: floa
         f"D {'before' if below else 'after'}, phase-split",
         f"{paper:.2f} ± 0.02",
         (quantity,),
-        _verdict(quantity.agrees(0.02), exponent.estimate < 1 if below else exponent.estimate > 1),
+        verdict(quantity.agrees(0.02), exponent.estimate < 1 if below else exponent.estimate > 1),
         (exponent.fit.message and f"no fit: {exponent.fit.message}. ")
         + f"pooled s_max; direction: {'below' if below else 'above'} 1; the mean size gives "
         f"{mean.estimate:.3f} [{mean.interval.low:.3f}, {mean.interval.high:.3f}]. "

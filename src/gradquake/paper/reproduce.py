@@ -10,8 +10,9 @@ from pathlib import Path
 from gradquake.errors import InputError
 from gradquake.execution import worker_pool
 from gradquake.paper import evidence
-from gradquake.paper.claims import Claim, Quantity, judge
+from gradquake.paper.claims import judge
 from gradquake.paper.evidence import Evidence, Plan
+from gradquake.paper.verdicts import Claim, Quantity
 from gradquake.store import open_study
 
 PLATES = ("figure1", "figure2", "figure3")

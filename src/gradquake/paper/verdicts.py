@@ -1,0 +1,101 @@
+"""What a claim is, and the rule that gives its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Verdict = Literal["reproduced", "direction only", "not reproduced", "not testable"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One measured number of a claim.
+
+    Attributes
+    ----------
+    name : str
+        What it is.
+    measured : float
+        NaN where it is not defined.
+    ci_low, ci_high : float
+        Its 95 % interval; NaN where there is none.
+    paper : float or None
+        The paper's value or bound; None where it gives none.
+    null : float or None
+        The same statistic on the matched Gaussian null; None where it does not apply.
+    """
+
+    name: str
+    measured: float
+    ci_low: float
+    ci_high: float
+    paper: float | None = None
+    null: float | None = None
+
+    def agrees(self, error: float = 0.0) -> bool:
+        """Return whether this value reproduces the paper's, given with this error."""
+        if self.paper is None:
+            return True
+        inside = self.ci_low <= self.paper <= self.ci_high
+        return inside or abs(self.measured - self.paper) <= 2 * error
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, null where a number is not defined."""
+        return {
+            name: None if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in vars(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper beside what was measured.
+
+    Attributes
+    ----------
+    id : str
+        Short name.
+    claim : str
+        What the paper says.
+    paper : str
+        The paper's figure.
+    quantities : tuple of Quantity
+        What was measured, the most telling first.
+    verdict : str
+        "reproduced", "direction only", "not reproduced" or "not testable".
+    note : str
+        How it was judged, and what else was seen.
+    """
+
+    id: str
+    claim: str
+    paper: str
+    quantities: tuple[Quantity, ...]
+    verdict: Verdict
+    note: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the claim as JSON values; the first quantity's numbers stand at the top."""
+        first = self.quantities[0].as_json()
+        return {
+            "id": self.id,
+            "claim": self.claim,
+            "paper": self.paper,
+            "measured": first["measured"],
+            "ci_low": first["ci_low"],
+            "ci_high": first["ci_high"],
+            "null": first["null"],
+            "verdict": self.verdict,
+            "note": self.note,
+            "quantities": [quantity.as_json() for quantity in self.quantities],
+        }
+
+
+def verdict(value_holds: bool, direction_holds: bool) -> Verdict:
+    """Return the verdict of a claim whose value or rule holds, or at least its direction."""
+    if value_holds:
+        return "reproduced"
+    return "direction only" if direction_holds else "not reproduced"
