@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -16,14 +17,15 @@ from peers import SciPyCascade
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7)
 
 
-def medians(first, second, repeats):
-    """Return the median times of two functions called in turn, so that drift hits both."""
-    times = np.empty((repeats, 2))
+def medians(functions, calls, repeats=7):
+    """Return the median time a call of functions called in turn, so that drift hits all of them."""
+    times = np.empty((repeats, len(functions)))
     for row in times:
-        for column, function in enumerate((first, second)):
+        for column, function in enumerate(functions):
             start = time.perf_counter()
-            function()
-            row[column] = time.perf_counter() - start
+            for _ in range(calls):
+                function()
+            row[column] = (time.perf_counter() - start) / calls
     return np.median(times, axis=0)
 
 
@@ -35,10 +37,8 @@ def main():
         peer = SciPyCascade(probe.graph(n))
         ours, theirs = probe.measure(gradient), peer.measure(gradient)
         assert (ours.size, ours.duration, ours.area, ours.peak) == theirs[:4]
-        repeats = min(1000, max(5, 3 * 10**6 // n))
-        fast, slow = medians(
-            lambda p=probe, g=gradient: p.measure(g), lambda p=peer, g=gradient: p.measure(g), repeats
-        )
+        both = [partial(probe.measure, gradient), partial(peer.measure, gradient)]
+        fast, slow = medians(both, calls=max(1, min(200, 10**6 // n)))
         print(f"{n:>9}  {fast * 1e3:>9.3f} ms  {slow * 1e3:>9.3f} ms  {slow / fast:>6.1f}")
 
 

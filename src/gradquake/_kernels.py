@@ -316,15 +316,17 @@ def measure_segments(
     pages: Array,
     unstable: Array,
     share: Array,
-) -> None:
+) -> int:
     """Threshold and relax segments ``first`` to ``last`` of a batch laid end to end.
 
     Segment b is ``gradient[offsets[b]:offsets[b + 1]]``; its graph is ``indptr`` from ``rows[b]`` on
     and ``indices``, numbered within the segment. Columns of ``outcome``: threshold (given where
     ``quantile`` is negative; NaN comes back where the gradient is not finite), size, duration, area,
     peak, still unstable, dissipated, deviation (where ``angles`` are wanted). The last five arrays
-    are the scratch of ``cascade``, enough for the longest segment.
+    are the scratch of ``cascade``, enough for the longest segment. Returns the first segment that is
+    not finite, before or after, or -1.
     """
+    broken = -1
     for b in range(first, last):
         start, stop = offsets[b], offsets[b + 1]
         original, moving = gradient[start:stop], relaxed[start:stop]
@@ -332,6 +334,7 @@ def measure_segments(
             # The relaxed gradient is not there yet: its place is free to select in.
             outcome[b, 0] = magnitude_quantile(original, quantile, moving, marks)
             if math.isnan(outcome[b, 0]):
+                broken = b if broken < 0 else broken
                 continue
         for i in range(original.size):
             moving[i] = original[i]
@@ -343,6 +346,9 @@ def measure_segments(
         outcome[b, 1], outcome[b, 2], outcome[b, 3] = size, duration, area
         outcome[b, 4], outcome[b, 5], outcome[b, 6] = peak, remaining, dissipated
         outcome[b, 7] = deviation(original, moving) if angles and size > 0 else 0.0
+        if math.isnan(outcome[b, 7]):
+            broken = b if broken < 0 else broken
+    return broken
 
 
 @inlined

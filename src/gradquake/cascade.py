@@ -195,8 +195,9 @@ def relax_stack(
     ``threads``. Returns the relaxed gradients and
     the outcome of each as a row of numbers, for ``AvalancheBatch`` and ``avalanche``.
     """
-    # Whatever else, the kernels would be compiled for anew, and sum in another order.
-    gradients = np.require(gradients, requirements=["C", "A", "W"])
+    # Any other layout would have the kernels compiled anew, and sum in another order.
+    if not (gradients.flags.c_contiguous and gradients.flags.behaved):
+        gradients = np.array(gradients)
     batch = len(graphs)
     kind: Any = gradients.dtype.type
     relaxed = np.empty(gradients.size, gradients.dtype)
@@ -205,29 +206,27 @@ def relax_stack(
     longest = graphs.longest
     words = (longest + 63) // 64
 
-    def work(first: int, last: int) -> None:
-        _kernels.measure_segments(
+    def work(first: int, last: int) -> int:
+        broken: int = _kernels.measure_segments(
             gradients, relaxed, graphs.offsets, graphs.rows, graphs.indptr, graphs.indices,
             kind(alpha), kind(1.0 - alpha), quantile, max_steps, angles, first, last, outcome,
             np.empty(words, np.uint64), np.empty(words, np.uint64),
             np.empty((words + 63) // 64, np.uint8),
             np.empty(longest, graphs.indices.dtype), np.empty(longest, gradients.dtype),
         )  # fmt: skip
+        return broken
 
     if threads == 1 or batch == 1:
-        work(0, batch)
+        broken = work(0, batch)
     else:
         # Equal shares of nodes, since the cost of a cascade is linear in them.
         shares = np.linspace(0, graphs.n_nodes, min(threads, batch) + 1)
         edges = np.searchsorted(graphs.offsets, shares).tolist()
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, edges[:-1], edges[1:]))
-
-    # A NaN is the only way to a sum that is NaN: thresholds and angles are never negative.
-    if math.isnan(outcome[:, 0].sum() + outcome[:, 7].sum()):
-        b = int(np.isnan(outcome[:, 0] + outcome[:, 7]).argmax())
-        name = "the gradient" if batch == 1 else f"gradient {b} of the batch"
-        raise not_finite(name, gradients[graphs.offsets[b] : graphs.offsets[b + 1]])
+            broken = next((b for b in pool.map(work, edges[:-1], edges[1:]) if b >= 0), -1)
+    if broken >= 0:
+        name = "the gradient" if batch == 1 else f"gradient {broken} of the batch"
+        raise not_finite(name, gradients[graphs.offsets[broken] : graphs.offsets[broken + 1]])
     return relaxed, outcome
 
 
