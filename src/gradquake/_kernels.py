@@ -135,6 +135,7 @@ def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: 
     position = quantile * (size - 1)
     rank = int(position)
     weight = position - rank
+    count = np.int64(0)
     if size >= SAMPLE_FROM:
         low, high = bracket(gradient, quantile, scratch)
         mark_above(gradient, low, marks)
@@ -150,10 +151,12 @@ def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: 
                 above += magnitude > high
         below = size - inside - above
         if below <= rank and min(rank + 1, size - 1) < below + inside:
-            return interpolated(scratch, inside, rank - below, weight)
-    for i in range(size):
-        scratch[i] = abs(gradient[i])
-    return interpolated(scratch, size, rank, weight)
+            count, rank = inside, rank - below
+    if count == 0:
+        count = size
+        for i in range(size):
+            scratch[i] = abs(gradient[i])
+    return interpolated(scratch, count, rank, weight)
 
 
 @kernel
@@ -205,18 +208,21 @@ def cascade(
     neighbours.
     """
     one = index(1)
-    mark_above(gradient, threshold, marks)
     words = (gradient.size + 63) >> 6
     for word in range(words):
-        toppled[word] = marks[word]
-    for page in range((words + 63) >> 6):
-        pages[page] = 1
-    count = collect(gradient, threshold, marks, pages, unstable)
-
-    size = duration = peak = 0
-    area = count
+        toppled[word] = 0
+    size = duration = area = peak = 0
     dissipated = 0.0
-    while count > 0 and duration < max_steps:
+    dense = True
+    while True:
+        if dense:
+            mark_above(gradient, threshold, marks)
+            for page in range((words + 63) >> 6):
+                pages[page] = 1
+        # A node marked on the way may have been pulled back below by a later share.
+        count = collect(gradient, threshold, marks, pages, unstable)
+        if count == 0 or duration == max_steps:
+            break
         # Where many topple it is cheaper to look at all nodes afterwards, which runs through memory in
         # order, than to mark what rises above the threshold on the way, which branches.
         dense = DENSE * count >= gradient.size
@@ -242,9 +248,6 @@ def cascade(
                 i, given = index(unstable[k]), share[k]
                 for edge in range(index(indptr[i]), index(indptr[i + one])):
                     gradient[index(indices[edge])] += given
-            mark_above(gradient, threshold, marks)
-            for page in range((words + 63) >> 6):
-                pages[page] = 1
         else:
             for k in range(index(count)):
                 i, given = index(unstable[k]), share[k]
@@ -258,8 +261,6 @@ def cascade(
         size += count
         peak = max(peak, count)
         duration += 1
-        # A node marked on the way may have been pulled back below by a later share.
-        count = collect(gradient, threshold, marks, pages, unstable)
     return size, duration, area, peak, count, dissipated
 
 
@@ -283,14 +284,16 @@ def deviation(before: Array, after: Array) -> float:
     With d = after - before, tan(angle) = sqrt(|before|^2 |d|^2 - (before . d)^2) / before . after:
     exactly 0 where nothing changed, and accurate for small angles where the arc cosine is not.
     """
-    squared, changed, product = products(before, after, 1.0)
-    if not SMALLEST_SQUARE < squared < LARGEST_SQUARE:
+    scale = 1.0
+    for _ in range(2):
+        squared, changed, product = products(before, after, scale)
+        if SMALLEST_SQUARE < squared < LARGEST_SQUARE:
+            break
         largest = 0.0
         for i in range(before.size):
             largest = max(largest, abs(before[i]))
         # A power of two, so that scaling a gradient by one changes nothing.
-        exponent = math.frexp(largest)[1]
-        squared, changed, product = products(before, after, math.ldexp(1.0, -max(exponent, -1000)))
+        scale = math.ldexp(1.0, -max(math.frexp(largest)[1], -1000))
     crossed = squared * changed - product * product
     return math.degrees(math.atan2(math.sqrt(max(crossed, 0.0)), squared + product))
 
