@@ -2,9 +2,8 @@
 
 Runs of any sizes and seeds are trained side by side as ragged arrays: the hidden units of all runs
 stand in one row. What a run gives must not depend on the company it is trained in, to the last bit:
-so nothing here multiplies matrices (a BLAS picks its order of summation by shape), elementwise work is
-done on contiguous arrays, and sums over a run's units go through ``numpy.add.reduceat``, whose order
-depends on the length of the segment alone.
+so nothing here multiplies matrices (a BLAS picks its order of summation by shape); sums over a run's
+units run in a compiled loop of their own, and what NumPy does is elementwise on contiguous arrays.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake import _kernels
 from gradquake.cascade import Gradient, relax_stack
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.graphs import GraphStack, build, stack
@@ -137,43 +137,26 @@ class Networks:
     def __init__(self, hidden: Sequence[int]) -> None:
         sizes = np.asarray(hidden, np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(4 * sizes + 1)])
-        self._hidden = sizes
-        self._first_unit = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        network = np.repeat(np.arange(sizes.size), sizes)
-        start, size = self.offsets[:-1][network], sizes[network]
-        unit = np.arange(sizes.sum()) - self._first_unit[network]
-        # Rows: first input weight, second input weight, bias, output weight of every hidden unit.
-        self._of_unit = start + np.stack([2 * unit, 2 * unit + 1, 2 * size + unit, 3 * size + unit])
-        self._output_bias = self.offsets[1:] - 1
+        units = np.concatenate([[0], np.cumsum(sizes)])
+        self._n_units = int(units[-1])
+        self._layout = (self.offsets, units[:-1].copy(), sizes)
 
     def forward(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Return hidden activations (4, units of all networks) and logits (4, networks)."""
-        first, second, bias, output = parameters[self._of_unit]
-        activation = np.empty((4, bias.size))
-        activation[0] = bias
-        np.add(second, bias, out=activation[1])
-        np.add(first, bias, out=activation[2])
-        np.add(activation[2], second, out=activation[3])
+        activation = np.empty((4, self._n_units))
+        _kernels.mlp_hidden_inputs(parameters, *self._layout, activation)
         np.tanh(activation, out=activation)
-        weighted = np.add.reduceat(activation * output, self._first_unit, axis=1)
-        return activation, weighted + parameters[self._output_bias]
+        logits = np.empty((4, self.offsets.size - 1))
+        _kernels.mlp_logits(parameters, *self._layout, activation, logits)
+        return activation, logits
 
     def gradient(self, parameters: Floats, activation: Floats, logits: Floats) -> Floats:
         """Return the gradient of the mean binary cross-entropy, shape (parameters,)."""
         # sigmoid(z) - y without cancellation: with s = 1 - 2 y it is s sigmoid(s z).
         sign = 1.0 - 2.0 * TARGETS
         residual = sign * np.exp(-np.logaddexp(0.0, -sign * logits)) / 4.0
-        of_unit = np.empty((4, activation.shape[1]))
-        into_unit = np.repeat(residual, self._hidden, axis=1)
-        of_unit[3] = _over_samples(into_unit * activation)
-        into_unit *= parameters[self._of_unit[3]]
-        into_unit *= 1.0 - activation * activation
-        np.add(into_unit[2], into_unit[3], out=of_unit[0])
-        np.add(into_unit[1], into_unit[3], out=of_unit[1])
-        of_unit[2] = _over_samples(into_unit)
         gradient = np.empty_like(parameters)
-        gradient[self._of_unit] = of_unit
-        gradient[self._output_bias] = _over_samples(residual)
+        _kernels.mlp_gradient(parameters, *self._layout, activation, residual, gradient)
         return gradient
 
 
@@ -238,8 +221,9 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
             first_perfect[(right == 1.0) & (first_perfect < 0)] = epoch
             gradient = networks.gradient(parameters, activation, logits)
             losses = loss(logits)
-            largest = np.maximum.reduceat(np.abs(gradient), networks.offsets[:-1])
-            _check_finite(runs, epoch, (losses, largest))
+            if not (np.isfinite(gradient).all() and np.isfinite(losses).all()):
+                largest = np.maximum.reduceat(np.abs(gradient), networks.offsets[:-1])
+                _check_finite(runs, epoch, (losses, largest))
             update, avalanches = _probe(shared, gradient, graphs, epoch % shared.every == 0)
             if avalanches is not None:
                 norm = np.sqrt(np.add.reduceat(gradient * gradient, networks.offsets[:-1]))
