@@ -58,22 +58,29 @@ def test_run_says_what_it_did_and_keeps_progress_off_stdout(tmp_path):
 def test_info(study):
     done = gradquake("info", study, "--json")
     found = json.loads(done.stdout)
-    assert found["missing"] == 0
     [sweep] = found["sweeps"]
-    assert (sweep["runs"], sweep["seeds"], sweep["n_parameters"]) == (6, 2, [13, 21, 33])
+    assert (sweep["runs"], sweep["seeds"], sweep["n_parameters"]) == (6, [0, 1], [13, 21, 33])
+    assert sweep["missing"] == []
     assert sweep["settings"]["epochs"] == 60
     assert "6 runs finished, 0 planned and missing" in gradquake("info", study).stdout
 
 
 def test_info_counts_what_is_missing(tmp_path):
     from gradquake.experiments import xor
+    from gradquake.experiments.xor import XorRun
     from gradquake.store import open_study
 
     with open_study(tmp_path / "s.sqlite", create=True) as opened:
         runs = xor.sweep([3], 4, epochs=10)
         opened.plan([run.config() for run in runs])
         opened.write(xor.measure(runs[:1]))
-    assert json.loads(gradquake("info", tmp_path / "s.sqlite", "--json").stdout)["missing"] == 3
+        opened.plan([XorRun(5, 7, alpha_train=0).config()])
+    found = json.loads(gradquake("info", tmp_path / "s.sqlite", "--json").stdout)
+    begun, planned = found["sweeps"]
+    assert begun["missing"] == [{"n_parameters": 13, "seed": seed} for seed in (1, 2, 3)]
+    assert (planned["runs"], planned["missing"]) == (0, [{"n_parameters": 21, "seed": 7}])
+    text = gradquake("info", tmp_path / "s.sqlite").stdout
+    assert "1 runs finished, 4 planned and missing" in text
 
 
 def test_analyze_json(study):
@@ -190,3 +197,12 @@ def finished(path):
             return connection.execute("SELECT count(*) FROM runs").fetchone()[0]
     except sqlite3.OperationalError:
         return 0
+
+
+def test_a_single_seed_gives_estimates_without_intervals(tmp_path):
+    path = tmp_path / "s.sqlite"
+    gradquake("run", "xor", "--out", path, "--hidden", "3,5,8", "--seeds", "1", "--epochs", "60")
+    found = json.loads(gradquake("analyze", path, "--json").stdout)
+    assert found["D"]["all"]["estimate"] is not None
+    assert found["D"]["all"]["ci_low"] is None
+    assert "[none, none]" in gradquake("analyze", path).stdout

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from rich.console import Console
 
+    from gradquake.analysis.resampling import Interval
     from gradquake.analysis.sweep import SweepAnalysis
     from gradquake.paper.verdicts import Claim
 
@@ -178,18 +179,17 @@ def info(study: StudyFile, as_json: AsJson = False) -> None:
 
     Example: `gradquake info reproduction/study.sqlite`
     """
-    from gradquake.recording import config_key, sweep_settings
     from gradquake.store import open_study
 
     with open_study(study) as opened:
         sweeps = opened.contents()
-        missing = [config_key(sweep_settings(config)) for config in opened.missing()]
     if as_json:
-        _print_json({"study": str(study), "sweeps": sweeps, "missing": len(missing)})
+        _print_json({"study": str(study), "sweeps": sweeps})
         return
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{study}", title_justify="left")
+    table = Table(title=escape(str(study)), title_justify="left")
     for name in ("experiment", "runs", "missing", "N", "seeds", "settings"):
         table.add_column(name)
     for sweep in sweeps:
@@ -197,13 +197,15 @@ def info(study: StudyFile, as_json: AsJson = False) -> None:
         table.add_row(
             str(settings.pop("experiment")),
             str(sweep["runs"]),
-            str(missing.count(config_key(sweep["settings"]))),
+            str(len(sweep["missing"])),
             ", ".join(map(str, sweep["n_parameters"])),
-            str(sweep["seeds"]),
-            ", ".join(f"{name}={value}" for name, value in settings.items()),
+            str(len(sweep["seeds"])),
+            escape(", ".join(f"{name}={value}" for name, value in settings.items())),
         )
     _console().print(table)
-    print(f"{sum(s['runs'] for s in sweeps)} runs finished, {len(missing)} planned and missing")
+    finished = sum(sweep["runs"] for sweep in sweeps)
+    missing = sum(len(sweep["missing"]) for sweep in sweeps)
+    print(f"{finished} runs finished, {missing} planned and missing")
 
 
 class _InterruptError(Exception):
@@ -222,6 +224,10 @@ def main() -> None:
         _fail(str(error), 2)
     except GradquakeError as error:
         _fail(str(error), 1)
+    except MemoryError:
+        _fail("there is not enough memory for this; fewer or smaller networks need less", 1)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'} cannot be written or read: {error.strerror}", 1)
 
 
 def _fail(message: str, status: int) -> None:
@@ -311,9 +317,10 @@ def _print_json(value: Any) -> None:
 
 
 def _print_claims(claims: list[Claim]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    from gradquake.paper.reproduce import number, with_interval
+    from gradquake.paper.reproduce import with_interval, with_null
 
     table = Table(title="The paper's claims and what was measured", title_justify="left")
     for name in ("id", "claim", "paper", "measured", "value [95 % interval]", "null", "verdict"):
@@ -323,10 +330,13 @@ def _print_claims(claims: list[Claim]) -> None:
         head = [claim.id, claim.claim, claim.paper]
         verdict = f"[{style}]{claim.verdict}[/]"
         for i, quantity in enumerate(claim.quantities):
-            null = number(quantity.null) if quantity.null is not None else ""
             cells = head if i == 0 else ["", "", ""]
             table.add_row(
-                *cells, quantity.name, with_interval(quantity), null, verdict if i == 0 else ""
+                *cells,
+                quantity.name,
+                escape(with_interval(quantity)),
+                escape(with_null(quantity)),
+                verdict if i == 0 else "",
             )
         table.add_section()
     console = _console()
@@ -340,17 +350,20 @@ def _print_claims(claims: list[Claim]) -> None:
 
 def _analysis_json(analysis: SweepAnalysis, null: SweepAnalysis) -> dict[str, Any]:
     def exponents(of: SweepAnalysis, statistic: Any) -> dict[str, Any]:
-        return {
-            window: {
-                "estimate": _finite(e.estimate),
-                "ci_low": _finite(e.interval.low),
-                "ci_high": _finite(e.interval.high),
-                "r_squared": _finite(e.fit.r_squared),
-                "message": e.fit.message,
-            }
-            for (window, name), e in of.exponents.items()
-            if name == statistic
-        }
+        found: dict[str, Any] = {}
+        for (window, name), exponent in of.exponents.items():
+            if name == statistic:
+                snapshots = of.snapshot_interval(window, name)
+                found[window] = {
+                    "estimate": _finite(exponent.estimate),
+                    "ci_low": _finite(exponent.interval.low),
+                    "ci_high": _finite(exponent.interval.high),
+                    "snapshot_ci_low": _finite(snapshots.low),
+                    "snapshot_ci_high": _finite(snapshots.high),
+                    "r_squared": _finite(exponent.fit.r_squared),
+                    "message": exponent.fit.message,
+                }
+        return found
 
     curves = {}
     for statistic, curve in analysis.curves.items():
@@ -387,38 +400,49 @@ def _analysis_json(analysis: SweepAnalysis, null: SweepAnalysis) -> dict[str, An
 
 
 def _print_analysis(analysis: SweepAnalysis, null: SweepAnalysis) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from gradquake.paper.reproduce import number
 
     console = _console()
     settings = ", ".join(f"{name}={value}" for name, value in analysis.dataset.attrs.items())
-    console.print(f"{analysis.dataset.sizes['run']} runs: {settings}\n", highlight=False)
+    print(f"{analysis.dataset.sizes['run']} runs: {settings}\n")
     table = Table(title="Exponents [95 % interval over runs]", title_justify="left")
-    for name in ("window", "exponent", "measured", "R²", "Gaussian null", "note"):
+    for name in ("window", "exponent", "measured", "by snapshots*", "R²", "Gaussian null", "note"):
         table.add_column(name)
     symbols = {"max": "D (largest)", "mean": "gamma (mean)"}
     for (window, statistic), found in analysis.exponents.items():
         beside = null.exponents[window, statistic]
-        values = [
-            f"{number(e.estimate)} [{number(e.interval.low)}, {number(e.interval.high)}]"
-            for e in (found, beside)
-        ]
-        table.add_row(
-            window, symbols[statistic], values[0], number(found.fit.r_squared), values[1],
+        snapshots = analysis.snapshot_interval(window, statistic)
+        cells = (
+            window,
+            symbols[statistic],
+            _with_interval(found.estimate, found.interval),
+            _with_interval(None, snapshots),
+            number(found.fit.r_squared),
+            _with_interval(beside.estimate, beside.interval),
             found.fit.message,
-        )  # fmt: skip
+        )
+        table.add_row(*map(escape, cells))
     console.print(table)
     for statistic, curve in analysis.curves.items():
-        interval = curve.crossing_interval
-        console.print(
-            f"D(t), {statistic}: crosses 1 from below at epoch {number(curve.crossing)} "
-            f"[{number(interval.low)}, {number(interval.high)}]; "
-            f"{interval.invalid:.1%} of the resamples do not cross",
-            highlight=False,
+        found_at = _with_interval(curve.crossing, curve.crossing_interval)
+        share = curve.crossing_interval.invalid
+        print(
+            f"D(t), {statistic}: crosses 1 from below at epoch {found_at}; "
+            f"{share:.1%} of the resamples do not cross"
         )
     first, last = analysis.grokking_window
-    console.print(f"runs grok at epochs {number(first)} to {number(last)}", highlight=False)
+    print(f"runs grok at epochs {number(first)} to {number(last)}")
+    print("* bootstrap over single snapshots, which are not independent: too narrow")
+
+
+def _with_interval(value: float | None, interval: Interval) -> str:
+    from gradquake.paper.reproduce import number
+
+    text = "" if value is None else f"{number(value)} "
+    return f"{text}[{number(interval.low)}, {number(interval.high)}]"
 
 
 def _finite(value: float) -> float | None:

@@ -113,8 +113,8 @@ def grokking_epochs(ax: Axes, scales: Sequence[GrokkingEpochs]) -> Axes:
     median = np.array([scale.median for scale in scales])
     low = np.array([scale.interval.low for scale in scales])
     high = np.array([scale.interval.high for scale in scales])
-    error = np.nan_to_num(np.array([median - low, high - median]))
-    ax.errorbar(n, median, error, fmt="o-", ms=2, lw=0.8, elinewidth=0.8, color=PURPLE)
+    ax.plot(n, median, "o-", ms=2, lw=0.8, color=PURPLE)
+    ax.vlines(n, low, high, lw=0.8, color=PURPLE)
     ax.set_xscale("log")
     ax.set_ylim(bottom=0)
     ax.set_xlabel("$N$", fontsize=6, labelpad=0)
@@ -132,9 +132,11 @@ def dimension(ax: Axes, curve: xr.Dataset, color: str = BLUE, label: str = "", *
     return ax
 
 
-def fit_quality(ax: Axes, curve: xr.Dataset, low: Floats, high: Floats) -> Axes:
+def fit_quality(ax: Axes, curve: xr.Dataset) -> Axes:
     """Draw R² of the fits behind D(t), with its band."""
-    line_with_band(ax, curve["epoch"].values, curve["r_squared"].values, low, high, BLUE, lw=0.8)
+    names = ("r_squared", "r_squared_ci_low", "r_squared_ci_high")
+    middle, low, high = (curve[name].values for name in names)
+    line_with_band(ax, curve["epoch"].values, middle, low, high, BLUE, lw=0.8)
     ax.axhline(0.98, color=GREY, lw=0.6, ls=":")
     ax.set_title("$R^2$ of the fits", fontsize=6, fontweight="normal", pad=2)
     return ax
@@ -145,10 +147,10 @@ def scale_colors(n_scales: int) -> list[Any]:
     return [mpl.colormaps["viridis"](x) for x in np.linspace(0.0, 0.92, n_scales)]
 
 
-def ccdfs(ax: Axes, scales: Sequence[Ccdf], exponent: float = 0.0) -> Axes:
-    """Draw the CCDF of every scale with its band, against s / N^exponent."""
+def ccdfs(ax: Axes, scales: Sequence[Ccdf]) -> Axes:
+    """Draw the CCDF of every scale with its 95 % band; bands that reach 0 leave the panel below."""
     for scale, color in zip(scales, scale_colors(len(scales)), strict=True):
-        x = scale.sizes / float(scale.n_parameters) ** exponent
+        x = scale.sizes
         shown = (scale.probability > 0) & (scale.sizes > 0)
         low = np.maximum(scale.low, scale.probability[shown].min() / 3)
         ax.fill_between(
@@ -165,7 +167,7 @@ def ccdfs(ax: Axes, scales: Sequence[Ccdf], exponent: float = 0.0) -> Axes:
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_ylabel("$P(>s)$")
-    if exponent:
+    if min(scale.sizes.max() for scale in scales) < 1:  # collapsed, over less than a decade
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         ax.xaxis.set_minor_formatter(NullFormatter())
@@ -181,10 +183,9 @@ def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
         (ax, largest, BLUE, "o", "D"),
         (right, mean, VERMILION, "s", "\\gamma"),
     ):
-        low, high = np.nanquantile(exponent.size_resamples, [0.025, 0.975], axis=0)
-        error = np.maximum([exponent.sizes - low, high - exponent.sizes], 0)
         n = exponent.n_parameters
-        axes.errorbar(n, exponent.sizes, error, fmt=marker, ms=3.5, elinewidth=0.8, color=color)
+        axes.vlines(n, exponent.size_low, exponent.size_high, lw=0.8, color=color)
+        axes.plot(n, exponent.sizes, marker, ms=3.5, color=color)
         line = np.exp(exponent.fit.intercept) * n.astype(float) ** exponent.estimate
         label = (
             f"${name}$ = {exponent.estimate:.2f} "
@@ -210,11 +211,14 @@ def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
 
 def bootstrap_distributions(ax: Axes, resamples: Mapping[str, tuple[Floats, float, str]]) -> Axes:
     """Draw histograms of resampled exponents: label -> (resamples, estimate, colour)."""
-    everything = np.concatenate([values[np.isfinite(values)] for values, _, _ in resamples.values()])
-    bins = np.linspace(everything.min() - 0.02, everything.max() + 0.02, 90).tolist()
+    everything = [values[np.isfinite(values)] for values, _, _ in resamples.values()]
+    ends = [end for values in everything if values.size for end in (values.min(), values.max())]
+    bins = np.linspace(min(ends, default=1) - 0.02, max(ends, default=1) + 0.02, 90).tolist()
     for label, (values, estimate, color) in resamples.items():
         shown = values[np.isfinite(values)]
-        ax.hist(shown, bins, density=True, color=color, alpha=0.45, lw=0, label=label)
+        if shown.size:
+            ax.hist(shown, bins, density=True, color=color, alpha=0.45, lw=0)
+        ax.fill_between([], [], color=color, alpha=0.45, lw=0, label=label)
         ax.axvline(estimate, ymax=BELOW_LEGEND, color=color)
     ax.axvline(1, ymax=BELOW_LEGEND, color=BLACK, lw=0.7, ls=":")
     ax.set_xlabel("effective dimensionality $D$")
@@ -227,13 +231,14 @@ def leave_one_out(ax: Axes, results: Mapping[str, tuple[LeaveOneOut, str, str]])
     for shift, (label, (result, color, marker)) in zip(
         np.linspace(0.95, 1.05, len(results)), results.items(), strict=True
     ):
-        error = np.maximum([result.estimate - result.ci_low, result.ci_high - result.estimate], 0)
-        ax.errorbar(
-            result.left_out * shift, result.estimate, error, fmt=marker, ms=3, lw=0.8, color=color,
-            label=label, elinewidth=0.8,
-        )  # fmt: skip
+        place = result.left_out * shift
+        ax.vlines(place, result.ci_low, result.ci_high, lw=0.8, color=color)
+        ax.plot(place, result.estimate, marker, ms=3, color=color, label=label)
     ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+    scales = np.concatenate([result.left_out for result, _, _ in results.values()])
     ax.set_xscale("log")
+    # Also where a point has no value, since two scales without the one left out are not fitted.
+    ax.set_xlim(scales.min() / 1.2, scales.max() * 1.2)
     ax.set_xlabel("left-out scale $N$")
     ax.set_ylabel("effective dimensionality $D$")
     return ax
@@ -241,9 +246,9 @@ def leave_one_out(ax: Axes, results: Mapping[str, tuple[LeaveOneOut, str, str]])
 
 def variants(ax: Axes, names: Sequence[str], values: Floats, low: Floats, high: Floats) -> Axes:
     """Draw one exponent for each of several variants, with intervals."""
-    error = np.maximum([values - low, high - values], 0)
     place = np.arange(len(names))
-    ax.errorbar(place, values, error, fmt="s", ms=2.5, lw=0.8, color=BLUE)
+    ax.vlines(place, low, high, lw=0.8, color=BLUE)
+    ax.plot(place, values, "s", ms=2.5, color=BLUE)
     ax.axhline(1, color=BLACK, lw=0.6, ls=":")
     ax.set_xticks(place, names, fontsize=5)
     ax.set_xlim(-0.6, len(names) - 0.4)

@@ -114,37 +114,42 @@ class Study:
         """Return the configurations of the runs that were planned and are not done."""
         rows = self._query("SELECT key FROM planned WHERE key NOT IN (SELECT key FROM runs)")
         try:
-            return [dict(json.loads(key)) for (key,) in rows]
-        except (TypeError, ValueError) as error:
+            configs = [dict(json.loads(key)) for (key,) in rows]
+            return [config | {"n_parameters": config["n_parameters"]} for config in configs]
+        except (KeyError, TypeError, ValueError) as error:
             raise _damaged(self.path, "a planned run cannot be read") from error
 
     @property
     def sweeps(self) -> list[dict[str, Any]]:
-        """The settings of every sweep in the study: all that its runs share."""
-        return [sweep["settings"] for sweep in self.contents()]
+        """The settings of every sweep with a finished run: all that its runs share."""
+        return [sweep["settings"] for sweep in self.contents() if sweep["runs"]]
 
     def contents(self) -> list[dict[str, Any]]:
-        """Return a summary of every sweep: settings, finished runs, sizes, seeds, runs that grok."""
+        """Return a summary of every sweep, planned or begun.
+
+        Each a dict of ``settings``, ``runs`` (finished), ``n_parameters`` and ``seeds`` (of the
+        finished runs, ascending), ``grokked`` (finished runs that reached 100 %), and ``missing``
+        (the size and seed of each run that was planned and is not finished).
+        """
         found: dict[str, dict[str, Any]] = {}
+
+        def sweep_of(config: Mapping[str, Any]) -> dict[str, Any]:
+            settings = sweep_settings(config)
+            empty = {"settings": settings, "runs": 0, "n_parameters": set(), "seeds": set()}
+            return found.setdefault(config_key(settings), empty | {"grokked": 0, "missing": []})
+
         for run in self._runs():
             config = json.loads(run.key)
-            settings = sweep_settings(config)
-            sweep = found.setdefault(
-                config_key(settings),
-                {
-                    "settings": settings,
-                    "runs": 0,
-                    "n_parameters": set(),
-                    "seeds": set(),
-                    "grokked": 0,
-                },
-            )
+            sweep = sweep_of(config)
             sweep["runs"] += 1
             sweep["n_parameters"].add(config["n_parameters"])
             sweep["seeds"].add(config["seed"])
             sweep["grokked"] += run.grokking_epoch is not None
+        for config in self.missing():
+            wanted = {name: config[name] for name in ("n_parameters", "seed")}
+            sweep_of(config)["missing"].append(wanted)
         return [
-            sweep | {"n_parameters": sorted(sweep["n_parameters"]), "seeds": len(sweep["seeds"])}
+            sweep | {"n_parameters": sorted(sweep["n_parameters"]), "seeds": sorted(sweep["seeds"])}
             for sweep in found.values()
         ]
 
@@ -172,10 +177,12 @@ class Study:
         if not fitting:
             raise StudyError(f"{self.path} holds no finished run with {asked}")
         if len(fitting) > 1:
-            differing = sorted({k for s in fitting for k in s if any(s[k] != o.get(k) for o in fitting)})
+            names = {name for s in fitting for name in s}
+            values = {name: sorted({str(s.get(name)) for s in fitting}) for name in sorted(names)}
+            choices = "; ".join(f"{n} ({', '.join(v)})" for n, v in values.items() if len(v) > 1)
             raise StudyError(
-                f"{self.path} holds {len(fitting)} sweeps with {asked}; choose one of them with "
-                f"select(), by {', '.join(differing)}"
+                f"{self.path} holds {len(fitting)} sweeps with {asked}; choose one by a setting in "
+                f"which they differ: {choices}"
             )
         of_sweep = [run.key for run in self._runs() if sweep_settings(json.loads(run.key)) == fitting[0]]
         return self._load(of_sweep)
@@ -243,7 +250,7 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
     path : str or Path
         The file. SQLite keeps two files beside it (``-wal`` and ``-shm``) while it is open.
     create : bool
-        Whether to make a new, empty study where there is no file.
+        Whether to make a new, empty study where there is no file; say so where you mean to write.
 
     Raises
     ------
@@ -279,9 +286,11 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
                 raise StudyError(
                     f"{path} has schema {schema}; this version of gradquake reads schema {SCHEMA}"
                 )
-            # A killed process loses nothing that was committed, and commits need not wait for the disk.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            if create:
+                # A killed process loses nothing that was committed, commits need not wait for the
+                # disk, and others can read meanwhile.
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("SELECT count(*) FROM runs, planned").fetchone()
     except BaseException:
         connection.close()

@@ -27,10 +27,18 @@ def brute_force(values, statistic, n_resamples, seed):
 
 
 def test_each_resample_takes_as_many_runs_as_the_scale_has():
-    draws = run_resamples([3, 1, 7], 11)
-    assert [d.shape for d in draws] == [(11, 3), (11, 1), (11, 7)]
+    draws = run_resamples([3, 2, 7], 11)
+    assert [d.shape for d in draws] == [(11, 3), (11, 2), (11, 7)]
     assert [d.min() for d in draws] == [0, 0, 0]
-    assert [d.max() for d in draws] == [2, 0, 6]
+    assert [d.max() for d in draws] == [2, 1, 6]
+
+
+def test_a_single_run_at_a_scale_leaves_no_resample_and_no_interval():
+    draws = run_resamples([3, 1, 7], 11)
+    assert [d.shape for d in draws] == [(0, 3), (0, 1), (0, 7)]
+    interval = percentile_interval(np.empty(0))
+    assert np.isnan([interval.low, interval.high]).all()
+    assert interval.invalid == 1
 
 
 def test_runs_are_drawn_uniformly():
@@ -164,8 +172,6 @@ def test_exactly_the_allowed_share_without_a_value_still_has_an_interval():
     assert interval.low < interval.high
 
 
-def test_no_resample_and_no_run_are_refused():
-    with pytest.raises(InputError, match="no resample was given"):
-        percentile_interval(np.array([]))
+def test_a_scale_without_a_run_is_refused():
     with pytest.raises(InputError, match="the number of runs at a scale is 0"):
         run_resamples([3, 0], 10)

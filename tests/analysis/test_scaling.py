@@ -223,7 +223,7 @@ def test_a_scale_without_snapshots_leaves_no_exponent(random_sweep, random_sizes
     masks = {n: np.full(np.shape(s), n != 401) for n, s in random_sizes.items()}
     result = scaling.exponent(random_sweep, statistic, as_where(masks), n_resamples=10)
     # Three scales are left, which are enough for a fit that would be another exponent.
-    assert result.fit.message == "no positive size at N = 401"
+    assert result.fit.message == "no snapshot at N = 401"
     assert result.fit.n_scales == 4
     assert np.isnan(result.sizes).tolist() == [False, False, True, False]
     assert np.isnan(result.size_resamples[:, 2]).all()
@@ -257,8 +257,13 @@ def test_two_scales_have_no_exponent(sweep_of, random_sizes):
 def test_one_run_a_scale_leaves_nothing_to_resample(sweep_of, random_sizes):
     single = {n: sizes[:1] for n, sizes in random_sizes.items()}
     result = scaling.exponent(sweep_of(single), n_resamples=10)
-    assert (result.resamples == result.resamples[0]).all()
-    assert result.resamples[0] == pytest.approx(result.estimate)
+    assert np.isfinite(result.estimate)
+    assert result.resamples.size == 0
+    assert np.isnan([result.interval.low, result.interval.high]).all()
+    assert np.isnan(scaling.leave_one_out(result).ci_low).all()
+    curve = scaling.dimension(sweep_of(single), n_resamples=10)
+    assert np.isfinite(curve["exponent"]).all()
+    assert np.isnan(curve["ci_low"]).all()
 
 
 @by_statistic

@@ -113,7 +113,7 @@ def test_a_phase_that_no_run_of_a_scale_enters_has_no_exponent(sweep_of, statist
     result = analyze(sweep_of(power_law([0.8, 0.8, 1.2, 1.2, 1.2]), reached), n_resamples=10)
     post = result.exponents["post", statistic]
     assert np.isnan(post.estimate)
-    assert post.fit.message == "no positive size at N = 401"
+    assert post.fit.message == "no snapshot at N = 401"
     assert np.isfinite(result.exponents["pre", statistic].estimate)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradquake.analysis import transitions
-from gradquake.analysis.resampling import percentile_interval, run_resamples
+from gradquake.analysis.resampling import run_resamples
 from gradquake.analysis.transitions import crossing, peaks
 from gradquake.errors import InputError
 
@@ -218,16 +218,24 @@ def test_the_interval_of_the_median_is_that_of_a_loop(random_sweep, random_grokk
     draws = run_resamples([len(epochs) for epochs in random_grokking.values()], 200, 3)
     for scale, chosen in zip(found, draws, strict=True):
         late = np.nan_to_num(scale.epochs, nan=np.inf)
-        medians = np.array([statistics.median(late[runs]) for runs in chosen])
-        assert scale.interval == percentile_interval(medians)
+        medians = sorted(statistics.median(late[runs]) for runs in chosen)
+        # The smallest value that at least 2.5 % and 97.5 % of the 200 resamples do not exceed.
+        assert (scale.interval.low, scale.interval.high) == (medians[4], medians[194])
 
 
 def test_where_no_run_grokked_there_is_no_interval(sweep_of):
     sweep = sweep_of({85: np.ones((3, 2))}, {85: [None] * 3})
     (scale,) = transitions.grokking_epochs(sweep, n_resamples=20)
     assert scale.median == np.inf
-    assert np.isnan([scale.interval.low, scale.interval.high]).all()
-    assert scale.interval.invalid == 1
+    assert scale.interval.low == scale.interval.high == np.inf
+
+
+def test_a_run_that_never_grokked_makes_the_interval_late(sweep_of):
+    sweep = sweep_of({85: np.ones((5, 2))}, {85: [10, 11, 12, None, None]})
+    (scale,) = transitions.grokking_epochs(sweep, n_resamples=500)
+    assert scale.median == 12
+    assert scale.interval.low <= 12
+    assert scale.interval.high == np.inf
 
 
 @pytest.mark.parametrize("half_base", [8, 15, 20])

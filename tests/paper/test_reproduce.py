@@ -8,12 +8,14 @@ import time
 
 import pytest
 
+from gradquake.errors import InputError
 from gradquake.paper.evidence import Plan
 from gradquake.paper.reproduce import number, reproduce, with_interval
 
 PLAN = Plan(seeds=3, gini_seeds=12, hidden=(3, 5, 8, 13))
 SCRIPT = """
 import sys
+from gradquake.errors import InputError
 from gradquake.paper.evidence import Plan
 from gradquake.paper.reproduce import reproduce
 if __name__ == "__main__":
@@ -137,3 +139,31 @@ def test_six_seeds_are_the_first_six_of_more():
 )
 def test_numbers_are_short(value, text):
     assert number(value) == text
+
+
+def test_a_single_seed_leaves_little_to_judge(tmp_path):
+    plan = Plan(seeds=1, gini_seeds=12, hidden=(3, 5, 8))
+    claims = reproduce(tmp_path, plan)
+    judged = {claim.id for claim in claims if claim.verdict != "not testable"}
+    assert judged <= {"grok-h21", "angle", "gini"}
+    assert "A scale has a single run" in (tmp_path / "claims.md").read_text()
+
+
+def test_the_order_of_the_scales_does_not_matter(tmp_path):
+    ascending = Plan(seeds=2, gini_seeds=3, hidden=(3, 5, 8))
+    mixed = Plan(seeds=2, gini_seeds=3, hidden=(8, 3, 5))
+    first = [claim.as_json() for claim in reproduce(tmp_path / "a", ascending)]
+    assert first == [claim.as_json() for claim in reproduce(tmp_path / "b", mixed)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seeds": 0}, "seeds is 0"),
+        ({"gini_seeds": 0}, "gini_seeds is 0"),
+        ({"hidden": (3, 5)}, "at least 3 different sizes are needed"),
+    ],
+)
+def test_a_plan_that_cannot_be_judged_is_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        Plan(**wrong)

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import require, require_between, require_count
+from gradquake.errors import require_between, require_count
 
 N_RESAMPLES = 10_000
+
+# With fewer runs at a scale there is nothing to resample.
+FEWEST_RUNS = 2
 
 # An interval is not given where more than this share of the resamples has no value.
 MOST_INVALID = 0.05
@@ -24,7 +27,8 @@ class Interval:
     Attributes
     ----------
     low, high : float
-        Its ends; NaN where more than 5 % of the resamples have no value.
+        Its ends; NaN where more than 5 % of the resamples have no value, or there is no resample
+        since a scale has a single run.
     invalid : float
         The share of resamples without a value (a phase without a snapshot, a curve without a
         crossing); the ends are percentiles of the others.
@@ -57,18 +61,33 @@ def run_resamples(
     Returns
     -------
     list of arrays, each of shape (B, runs of the scale)
+        With B = 0 where a scale has a single run: its scatter is unknown, and so is every interval.
+
+    Raises
+    ------
+    InputError
+        For fewer than one resample, or a scale without a run.
     """
     require_count("n_resamples", n_resamples, 1)
     for runs in runs_of_scale:
         require_count("the number of runs at a scale", runs, 1)
+    if min(runs_of_scale) < FEWEST_RUNS:
+        n_resamples = 0
     rng = np.random.default_rng(seed)
     return [rng.integers(runs, size=(n_resamples, runs)) for runs in runs_of_scale]
 
 
 def percentile_interval(samples: NDArray[Any], level: float = 0.95) -> Interval:
-    """Return the central ``level`` of resampled values, shape (B,), as an interval."""
+    """Return the central ``level`` of resampled values, shape (B,), as an interval (Efron 1981).
+
+    Raises
+    ------
+    InputError
+        For a level that is not in (0, 1).
+    """
     require_between("level", level, 0, 1)
-    require(samples.size > 0, "no resample was given; at least one is needed")
+    if samples.size == 0:
+        return Interval(np.nan, np.nan, 1.0)
     valid = samples[np.isfinite(samples)]
     invalid = (samples.size - valid.size) / samples.size
     if valid.size == 0 or invalid > MOST_INVALID:

@@ -8,7 +8,7 @@ all scales weighted equally.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -91,6 +91,8 @@ class Exponent:
         The fit to the measured sizes.
     n_parameters, sizes : array, shape (scales,)
         The points of the fit.
+    size_low, size_high : array, shape (scales,)
+        95 % percentile bootstrap of each size.
     interval : Interval
         95 % percentile bootstrap over runs.
     resamples : array, shape (B,)
@@ -103,6 +105,8 @@ class Exponent:
     fit: Fit
     n_parameters: NDArray[np.int64]
     sizes: Floats
+    size_low: Floats
+    size_high: Floats
     interval: Interval
     resamples: Floats = field(repr=False)
     size_resamples: Floats = field(repr=False)
@@ -213,8 +217,14 @@ def exponent(
         ]
     )
     fit = fit_exponent(n, observed)
-    slopes = np.full(n_resamples, np.nan) if fit.message else _slopes(n, resampled)[0]
-    return Exponent(statistic, fit, n, observed, percentile_interval(slopes), slopes, resampled)
+    empty = [str(scale) for scale, s in zip(n, sizes, strict=True) if not np.isfinite(s).any()]
+    if empty:
+        fit = replace(fit, message=f"no snapshot at N = {', '.join(empty)}")
+    slopes = np.full(len(resampled), np.nan) if fit.message else _slopes(n, resampled)[0]
+    low, high = _intervals(resampled)
+    return Exponent(
+        statistic, fit, n, observed, low, high, percentile_interval(slopes), slopes, resampled
+    )
 
 
 def snapshot_interval(
@@ -286,8 +296,9 @@ def dimension(
     -------
     xarray.Dataset
         ``exponent``, ``stderr``, ``r_squared``, ``ci_low`` and ``ci_high`` (95 % percentile
-        bootstrap) on ``epoch``, and ``exponent_resamples`` and ``r_squared_resamples`` on
-        (``resample``, ``epoch``). Where a scale has no positive size at an epoch, that epoch is NaN.
+        bootstrap of the exponent), ``r_squared_ci_low`` and ``r_squared_ci_high`` on ``epoch``, and
+        ``exponent_resamples`` and ``r_squared_resamples`` on (``resample``, ``epoch``). Where a
+        scale has no positive size at an epoch, that epoch is NaN.
 
     Raises
     ------
@@ -308,21 +319,24 @@ def dimension(
     observed = np.stack([over_runs(s, axis=0) for s in sizes], axis=-1)
     fits = [fit_exponent(n, at_epoch) for at_epoch in observed]
     draws = run_resamples([len(s) for s in sizes], n_resamples, seed)
-    slopes = np.empty((n_resamples, observed.shape[0]))
+    slopes = np.empty((len(draws[0]), observed.shape[0]))
     r_squared = np.empty_like(slopes)
     rows = max(1, 4_000_000 // dataset["size"].size)
-    for start in range(0, n_resamples, rows):
+    for start in range(0, len(slopes), rows):
         part = slice(start, start + rows)
         resampled = [over_runs(s[d[part]], axis=1) for s, d in zip(sizes, draws, strict=True)]
         slopes[part], r_squared[part] = _slopes(n, np.stack(resampled, axis=-1))
-    intervals = [percentile_interval(column) for column in slopes.T]
+    low, high = _intervals(slopes)
+    r_squared_low, r_squared_high = _intervals(r_squared)
     return xr.Dataset(
         {
             "exponent": ("epoch", np.array([fit.exponent for fit in fits])),
             "stderr": ("epoch", np.array([fit.stderr for fit in fits])),
             "r_squared": ("epoch", np.array([fit.r_squared for fit in fits])),
-            "ci_low": ("epoch", np.array([interval.low for interval in intervals])),
-            "ci_high": ("epoch", np.array([interval.high for interval in intervals])),
+            "ci_low": ("epoch", low),
+            "ci_high": ("epoch", high),
+            "r_squared_ci_low": ("epoch", r_squared_low),
+            "r_squared_ci_high": ("epoch", r_squared_high),
             "exponent_resamples": (("resample", "epoch"), slopes),
             "r_squared_resamples": (("resample", "epoch"), r_squared),
         },
@@ -377,6 +391,13 @@ def _slopes(n: NDArray[Any], sizes: Floats) -> tuple[Floats, Floats]:
     spread, total, product = (x * x).sum(), (y * y).sum(axis=-1), (x * y).sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return product / spread, product * product / (spread * total)
+
+
+def _intervals(samples: Floats) -> tuple[Floats, Floats]:
+    """Return the ends of the 95 % intervals of resampled columns, (B, k) to (k,) twice."""
+    intervals = [percentile_interval(column) for column in samples.T]
+    low = np.array([interval.low for interval in intervals])
+    return low, np.array([interval.high for interval in intervals])
 
 
 def _run_sums(sizes: Floats) -> tuple[Floats, Floats, Floats]:

@@ -71,6 +71,10 @@ class SweepAnalysis:
             return np.nan, np.nan
         return float(np.nanmin(epochs)), float(np.nanmax(epochs))
 
+    def snapshot_interval(self, window: Window, statistic: Statistic) -> Interval:
+        """Return an exponent's interval from a bootstrap over single snapshots: too narrow."""
+        return scaling.snapshot_interval(self.dataset, statistic, _where(self.dataset, window))
+
     def crosses_in_window(self, statistic: Statistic) -> bool:
         """Return whether D(t) crosses 1 from below inside the grokking window."""
         first, last = self.grokking_window
@@ -88,19 +92,17 @@ def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 
     curves = {
         statistic: _curve(dataset, statistic, n_resamples, seed) for statistic in scaling.STATISTICS
     }
+    pairs = [(window, statistic) for window in WINDOWS for statistic in scaling.STATISTICS]
     exponents = {
-        (window, statistic): scaling.exponent(
-            dataset,
-            statistic,
-            None if window == "all" else transitions.phase(dataset, window),
-            n_resamples=n_resamples,
-            seed=seed,
-        )
-        for window in WINDOWS
-        for statistic in scaling.STATISTICS
+        (w, s): scaling.exponent(dataset, s, _where(dataset, w), n_resamples=n_resamples, seed=seed)
+        for w, s in pairs
     }
     grokking = transitions.grokking_epochs(dataset, n_resamples=n_resamples, seed=seed)
     return SweepAnalysis(dataset, exponents, curves, grokking)
+
+
+def _where(dataset: xr.Dataset, window: Window) -> xr.DataArray | None:
+    return None if window == "all" else transitions.phase(dataset, window)
 
 
 def _curve(dataset: xr.Dataset, statistic: Statistic, n_resamples: int, seed: int) -> Curve:

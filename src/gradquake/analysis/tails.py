@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class Ccdf:
     n_parameters : int
         The scale N.
     sizes : array, shape (distinct sizes,)
-        Ascending.
+        Ascending; or sizes / N^D after ``collapse``.
     probability, low, high : arrays, shape (distinct sizes,)
         P(> size) and its band.
     """
@@ -69,7 +70,19 @@ def ccdfs(dataset: xr.Dataset, *, n_resamples: int = 1_000, seed: int = 0) -> li
         larger = sizes.shape[1] - np.stack(
             [np.searchsorted(np.sort(run), values, side="right") for run in sizes]
         )
-        shares = np.stack([larger[c].mean(axis=0) for c in chosen]) / sizes.shape[1]
-        low, high = np.quantile(shares, [0.025, 0.975], axis=0)
+        low = high = np.full(values.size, np.nan)
+        if len(chosen):
+            shares = np.stack([larger[c].mean(axis=0) for c in chosen]) / sizes.shape[1]
+            low, high = np.quantile(shares, [0.025, 0.975], axis=0)
         result.append(Ccdf(n, values, probability, low, high))
     return result
+
+
+def collapse(scales: Sequence[Ccdf], exponent: float) -> list[Ccdf]:
+    """Return CCDFs against s / N^exponent: the X-only collapse, which rescales nothing else.
+
+    With P(s; N) = s^(-tau_s) F(s / N^D) they fall on one curve but for the factor s^(1 - tau_s).
+    """
+    return [
+        replace(scale, sizes=scale.sizes / float(scale.n_parameters) ** exponent) for scale in scales
+    ]

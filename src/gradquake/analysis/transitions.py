@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.analysis.resampling import (
-    N_RESAMPLES,
-    Interval,
-    percentile_interval,
-    run_resamples,
-)
+from gradquake.analysis.resampling import N_RESAMPLES, Interval, run_resamples
 from gradquake.analysis.scaling import scale_groups
 from gradquake.errors import require, require_count
 
@@ -37,7 +32,7 @@ class GrokkingEpochs:
     median : float
         Over the runs, one that never reached it counting as infinitely late.
     interval : Interval
-        95 % percentile bootstrap of the median over runs.
+        95 % percentile bootstrap of the median over runs; an end may be infinite.
     """
 
     n_parameters: int
@@ -95,13 +90,13 @@ def grokking_epochs(
     for (n, runs), chosen in zip(groups, draws, strict=True):
         epochs = dataset["grokking_epoch"].values[runs]
         late = np.where(np.isnan(epochs), np.inf, epochs)
-        with np.errstate(invalid="ignore"):
+        interval = Interval(np.nan, np.nan, 1.0)
+        if len(chosen):
+            # Not interpolated: an infinite median is as good a value as any.
             medians = np.median(late[chosen], axis=1)
-        result.append(
-            GrokkingEpochs(
-                n, tuple(epochs.tolist()), float(np.median(late)), percentile_interval(medians)
-            )
-        )
+            low, high = np.quantile(medians, [0.025, 0.975], method="inverted_cdf").tolist()
+            interval = Interval(low, high, 0.0)
+        result.append(GrokkingEpochs(n, tuple(epochs.tolist()), float(np.median(late)), interval))
     return result
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +12,14 @@ from numpy.typing import NDArray
 
 from gradquake.analysis import scaling, tails, transitions
 from gradquake.analysis.resampling import (
-    N_RESAMPLES,
+    FEWEST_RUNS,
     Interval,
     percentile_interval,
     run_resamples,
 )
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.analysis.transitions import Peaks
+from gradquake.errors import require, require_count
 from gradquake.execution import execute
 from gradquake.experiments import synthetic, xor
 from gradquake.experiments.synthetic import SyntheticRun
@@ -59,12 +59,25 @@ class Plan:
     gini_seeds : int
         Seeds of the Gini study.
     hidden : sequence of int
-        The scales.
+        The scales, at least three.
+
+    Raises
+    ------
+    InputError
+        For fewer seeds or scales.
     """
 
     seeds: int = PAPER_SEEDS
     gini_seeds: int = GINI_SEEDS
     hidden: Sequence[int] = xor.PAPER_HIDDEN
+
+    def __post_init__(self) -> None:
+        require_count("seeds", self.seeds, 1)
+        require_count("gini_seeds", self.gini_seeds, 1)
+        require(
+            len(set(self.hidden)) >= scaling.FEWEST_SCALES,
+            f"hidden is {self.hidden}; at least {scaling.FEWEST_SCALES} different sizes are needed",
+        )
 
     @property
     def inline(self) -> list[XorRun]:
@@ -142,6 +155,7 @@ class Band:
     middle: Floats
     low: Floats
     high: Floats
+    runs: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,23 +172,44 @@ class GiniStudy:
         Of the run with seed 0.
     gini : array, shape (epochs,)
         Of the run with seed 0.
+    median_grokking_epoch : float
+        A run that never reached 100 % counts as infinitely late.
     accuracy_band : Band
         Mean accuracy against the epoch.
-    gini_band : Band
-        Median Gini coefficient against the epoch minus t_g.
+    gini_band : Band or None
+        Median Gini coefficient against the epoch minus t_g, over the runs for which all of the
+        window was measured; None where there is none.
     """
 
     grokking_epochs: Floats
     peaks: Peaks
     accuracy: Floats
     gini: Floats
+    median_grokking_epoch: float
     accuracy_band: Band
-    gini_band: Band
+    gini_band: Band | None
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """All that the claims and the figures rest on."""
+    """All that the claims and the figures rest on.
+
+    Attributes
+    ----------
+    inline, shadow : SweepAnalysis
+        The trained sweeps.
+    inline_null, shadow_null : SweepAnalysis
+        Their matched Gaussian nulls.
+    topologies, alphas : Baseline
+        The synthetic baseline over the topologies and over alpha.
+    gini : GiniStudy
+    ccdfs, collapsed : list of Ccdf
+        The CCDF of every scale, and against s / N^D with the aggregate D.
+    time_average, time_average_interval
+        The mean of the in-line D(t) of the largest size over the snapshots.
+    has_intervals : bool
+        False where a scale has a single run, so that nothing can be resampled.
+    """
 
     inline: SweepAnalysis
     shadow: SweepAnalysis
@@ -184,6 +219,10 @@ class Evidence:
     alphas: Baseline
     gini: GiniStudy
     ccdfs: list[tails.Ccdf]
+    collapsed: list[tails.Ccdf]
+    time_average: float
+    time_average_interval: Interval
+    has_intervals: bool
 
 
 def measure(
@@ -199,44 +238,46 @@ def measure(
     execute(study, synthetic.measure, baselines, executor, progress)
 
 
-def gather(
-    study: Study,
-    plan: Plan,
-    executor: Executor | None = None,
-    *,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
-) -> Evidence:
+def gather(study: Study, plan: Plan, executor: Executor | None = None) -> Evidence:
     """Compute everything that is claimed, from a study that holds the plan's runs.
 
-    Runs of the study that are not in the plan (other seeds, say) are left out.
+    Runs of the study that are not in the plan (other seeds, say) are left out. Sweeps are analysed
+    on the executor, where there is one.
+
+    Raises
+    ------
+    StudyError
+        Where a run of the plan is missing.
     """
     inline = study.dataset_of([run.config() for run in plan.inline])
     shadow = study.dataset_of([run.config() for run in plan.shadow])
     default = SyntheticRun(5, 0)
-    mean_sizes = {}
-    for runs in plan.baselines:
-        dataset = study.dataset_of([run.config() for run in runs])
-        mean_sizes[runs[0].topology, runs[0].alpha] = _mean_sizes(dataset, plan.seeds)
-        if (runs[0].topology, runs[0].alpha) == (default.topology, default.alpha):
-            gaussian = dataset
+    baselines = {
+        (runs[0].topology, runs[0].alpha): study.dataset_of([run.config() for run in runs])
+        for runs in plan.baselines
+    }
     trained = (inline, shadow)
+    gaussian = baselines[default.topology, default.alpha]
     nulls = (synthetic.matched(dataset, gaussian) for dataset in trained)
     each = map if executor is None else executor.map
-    analyses = list(each(partial(analyze, n_resamples=n_resamples, seed=seed), (*trained, *nulls)))
-    n = np.array([run.n_parameters for run in plan.baselines[0]][:: plan.seeds])
-    topologies = {t: mean_sizes[t, default.alpha] for t in BASELINE_TOPOLOGIES}
-    alphas = {f"{a:g}": mean_sizes[default.topology, a] for a in BASELINE_ALPHAS}
-    many = study.dataset_of([run.config() for run in plan.gini])
+    analyses = list(each(analyze, (*trained, *nulls)))
+    topologies = {t: baselines[t, default.alpha] for t in BASELINE_TOPOLOGIES}
+    alphas = {f"{a:g}": baselines[default.topology, a] for a in BASELINE_ALPHAS}
+    ccdfs = tails.ccdfs(inline)
+    curve = analyses[0].curves["max"].dimension
     return Evidence(
         inline=analyses[0],
         shadow=analyses[1],
         inline_null=analyses[2],
         shadow_null=analyses[3],
-        topologies=_baseline(n, topologies, n_resamples, seed),
-        alphas=_baseline(n, alphas, n_resamples, seed),
-        gini=_gini_study(many),
-        ccdfs=tails.ccdfs(inline, seed=seed),
+        topologies=_baseline(topologies),
+        alphas=_baseline(alphas),
+        gini=_gini_study(study.dataset_of([run.config() for run in plan.gini])),
+        ccdfs=ccdfs,
+        collapsed=tails.collapse(ccdfs, analyses[0].exponents["all", "max"].estimate),
+        time_average=float(curve["exponent"].mean()),
+        time_average_interval=percentile_interval(curve["exponent_resamples"].values.mean(axis=1)),
+        has_intervals=plan.seeds >= FEWEST_RUNS,
     )
 
 
@@ -252,31 +293,33 @@ def _gini_study(dataset: xr.Dataset) -> GiniStudy:
         transitions.peaks(dataset),
         accuracy[0],
         gini[0],
-        Band(epochs, accuracy.mean(axis=0), *np.quantile(accuracy, [0.25, 0.75], axis=0)),
-        Band(offsets, np.median(aligned, axis=0), *np.quantile(aligned, [0.25, 0.75], axis=0)),
+        float(np.median(np.where(np.isnan(reached), np.inf, reached))),
+        _band(epochs, accuracy, accuracy.mean(axis=0)),
+        _band(offsets, aligned, np.median(aligned, axis=0)) if len(aligned) else None,
     )
 
 
-def _mean_sizes(dataset: xr.Dataset, seeds: int) -> Floats:
-    """Return the mean size of every synthetic run, shape (scales, seeds)."""
-    means: Floats = dataset["size"].values.mean(axis=1).reshape(-1, seeds)
-    return means
+def _band(x: NDArray[np.int64], rows: Floats, middle: Floats) -> Band:
+    low, high = np.quantile(rows, [0.25, 0.75], axis=0)
+    return Band(x, middle, low, high, len(rows))
 
 
-def _baseline(
-    n: NDArray[np.int64], mean_sizes: Mapping[str, Floats], n_resamples: int, seed: int
-) -> Baseline:
+def _baseline(sweeps: Mapping[str, xr.Dataset]) -> Baseline:
     """Return D_synth of variants; since a slope is linear in log size, seeds are averaged first."""
-    log_sizes = np.log(np.stack(list(mean_sizes.values())))  # (variants, scales, seeds)
+    groups = scaling.scale_groups(next(iter(sweeps.values())))
+    n = np.array([n for n, _ in groups])
+    # (variants, scales, seeds), the seeds in one order.
+    log_sizes = np.log(
+        [[sweep["size"].values[runs].mean(axis=1) for _, runs in groups] for sweep in sweeps.values()]
+    )
     estimate = scaling.slopes(n, np.exp(log_sizes.mean(axis=2)))
-    draws = run_resamples([log_sizes.shape[2]] * n.size, n_resamples, seed)
+    draws = run_resamples([log_sizes.shape[2]] * n.size)
     resampled_logs = np.stack(
         [log_sizes[:, scale, chosen].mean(axis=2) for scale, chosen in enumerate(draws)], axis=-1
     )
     resampled = scaling.slopes(n, np.exp(resampled_logs))  # (variants, B)
-    spreads = scaling.coefficient_of_variation(resampled.T)
     return Baseline(
-        tuple(mean_sizes),
+        tuple(sweeps),
         estimate,
         [percentile_interval(row) for row in resampled],
         scaling.slopes(n, np.exp(log_sizes.transpose(0, 2, 1))),
@@ -284,5 +327,5 @@ def _baseline(
         percentile_interval(resampled.mean(axis=0)),
         resampled.mean(axis=0),
         float(scaling.coefficient_of_variation(estimate)),
-        percentile_interval(spreads),
+        percentile_interval(scaling.coefficient_of_variation(resampled.T)),
     )

@@ -22,7 +22,7 @@ from gradquake.figures import (
     YELLOW,
     Axes,
 )
-from gradquake.paper.evidence import GINI_HIDDEN, Evidence
+from gradquake.paper.evidence import ALIGNED_AFTER, ALIGNED_BEFORE, GINI_HIDDEN, Evidence
 
 SHORT_NAMES = {
     "ring": "ring",
@@ -53,7 +53,7 @@ def _figure2(evidence: Evidence, path: Path) -> None:
         distributions.set_xlabel("avalanche size $s$")
         distributions.set_xlim(left=1.3)
         distributions.legend(title="$N$", title_fontsize=6.5, loc="lower left", fontsize=6)
-        figures.ccdfs(collapse, evidence.ccdfs, largest.estimate)
+        figures.ccdfs(collapse, evidence.collapsed)
         collapse.set_xlabel(f"$s\\,/\\,N^{{D}}$,  $D$ = {largest.estimate:.2f}")
         figures.finite_size_scaling(scaling, largest, evidence.inline.exponents["all", "mean"])
 
@@ -114,10 +114,10 @@ def _accuracy(evidence: Evidence, ax: Axes) -> None:
     epoch, accuracy = band.x[shown], study.accuracy[shown]
     figures.line_with_band(
         ax, epoch, band.middle[shown], band.low[shown], band.high[shown], ORANGE,
-        f"mean, {study.grokking_epochs.size} seeds",
+        f"mean, quartiles, {study.grokking_epochs.size} seeds",
     )  # fmt: skip
     ax.plot(epoch, accuracy, color=BLUE, label="seed 0, training")
-    ax.plot(epoch, accuracy, color=PURPLE, ls=(0, (2, 2)), label="seed 0, evaluation")
+    ax.plot(epoch, accuracy, color=PURPLE, ls=(0, (2, 2)), label="seed 0, evaluation (same)")
     ax.axvline(study.grokking_epochs[0], ymax=BELOW_LEGEND, color=GREY, lw=0.7, ls=":")
     ax.set_ylim(0.1, 1.4)
     ax.set_yticks([0.25, 0.5, 0.75, 1.0])
@@ -130,10 +130,11 @@ def _accuracy(evidence: Evidence, ax: Axes) -> None:
 def _dimension(evidence: Evidence, ax: Axes) -> None:
     curve = evidence.inline.curves["max"].dimension
     first, last = evidence.inline.grokking_window
-    average = float(curve["exponent"].mean())
-    single = float(np.nanmedian(evidence.gini.grokking_epochs))
+    average, single = evidence.time_average, evidence.gini.median_grokking_epoch
     ax.axvspan(first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok")
     ax.axvline(single, ymax=BELOW_LEGEND, color=ORANGE, lw=1, label=f"$t_g$, $h$ = {GINI_HIDDEN}")
+    interval = evidence.time_average_interval
+    ax.axhspan(interval.low, interval.high, color=VERMILION, alpha=0.12, lw=0)
     ax.axhline(average, color=VERMILION, lw=0.9, label=f"average {average:.2f}")
     ax.axhline(1, color=BLACK, lw=0.7, ls=":")
     figures.dimension(
@@ -143,17 +144,17 @@ def _dimension(evidence: Evidence, ax: Axes) -> None:
     figures.dimension(ax, evidence.inline.curves["mean"].dimension, SKY, "$\\langle s \\rangle$", lw=0.8)
     ax.set_ylim(0.1, 1.75)
     ax.legend(loc="upper left", ncols=2, columnspacing=0.6, handlelength=1.2)
-    low, high = np.nanquantile(curve["r_squared_resamples"].values, [0.025, 0.975], axis=0)
-    figures.fit_quality(figures.inset(ax, (0.36, 0.09, 0.6, 0.2)), curve, low, high)
+    figures.fit_quality(figures.inset(ax, (0.36, 0.09, 0.6, 0.2)), curve)
 
 
 def _gini(evidence: Evidence, ax: Axes) -> None:
     study = evidence.gini
     band = study.gini_band
-    count = int(np.isfinite(study.peaks.delay).sum())
-    figures.line_with_band(ax, band.x, band.middle, band.low, band.high, GREEN, f"median, {count} seeds")
+    if band is not None:
+        label = f"median, quartiles, {band.runs} seeds"
+        figures.line_with_band(ax, band.x, band.middle, band.low, band.high, GREEN, label)
     epoch = np.arange(study.gini.size) - study.grokking_epochs[0]
-    shown = (epoch >= band.x[0]) & (epoch <= band.x[-1])
+    shown = (epoch >= -ALIGNED_BEFORE) & (epoch <= ALIGNED_AFTER)
     ax.plot(epoch[shown], study.gini[shown], color=PURPLE, lw=0.9, label="seed 0")
     ax.axvline(0, ymax=BELOW_LEGEND, color=GREY, lw=0.7, ls=":")
     low, high = ax.get_ylim()

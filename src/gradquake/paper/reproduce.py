@@ -86,21 +86,42 @@ def markdown(claims: list[Claim]) -> str:
     for claim in claims:
         for i, quantity in enumerate(claim.quantities):
             head = [claim.id, claim.claim, claim.paper] if i == 0 else [""] * 3
-            null = "" if quantity.null is None else number(quantity.null)
             verdict = claim.verdict if i == 0 else ""
-            cells = [*head, quantity.name, with_interval(quantity), null, verdict]
+            cells = [*head, quantity.name, with_interval(quantity), with_null(quantity), verdict]
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## How each was judged", ""]
     lines += [f"- **{claim.id}**: {claim.note}." for claim in claims]
+    lines += [
+        "",
+        "Intervals from a bootstrap over single snapshots, which takes the snapshots of one run for "
+        "independent and is too narrow:",
+        "",
+    ]
+    lines += [
+        f"- {q.name}: [{number(q.snapshot_low)}, {number(q.snapshot_high)}]"
+        for claim in claims
+        for q in claim.quantities
+        if q.snapshot_low is not None
+    ]
     return "\n".join(lines) + "\n"
 
 
 def with_interval(quantity: Quantity) -> str:
-    """Return a quantity as text: its value and interval."""
-    value = number(quantity.measured)
-    if quantity.ci_low != quantity.ci_low:  # NaN: no interval
-        return value
-    return f"{value} [{number(quantity.ci_low)}, {number(quantity.ci_high)}]"
+    """Return a measured quantity as text: its value and interval."""
+    return _bracketed(quantity.measured, quantity.ci_low, quantity.ci_high)
+
+
+def with_null(quantity: Quantity) -> str:
+    """Return the null of a quantity as text, empty where it has none."""
+    if quantity.null is None:
+        return ""
+    return _bracketed(quantity.null, quantity.null_low, quantity.null_high)
+
+
+def _bracketed(value: float, low: float | None, high: float | None) -> str:
+    if low is None or low != low:  # NaN: no interval
+        return number(value)
+    return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def number(value: float | None) -> str:

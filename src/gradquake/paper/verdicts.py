@@ -24,8 +24,12 @@ class Quantity:
         Its 95 % interval; NaN where there is none.
     paper : float or None
         The paper's value or bound; None where it gives none.
-    null : float or None
-        The same statistic on the matched Gaussian null; None where it does not apply.
+    null, null_low, null_high : float or None
+        The same statistic on the matched Gaussian null with its 95 % interval; None where it does
+        not apply or has none.
+    snapshot_low, snapshot_high : float or None
+        The interval from a bootstrap over single snapshots, which is too narrow; None where it was
+        not taken.
     """
 
     name: str
@@ -34,6 +38,10 @@ class Quantity:
     ci_high: float
     paper: float | None = None
     null: float | None = None
+    null_low: float | None = None
+    null_high: float | None = None
+    snapshot_low: float | None = None
+    snapshot_high: float | None = None
 
     def agrees(self, error: float = 0.0) -> bool:
         """Return whether this value reproduces the paper's, given with this error."""
