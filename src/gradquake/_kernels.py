@@ -38,29 +38,32 @@ inlined = njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
 @kernel
 def select(values: Array, count: int, rank: int) -> float:
-    """Return the ``rank``-th smallest of the first ``count`` values, with larger ones to its right.
+    """Return the ``rank``-th smallest of the first ``count`` values, with no smaller one to its right.
 
-    Hoare's quickselect.
+    Quickselect with Lomuto's partition, which needs no branch on a value: what is random is badly
+    predicted. Values equal to the pivot are set apart, so that ties cost nothing.
     """
     low, high = 0, count - 1
     while low < high:
         pivot = values[(low + high) >> 1]
-        left, right = low, high
-        while left <= right:
-            while values[left] < pivot:
-                left += 1
-            while pivot < values[right]:
-                right -= 1
-            if left <= right:
-                values[left], values[right] = values[right], values[left]
-                left += 1
-                right -= 1
-        if rank <= right:
-            high = right
-        elif rank >= left:
-            low = left
-        else:
-            break
+        smaller = low
+        for i in range(low, high + 1):
+            value = values[i]
+            values[i] = values[smaller]
+            values[smaller] = value
+            smaller += value < pivot
+        if rank < smaller:
+            high = smaller - 1
+            continue
+        equal = smaller
+        for i in range(smaller, high + 1):
+            value = values[i]
+            values[i] = values[equal]
+            values[equal] = value
+            equal += value <= pivot
+        if rank < equal:
+            return pivot
+        low = equal
     return values[rank]
 
 

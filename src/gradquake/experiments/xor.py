@@ -25,6 +25,9 @@ from gradquake.recording import RunRecord, settle_types
 
 Floats = NDArray[np.float64]
 
+# Weights up to here can be summed with ranks without overflow; larger ones are scaled first.
+LARGEST_SUMMED = 1e280
+
 PAPER_HIDDEN = (20, 30, 50, 70, 100, 120, 200, 500)
 
 # The four samples are (0, 0), (0, 1), (1, 0), (1, 1); axis 0 of every activation array.
@@ -167,8 +170,7 @@ def loss(logits: Floats) -> Floats:
 
 def accuracy(logits: Floats) -> Floats:
     """Return the share of the four samples predicted right; a prediction is logit > 0."""
-    right: Floats = ((logits > 0.0) == (TARGETS > 0.5)).mean(axis=0)
-    return right
+    return _over_samples(((logits > 0.0) == (TARGETS > 0.5)).astype(np.float64)) / 4.0
 
 
 def gini(parameters: Floats) -> Floats:
@@ -180,9 +182,8 @@ def gini(parameters: Floats) -> Floats:
     ascending = np.sort(np.abs(parameters), axis=-1)
     n = ascending.shape[-1]
     rank = 2.0 * np.arange(1, n + 1) - n - 1
-    # Relative to the largest, so that no sum overflows.
-    largest = ascending[..., -1:]
-    ascending /= np.where(largest > 0.0, largest, 1.0)
+    if ascending[..., -1].max() > LARGEST_SUMMED:
+        ascending /= np.maximum(ascending[..., -1:], 1.0)
     total = ascending.sum(axis=-1)
     coefficient: Floats = (ascending * rank).sum(axis=-1) / np.where(total > 0.0, n * total, 1.0)
     return coefficient
