@@ -153,6 +153,11 @@ def relax(
     max_steps : int
         The most steps, at least 1; an avalanche that would go on is marked ``truncated``.
 
+    Returns
+    -------
+    Avalanche
+        Of size 0, with the gradient as it was, where no magnitude is above the threshold.
+
     Raises
     ------
     InputError

@@ -252,7 +252,12 @@ def barabasi_albert(n: int, m: int = 2, *, seed: int) -> Graph:
     m : int
         Edges that a new node brings, at least 1. Two give the paper's mean degree of 4.
     seed : int
-        The seed of the draw.
+        The seed of the draw, at least 0.
+
+    Raises
+    ------
+    InputError
+        For a number out of range.
     """
     require_count("m", m, 1)
     require_count("n", n, m + 1)
@@ -262,7 +267,13 @@ def barabasi_albert(n: int, m: int = 2, *, seed: int) -> Graph:
 
 
 def ring(n: int) -> Graph:
-    """Return the ring in which each of ``n`` >= 5 nodes is joined to its 2 nearest on both sides."""
+    """Return the ring in which each of ``n`` >= 5 nodes is joined to its 2 nearest on both sides.
+
+    Raises
+    ------
+    InputError
+        For fewer nodes.
+    """
     require_count("n", n, 5)
     return _circulant(n, (1, 2))
 
@@ -273,6 +284,11 @@ def square_lattice(n: int) -> Graph:
     Node i is joined to i ± 1 and i ± L modulo n, L the integer nearest to the square root of n: the
     periodic boundary that fits any number of nodes (M. E. J. Newman and G. T. Barkema, Monte Carlo
     Methods in Statistical Physics, 1999, section 13.1).
+
+    Raises
+    ------
+    InputError
+        For fewer nodes.
     """
     require_count("n", n, 5)
     return _circulant(n, (1, round(n**0.5)))
@@ -290,7 +306,12 @@ def small_world(n: int, p: float = 0.05, *, seed: int) -> Graph:
     p : float
         The probability of rewiring, in [0, 1].
     seed : int
-        The seed of the draw.
+        The seed of the draw, at least 0.
+
+    Raises
+    ------
+    InputError
+        For a number out of range.
     """
     require_count("n", n, 5)
     require_between("p", p, 0, 1, inclusive=True)
@@ -302,7 +323,15 @@ def small_world(n: int, p: float = 0.05, *, seed: int) -> Graph:
 
 
 def erdos_renyi(n: int, *, seed: int) -> Graph:
-    """Return a uniformly random graph with ``n`` >= 5 nodes and 2 n edges, G(n, m)."""
+    """Return a uniformly random graph with ``n`` >= 5 nodes and 2 n edges.
+
+    The G(n, m) of P. Erdős and A. Rényi, Publ. Math. Debrecen 6, 290 (1959).
+
+    Raises
+    ------
+    InputError
+        For fewer nodes or a negative seed.
+    """
     require_count("n", n, 5)
     rng = np.random.default_rng(_sequence(seed, n))
     codes = np.empty(0, np.int64)
@@ -321,6 +350,11 @@ def random_regular(n: int, *, seed: int) -> Graph:
 
     Pairing of stubs by A. Steger and N. C. Wormald, Combinatorics, Probability and Computing 8, 377
     (1999); asymptotically uniform.
+
+    Raises
+    ------
+    InputError
+        For fewer nodes or a negative seed.
     """
     require_count("n", n, 5)
     dtype = _index_dtype(n, 4 * n)
@@ -345,6 +379,11 @@ def computational(hidden: int) -> Graph:
     ----------
     hidden : int
         The number of hidden units h, at least 1.
+
+    Raises
+    ------
+    InputError
+        For no hidden unit.
     """
     require_count("hidden", hidden, 1)
     unit = np.arange(hidden)
@@ -375,7 +414,13 @@ TOPOLOGIES: dict[str, Callable[[int, int], Graph]] = {
 
 
 def build(topology: str, n: int, seed: int) -> Graph:
-    """Return the graph of a topology by its name in ``TOPOLOGIES``, on ``n`` nodes, from ``seed``."""
+    """Return the graph of a topology by its name in ``TOPOLOGIES``, on ``n`` nodes, from ``seed``.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, or a number of nodes that the topology does not have.
+    """
     check_topology(topology)
     return TOPOLOGIES[topology](n, seed)
 

@@ -78,6 +78,10 @@ class Probe:
         graph : Graph, optional
             A graph of your own on N nodes, in place of the probe's topology.
 
+        Returns
+        -------
+        Avalanche
+
         Raises
         ------
         InputError
@@ -110,6 +114,10 @@ class Probe:
         threads : int, optional
             How many threads share the batch; by default all cores where that pays. The result is the
             same, bit for bit.
+
+        Returns
+        -------
+        AvalancheBatch
 
         Raises
         ------

@@ -202,6 +202,11 @@ def exponent(
     Exponent
         Where a scale has no snapshot in ``where``, or there are fewer than three scales, its fit
         says so and has no value.
+
+    Raises
+    ------
+    InputError
+        For another statistic.
     """
     check_statistic(statistic)
     groups = scale_groups(dataset)

@@ -52,6 +52,11 @@ def ccdf(sizes: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
         The distinct sizes, ascending.
     probability : array of float64
         The share of the sample that is larger than each; 0 for the largest.
+
+    Raises
+    ------
+    InputError
+        For an empty sample.
     """
     sample = np.asarray(sizes).ravel()
     require(sample.size > 0, "no avalanche was given; at least one is needed")

@@ -73,6 +73,11 @@ def phase(dataset: xr.Dataset, which: Phase) -> xr.DataArray:
     Returns
     -------
     DataArray of bool, dims (run, epoch)
+
+    Raises
+    ------
+    InputError
+        For another phase.
     """
     require(which in ("pre", "post"), f"the phase is {which!r}; 'pre' or 'post' is needed")
     reached = dataset["grokking_epoch"].fillna(np.inf)
@@ -127,6 +132,11 @@ def crossing(
     -------
     array, shape (...)
         The time in epochs; NaN where a curve never crosses.
+
+    Raises
+    ------
+    InputError
+        Where the lengths differ, ``hold`` is below 1 or the direction is another.
     """
     require_count("hold", hold, 1)
     require(direction in ("up", "down"), f"direction is {direction!r}; 'up' or 'down' is needed")
@@ -165,6 +175,15 @@ def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, afte
         A recorded variable.
     before, after : int
         The window in epochs.
+
+    Returns
+    -------
+    Peaks
+
+    Raises
+    ------
+    InputError
+        Where the sweep has no snapshot at every epoch.
     """
     epochs = dataset["epoch"].values
     require(
