@@ -105,7 +105,13 @@ class XorRun:
 
 
 def sweep(hidden: Sequence[int], seeds: int, **settings: Any) -> list[XorRun]:
-    """Return the runs of every hidden size with seeds 0 to ``seeds`` - 1."""
+    """Return the runs of every hidden size with seeds 0 to ``seeds`` - 1; settings as in ``XorRun``.
+
+    Raises
+    ------
+    InputError
+        For no size, a size that repeats, fewer than one seed, or a setting out of range.
+    """
     require_count("seeds", seeds, 1)
     require(len(hidden) > 0, "no hidden size was given; at least one is needed")
     require(len(set(hidden)) == len(hidden), f"hidden sizes {list(hidden)} repeat; each may stand once")
@@ -177,7 +183,7 @@ def gini(parameters: Floats) -> Floats:
     """Return the Gini coefficient of the absolute values along the last axis.
 
     G = sum_i (2 i - n - 1) x_i / (n sum_i x_i) over x ascending, i = 1..n: 0 where all are equal (all
-    zero too), 1 - 1/n where all but one are zero.
+    zero too), 1 - 1/n where all but one are zero. (A. Sen, On Economic Inequality, 1973.)
     """
     ascending = np.sort(np.abs(parameters), axis=-1)
     n = ascending.shape[-1]
