@@ -44,6 +44,7 @@ $(VENV)/.test: locks/test.txt pyproject.toml
 	touch $@ $(VENV)/.core
 
 define install
+	@echo "Installing into $(VENV); this takes a minute or two, once."
 	@if command -v uv >/dev/null; then \
 		test -x $(PYTHON) || uv venv -q $(VENV); \
 		uv pip install -q --python $(PYTHON) -r $(1) && \

@@ -163,7 +163,7 @@ def test_an_empty_study(path, study):
     assert study.keys() == set()
     assert study.missing() == study.contents() == study.sweeps == []
     assert repr(study) == f"Study({str(path)!r}, 0 runs, 0 sweeps)"
-    with pytest.raises(StudyError, match="holds no finished run with any settings"):
+    with pytest.raises(StudyError, match=r"holds no finished run$"):
         _ = study.dataset
 
 
@@ -210,13 +210,13 @@ def test_several_sweeps_need_a_choice_and_the_error_names_what_differs(path, stu
     assert str(path) in str(caught.value)
     with pytest.raises(StudyError, match=r"holds 2 sweeps with alpha=0.2; .* differ: topology"):
         study.select(alpha=0.2)
-    with pytest.raises(StudyError, match=r"no finished run with alpha=0.5, topology='ring'$"):
+    with pytest.raises(StudyError, match=r"with alpha=0.5, topology='ring'; its settings are alpha, "):
         study.select(alpha=0.5, topology="ring")
 
 
 def test_a_setting_that_only_one_sweep_has_is_named_too(study):
     study.write([record(), record(std=0.5)])
-    with pytest.raises(StudyError, match=r"differ: std \(0.5, None\)$"):
+    with pytest.raises(StudyError, match=r"differ: std \(0.5\)$"):
         _ = study.dataset
 
 
@@ -258,7 +258,7 @@ def test_a_study_is_made_where_asked_for(path):
 
 
 def test_a_file_in_a_missing_folder_is_refused(tmp_path):
-    assert "cannot be opened" in refusal(tmp_path / "nowhere" / "study.gq", create=True)
+    assert "there is no folder" in refusal(tmp_path / "nowhere" / "study.gq", create=True)
 
 
 @pytest.mark.parametrize("create", [False, True])

@@ -14,11 +14,10 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import xarray as xr
     from rich.console import Console
 
     from gradquake.analysis.resampling import Interval
-    from gradquake.analysis.sweep import SweepAnalysis
+    from gradquake.analysis.sweep import Curve, SweepAnalysis
     from gradquake.paper.verdicts import Claim
 
 app = typer.Typer(
@@ -38,6 +37,9 @@ VERDICT_STYLES = {
     "not reproduced": "red",
     "not testable": "dim",
 }
+
+# On a terminal narrower than this the claims are printed one below the other, not as a table.
+NARROW = 140
 
 Jobs = Annotated[
     int | None,
@@ -102,13 +104,13 @@ def run_xor(
     alpha_train: Annotated[
         float | None,
         typer.Option(
-            help="alpha of the relaxation that feeds the update: 0 keeps the probe out of the "
-            "training (shadow); the default is --alpha (in-line)."
+            help="alpha of the relaxation that feeds the update, from 0 to below 1: 0 keeps the probe "
+            "out of the training (shadow); the default is --alpha (in-line)."
         ),
     ] = None,
     quantile: Annotated[float, typer.Option(help="Quantile of |gradient| taken as threshold.")] = 0.9,
     max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = 20,
-    topology: Annotated[str, typer.Option(help="Graph: a name listed below.")] = "barabasi_albert",
+    topology: Annotated[str, typer.Option(help="Graph: a name listed above.")] = "barabasi_albert",
     every: Annotated[int, typer.Option(help="Epochs between snapshots.")] = 10,
     jobs: Jobs = None,
 ) -> None:
@@ -141,7 +143,7 @@ def run_xor(
         _progress(len(runs)) as advance,
     ):
         execute(study, xor.measure, runs, pool, lambda n: advance("measuring", n))
-    print(f"{len(runs)} runs in {out}; next: gradquake analyze {out}")
+    print(f"{len(runs)} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
 
 
 @app.command()
@@ -340,12 +342,26 @@ def _print_claims(claims: list[Claim]) -> None:
             )
         table.add_section()
     console = _console()
-    console.print(table)
+    if console.width < NARROW:
+        _print_claims_stacked(claims)
+    else:
+        console.print(table)
     counts = ", ".join(
         f"{sum(claim.verdict == verdict for claim in claims)} {verdict}" for verdict in VERDICT_STYLES
     )
     console.print(f"{len(claims)} claims: {counts}.", highlight=False)
     print("null: the same statistic on Gaussian gradients of the same sizes, seeds and graphs.")
+
+
+def _print_claims_stacked(claims: list[Claim]) -> None:
+    from gradquake.paper.reproduce import with_interval, with_null
+
+    for claim in claims:
+        print(f"{claim.id}: {claim.verdict}\n  {claim.claim}; paper: {claim.paper}")
+        for quantity in claim.quantities:
+            null = with_null(quantity)
+            print(f"  {quantity.name}: {with_interval(quantity)}" + (f"; null {null}" if null else ""))
+        print()
 
 
 def _analysis_json(analysis: SweepAnalysis, null: SweepAnalysis) -> dict[str, Any]:
@@ -365,26 +381,33 @@ def _analysis_json(analysis: SweepAnalysis, null: SweepAnalysis) -> dict[str, An
                 }
         return found
 
-    curves = {}
-    for statistic, curve in analysis.curves.items():
-        columns: xr.Dataset = curve.dimension
-        curves[statistic] = {
-            "epoch": columns["epoch"].values.tolist(),
-            **{
-                name: [_finite(value) for value in columns[name].values.tolist()]
-                for name in ("exponent", "ci_low", "ci_high", "r_squared")
-            },
-            "crossing": _finite(curve.crossing),
-            "crossing_ci_low": _finite(curve.crossing_interval.low),
-            "crossing_ci_high": _finite(curve.crossing_interval.high),
-            "resamples_without_crossing": curve.crossing_interval.invalid,
-        }
+    def curves(of: SweepAnalysis) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for statistic, curve in of.curves.items():
+            names = ("exponent", "ci_low", "ci_high", "r_squared")
+            columns = {name: curve.dimension[name].values.tolist() for name in names}
+            found[statistic] = {
+                "epoch": curve.dimension["epoch"].values.tolist(),
+                **{name: [_finite(value) for value in column] for name, column in columns.items()},
+                "crossing": _finite(curve.crossing),
+                "crossing_ci_low": _finite(curve.crossing_interval.low),
+                "crossing_ci_high": _finite(curve.crossing_interval.high),
+                "resamples_without_crossing": curve.crossing_interval.invalid,
+            }
+        return found
+
     return {
         "settings": analysis.dataset.attrs,
         "D": exponents(analysis, "max"),
         "gamma": exponents(analysis, "mean"),
-        "nulls": {"gaussian": {"D": exponents(null, "max"), "gamma": exponents(null, "mean")}},
-        "D_t": curves,
+        "nulls": {
+            "gaussian": {
+                "D": exponents(null, "max"),
+                "gamma": exponents(null, "mean"),
+                "D_t": curves(null),
+            }
+        },
+        "D_t": curves(analysis),
         "grokking": [
             {
                 "n_parameters": scale.n_parameters,
@@ -427,15 +450,30 @@ def _print_analysis(analysis: SweepAnalysis, null: SweepAnalysis) -> None:
         table.add_row(*map(escape, cells))
     console.print(table)
     for statistic, curve in analysis.curves.items():
-        found_at = _with_interval(curve.crossing, curve.crossing_interval)
-        share = curve.crossing_interval.invalid
+        values, level = curve.dimension["exponent"].values, null.curves[statistic].dimension["exponent"]
         print(
-            f"D(t), {statistic}: crosses 1 from below at epoch {found_at}; "
-            f"{share:.1%} of the resamples do not cross"
+            f"D(t), {statistic}: from {number(values.min())} to {number(values.max())}, at the end "
+            f"{number(values[-1])}; {_crossing(curve)}. "
+            f"Gaussian null: mean {number(float(level.mean()))}; {_crossing(null.curves[statistic])}"
         )
     first, last = analysis.grokking_window
-    print(f"runs grok at epochs {number(first)} to {number(last)}")
+    if first == first:
+        print(f"runs grok at epochs {number(first)} to {number(last)}")
     print("* bootstrap over single snapshots, which are not independent: too narrow")
+    if any(len(scale.epochs) == 1 for scale in analysis.grokking):
+        print("a size has a single run, so that there are no intervals over runs")
+
+
+def _crossing(curve: Curve) -> str:
+    from gradquake.paper.reproduce import number
+
+    if curve.crossing != curve.crossing:
+        return "does not cross 1 from below"
+    interval = curve.crossing_interval
+    text = f"crosses 1 from below at epoch {number(curve.crossing)}"
+    if interval.low == interval.low:
+        return f"{text} [{number(interval.low)}, {number(interval.high)}]"
+    return f"{text} (no interval: {interval.invalid:.0%} of the resamples do not cross)"
 
 
 def _with_interval(value: float | None, interval: Interval) -> str:

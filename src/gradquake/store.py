@@ -173,16 +173,22 @@ class Study:
             Where no sweep or more than one fits.
         """
         fitting = [s for s in self.sweeps if settings.items() <= s.items()]
-        asked = ", ".join(f"{k}={v!r}" for k, v in settings.items()) or "any settings"
+        asked = ", ".join(f"{k}={v!r}" for k, v in settings.items())
+        asked = f" with {asked}" if asked else ""
         if not fitting:
-            raise StudyError(f"{self.path} holds no finished run with {asked}")
+            names = sorted({name for s in self.sweeps for name in s})
+            known = f"; its settings are {', '.join(names)}" if names else ""
+            raise StudyError(f"{self.path} holds no finished run{asked}{known}")
         if len(fitting) > 1:
-            names = {name for s in fitting for name in s}
-            values = {name: sorted({str(s.get(name)) for s in fitting}) for name in sorted(names)}
-            choices = "; ".join(f"{n} ({', '.join(v)})" for n, v in values.items() if len(v) > 1)
+            values = {
+                name: sorted({str(s[name]) for s in fitting if name in s})
+                for name in sorted({name for s in fitting for name in s})
+                if any(s.get(name) != fitting[0].get(name) for s in fitting)
+            }
+            choices = "; ".join(f"{name} ({', '.join(found)})" for name, found in values.items())
             raise StudyError(
-                f"{self.path} holds {len(fitting)} sweeps with {asked}; choose one by a setting in "
-                f"which they differ: {choices}"
+                f"{self.path} holds {len(fitting)} sweeps{asked}; choose one with name=value by a "
+                f"setting in which they differ: {choices}"
             )
         of_sweep = [run.key for run in self._runs() if sweep_settings(json.loads(run.key)) == fitting[0]]
         return self._load(of_sweep)
@@ -261,6 +267,8 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
     path = Path(path)
     if path.is_dir():
         raise StudyError(f"{path} is a folder; a study is a file")
+    if create and not path.parent.is_dir():
+        raise StudyError(f"{path} cannot be made: there is no folder {path.parent}")
     new = not path.exists() or (create and path.stat().st_size == 0)
     if new and not create:
         raise StudyError(f"{path} does not exist; a study file is needed")

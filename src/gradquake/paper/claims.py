@@ -209,13 +209,13 @@ def fit_quality(evidence: Evidence) -> Claim:
 def topology(evidence: Evidence) -> Claim:
     """Invariance of the baseline under the topology."""
     text = "spread of D_synth over 5 topologies"
-    return _spread_claim("topology", text, "CV < 0.3 %", evidence.topologies, 0.003)
+    return _spread_claim("topology", text, "CV < 0.3 %", evidence.topologies, 0.3)
 
 
 def alpha(evidence: Evidence) -> Claim:
     """Invariance of the baseline under the diffusion strength."""
     text = "spread of D_synth over alpha 0.1..0.5"
-    return _spread_claim("alpha", text, "CV < 1 %", evidence.alphas, 0.01)
+    return _spread_claim("alpha", text, "CV < 1 %", evidence.alphas, 1.0)
 
 
 def loo(evidence: Evidence) -> Claim:
@@ -392,7 +392,9 @@ def _pair(evidence: Evidence, window: Window, statistic: Statistic) -> tuple[Exp
 
 def _spread_claim(name: str, text: str, paper: str, baseline: Baseline, bound: float) -> Claim:
     pairs = zip(baseline.variants, baseline.estimate, strict=True)
-    quantity = _quantity("CV", baseline.spread, baseline.spread_interval, bound)
+    interval = baseline.spread_interval
+    percent = Interval(100 * interval.low, 100 * interval.high, interval.invalid)
+    quantity = _quantity("CV in %", 100 * baseline.spread, percent, bound)
     return Claim(
         name,
         text,

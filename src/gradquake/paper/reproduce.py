@@ -52,7 +52,7 @@ def reproduce(
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
+        raise InputError(f"{folder} cannot be written ({error.strerror}); a folder is needed") from error
     with open_study(folder / "study.sqlite", create=True) as study, worker_pool(jobs) as pool:
         evidence.measure(study, plan, pool, lambda runs: progress("measuring", runs))
         progress("analysing", 0)
