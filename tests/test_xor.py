@@ -538,3 +538,12 @@ def test_equal_configurations_have_equal_keys(same):
 def test_a_setting_of_the_wrong_kind_is_refused(wrong, message):
     with pytest.raises(InputError, match=message):
         XorRun(**({"hidden": 5, "seed": 0} | wrong))
+
+
+def test_the_gini_coefficient_of_a_row_does_not_depend_on_the_others():
+    rng = np.random.default_rng(5)
+    rows = 3 * rng.standard_normal((4, 85))
+    alone = np.array([xor.gini(row) for row in rows])
+    beside_huge = xor.gini(np.vstack([rows, np.full(85, 1e300)]))
+    assert np.array_equal(beside_huge[:4], alone)
+    assert beside_huge[4] == pytest.approx(0, abs=1e-12)

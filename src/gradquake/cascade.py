@@ -114,6 +114,11 @@ class AvalancheBatch:
         """Angle in degrees between the gradient before and after."""
         return self._outcome[:, 7]
 
+    def measured(self) -> dict[str, NDArray[Any]]:
+        """Return by name what a recording keeps of every avalanche, arrays of shape (batch,)."""
+        names = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
+        return {name: getattr(self, name) for name in names}
+
     def __len__(self) -> int:
         return self.offsets.size - 1
 

@@ -127,6 +127,4 @@ def _measure(run: SyntheticRun) -> RunRecord:
     draws = np.random.default_rng(entropy).normal(0.0, run.std, (epochs.size, run.n_parameters))
     graph = build(run.topology, run.n_parameters, run.seed)
     batch = run.probe.measure_batch(draws, graph, threads=1)
-    names = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
-    values = {name: getattr(batch, name) for name in names}
-    return RunRecord(run.config(), None, epochs, values)
+    return RunRecord(run.config(), None, epochs, batch.measured())

@@ -188,8 +188,10 @@ def gini(parameters: Floats) -> Floats:
     ascending = np.sort(np.abs(parameters), axis=-1)
     n = ascending.shape[-1]
     rank = 2.0 * np.arange(1, n + 1) - n - 1
-    if ascending[..., -1].max() > LARGEST_SUMMED:
-        ascending /= np.maximum(ascending[..., -1:], 1.0)
+    largest = ascending[..., -1:]
+    if largest.max() > LARGEST_SUMMED:
+        # By exactly 1 where there is no need, so that no row depends on the others.
+        ascending /= np.where(largest > LARGEST_SUMMED, largest, 1.0)
     total = ascending.sum(axis=-1)
     coefficient: Floats = (ascending * rank).sum(axis=-1) / np.where(total > 0.0, n * total, 1.0)
     return coefficient
@@ -260,8 +262,7 @@ def _probe(
     if recorded:
         batch = run.probe.measure_batch(gradient, graphs, threads=1)
         update = batch.relaxed
-        names = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
-        avalanches = {name: getattr(batch, name) for name in names}
+        avalanches = batch.measured()
     if run.alpha_train == 0:
         update = gradient
     elif not (recorded and run.alpha_train == run.alpha):
