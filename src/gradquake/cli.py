@@ -319,6 +319,19 @@ def _print_json(value: Any) -> None:
 
 
 def _print_claims(claims: list[Claim]) -> None:
+    console = _console()
+    if console.width < NARROW:
+        _print_claims_stacked(claims)
+    else:
+        _print_claims_table(claims, console)
+    counts = ", ".join(
+        f"{sum(claim.verdict == verdict for claim in claims)} {verdict}" for verdict in VERDICT_STYLES
+    )
+    console.print(f"{len(claims)} claims: {counts}.", highlight=False)
+    print("null: the same statistic on Gaussian gradients of the same sizes, seeds and graphs.")
+
+
+def _print_claims_table(claims: list[Claim], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -328,29 +341,18 @@ def _print_claims(claims: list[Claim]) -> None:
     for name in ("id", "claim", "paper", "measured", "value [95 % interval]", "null", "verdict"):
         table.add_column(name, no_wrap=name in ("id", "value [95 % interval]", "null", "verdict"))
     for claim in claims:
-        style = VERDICT_STYLES[claim.verdict]
+        verdict = f"[{VERDICT_STYLES[claim.verdict]}]{claim.verdict}[/]"
         head = [claim.id, claim.claim, claim.paper]
-        verdict = f"[{style}]{claim.verdict}[/]"
         for i, quantity in enumerate(claim.quantities):
-            cells = head if i == 0 else ["", "", ""]
             table.add_row(
-                *cells,
+                *(head if i == 0 else ["", "", ""]),
                 quantity.name,
                 escape(with_interval(quantity)),
                 escape(with_null(quantity)),
                 verdict if i == 0 else "",
             )
         table.add_section()
-    console = _console()
-    if console.width < NARROW:
-        _print_claims_stacked(claims)
-    else:
-        console.print(table)
-    counts = ", ".join(
-        f"{sum(claim.verdict == verdict for claim in claims)} {verdict}" for verdict in VERDICT_STYLES
-    )
-    console.print(f"{len(claims)} claims: {counts}.", highlight=False)
-    print("null: the same statistic on Gaussian gradients of the same sizes, seeds and graphs.")
+    console.print(table)
 
 
 def _print_claims_stacked(claims: list[Claim]) -> None:

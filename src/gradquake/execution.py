@@ -69,9 +69,10 @@ def execute(
     GradquakeError
         As ``measure`` does, or where a worker process died; the runs finished by then are written.
     """
-    keys = [config_key(run.config()) for run in runs]
+    configs = [run.config() for run in runs]
+    keys = [config_key(config) for config in configs]
     require(len(set(keys)) == len(keys), "a run is given twice; each may stand once")
-    study.plan([run.config() for run in runs])
+    study.plan(configs)
     done = study.keys()
     missing = [run for run, key in zip(runs, keys, strict=True) if key not in done]
     progress(len(runs) - len(missing))

@@ -115,9 +115,11 @@ class Study:
         rows = self._query("SELECT key FROM planned WHERE key NOT IN (SELECT key FROM runs)")
         try:
             configs = [dict(json.loads(key)) for (key,) in rows]
-            return [config | {"n_parameters": config["n_parameters"]} for config in configs]
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise _damaged(self.path, "a planned run cannot be read") from error
+        if not all({"n_parameters", "seed"} <= config.keys() for config in configs):
+            raise _damaged(self.path, "a planned run has no size or seed")
+        return configs
 
     @property
     def sweeps(self) -> list[dict[str, Any]]:
@@ -139,11 +141,10 @@ class Study:
             return found.setdefault(config_key(settings), empty | {"grokked": 0, "missing": []})
 
         for run in self._runs():
-            config = json.loads(run.key)
-            sweep = sweep_of(config)
+            sweep = sweep_of(run.config)
             sweep["runs"] += 1
-            sweep["n_parameters"].add(config["n_parameters"])
-            sweep["seeds"].add(config["seed"])
+            sweep["n_parameters"].add(run.config["n_parameters"])
+            sweep["seeds"].add(run.config["seed"])
             sweep["grokked"] += run.grokking_epoch is not None
         for config in self.missing():
             wanted = {name: config[name] for name in ("n_parameters", "seed")}
@@ -172,11 +173,13 @@ class Study:
         StudyError
             Where no sweep or more than one fits.
         """
-        fitting = [s for s in self.sweeps if settings.items() <= s.items()]
+        runs = self._runs()
+        sweeps = {config_key(s): s for s in (sweep_settings(run.config) for run in runs)}
+        fitting = [s for s in sweeps.values() if settings.items() <= s.items()]
         asked = ", ".join(f"{k}={v!r}" for k, v in settings.items())
         asked = f" with {asked}" if asked else ""
         if not fitting:
-            names = sorted({name for s in self.sweeps for name in s})
+            names = sorted({name for s in sweeps.values() for name in s})
             known = f"; its settings are {', '.join(names)}" if names else ""
             raise StudyError(f"{self.path} holds no finished run{asked}{known}")
         if len(fitting) > 1:
@@ -190,8 +193,7 @@ class Study:
                 f"{self.path} holds {len(fitting)} sweeps{asked}; choose one with name=value by a "
                 f"setting in which they differ: {choices}"
             )
-        of_sweep = [run.key for run in self._runs() if sweep_settings(json.loads(run.key)) == fitting[0]]
-        return self._load(of_sweep)
+        return self._dataset([run for run in runs if sweep_settings(run.config) == fitting[0]])
 
     def dataset_of(self, configs: Iterable[Mapping[str, Any]]) -> xr.Dataset:
         """Return exactly the runs of these configurations, of one sweep, as a Dataset.
@@ -201,17 +203,19 @@ class Study:
         StudyError
             Where one of them is not finished.
         """
-        return self._load([config_key(config) for config in configs])
-
-    def _load(self, keys: Sequence[str]) -> xr.Dataset:
         finished = {run.key: run for run in self._runs()}
-        records = []
+        keys = [config_key(config) for config in configs]
         for key in keys:
             if key not in finished:
                 raise StudyError(f"{self.path} does not hold the run {key}")
-            values = self._arrays(finished[key])
+        return self._dataset([finished[key] for key in keys])
+
+    def _dataset(self, runs: Iterable[_Run]) -> xr.Dataset:
+        records = []
+        for run in runs:
+            values = self._arrays(run)
             epochs = values.pop("epoch")
-            records.append(RunRecord(json.loads(key), finished[key].grokking_epoch, epochs, values))
+            records.append(RunRecord(run.config, run.grokking_epoch, epochs, values))
         return to_dataset(records)
 
     def _runs(self) -> list[_Run]:
@@ -222,7 +226,7 @@ class Study:
             if _checksum(header) != checksum:
                 raise _damaged(self.path, f"run {row} does not match its checksum")
             key, grokking_epoch, _, measured = header
-            runs.append(_Run(row, key, grokking_epoch, json.loads(measured)))
+            runs.append(_Run(row, key, json.loads(key), grokking_epoch, json.loads(measured)))
         return runs
 
     def _arrays(self, run: _Run) -> dict[str, NDArray[Any]]:
@@ -244,6 +248,7 @@ class _Run(NamedTuple):
 
     row: int
     key: str
+    config: dict[str, Any]
     grokking_epoch: int | None
     measured: list[str]
 

@@ -213,13 +213,11 @@ def exponent(
     chosen = _chosen(dataset, where)
     sizes = [np.where(chosen[runs], dataset["size"].values[runs], np.nan) for _, runs in groups]
     n = np.array([n for n, _ in groups])
-    observed = np.array([_pool(statistic, *_run_sums(s)) for s in sizes])
+    sums = [_run_sums(s) for s in sizes]
+    observed = np.array([_pool(statistic, *parts) for parts in sums])
     draws = run_resamples([len(s) for s in sizes], n_resamples, seed)
     resampled = np.column_stack(
-        [
-            _pool(statistic, *(part[d] for part in _run_sums(s)))
-            for s, d in zip(sizes, draws, strict=True)
-        ]
+        [_pool(statistic, *(part[d] for part in parts)) for parts, d in zip(sums, draws, strict=True)]
     )
     fit = fit_exponent(n, observed)
     empty = [str(scale) for scale, s in zip(n, sizes, strict=True) if not np.isfinite(s).any()]

@@ -30,7 +30,6 @@ from gradquake.paper.verdicts import Claim, Quantity, verdict
 
 NO_INTERVAL = Interval(np.nan, np.nan, 1.0)
 
-
 # What the paper's rounded R² = 1.00 and R² = 0.99 are read as.
 R_SQUARED_1_00 = 0.995
 R_SQUARED_0_99 = 0.985

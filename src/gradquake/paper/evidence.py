@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,7 @@ GINI_HIDDEN = 21
 # The window in epochs around t_g in which the Gini coefficient is shown and its peak is sought.
 ALIGNED_BEFORE = 30
 ALIGNED_AFTER = 60
+
 BASELINE_TOPOLOGIES = (
     "ring",
     "small_world_0.05",
@@ -79,17 +81,17 @@ class Plan:
             f"hidden is {self.hidden}; at least {scaling.FEWEST_SCALES} different sizes are needed",
         )
 
-    @property
+    @cached_property
     def inline(self) -> list[XorRun]:
         """The trained runs, the relaxed gradient feeding the update."""
         return xor.sweep(self.hidden, self.seeds)
 
-    @property
+    @cached_property
     def shadow(self) -> list[XorRun]:
         """The same, trained as if there were no probe."""
         return xor.sweep(self.hidden, self.seeds, alpha_train=0.0)
 
-    @property
+    @cached_property
     def gini(self) -> list[XorRun]:
         """The many seeds of the representative size, recorded at every epoch."""
         return xor.sweep([GINI_HIDDEN], self.gini_seeds, every=1)
@@ -102,7 +104,7 @@ class Plan:
             for seed in range(self.seeds)
         ]
 
-    @property
+    @cached_property
     def baselines(self) -> list[list[SyntheticRun]]:
         """All synthetic sweeps: every topology at the paper's alpha, the default one at every alpha."""
         default = SyntheticRun(5, 0)
@@ -290,7 +292,7 @@ def _gini_study(dataset: xr.Dataset) -> GiniStudy:
     aligned = np.take_along_axis(gini[whole], columns, axis=1)
     return GiniStudy(
         reached,
-        transitions.peaks(dataset),
+        transitions.peaks(dataset, before=ALIGNED_BEFORE, after=ALIGNED_AFTER),
         accuracy[0],
         gini[0],
         float(np.median(np.where(np.isnan(reached), np.inf, reached))),
