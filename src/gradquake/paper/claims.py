@@ -4,7 +4,8 @@ A claim with a value is reproduced when the measured 95 % interval contains the 
 measured value lies within twice the paper's own error, or (for a bound) the relevant end of the
 interval respects it; "direction only" when the sign or order that it asserts holds and the value does
 not. A claim that is only stated is reproduced when its rule holds for both statistics (largest and mean
-size), direction only when for one. The rules were fixed before anything was measured.
+size), direction only when for one. docs/method.md says which details were settled only after a first
+look at numbers, and that no verdict hangs on them.
 """
 
 from __future__ import annotations
