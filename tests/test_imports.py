@@ -18,6 +18,7 @@ ORDER = [
     "graphs",
     "cascade",
     "probe",
+    "surrogates",
     "recording",
     "store",
     "execution",
@@ -26,21 +27,39 @@ ORDER = [
     "analysis.scaling",
     "analysis.transitions",
     "analysis.tails",
+    "analysis.collapse",
     "analysis.sweep",
+    "analysis.ladder",
+    "analysis.timing",
+    "analysis.power",
+    "analysis.specifications",
     "experiments",
     "experiments.xor",
     "experiments.synthetic",
+    "experiments.replay",
+    "scrutiny",
+    "summary",
     "figures",
     "paper",
+    "paper.conditions",
     "paper.evidence",
     "paper.verdicts",
     "paper.claims",
+    "paper.scrutiny_plates",
     "paper.plates",
+    "paper.pages",
     "paper.reproduce",
     "cli",
 ]
-HIDDEN_FROM_EXPERIMENTS = ("store", "execution", "analysis", "figures", "paper", "cli")
-HOMES = {"numba": "_kernels", "matplotlib": "figures", "sqlite3": "store"}
+HIDDEN_FROM_EXPERIMENTS = (
+    "store", "execution", "analysis", "scrutiny", "summary", "figures", "paper", "cli",
+)  # fmt: skip
+HOMES = {
+    "numba": "_kernels",
+    "matplotlib": "figures",
+    "powerlaw": "analysis.tails",
+    "sqlite3": "store",
+}
 
 
 def modules():

@@ -37,7 +37,7 @@ def random_parameters(hidden, seed, scale=1.0):
 
 
 def gradient_of(networks, parameters):
-    return networks.gradient(parameters, *networks.forward(parameters))
+    return networks.gradient(parameters, *networks.forward(parameters), xor.TASKS["xor"])
 
 
 # The gradient
@@ -51,7 +51,7 @@ def test_gradient_is_that_of_central_differences(hidden, seed):
     step = 1e-6
 
     def total(shift):
-        return xor.loss(networks.forward(parameters + shift)[1]).sum()
+        return xor.loss(networks.forward(parameters + shift)[1], xor.TASKS["xor"]).sum()
 
     numeric = [(total(s) - total(-s)) / (2 * step) for s in step * np.eye(parameters.size)]
     np.testing.assert_allclose(gradient_of(networks, parameters), numeric, rtol=0, atol=1e-8)
@@ -78,7 +78,7 @@ def test_logits_loss_and_gradient_are_those_of_torch(hidden, seed, scale):
     networks = Networks([hidden])
     _, ours = networks.forward(parameters)
     np.testing.assert_allclose(ours, logits.detach().numpy(), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(xor.loss(ours), loss.item(), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(xor.loss(ours, xor.TASKS["xor"]), loss.item(), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(
         gradient_of(networks, parameters), expected, rtol=1e-10, atol=1e-14 * scale
     )
@@ -290,9 +290,9 @@ def plain_training(run):
     seen = {"loss": [], "gradient_norm": [], "gini": []}
     for epoch in range(run.epochs + 1):
         activation, logits = networks.forward(parameters)
-        gradient = networks.gradient(parameters, activation, logits)
+        gradient = networks.gradient(parameters, activation, logits, xor.TASKS["xor"])
         if epoch % run.every == 0:
-            seen["loss"].append(xor.loss(logits)[0])
+            seen["loss"].append(xor.loss(logits, xor.TASKS["xor"])[0])
             seen["gradient_norm"].append(np.sqrt(np.add.reduceat(gradient * gradient, [0])[0]))
             seen["gini"].append(xor.gini(parameters))
         parameters = parameters - run.learning_rate * gradient
@@ -406,7 +406,7 @@ def test_gini_is_half_the_relative_mean_difference(shape):
     ],
 )
 def test_accuracy_is_the_share_of_right_predictions(logits, expected):
-    assert xor.accuracy(np.array(logits, float)[:, None]).tolist() == [expected]
+    assert xor.accuracy(np.array(logits, float)[:, None], xor.TASKS["xor"]).tolist() == [expected]
 
 
 def test_loss_has_known_values():
@@ -414,7 +414,7 @@ def test_loss_has_known_values():
     # linear in logits that are wrong by much.
     logits = np.array([[0.0, -1.0, 900.0], [0.0, 1.0, -900.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])
     expected = [np.log(2), np.log1p(np.exp(-1)), (900 + 900 + 2 * np.log(2)) / 4]
-    np.testing.assert_allclose(xor.loss(logits), expected, rtol=1e-14)
+    np.testing.assert_allclose(xor.loss(logits, xor.TASKS["xor"]), expected, rtol=1e-14)
 
 
 # What cannot be used

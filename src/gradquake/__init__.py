@@ -19,8 +19,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradquake import experiments, figures, graphs
-    from gradquake.analysis import resampling, scaling, tails, transitions
+    from gradquake import experiments, figures, graphs, scrutiny, surrogates
+    from gradquake.analysis import collapse, resampling, scaling, tails, transitions
     from gradquake.cascade import Avalanche, AvalancheBatch, relax
     from gradquake.errors import GradquakeError, InputError, StudyError
     from gradquake.graphs import Graph
@@ -39,6 +39,7 @@ _PUBLIC = {
     "Probe": ("probe", "Probe"),
     "Study": ("store", "Study"),
     "StudyError": ("errors", "StudyError"),
+    "collapse": ("analysis.collapse", ""),
     "experiments": ("experiments", ""),
     "figures": ("figures", ""),
     "graphs": ("graphs", ""),
@@ -46,6 +47,8 @@ _PUBLIC = {
     "relax": ("cascade", "relax"),
     "resampling": ("analysis.resampling", ""),
     "scaling": ("analysis.scaling", ""),
+    "scrutiny": ("scrutiny", ""),
+    "surrogates": ("surrogates", ""),
     "tails": ("analysis.tails", ""),
     "transitions": ("analysis.transitions", ""),
 }
@@ -59,6 +62,7 @@ __all__ = [
     "Probe",
     "Study",
     "StudyError",
+    "collapse",
     "experiments",
     "figures",
     "graphs",
@@ -66,6 +70,8 @@ __all__ = [
     "relax",
     "resampling",
     "scaling",
+    "scrutiny",
+    "surrogates",
     "tails",
     "transitions",
 ]

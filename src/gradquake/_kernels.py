@@ -358,6 +358,44 @@ def measure_segments(
 
 
 @kernel
+def resampled_max(values: Array, draws: Array, result: Array) -> None:
+    """Fill ``result`` (B, columns) with the largest of the drawn rows of ``values`` (rows, columns).
+
+    ``draws`` (B, n) holds the rows of each resample. NaN entries are passed over; where a column has
+    nothing else, it is NaN.
+    """
+    for b in range(draws.shape[0]):
+        for t in range(values.shape[1]):
+            result[b, t] = -np.inf
+        for k in range(draws.shape[1]):
+            row = draws[b, k]
+            for t in range(values.shape[1]):
+                if values[row, t] > result[b, t]:
+                    result[b, t] = values[row, t]
+        for t in range(values.shape[1]):
+            if result[b, t] == -np.inf:
+                result[b, t] = np.nan
+
+
+@kernel
+def resampled_mean(values: Array, draws: Array, result: Array) -> None:
+    """Fill ``result`` with the mean of the drawn rows; everything else as in ``resampled_max``."""
+    count = np.empty(values.shape[1])
+    for b in range(draws.shape[0]):
+        for t in range(values.shape[1]):
+            result[b, t] = 0.0
+            count[t] = 0.0
+        for k in range(draws.shape[1]):
+            row = draws[b, k]
+            for t in range(values.shape[1]):
+                known = values[row, t] == values[row, t]
+                result[b, t] += values[row, t] if known else 0.0
+                count[t] += known
+        for t in range(values.shape[1]):
+            result[b, t] = result[b, t] / count[t] if count[t] > 0.0 else np.nan
+
+
+@kernel
 def mlp_hidden_inputs(
     parameters: Array, offsets: Array, first_unit: Array, hidden: Array, inputs: Array
 ) -> None:

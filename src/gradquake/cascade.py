@@ -193,12 +193,12 @@ def relax_stack(
     alpha: float,
     max_steps: int,
     *,
-    threshold: float = 0.0,
+    threshold: float | NDArray[np.float64] = 0.0,
     quantile: float = -1.0,
     angles: bool = True,
     threads: int = 1,
 ) -> tuple[Gradient, NDArray[np.float64]]:
-    """Relax gradients laid end to end, each on its graph, with one threshold or one quantile.
+    """Relax gradients laid end to end, each on its graph, with a threshold (each) or one quantile.
 
     Unlike ``relax`` it trusts its arguments; only what is not finite is looked for, and only where
     a quantile is taken. Without ``angles`` the deviation is left at 0. The result does not depend on

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
-    from gradquake.analysis.resampling import Interval
-    from gradquake.analysis.sweep import Curve, SweepAnalysis
+    from gradquake.analysis.scaling import Statistic
     from gradquake.paper.verdicts import Claim
+    from gradquake.scrutiny import Scrutiny
+    from gradquake.summary import Table
 
 app = typer.Typer(
     name="gradquake",
@@ -67,28 +68,38 @@ def reproduce(
         "reproduction"
     ),
     seeds: Annotated[int, typer.Option(help="Seeds at each of the eight sizes.")] = 6,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Leave out what no claim rests on: controls, interventions, choices, power."
+        ),
+    ] = False,
     jobs: Jobs = None,
     as_json: AsJson = False,
 ) -> None:
-    """Reproduce the whole paper and judge its claims.
+    """Reproduce the whole paper, judge its claims, and put them under scrutiny.
 
     Trains the XOR networks at eight sizes with the probe in the loop and beside it, 1000 seeds of
-    the h = 21 network, and the Gaussian baselines; then prints the paper's claims beside what was
-    measured. Continues where an interrupted run stopped.
+    the h = 21 network, the Gaussian baselines, controls and interventions; measures the gradients
+    beside their nulls and under every choice of measuring them; then prints the paper's claims beside
+    what was measured. Continues where an interrupted run stopped.
 
     Example: `gradquake reproduce --out reproduction`
     """
     from gradquake.paper.evidence import Plan
     from gradquake.paper.reproduce import reproduce as run_all
 
-    plan = Plan(seeds=_at_least_one("--seeds", seeds))
+    plan = Plan(seeds=_at_least_one("--seeds", seeds), quick=quick)
     with _progress(plan.n_runs) as advance:
         claims = run_all(out, plan, jobs=_jobs(jobs), progress=advance)
     if as_json:
         _print_json([claim.as_json() for claim in claims])
         return
     _print_claims(claims)
-    print(f"Written to {out}: claims.md, claims.json, figures/, study.sqlite")
+    print(
+        f"Written to {out}: claims.md and scrutiny.md to read, claims.json and scrutiny.json for "
+        "programs, figures/, study.sqlite"
+    )
 
 
 @run_app.command("xor")
@@ -111,6 +122,19 @@ def run_xor(
     quantile: Annotated[float, typer.Option(help="Quantile of |gradient| taken as threshold.")] = 0.9,
     max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = 20,
     topology: Annotated[str, typer.Option(help="Graph: a name listed above.")] = "barabasi_albert",
+    topology_train: Annotated[
+        str | None,
+        typer.Option(help="Graph of the relaxation that feeds the update; the default is --topology."),
+    ] = None,
+    permute_train: Annotated[
+        bool,
+        typer.Option(
+            "--permute-train", help="Place the gradient on that graph in a new random order every epoch."
+        ),
+    ] = False,
+    task: Annotated[
+        str, typer.Option(help="xor, or a control where nothing groks: and, constant.")
+    ] = "xor",
     every: Annotated[int, typer.Option(help="Epochs between snapshots.")] = 10,
     jobs: Jobs = None,
 ) -> None:
@@ -136,6 +160,9 @@ def run_xor(
         quantile=quantile,
         max_steps=max_steps,
         topology=topology,
+        topology_train=topology_train,
+        permute_train=permute_train,
+        task=task,
     )
     with (
         open_study(out, create=True) as study,
@@ -153,26 +180,70 @@ def analyze(
         list[str] | None,
         typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated."),
     ] = None,
+    nulls: Annotated[
+        bool,
+        typer.Option("--nulls", help="The whole ladder of nulls, and every topology."),
+    ] = False,
+    sensitivity: Annotated[
+        bool,
+        typer.Option("--sensitivity", help="The specification curve: every choice of measuring it."),
+    ] = False,
+    statistic: Annotated[
+        str | None,
+        typer.Option(help="max (the paper's: D) or mean; both by default, and max in JSON."),
+    ] = None,
+    jobs: Jobs = None,
     as_json: AsJson = False,
 ) -> None:
-    """Exponents, D(t) and its crossing of 1, beside the matched Gaussian null.
+    """Exponents, D(t) and its crossing of 1, beside nulls measured on the very gradients.
 
-    Needs finished runs at three sizes or more. Intervals are 95 % bootstraps over runs.
+    The runs are trained once more, bit for bit, to measure surrogates of their gradients: Gaussian and
+    permuted ones, or with --nulls the whole ladder and every topology. Needs finished runs at three
+    sizes or more. Intervals are 95 % bootstraps over runs.
 
-    Example: `gradquake analyze reproduction/study.sqlite --where alpha_train=0`
+    Example: `gradquake analyze reproduction/study.sqlite --where alpha_train=0 --where task=xor --nulls`
     """
-    from gradquake.analysis.sweep import analyze as analyze_sweep
-    from gradquake.experiments.synthetic import gaussian_null
+    from gradquake import scrutiny, summary
+    from gradquake.analysis.scaling import STATISTICS, check_statistic
+    from gradquake.execution import worker_pool
     from gradquake.store import open_study
+    from gradquake.surrogates import RUNGS
 
+    if statistic is not None:
+        check_statistic(statistic)
+    chosen: Any = STATISTICS if statistic is None else (statistic,)
+    n_jobs = _jobs(jobs)
     with open_study(study) as opened:
         dataset = opened.select(**_settings(where or []))
-    analysis = analyze_sweep(dataset)
-    null = analyze_sweep(gaussian_null(dataset))
+    scrutiny.check(dataset, sensitivity=sensitivity)
+    topologies, table = [], None
+    with worker_pool(n_jobs) as pool:
+        found = scrutiny.scrutinize(dataset, RUNGS if nulls else ("gaussian", "permuted"), pool)
+        if nulls:
+            topologies = scrutiny.on_topologies(dataset, pool)
+        if sensitivity:
+            table = scrutiny.specify([dataset], pool)
     if as_json:
-        _print_json(_analysis_json(analysis, null))
-    else:
-        _print_analysis(analysis, null)
+        _print_json(
+            {
+                **summary.analysis_json(found, chosen[0]),
+                **({"topologies": [summary.topology_json(on) for on in topologies]} if nulls else {}),
+                **({} if table is None else {"sensitivity": summary.specifications_json(table)}),
+            }
+        )
+        return
+    tables = [
+        summary.exponents_table(found.ladder, chosen),
+        summary.attribution_table(found.ladder, chosen),
+    ]
+    if found.timing:
+        tables.append(summary.timing_table(found, chosen))
+    if nulls:
+        tables.append(summary.collapse_table({"": found.collapses}))
+        tables.append(summary.topologies_table({"": topologies}, chosen))
+    if table is not None:
+        tables += [summary.shares_table(table), summary.importance_table(table)]
+    _print_analysis(found, tables, chosen)
 
 
 @app.command()
@@ -328,18 +399,23 @@ def _print_claims(claims: list[Claim]) -> None:
         f"{sum(claim.verdict == verdict for claim in claims)} {verdict}" for verdict in VERDICT_STYLES
     )
     console.print(f"{len(claims)} claims: {counts}.", highlight=False)
-    print("null: the same statistic on Gaussian gradients of the same sizes, seeds and graphs.")
+    print(
+        "Gaussian null: the same statistic on Gaussian gradients of the same sizes, seeds and graphs.\n"
+        "attribution of the difference: to the marginal distribution of the gradient (permuted minus\n"
+        "Gaussian null) and to its arrangement on the graph (measured minus permuted null)."
+    )
 
 
 def _print_claims_table(claims: list[Claim], console: Console) -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
-    from gradquake.paper.reproduce import with_interval, with_null
+    from gradquake.paper.pages import quantity_attribution, quantity_null, quantity_with_interval
 
-    table = Table(title="The paper's claims and what was measured", title_justify="left")
-    for name in ("id", "claim", "paper", "measured", "value [95 % interval]", "null", "verdict"):
-        table.add_column(name, no_wrap=name in ("id", "value [95 % interval]", "null", "verdict"))
+    table = RichTable(title="The paper's claims and what was measured", title_justify="left")
+    fixed = ("id", "value [95 % interval]", "Gaussian null", "verdict")
+    for name in ("id", "claim", "paper", "measured", *fixed[1:3], "attribution", "verdict"):
+        table.add_column(name, no_wrap=name in fixed)
     for claim in claims:
         verdict = f"[{VERDICT_STYLES[claim.verdict]}]{claim.verdict}[/]"
         head = [claim.id, claim.claim, claim.paper]
@@ -347,8 +423,9 @@ def _print_claims_table(claims: list[Claim], console: Console) -> None:
             table.add_row(
                 *(head if i == 0 else ["", "", ""]),
                 quantity.name,
-                escape(with_interval(quantity)),
-                escape(with_null(quantity)),
+                escape(quantity_with_interval(quantity)),
+                escape(quantity_null(quantity)),
+                escape(quantity_attribution(quantity).replace("; ", "\n")),
                 verdict if i == 0 else "",
             )
         table.add_section()
@@ -356,134 +433,52 @@ def _print_claims_table(claims: list[Claim], console: Console) -> None:
 
 
 def _print_claims_stacked(claims: list[Claim]) -> None:
-    from gradquake.paper.reproduce import with_interval, with_null
+    from gradquake.paper.pages import quantity_attribution, quantity_null, quantity_with_interval
 
     for claim in claims:
         print(f"{claim.id}: {claim.verdict}\n  {claim.claim}; paper: {claim.paper}")
         for quantity in claim.quantities:
-            null = with_null(quantity)
-            print(f"  {quantity.name}: {with_interval(quantity)}" + (f"; null {null}" if null else ""))
+            print(f"  {quantity.name}: {quantity_with_interval(quantity)}")
+            if null := quantity_null(quantity):
+                print(f"    Gaussian null {null}")
+            if attribution := quantity_attribution(quantity):
+                print(f"    {attribution}")
         print()
 
 
-def _analysis_json(analysis: SweepAnalysis, null: SweepAnalysis) -> dict[str, Any]:
-    def exponents(of: SweepAnalysis, statistic: Any) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for (window, name), exponent in of.exponents.items():
-            if name == statistic:
-                snapshots = of.snapshot_interval(window, name)
-                found[window] = {
-                    "estimate": _finite(exponent.estimate),
-                    "ci_low": _finite(exponent.interval.low),
-                    "ci_high": _finite(exponent.interval.high),
-                    "snapshot_ci_low": _finite(snapshots.low),
-                    "snapshot_ci_high": _finite(snapshots.high),
-                    "r_squared": _finite(exponent.fit.r_squared),
-                    "message": exponent.fit.message,
-                }
-        return found
-
-    def curves(of: SweepAnalysis) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for statistic, curve in of.curves.items():
-            names = ("exponent", "ci_low", "ci_high", "r_squared")
-            columns = {name: curve.dimension[name].values.tolist() for name in names}
-            found[statistic] = {
-                "epoch": curve.dimension["epoch"].values.tolist(),
-                **{name: [_finite(value) for value in column] for name, column in columns.items()},
-                "crossing": _finite(curve.crossing),
-                "crossing_ci_low": _finite(curve.crossing_interval.low),
-                "crossing_ci_high": _finite(curve.crossing_interval.high),
-                "resamples_without_crossing": curve.crossing_interval.invalid,
-            }
-        return found
-
-    return {
-        "settings": analysis.dataset.attrs,
-        "D": exponents(analysis, "max"),
-        "gamma": exponents(analysis, "mean"),
-        "nulls": {
-            "gaussian": {
-                "D": exponents(null, "max"),
-                "gamma": exponents(null, "mean"),
-                "D_t": curves(null),
-            }
-        },
-        "D_t": curves(analysis),
-        "grokking": [
-            {
-                "n_parameters": scale.n_parameters,
-                "median": _finite(scale.median),
-                "ci_low": _finite(scale.interval.low),
-                "ci_high": _finite(scale.interval.high),
-                "runs": len(scale.epochs),
-                "runs_that_grok": sum(epoch == epoch for epoch in scale.epochs),
-            }
-            for scale in analysis.grokking
-        ],
-    }
-
-
-def _print_analysis(analysis: SweepAnalysis, null: SweepAnalysis) -> None:
+def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[Statistic]) -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
-    from gradquake.paper.reproduce import number
+    from gradquake.summary import number, time_with_interval
 
     console = _console()
+    analysis = found.ladder.real
     settings = ", ".join(f"{name}={value}" for name, value in analysis.dataset.attrs.items())
     print(f"{analysis.dataset.sizes['run']} runs: {settings}\n")
-    table = Table(title="Exponents [95 % interval over runs]", title_justify="left")
-    for name in ("window", "exponent", "measured", "by snapshots*", "R²", "Gaussian null", "note"):
-        table.add_column(name)
-    symbols = {"max": "D (largest)", "mean": "gamma (mean)"}
-    for (window, statistic), found in analysis.exponents.items():
-        beside = null.exponents[window, statistic]
-        snapshots = analysis.snapshot_interval(window, statistic)
-        cells = (
-            window,
-            symbols[statistic],
-            _with_interval(found.estimate, found.interval),
-            _with_interval(None, snapshots),
-            number(found.fit.r_squared),
-            _with_interval(beside.estimate, beside.interval),
-            found.fit.message,
+    for statistic in statistics:
+        curve = analysis.curves[statistic]
+        values = curve.dimension["exponent"].values
+        crosses = (
+            f"crosses 1 from below at epoch {time_with_interval(curve.crossing)}"
+            if curve.crossing.estimate == curve.crossing.estimate
+            else "does not cross 1 from below"
         )
-        table.add_row(*map(escape, cells))
-    console.print(table)
-    for statistic, curve in analysis.curves.items():
-        values, level = curve.dimension["exponent"].values, null.curves[statistic].dimension["exponent"]
         print(
             f"D(t), {statistic}: from {number(values.min())} to {number(values.max())}, at the end "
-            f"{number(values[-1])}; {_crossing(curve)}. "
-            f"Gaussian null: mean {number(float(level.mean()))}; {_crossing(null.curves[statistic])}"
+            f"{number(values[-1])}; {crosses}"
         )
     first, last = analysis.grokking_window
-    if first == first:
-        print(f"runs grok at epochs {number(first)} to {number(last)}")
-    print("* bootstrap over single snapshots, which are not independent: too narrow")
+    print(f"runs grok at epochs {number(first)} to {number(last)}" if first == first else "no run groks")
     if any(len(scale.epochs) == 1 for scale in analysis.grokking):
         print("a size has a single run, so that there are no intervals over runs")
-
-
-def _crossing(curve: Curve) -> str:
-    from gradquake.paper.reproduce import number
-
-    if curve.crossing != curve.crossing:
-        return "does not cross 1 from below"
-    interval = curve.crossing_interval
-    text = f"crosses 1 from below at epoch {number(curve.crossing)}"
-    if interval.low == interval.low:
-        return f"{text} [{number(interval.low)}, {number(interval.high)}]"
-    return f"{text} (no interval: {interval.invalid:.0%} of the resamples do not cross)"
-
-
-def _with_interval(value: float | None, interval: Interval) -> str:
-    from gradquake.paper.reproduce import number
-
-    text = "" if value is None else f"{number(value)} "
-    return f"{text}[{number(interval.low)}, {number(interval.high)}]"
-
-
-def _finite(value: float) -> float | None:
-    return value if value == value and abs(value) != float("inf") else None
+    for table in tables:
+        print()
+        shown = RichTable(title=escape(table.title), title_justify="left")
+        for name in table.header:
+            shown.add_column(escape(name))
+        for row in table.rows:
+            shown.add_row(*map(escape, row))
+        console.print(shown)
+        if table.note:
+            console.print(escape(table.note), highlight=False)

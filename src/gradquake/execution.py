@@ -76,7 +76,7 @@ def execute(
     done = study.keys()
     missing = [run for run, key in zip(runs, keys, strict=True) if key not in done]
     progress(len(runs) - len(missing))
-    for records in _results(measure, _tasks(missing), executor):
+    for records in _results(measure, tasks(missing), executor):
         study.write(records)
         progress(len(records))
 
@@ -119,16 +119,17 @@ def _follow_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _tasks(runs: Sequence[Config]) -> list[list[Config]]:
-    tasks: list[list[Config]] = []
+def tasks(runs: Sequence[Config]) -> list[list[Config]]:
+    """Return runs in groups that are best trained side by side, in order."""
+    groups: list[list[Config]] = []
     parameters = PARAMETERS_A_TASK
     for run in runs:
         if parameters + run.n_parameters > PARAMETERS_A_TASK:
-            tasks.append([])
+            groups.append([])
             parameters = 0
-        tasks[-1].append(run)
+        groups[-1].append(run)
         parameters += run.n_parameters
-    return tasks
+    return groups
 
 
 def _results(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gradquake.analysis.scaling import Exponent, LeaveOneOut
 from gradquake.analysis.tails import Ccdf
 from gradquake.analysis.transitions import GrokkingEpochs
+from gradquake.summary import WithInterval
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,34 +57,47 @@ STYLE: Any = {
 
 @contextmanager
 def sheet(
-    path: Path, n_panels: int, height: float, *, between: float = 0.36, right: float = 0.985
+    path: Path,
+    layout: str,
+    height: float,
+    *,
+    between: float = 0.36,
+    below: float = 0.4,
+    right: float = 0.985,
+    bottom: float = 0.4,
+    left: float = 0.55,
 ) -> Iterator[list[Axes]]:
-    """Yield the axes of a figure of panels side by side; then write it as PNG and SVG.
+    """Yield the axes of a figure of panels; then write it as PNG and SVG.
 
     Parameters
     ----------
     path : Path
         Without a suffix.
-    n_panels : int
+    layout : str
+        A letter a panel, rows separated by newlines, as matplotlib's ``subplot_mosaic`` reads it:
+        "abc" is three panels side by side.
     height : float
         In inches; the width is a page's.
-    between : float
-        Room between panels, as a share of a panel's width.
+    between, below : float
+        Room between panels, as a share of a panel's width and height.
     right : float
         Where the last panel ends, as a share of the width.
+    bottom, left : float
+        Margins in inches.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, height))
         FigureCanvasAgg(figure)
         # Margins by hand: finding them would mean to draw everything once more.
         figure.subplots_adjust(
-            left=0.55 / PAGE_WIDTH, right=right, bottom=0.4 / height, top=1 - 0.22 / height,
-            wspace=between,
+            left=left / PAGE_WIDTH, right=right, bottom=bottom / height, top=1 - 0.22 / height,
+            wspace=between, hspace=below,
         )  # fmt: skip
-        axes = np.atleast_1d(figure.subplots(1, n_panels))
-        for ax, letter in zip(axes, "abcdef", strict=False):
-            ax.set_title(f"({letter})")
-        yield list(axes)
+        panels = figure.subplot_mosaic(layout)
+        letters = sorted(panels)
+        for letter in letters:
+            panels[letter].set_title(f"({letter})")
+        yield [panels[letter] for letter in letters]
         figure.savefig(path.with_suffix(".png"), dpi=200)
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
@@ -252,4 +266,51 @@ def variants(ax: Axes, names: Sequence[str], values: Floats, low: Floats, high: 
     ax.axhline(1, color=BLACK, lw=0.6, ls=":")
     ax.set_xticks(place, names, fontsize=5)
     ax.set_xlim(-0.6, len(names) - 0.4)
+    return ax
+
+
+def series(
+    ax: Axes,
+    x: Any,
+    found: Sequence[WithInterval],
+    color: str,
+    marker: str,
+    label: str = "",
+    **style: Any,
+) -> Axes:
+    """Draw values with their intervals at places ``x``; open markers for ``mfc="white"``."""
+    values = np.array([of.estimate for of in found])
+    low = np.array([of.interval.low for of in found])
+    high = np.array([of.interval.high for of in found])
+    ax.vlines(x, low, high, lw=0.8, color=color)
+    ax.plot(x, values, marker, ms=3, color=color, label=label or None, **{"lw": 0.8, **style})
+    return ax
+
+
+def categories(ax: Axes, names: Sequence[str], *, size: float = 6.5, rotation: float = 35) -> Axes:
+    """Name the places 0, 1, ... of an axis."""
+    ax.set_xticks(
+        range(len(names)), names, fontsize=size, rotation=rotation, ha="right" if rotation else "center"
+    )
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    return ax
+
+
+def heatmap(
+    ax: Axes, values: Floats, rows: Sequence[str], columns: Sequence[str], *, size: float = 4.5
+) -> Axes:
+    """Draw shares from 0 to 1 as coloured cells with their percentages; NaN stays empty."""
+    ax.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            if np.isfinite(value):
+                ax.text(
+                    j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=size,
+                    color="white" if value < 0.6 else BLACK,
+                )  # fmt: skip
+    ax.set_yticks(range(len(rows)), rows, fontsize=size + 1)
+    ax.set_xticks(range(len(columns)), columns, fontsize=size + 0.5, rotation=90)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
     return ax

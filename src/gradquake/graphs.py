@@ -99,7 +99,7 @@ class Graph:
     @cached_property
     def as_stack(self) -> GraphStack:
         """The graph as a stack of one, which shares its arrays."""
-        return repeat(self, 1)
+        return GraphStack(np.array([0, self.n_nodes]), np.zeros(1, np.int64), self.indptr, self.indices)
 
     def __repr__(self) -> str:
         return f"Graph(n_nodes={self.n_nodes}, n_edges={self.n_edges})"
@@ -173,11 +173,13 @@ def check_graph(graph: object) -> None:
         raise InputError(f"the graph is {graph!r}; a gradquake Graph is needed (see graphs.from_scipy)")
 
 
-def repeat(graph: Graph, times: int) -> GraphStack:
-    """Return one graph as a stack of equals, without a copy."""
+def repeat(graphs: Graph | GraphStack, times: int) -> GraphStack:
+    """Return a graph, or each graph of a stack, ``times`` times in a row, without a copy."""
     require_count("times", times, 1)
-    offsets = graph.n_nodes * np.arange(times + 1)
-    return GraphStack(offsets, np.zeros(times, np.int64), graph.indptr, graph.indices)
+    one = graphs.as_stack if isinstance(graphs, Graph) else graphs
+    sizes = np.repeat(np.diff(one.offsets), times)
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    return GraphStack(offsets, np.repeat(one.rows, times), one.indptr, one.indices)
 
 
 def from_edges(n: int, edges: ArrayLike) -> Graph:

@@ -69,6 +69,27 @@ class RunRecord:
         return config_key(self.config)
 
 
+@dataclass(frozen=True, eq=False)
+class GradientRecord:
+    """The gradients of one run, on which anything can be measured after the fact.
+
+    Attributes
+    ----------
+    config, grokking_epoch, epochs
+        As in ``RunRecord``.
+    gradients : array of float, shape (snapshots, N)
+        One gradient for each of the epochs.
+    tensors : tuple of int
+        The number of entries of each parameter tensor, in order; together N.
+    """
+
+    config: Mapping[str, Any]
+    grokking_epoch: int | None
+    epochs: NDArray[np.int64]
+    gradients: NDArray[np.floating[Any]]
+    tensors: tuple[int, ...]
+
+
 def settle_types(run: DataclassInstance) -> None:
     """Make the numbers of a frozen run configuration plain ints and floats.
 

@@ -54,9 +54,9 @@ def test_the_curves_are_d_and_its_crossing(analysis, random_sweep, statistic):
     epochs, resamples = expected["epoch"].values, expected["exponent_resamples"].values
     assert curve.dimension.equals(expected)
     observed = float(transitions.crossing(epochs, expected["exponent"].values))
-    assert curve.crossing == pytest.approx(observed, nan_ok=True)
+    assert curve.crossing.estimate == pytest.approx(observed, nan_ok=True)
     one_by_one = np.array([float(transitions.crossing(epochs, curve)) for curve in resamples])
-    assert np.array_equal(curve.crossing_resamples, one_by_one, equal_nan=True)
+    assert np.array_equal(curve.crossing.resamples, one_by_one, equal_nan=True)
 
 
 def test_the_grokking_epochs_are_those_of_the_scales(analysis, random_sweep):
@@ -77,9 +77,9 @@ def test_a_crossing_is_looked_for_in_the_grokking_window(sweep_of, statistic, re
     result = analyze(sweep_of(sizes, everywhere(reached)), n_resamples=10)
     curve = result.curves[statistic]
     # The sizes are rounded to whole topplings.
-    assert curve.crossing == pytest.approx(1.5, abs=0.01)
-    assert curve.crossing_interval == percentile_interval(curve.crossing_resamples)
-    assert curve.crossing_interval.invalid == 0
+    assert curve.crossing.estimate == pytest.approx(1.5, abs=0.01)
+    assert curve.crossing.interval == percentile_interval(curve.crossing.resamples)
+    assert curve.crossing.interval.invalid == 0
     assert result.crosses_in_window(statistic) is inside
 
 
@@ -88,17 +88,17 @@ def test_the_interval_of_a_crossing_is_that_of_its_resamples(sweep_of, statistic
     rng = np.random.default_rng(14)
     sizes = {n: rng.poisson(s) for n, s in power_law([0.8, 0.8, 1.2, 1.2, 1.2], runs=6).items()}
     curve = analyze(sweep_of(sizes), n_resamples=100).curves[statistic]
-    assert np.unique(curve.crossing_resamples).size > 50
-    assert curve.crossing_interval == percentile_interval(curve.crossing_resamples)
-    assert curve.crossing_interval.low < curve.crossing_interval.high
+    assert np.unique(curve.crossing.resamples).size > 50
+    assert curve.crossing.interval == percentile_interval(curve.crossing.resamples)
+    assert curve.crossing.interval.low < curve.crossing.interval.high
 
 
 @by_statistic
 def test_without_a_crossing_none_is_in_the_window(sweep_of, statistic):
     sizes = power_law([1.2] * 5)
     result = analyze(sweep_of(sizes, everywhere([1, 2, 3])), n_resamples=10)
-    assert np.isnan(result.curves[statistic].crossing)
-    assert result.curves[statistic].crossing_interval.invalid == 1
+    assert np.isnan(result.curves[statistic].crossing.estimate)
+    assert result.curves[statistic].crossing.interval.invalid == 1
     assert result.crosses_in_window(statistic) is False
 
 

@@ -172,8 +172,8 @@ def test_a_planted_rise_is_told_by_the_phases(sweep_of, statistic):
     assert result.exponents["pre", statistic].estimate == pytest.approx(0.9, abs=0.06)
     assert result.exponents["post", statistic].estimate == pytest.approx(1.2, abs=0.06)
     # The line from 0.9 at the epoch 56 to 1.2 at 58 is 1 after a third of the way.
-    assert result.curves[statistic].crossing == pytest.approx(56 + 2 / 3, abs=0.3)
-    assert result.curves[statistic].crossing_interval.contains(56 + 2 / 3)
+    assert result.curves[statistic].crossing.estimate == pytest.approx(56 + 2 / 3, abs=0.3)
+    assert result.curves[statistic].crossing.interval.contains(56 + 2 / 3)
 
 
 @by_statistic
@@ -182,9 +182,9 @@ def test_without_a_rise_nothing_crosses_upwards(sweep_of, statistic, course):
     dataset = resolved_sweep(sweep_of, course, np.random.default_rng(27))
     result = analyze(dataset, n_resamples=200)
     curve = result.curves[statistic]
-    assert np.isnan(curve.crossing)
-    assert np.isnan(curve.crossing_interval.low)
-    assert curve.crossing_interval.invalid > 0.9
+    assert np.isnan(curve.crossing.estimate)
+    assert np.isnan(curve.crossing.interval.low)
+    assert curve.crossing.interval.invalid > 0.9
     assert not result.crosses_in_window(statistic)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradquake import _kernels
 from gradquake.analysis.resampling import (
     N_RESAMPLES,
     Interval,
@@ -32,6 +33,11 @@ Statistic = Literal["max", "mean"]
 STATISTICS: tuple[Statistic, ...] = ("max", "mean")
 
 FEWEST_SCALES = 3
+
+# A fit with fewer scales, a lower R² or a larger share of truncated avalanches carries a caution.
+FEW_SCALES = 5
+POOR_R_SQUARED = 0.95
+MOST_TRUNCATED = 0.05
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,10 @@ class Exponent:
         95 % percentile bootstrap of each size.
     interval : Interval
         95 % percentile bootstrap over runs.
+    runs : int
+        The fewest runs of a scale; see ``resampling.tail_share``.
+    cautions : tuple of str
+        Why the fit is not to be trusted, a sentence each; empty where nothing speaks against it.
     resamples : array, shape (B,)
         The exponent of every resample of runs; NaN where it has none.
     size_resamples : array, shape (B, scales)
@@ -108,6 +118,8 @@ class Exponent:
     size_low: Floats
     size_high: Floats
     interval: Interval
+    runs: int
+    cautions: tuple[str, ...]
     resamples: Floats = field(repr=False)
     size_resamples: Floats = field(repr=False)
 
@@ -115,6 +127,10 @@ class Exponent:
     def estimate(self) -> float:
         """The fitted exponent."""
         return self.fit.exponent
+
+    def slim(self) -> Exponent:
+        """Return it without its resamples, to keep or to send."""
+        return replace(self, resamples=self.resamples[:0], size_resamples=self.size_resamples[:0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,10 +240,12 @@ def exponent(
     if empty:
         fit = replace(fit, message=f"no snapshot at N = {', '.join(empty)}")
     slopes = np.full(len(resampled), np.nan) if fit.message else _slopes(n, resampled)[0]
-    low, high = _intervals(resampled)
+    runs = min(len(s) for s in sizes)
+    low, high = _intervals(resampled, runs)
     return Exponent(
-        statistic, fit, n, observed, low, high, percentile_interval(slopes), slopes, resampled
-    )
+        statistic, fit, n, observed, low, high, percentile_interval(slopes, runs), runs,
+        _cautions(fit, dataset, chosen), slopes, resampled,
+    )  # fmt: skip
 
 
 def snapshot_interval(
@@ -268,7 +286,7 @@ def leave_one_out(whole: Exponent) -> LeaveOneOut:
         estimates.append(fit.exponent)
         resampled = np.delete(whole.size_resamples, left_out, axis=1)
         slopes = np.full(len(resampled), np.nan) if fit.message else _slopes(n, resampled)[0]
-        intervals.append(percentile_interval(slopes))
+        intervals.append(percentile_interval(slopes, whole.runs))
     return LeaveOneOut(
         whole.n_parameters,
         np.array(estimates),
@@ -300,8 +318,10 @@ def dimension(
     xarray.Dataset
         ``exponent``, ``stderr``, ``r_squared``, ``ci_low`` and ``ci_high`` (95 % percentile
         bootstrap of the exponent), ``r_squared_ci_low`` and ``r_squared_ci_high`` on ``epoch``, and
-        ``exponent_resamples`` and ``r_squared_resamples`` on (``resample``, ``epoch``). Where a
-        scale has no positive size at an epoch, that epoch is NaN.
+        ``exponent_resamples`` and ``r_squared_resamples`` on (``resample``, ``epoch``), and ``runs``,
+        the fewest runs of a scale that were measured at an epoch. Where a scale has no positive size
+        at an epoch, that epoch is NaN. A size may be NaN where a run was not measured (in aligned
+        time, before its start or after its end); the run is then left out there.
 
     Raises
     ------
@@ -318,19 +338,21 @@ def dimension(
         )
     n = np.array([n for n, _ in groups])
     sizes = [dataset["size"].values[runs].astype(np.float64) for _, runs in groups]
-    over_runs = np.max if statistic == "max" else np.mean
-    observed = np.stack([over_runs(s, axis=0) for s in sizes], axis=-1)
+    present = np.stack([np.isfinite(s).sum(axis=0) for s in sizes], axis=-1)
+    each_once = [_over_runs(statistic, s, np.arange(len(s))[None])[0] for s in sizes]
+    observed = np.stack(each_once, axis=-1)
     fits = [fit_exponent(n, at_epoch) for at_epoch in observed]
     draws = run_resamples([len(s) for s in sizes], n_resamples, seed)
     slopes = np.empty((len(draws[0]), observed.shape[0]))
     r_squared = np.empty_like(slopes)
-    rows = max(1, 4_000_000 // dataset["size"].size)
+    rows = max(1, 500_000 // observed.size)
     for start in range(0, len(slopes), rows):
         part = slice(start, start + rows)
-        resampled = [over_runs(s[d[part]], axis=1) for s, d in zip(sizes, draws, strict=True)]
+        resampled = [_over_runs(statistic, s, d[part]) for s, d in zip(sizes, draws, strict=True)]
         slopes[part], r_squared[part] = _slopes(n, np.stack(resampled, axis=-1))
-    low, high = _intervals(slopes)
-    r_squared_low, r_squared_high = _intervals(r_squared)
+    runs = min(len(s) for s in sizes)
+    low, high = _intervals(slopes, runs)
+    r_squared_low, r_squared_high = _intervals(r_squared, runs)
     return xr.Dataset(
         {
             "exponent": ("epoch", np.array([fit.exponent for fit in fits])),
@@ -340,11 +362,12 @@ def dimension(
             "ci_high": ("epoch", high),
             "r_squared_ci_low": ("epoch", r_squared_low),
             "r_squared_ci_high": ("epoch", r_squared_high),
+            "runs": ("epoch", present.min(axis=-1)),
             "exponent_resamples": (("resample", "epoch"), slopes),
             "r_squared_resamples": (("resample", "epoch"), r_squared),
         },
         {"epoch": dataset["epoch"].values},
-        {"statistic": statistic},
+        {"statistic": statistic, "fewest_runs": runs},
     )
 
 
@@ -378,6 +401,14 @@ def r_squared(n_parameters: ArrayLike, sizes: Floats) -> Floats:
     return _slopes(np.asarray(n_parameters, np.float64), np.asarray(sizes, np.float64))[1]
 
 
+def _over_runs(statistic: Statistic, sizes: Floats, draws: NDArray[np.intp]) -> Floats:
+    """Return the statistic over drawn runs: sizes (runs, epochs) and draws (B, n) to (B, epochs)."""
+    result = np.empty((len(draws), sizes.shape[1]))
+    pool = _kernels.resampled_max if statistic == "max" else _kernels.resampled_mean
+    pool(sizes, draws, result)
+    return result
+
+
 def _chosen(dataset: xr.Dataset, where: xr.DataArray | None) -> NDArray[np.bool_]:
     if where is None:
         return np.ones(dataset["size"].shape, bool)
@@ -396,9 +427,24 @@ def _slopes(n: NDArray[Any], sizes: Floats) -> tuple[Floats, Floats]:
         return product / spread, product * product / (spread * total)
 
 
-def _intervals(samples: Floats) -> tuple[Floats, Floats]:
+def _cautions(fit: Fit, dataset: xr.Dataset, chosen: NDArray[np.bool_]) -> tuple[str, ...]:
+    if fit.message:
+        return ()
+    found = []
+    if fit.n_scales < FEW_SCALES:
+        found.append(f"only {fit.n_scales} scales; {FEW_SCALES} or more fix a slope")
+    if fit.r_squared < POOR_R_SQUARED:
+        found.append(f"R² = {fit.r_squared:.3f}, under {POOR_R_SQUARED}: hardly a power law")
+    if "truncated" in dataset:
+        cut = float(dataset["truncated"].values[chosen].mean())
+        if cut > MOST_TRUNCATED:
+            found.append(f"{cut:.0%} of the avalanches are truncated, more than {MOST_TRUNCATED:.0%}")
+    return tuple(found)
+
+
+def _intervals(samples: Floats, runs: int) -> tuple[Floats, Floats]:
     """Return the ends of the 95 % intervals of resampled columns, (B, k) to (k,) twice."""
-    intervals = [percentile_interval(column) for column in samples.T]
+    intervals = [percentile_interval(column, runs) for column in samples.T]
     low = np.array([interval.low for interval in intervals])
     return low, np.array([interval.high for interval in intervals])
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradquake.analysis import scaling, transitions
-from gradquake.analysis.resampling import N_RESAMPLES, Interval, percentile_interval
+from gradquake.analysis.resampling import N_RESAMPLES, Estimate, Interval, estimated
 from gradquake.analysis.scaling import Exponent, Statistic
 from gradquake.analysis.transitions import GrokkingEpochs
 
@@ -28,17 +27,18 @@ class Curve:
     ----------
     dimension : xarray.Dataset
         As ``scaling.dimension`` returns it.
-    crossing : float
-        The epoch of the crossing; NaN where there is none.
-    crossing_interval : Interval
-        95 % percentile bootstrap over runs; ``invalid`` is the share of resamples without one.
-    crossing_resamples : array, shape (B,)
+    crossing : Estimate
+        The epoch of the crossing; NaN where there is none. ``interval.invalid`` is the share of
+        resamples without one.
     """
 
     dimension: xr.Dataset
-    crossing: float
-    crossing_interval: Interval
-    crossing_resamples: NDArray[np.float64]
+    crossing: Estimate
+
+    def slim(self) -> Curve:
+        """Return it without its resamples, to keep or to send."""
+        resampled = ["exponent_resamples", "r_squared_resamples"]
+        return Curve(self.dimension.drop_vars(resampled), self.crossing.slim())
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class SweepAnalysis:
     def crosses_in_window(self, statistic: Statistic) -> bool:
         """Return whether D(t) crosses 1 from below inside the grokking window."""
         first, last = self.grokking_window
-        return first <= self.curves[statistic].crossing <= last
+        return first <= self.curves[statistic].crossing.estimate <= last
 
 
 def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> SweepAnalysis:
@@ -90,7 +90,8 @@ def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 
         For fewer than three scales.
     """
     curves = {
-        statistic: _curve(dataset, statistic, n_resamples, seed) for statistic in scaling.STATISTICS
+        statistic: curve(dataset, statistic, n_resamples=n_resamples, seed=seed)
+        for statistic in scaling.STATISTICS
     }
     pairs = [(window, statistic) for window in WINDOWS for statistic in scaling.STATISTICS]
     exponents = {
@@ -105,9 +106,28 @@ def _where(dataset: xr.Dataset, window: Window) -> xr.DataArray | None:
     return None if window == "all" else transitions.phase(dataset, window)
 
 
-def _curve(dataset: xr.Dataset, statistic: Statistic, n_resamples: int, seed: int) -> Curve:
+def curve(
+    dataset: xr.Dataset, statistic: Statistic, *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> Curve:
+    """Return D(t) of a statistic with its crossing of 1.
+
+    Raises
+    ------
+    InputError
+        For fewer than three scales.
+    """
     dimension = scaling.dimension(dataset, statistic, n_resamples=n_resamples, seed=seed)
+    return Curve(dimension, _crossing(dimension, 1.0))
+
+
+def crossing_of_null(curve: Curve, null: Curve) -> Estimate:
+    """Return when D(t) passes from below to above that of a null, the same runs resampled in both."""
+    return _crossing(curve.dimension - null.dimension, 0.0, curve.dimension.attrs["fewest_runs"])
+
+
+def _crossing(dimension: xr.Dataset, level: float, runs: int | None = None) -> Estimate:
     epochs = dimension["epoch"].values
-    observed = float(transitions.crossing(epochs, dimension["exponent"].values))
-    resampled = transitions.crossing(epochs, dimension["exponent_resamples"].values)
-    return Curve(dimension, observed, percentile_interval(resampled), resampled)
+    observed = float(transitions.crossing(epochs, dimension["exponent"].values, level))
+    resampled = transitions.crossing(epochs, dimension["exponent_resamples"].values, level)
+    runs = dimension.attrs["fewest_runs"] if runs is None else runs
+    return estimated(observed, resampled, runs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.analysis.resampling import N_RESAMPLES, Interval, run_resamples
+from gradquake.analysis.resampling import N_RESAMPLES, Interval, run_resamples, tail_share
 from gradquake.analysis.scaling import scale_groups
 from gradquake.errors import require, require_count
 
@@ -99,7 +99,8 @@ def grokking_epochs(
         if len(chosen):
             # Not interpolated: an infinite median is as good a value as any.
             medians = np.median(late[chosen], axis=1)
-            low, high = np.quantile(medians, [0.025, 0.975], method="inverted_cdf").tolist()
+            tail = tail_share(len(runs))
+            low, high = np.quantile(medians, [tail, 1 - tail], method="inverted_cdf").tolist()
             interval = Interval(low, high, 0.0)
         result.append(GrokkingEpochs(n, tuple(epochs.tolist()), float(np.median(late)), interval))
     return result

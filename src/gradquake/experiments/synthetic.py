@@ -1,30 +1,24 @@
 """The synthetic baseline: the probe on independent, normally distributed gradients.
 
-A run has the sizes, seed, graph and number of snapshots of a trained run, so that the baseline on a
-topology is also the matched Gaussian null of the runs trained on it.
+A run has the sizes, seed, graph and number of snapshots of a trained run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradquake.errors import require, require_between, require_count
 from gradquake.graphs import build
 from gradquake.probe import Probe
-from gradquake.recording import RunRecord, settle_types, to_dataset
-
-if TYPE_CHECKING:
-    import xarray as xr
+from gradquake.recording import GradientRecord, RunRecord, settle_types
 
 # Distinguishes the stream of draws from any other that a seed feeds.
 STREAM = 0x67617573
-
-# What a trained sweep and its null must agree on.
-SHARED = ("epochs", "every", "alpha", "quantile", "max_steps", "topology")
 
 
 @dataclass(frozen=True)
@@ -91,40 +85,32 @@ def measure(runs: Sequence[SyntheticRun]) -> list[RunRecord]:
     return [_measure(run) for run in runs]
 
 
-def gaussian_null(sweep: xr.Dataset) -> xr.Dataset:
-    """Return the matched Gaussian null of a trained sweep.
-
-    The same sizes, seeds, graphs, snapshots and probe, on normal gradients; every run takes the
-    grokking epoch of its trained twin, so that phases are split alike.
-    """
-    settings = {name: sweep.attrs[name] for name in SHARED}
-    runs = [
-        SyntheticRun(n_parameters=int(n), seed=int(seed), **settings)
-        for n, seed in zip(sweep["n_parameters"].values, sweep["seed"].values, strict=True)
-    ]
-    return matched(sweep, to_dataset(measure(runs)))
-
-
-def matched(sweep: xr.Dataset, null: xr.Dataset) -> xr.Dataset:
-    """Return a synthetic sweep with the grokking epochs of its trained twin.
+def gradients(runs: Sequence[SyntheticRun]) -> list[GradientRecord]:
+    """Return the gradients of each run: those that ``measure`` measures, bit for bit.
 
     Raises
     ------
     InputError
-        Where the two differ in sizes, seeds, snapshots or probe.
+        Where no run is given.
     """
-    same = all(sweep.attrs[name] == null.attrs[name] for name in SHARED) and all(
-        np.array_equal(sweep[name].values, null[name].values)
-        for name in ("n_parameters", "seed", "epoch")
-    )
-    require(same, "the null was not measured on the sizes, seeds, snapshots and probe of the sweep")
-    return null.assign_coords(grokking_epoch=("run", sweep["grokking_epoch"].values))
+    require(len(runs) > 0, "no run was given; at least one is needed")
+    return [
+        GradientRecord(run.config(), None, _epochs(run), _draws(run), (run.n_parameters,))
+        for run in runs
+    ]
+
+
+def _epochs(run: SyntheticRun) -> NDArray[np.int64]:
+    return np.arange(0, run.epochs + 1, run.every)
+
+
+def _draws(run: SyntheticRun) -> NDArray[np.float64]:
+    entropy = np.random.SeedSequence(run.seed, spawn_key=(STREAM, run.n_parameters))
+    shape = (_epochs(run).size, run.n_parameters)
+    return np.random.default_rng(entropy).normal(0.0, run.std, shape)
 
 
 def _measure(run: SyntheticRun) -> RunRecord:
-    epochs = np.arange(0, run.epochs + 1, run.every)
-    entropy = np.random.SeedSequence(run.seed, spawn_key=(STREAM, run.n_parameters))
-    draws = np.random.default_rng(entropy).normal(0.0, run.std, (epochs.size, run.n_parameters))
     graph = build(run.topology, run.n_parameters, run.seed)
-    batch = run.probe.measure_batch(draws, graph, threads=1)
-    return RunRecord(run.config(), None, epochs, batch.measured())
+    batch = run.probe.measure_batch(_draws(run), graph, threads=1)
+    return RunRecord(run.config(), None, _epochs(run), batch.measured())

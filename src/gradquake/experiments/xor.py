@@ -1,4 +1,4 @@
-"""The XOR experiment: 2-h-1 networks trained by full-batch gradient descent under the probe.
+"""The XOR experiment and its controls: 2-h-1 networks trained by gradient descent under the probe.
 
 Runs of any sizes and seeds are trained side by side as ragged arrays: the hidden units of all runs
 stand in one row. What a run gives must not depend on the company it is trained in, to the last bit:
@@ -8,7 +8,7 @@ units run in a compiled loop of their own, and what NumPy does is elementwise on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from gradquake import _kernels
 from gradquake.cascade import Gradient, relax_stack
 from gradquake.errors import InputError, require, require_between, require_count
-from gradquake.graphs import GraphStack, build, stack
+from gradquake.graphs import GraphStack, build, check_topology, stack
 from gradquake.probe import Probe
-from gradquake.recording import RunRecord, settle_types
+from gradquake.recording import GradientRecord, RunRecord, settle_types
 
 Floats = NDArray[np.float64]
 
@@ -30,8 +30,16 @@ LARGEST_SUMMED = 1e280
 
 PAPER_HIDDEN = (20, 30, 50, 70, 100, 120, 200, 500)
 
-# The four samples are (0, 0), (0, 1), (1, 0), (1, 1); axis 0 of every activation array.
-TARGETS = np.array([0.0, 1.0, 1.0, 0.0])[:, None]
+# The targets of the four samples (0, 0), (0, 1), (1, 0), (1, 1); axis 0 of every activation array.
+# The second and third are controls: a linearly separable function, and nothing to tell apart.
+TASKS = {
+    "xor": np.array([0.0, 1.0, 1.0, 0.0])[:, None],
+    "and": np.array([0.0, 0.0, 0.0, 1.0])[:, None],
+    "constant": np.array([1.0, 1.0, 1.0, 1.0])[:, None],
+}
+
+# Distinguishes the stream of in-line permutations from any other that a seed feeds.
+PERMUTATIONS = 0x7065726D
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,20 @@ class XorRun:
         Epochs between snapshots: 0, every, 2 every, ... up to ``epochs``.
     learning_rate : float
         Step of plain gradient descent, above 0.
+    task : str
+        A name in ``TASKS``: "xor", or one of the controls "and" and "constant".
     alpha, quantile, max_steps, topology
         The probe's (see ``Probe``).
     alpha_train : float
         The alpha of the relaxation that feeds the update, in [0, 1): the probe's own (in-line, the
         paper's mode), or 0 for none (shadow: training as if there were no probe). Without it, or
         with ``None``, it becomes ``alpha``.
+    topology_train : str
+        The graph of the relaxation that feeds the update. Without it, or with ``None``, it becomes
+        ``topology``, and its graph is the probe's own.
+    permute_train : bool
+        Whether the gradient is placed on that graph in a new random order at every epoch (and put
+        back afterwards): in-line diffusion that knows of no arrangement.
 
     Raises
     ------
@@ -73,16 +89,27 @@ class XorRun:
     quantile: float = 0.9
     max_steps: int = 20
     topology: str = "barabasi_albert"
+    topology_train: str = None  # type: ignore[assignment]  # settled in __post_init__
+    permute_train: bool = False
+    task: str = "xor"
 
     def __post_init__(self) -> None:
         if self.alpha_train is None:
             object.__setattr__(self, "alpha_train", self.alpha)
+        if self.topology_train is None:
+            object.__setattr__(self, "topology_train", self.topology)
         settle_types(self)
         require_count("hidden", self.hidden, 1)
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
         _ = self.probe  # checks what is the probe's
+        check_topology(self.topology_train)
+        require(
+            isinstance(self.permute_train, bool),
+            f"permute_train is {self.permute_train!r}; True or False is needed",
+        )
+        require(self.task in TASKS, f"task is {self.task!r}; one of {', '.join(TASKS)} is needed")
         if self.alpha_train != 0:
             require(
                 0 < self.alpha_train < 1,
@@ -159,24 +186,26 @@ class Networks:
         _kernels.mlp_logits(parameters, *self._layout, activation, logits)
         return activation, logits
 
-    def gradient(self, parameters: Floats, activation: Floats, logits: Floats) -> Floats:
+    def gradient(
+        self, parameters: Floats, activation: Floats, logits: Floats, targets: Floats
+    ) -> Floats:
         """Return the gradient of the mean binary cross-entropy, shape (parameters,)."""
         # sigmoid(z) - y without cancellation: with s = 1 - 2 y it is s sigmoid(s z).
-        sign = 1.0 - 2.0 * TARGETS
+        sign = 1.0 - 2.0 * targets
         residual = sign * np.exp(-np.logaddexp(0.0, -sign * logits)) / 4.0
         gradient = np.empty_like(parameters)
         _kernels.mlp_gradient(parameters, *self._layout, activation, residual, gradient)
         return gradient
 
 
-def loss(logits: Floats) -> Floats:
+def loss(logits: Floats, targets: Floats) -> Floats:
     """Return the mean binary cross-entropy in nats of each network, from logits (4, networks)."""
-    return _over_samples(np.logaddexp(0.0, logits) - TARGETS * logits) / 4.0
+    return _over_samples(np.logaddexp(0.0, logits) - targets * logits) / 4.0
 
 
-def accuracy(logits: Floats) -> Floats:
+def accuracy(logits: Floats, targets: Floats) -> Floats:
     """Return the share of the four samples predicted right; a prediction is logit > 0."""
-    return _over_samples(((logits > 0.0) == (TARGETS > 0.5)).astype(np.float64)) / 4.0
+    return _over_samples(((logits > 0.0) == (targets > 0.5)).astype(np.float64)) / 4.0
 
 
 def gini(parameters: Floats) -> Floats:
@@ -211,65 +240,176 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
         Where no run is given, they differ in more, or training diverged to numbers that are not
         finite.
     """
-    require(len(runs) > 0, "no run was given; at least one is needed")
-    shared = runs[0]
-    for run in runs:
-        if replace(run, hidden=shared.hidden, seed=shared.seed) != shared:
-            raise InputError(f"{run} and {shared} differ in more than size and seed; train them apart")
-    networks = Networks([run.hidden for run in runs])
-    parameters = np.concatenate([initial_parameters(run) for run in runs])
-    graphs = stack([build(run.topology, run.n_parameters, run.seed) for run in runs])
-    epochs = np.arange(0, shared.epochs + 1, shared.every)
+    training = _Training(runs)
+    shared, offsets = training.shared, training.networks.offsets
+    graphs = training.graphs(shared.topology)
+    # What the probe relaxes is then just what the update needs.
+    own_relaxation = (
+        shared.alpha_train == shared.alpha
+        and shared.topology_train == shared.topology
+        and not shared.permute_train
+    )
     snapshots: list[dict[str, NDArray[Any]]] = []
-    first_perfect = np.full(len(runs), -1)
 
-    with np.errstate(over="ignore", invalid="ignore"):
-        for epoch in range(shared.epochs + 1):
-            activation, logits = networks.forward(parameters)
-            right = accuracy(logits)
-            first_perfect[(right == 1.0) & (first_perfect < 0)] = epoch
-            gradient = networks.gradient(parameters, activation, logits)
-            losses = loss(logits)
-            if not (np.isfinite(gradient).all() and np.isfinite(losses).all()):
-                largest = np.maximum.reduceat(np.abs(gradient), networks.offsets[:-1])
-                _check_finite(runs, epoch, (losses, largest))
-            update, avalanches = _probe(shared, gradient, graphs, epoch % shared.every == 0)
-            if avalanches is not None:
-                norm = np.sqrt(np.add.reduceat(gradient * gradient, networks.offsets[:-1]))
-                recorded = {"loss": losses, "accuracy": right, "gradient_norm": norm}
-                recorded["gini"] = _gini_of_each(parameters, networks.offsets)
-                _check_finite(runs, epoch, list(recorded.values()))
-                snapshots.append(avalanches | recorded)
-            parameters = parameters - shared.learning_rate * update
+    def observe(state: _State) -> Gradient | None:
+        if state.epoch % shared.every:
+            return None
+        batch = shared.probe.measure_batch(state.gradient, graphs, threads=1)
+        norm = np.sqrt(np.add.reduceat(state.gradient * state.gradient, offsets[:-1]))
+        recorded = {"loss": state.loss, "accuracy": state.accuracy, "gradient_norm": norm}
+        recorded["gini"] = _gini_of_each(state.parameters, offsets)
+        _check_finite(runs, state.epoch, list(recorded.values()))
+        snapshots.append(batch.measured() | recorded)
+        return batch.relaxed if own_relaxation else None
 
+    reached = training.run(observe)
+    epochs = np.arange(0, shared.epochs + 1, shared.every)
     values = {name: np.stack([s[name] for s in snapshots], axis=1) for name in snapshots[0]}
     return [
-        RunRecord(
+        RunRecord(run.config(), reached[r], epochs, {name: rows[r] for name, rows in values.items()})
+        for r, run in enumerate(runs)
+    ]
+
+
+def gradients(
+    runs: Sequence[XorRun], epochs: Sequence[NDArray[np.int64]] | None = None
+) -> list[GradientRecord]:
+    """Train runs once more and return their gradients: those that ``measure`` measured, bit for bit.
+
+    A run is determined by its configuration and trained in milliseconds; that is exact, and smaller
+    than any file.
+
+    Parameters
+    ----------
+    runs : sequence of XorRun
+        They may differ in size and seed only.
+    epochs : sequence of arrays, optional
+        For each run the epochs to return, ascending, from 0 to ``epochs``; its snapshots without.
+
+    Raises
+    ------
+    InputError
+        As ``measure`` does, or where an epoch is outside the training.
+    """
+    training = _Training(runs)
+    shared, offsets = training.shared, training.networks.offsets
+    if epochs is None:
+        epochs = [np.arange(0, shared.epochs + 1, shared.every)] * len(runs)
+    wanted: dict[int, list[int]] = {}
+    for r, of_run in enumerate(epochs):
+        for epoch in of_run.tolist():
+            require(
+                0 <= epoch <= shared.epochs,
+                f"epoch {epoch} was asked for; the training has the epochs 0 to {shared.epochs}",
+            )
+            wanted.setdefault(epoch, []).append(r)
+    taken: list[list[Floats]] = [[] for _ in runs]
+
+    def observe(state: _State) -> None:
+        for r in wanted.get(state.epoch, ()):
+            taken[r].append(state.gradient[offsets[r] : offsets[r + 1]])
+
+    reached = training.run(observe)
+    return [
+        GradientRecord(
             run.config(),
-            int(first_perfect[r]) if first_perfect[r] >= 0 else None,
-            epochs,
-            {name: rows[r] for name, rows in values.items()},
+            reached[r],
+            epochs[r],
+            np.array(taken[r]).reshape(-1, run.n_parameters),
+            (2 * run.hidden, run.hidden, run.hidden, 1),
         )
         for r, run in enumerate(runs)
     ]
 
 
-def _probe(
-    run: XorRun, gradient: Floats, graphs: GraphStack, recorded: bool
-) -> tuple[Gradient, dict[str, NDArray[Any]] | None]:
-    """Return what updates the parameters, and the avalanches where they are to be recorded."""
-    avalanches = None
-    if recorded:
-        batch = run.probe.measure_batch(gradient, graphs, threads=1)
-        update = batch.relaxed
-        avalanches = batch.measured()
-    if run.alpha_train == 0:
-        update = gradient
-    elif not (recorded and run.alpha_train == run.alpha):
-        update, _ = relax_stack(
-            gradient, graphs, run.alpha_train, run.max_steps, quantile=run.quantile, angles=False
-        )
-    return update, avalanches
+@dataclass(frozen=True)
+class _State:
+    """What is known of all runs at an epoch, before its update."""
+
+    epoch: int
+    parameters: Floats
+    gradient: Floats
+    loss: Floats
+    accuracy: Floats
+
+
+class _Training:
+    """Runs side by side, from their initial weights to their last epoch."""
+
+    def __init__(self, runs: Sequence[XorRun]) -> None:
+        require(len(runs) > 0, "no run was given; at least one is needed")
+        self.runs, self.shared = runs, runs[0]
+        for run in runs:
+            if replace(run, hidden=self.shared.hidden, seed=self.shared.seed) != self.shared:
+                raise InputError(
+                    f"{run} and {self.shared} differ in more than size and seed; train them apart"
+                )
+        self.networks = Networks([run.hidden for run in runs])
+
+    def graphs(self, topology: str) -> GraphStack:
+        """Return the graphs of all runs, each drawn from its run's seed."""
+        return stack([build(topology, run.n_parameters, run.seed) for run in self.runs])
+
+    def run(self, observe: Callable[[_State], Gradient | None]) -> list[int | None]:
+        """Train; return each run's first epoch with all samples right.
+
+        ``observe`` sees every epoch, and may return the relaxed gradient where it has it already.
+        """
+        runs, shared, networks = self.runs, self.shared, self.networks
+        targets = TASKS[shared.task]
+        parameters = np.concatenate([initial_parameters(run) for run in runs])
+        relaxation = _no_relaxation if shared.alpha_train == 0 else self._relaxation()
+        first_perfect = np.full(len(runs), -1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for epoch in range(shared.epochs + 1):
+                activation, logits = networks.forward(parameters)
+                right = accuracy(logits, targets)
+                first_perfect[(right == 1.0) & (first_perfect < 0)] = epoch
+                gradient = networks.gradient(parameters, activation, logits, targets)
+                losses = loss(logits, targets)
+                if not (np.isfinite(gradient).all() and np.isfinite(losses).all()):
+                    largest = np.maximum.reduceat(np.abs(gradient), networks.offsets[:-1])
+                    _check_finite(runs, epoch, (losses, largest))
+                update = observe(_State(epoch, parameters, gradient, losses, right))
+                if update is None:
+                    update = relaxation(gradient)
+                parameters = parameters - shared.learning_rate * update
+        return [int(epoch) if epoch >= 0 else None for epoch in first_perfect]
+
+    def _relaxation(self) -> Callable[[Floats], Gradient]:
+        """Return what makes an update of a gradient, in-line."""
+        shared, offsets = self.shared, self.networks.offsets
+        graphs = self.graphs(shared.topology_train)
+
+        def relax(gradient: Floats) -> Gradient:
+            return relax_stack(
+                gradient, graphs, shared.alpha_train, shared.max_steps, quantile=shared.quantile,
+                angles=False,
+            )[0]  # fmt: skip
+
+        if not shared.permute_train:
+            return relax
+        streams = [
+            np.random.default_rng(np.random.SeedSequence(run.seed, spawn_key=(run.hidden, PERMUTATIONS)))
+            for run in self.runs
+        ]
+
+        def relax_permuted(gradient: Floats) -> Gradient:
+            order = np.concatenate(
+                [
+                    start + stream.permutation(run.n_parameters)
+                    for start, stream, run in zip(offsets[:-1], streams, self.runs, strict=True)
+                ]
+            )
+            update = np.empty_like(gradient)
+            update[order] = relax(gradient[order])
+            return update
+
+        return relax_permuted
+
+
+def _no_relaxation(gradient: Floats) -> Gradient:
+    return gradient
 
 
 def _check_finite(runs: Sequence[XorRun], epoch: int, of_each: Sequence[Floats]) -> None:

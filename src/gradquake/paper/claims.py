@@ -16,7 +16,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradquake.analysis.resampling import Interval, percentile_interval, run_resamples
+from gradquake.analysis.ladder import Ladder
+from gradquake.analysis.resampling import (
+    Bootstrapped,
+    Estimate,
+    Interval,
+    difference,
+    percentile_interval,
+    run_resamples,
+)
 from gradquake.analysis.scaling import (
     STATISTICS,
     Exponent,
@@ -26,7 +34,7 @@ from gradquake.analysis.scaling import (
     scale_groups,
 )
 from gradquake.analysis.sweep import SweepAnalysis, Window
-from gradquake.paper.evidence import GINI_HIDDEN, Baseline, Evidence
+from gradquake.paper.evidence import GINI_HIDDEN, Baseline, Evidence, time_average
 from gradquake.paper.verdicts import Claim, Quantity, verdict
 
 NO_INTERVAL = Interval(np.nan, np.nan, 1.0)
@@ -35,8 +43,15 @@ NO_INTERVAL = Interval(np.nan, np.nan, 1.0)
 R_SQUARED_1_00 = 0.995
 R_SQUARED_0_99 = 0.985
 
+# S of a perfect collapse is about R / (R - 3) with R runs a scale, since errors that R runs give are
+# uncertain themselves; up to this many times that counts as a collapse.
+GOOD_COLLAPSE = 2.0
+
+# Under this dynamic range a fit to a tail decides nothing, and the paper says its data are under it.
+PAPER_DECADES = 1.5
+
 # These are judged without an interval over the runs of the eight scales.
-JUDGED_WITHOUT_INTERVAL = ("grok-h21", "angle", "gini")
+JUDGED_WITHOUT_INTERVAL = ("grok-h21", "angle", "gini", "heavy-tail")
 
 
 def judge(evidence: Evidence) -> list[Claim]:
@@ -129,7 +144,8 @@ def d_agg(evidence: Evidence) -> Claim:
         "1.00 ± 0.02, R² = 1.00",
         (slope, fit),
         verdict(slope.agrees(0.02) and fit.ci_high >= R_SQUARED_1_00, slope.agrees(0.02)),
-        "R² = 1.00 is read as at least 0.995 within the interval; direction: D alone agrees",
+        "R² = 1.00 is read as at least 0.995 within the interval; direction: D alone agrees; "
+        + _plain(exponent),
     )
 
 
@@ -144,7 +160,8 @@ def gamma_agg(evidence: Evidence) -> Claim:
         "1.15 ± 0.06, R² = 0.99",
         (slope, fit),
         verdict(slope.agrees(0.06) and fit.ci_high >= R_SQUARED_0_99, slope.ci_low > 1),
-        "R² = 0.99 is read as at least 0.985 within the interval; direction: gamma > 1",
+        "R² = 0.99 is read as at least 0.985 within the interval; direction: gamma > 1; "
+        + _plain(exponent),
     )
 
 
@@ -161,17 +178,22 @@ def d_range(evidence: Evidence) -> Claim:
         (before, after, crossing),
         verdict(before.agrees() and after.agrees() and inside, inside),
         f"crossing at epoch {_number(crossing.measured, 0)}, the runs grok at epochs {first:.0f} to "
-        f"{last:.0f}; {inline.curves['max'].crossing_interval.invalid:.1%} of the resamples do not "
-        f"cross; the mean size crosses at epoch {_number(inline.curves['mean'].crossing, 0)}. "
+        f"{last:.0f}; {inline.curves['max'].crossing.interval.invalid:.1%} of the resamples do not "
+        f"cross; the mean size crosses at epoch {_number(inline.curves['mean'].crossing.estimate, 0)}. "
         "Direction: a crossing from below inside the window",
     )
 
 
 def d_tavg(evidence: Evidence) -> Claim:
     """The time average of D(t)."""
-    null = float(evidence.inline_null.curves["max"].dimension["exponent"].mean())
-    quantity = _quantity(
-        "mean of D(t)", evidence.time_average, evidence.time_average_interval, 1.00, null
+    ladder = evidence.inline_ladder
+    permuted, gaussian = (time_average(ladder.nulls[name]) for name in ("permuted", "gaussian"))
+    average = evidence.time_average
+    quantity = replace(
+        _quantity("mean of D(t)", average.estimate, average.interval, 1.00, gaussian.estimate),
+        null_low=gaussian.interval.low,
+        null_high=gaussian.interval.high,
+        **_attribution(difference(permuted, gaussian), difference(average, permuted)),
     )
     of_means = float(evidence.inline.curves["mean"].dimension["exponent"].mean())
     return Claim(
@@ -191,7 +213,7 @@ def fit_quality(evidence: Evidence) -> Claim:
     quantity = _quantity(
         "smallest R²",
         float(curve["r_squared"].min()),
-        percentile_interval(worst),
+        percentile_interval(worst, curve.attrs["fewest_runs"]),
         0.98,
         float(evidence.inline_null.curves["max"].dimension["r_squared"].min()),
     )
@@ -216,6 +238,32 @@ def alpha(evidence: Evidence) -> Claim:
     """Invariance of the baseline under the diffusion strength."""
     text = "spread of D_synth over alpha 0.1..0.5"
     return _spread_claim("alpha", text, "CV < 1 %", evidence.alphas, 1.0)
+
+
+def quantile(evidence: Evidence) -> Claim:
+    """Robustness of the phases against the threshold."""
+    variants = [result for result in evidence.conditions if result.group == "quantile"]
+    own = next(r for r in evidence.conditions if (r.group, r.name) == ("alpha_train", "0.3"))
+    by_quantile = {**{result.name: result for result in variants}, "0.90": own}
+    holds, quantities = [], []
+    for statistic in STATISTICS:
+        pairs = [
+            tuple(by_quantile[q].exponents["real", phase, statistic] for phase in ("pre", "post"))
+            for q in sorted(by_quantile)
+        ]
+        holds.append(all(pre.estimate < 1 < post.estimate for pre, post in pairs))
+        for i, phase in enumerate(("pre", "post")):
+            for q, pair in zip(sorted(by_quantile), pairs, strict=True):
+                name = f"D_{phase} at Q{round(100 * float(q))} ({statistic})"
+                quantities.append(_quantity(name, pair[i].estimate, pair[i].interval))
+    return Claim(
+        "quantile",
+        "robust for thresholds Q80 to Q95",
+        "stated",
+        tuple(quantities),
+        verdict(all(holds), any(holds)),
+        _statistics_note(holds, "D_pre < 1 < D_post at every threshold, in the probe and in training"),
+    )
 
 
 def loo(evidence: Evidence) -> Claim:
@@ -259,7 +307,9 @@ def steps(evidence: Evidence) -> Claim:
     quantity = _quantity(
         "95th percentile of T",
         float(_percentile_95(shares.mean(axis=0))),
-        percentile_interval(_percentile_95(_resampled_means(evidence.inline, shares))),
+        percentile_interval(
+            _percentile_95(_resampled_means(evidence.inline, shares)), _fewest_runs(evidence.inline)
+        ),
         10,
         float(np.quantile(null_durations, 0.95, method="inverted_cdf")),
     )
@@ -311,7 +361,7 @@ def gini(evidence: Evidence) -> Claim:
     def over_runs(name: str, values: Any, statistic: Callable[..., Any], paper: float) -> Quantity:
         if not rows.size:
             return _quantity(name, np.nan, NO_INTERVAL, paper)
-        interval = percentile_interval(statistic(values[draws], axis=1))
+        interval = percentile_interval(statistic(values[draws], axis=1), rows.size)
         return _quantity(name, float(statistic(values[rows])), interval, paper)
 
     near = (np.abs(peaks.delay) <= 10).astype(float)
@@ -346,11 +396,10 @@ def shadow(evidence: Evidence) -> Claim:
         pre, post = (analysis.exponents[w, statistic] for w in ("pre", "post"))
         crosses = analysis.crosses_in_window(statistic)
         holds.append(pre.estimate < 1 < post.estimate and crosses)
-        for name, exponent, beside in (
-            ("D_pre", pre, null.exponents["pre", statistic]),
-            ("D_post", post, null.exponents["post", statistic]),
-        ):
-            quantities.append(_with_null(f"{name} ({statistic})", exponent, beside))
+        windows: tuple[Window, ...] = ("pre", "post")
+        for window in windows:
+            name = f"D_{window} ({statistic})"
+            quantities.append(_with_null(name, evidence.shadow_ladder, window, statistic))
         quantities += (
             replace(quantity, name=f"{quantity.name} ({statistic})", paper=None)
             for quantity in _rise(analysis, null, statistic)
@@ -367,9 +416,63 @@ def shadow(evidence: Evidence) -> Claim:
     )
 
 
+def heavy_tail(evidence: Evidence) -> Claim:
+    """The tails of the size distributions."""
+    fits = evidence.tails
+    heavy = [fit.heavier_than_exponential for fit in fits]
+    decades = np.array([fit.decades for fit in fits])
+    narrow = bool((decades < PAPER_DECADES).all())
+    share = _quantity("share of scales heavier than exponential", float(np.mean(heavy)), NO_INTERVAL)
+    widest = _quantity("most decades at a scale", float(decades.max()), NO_INTERVAL, PAPER_DECADES)
+    described = ", ".join(
+        f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.1f}" for fit in fits
+    )
+    return Claim(
+        "heavy-tail",
+        "heavy-tailed size distributions; under 1.5 decades a scale",
+        "stated",
+        (share, widest),
+        verdict(all(heavy) and narrow, sum(heavy) * 2 >= len(heavy) and narrow),
+        "a scale counts where the likelihood ratio of a power law against an exponential favours the "
+        f"power law with p < 0.05; all scales, or for the direction half of them. {described}. Under "
+        f"{PAPER_DECADES} decades a fitted tail decides nothing, for or against",
+    )
+
+
+def collapse(evidence: Evidence) -> Claim:
+    """The collapse of the size distributions."""
+    found = evidence.inline_scrutiny.collapses["real", "all"]
+    null = evidence.inline_scrutiny.collapses["gaussian", "all"]
+    permuted = evidence.inline_scrutiny.collapses["permuted", "all"]
+    exponent = evidence.inline.exponents["all", "max"]
+    runs = exponent.runs
+    good = GOOD_COLLAPSE * runs / (runs - 3) if runs > 3 else np.nan
+    collapses = found.quality <= good
+    agrees = found.low <= exponent.interval.high and exponent.interval.low <= found.high
+    return Claim(
+        "collapse",
+        "X-only collapse with the single exponent D",
+        "stated",
+        (
+            Quantity("quality S at the best D", found.quality, np.nan, np.nan, 1.0, null.quality),
+            Quantity(
+                "D of the best collapse", found.exponent, found.low, found.high,
+                null=null.exponent, null_low=null.low, null_high=null.high,
+            ),
+        ),
+        verdict(collapses and agrees, collapses or agrees),
+        f"S after Houdayer and Hartmann, ideally 1; a collapse where S is at most {good:.1f}, twice "
+        f"what {runs} runs a scale give where it is perfect, and its D that of the largest sizes, "
+        f"{exponent.estimate:.3f} [{exponent.interval.low:.3f}, {exponent.interval.high:.3f}], where "
+        "the intervals overlap; direction: one of the two. The permuted null has "
+        f"S = {permuted.quality:.1f} at D = {permuted.exponent:.2f}. The interval of D is where S rises "
+        "by 1",
+    )  # fmt: skip
+
+
 CLAIMS: tuple[Callable[[Evidence], Claim], ...] = (
     grok_range, grok_h21, d_pre, d_post, d_synth, d_agg, gamma_agg, d_range, d_tavg, fit_quality,
-    topology, alpha, loo, steps, angle, gini, shadow,
+    topology, alpha, quantile, loo, steps, angle, gini, shadow, heavy_tail, collapse,
 )  # fmt: skip
 
 
@@ -421,8 +524,14 @@ def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: floa
         "not testable" if missing else verdict(quantity.agrees(0.02), direction),
         (missing and f"no fit: {missing}. ")
         + f"pooled s_max; direction: {'below' if below else 'above'} 1; the mean size gives "
-        f"{mean.estimate:.3f} [{mean.interval.low:.3f}, {mean.interval.high:.3f}]",
+        f"{mean.estimate:.3f} [{mean.interval.low:.3f}, {mean.interval.high:.3f}]; {_plain(exponent)}",
     )
+
+
+def _plain(found: Bootstrapped) -> str:
+    """Return the plain percentiles of resamples as text, for comparison with the interval."""
+    plain = percentile_interval(found.resamples)
+    return f"plain percentiles give [{plain.low:.3f}, {plain.high:.3f}]"
 
 
 def _rise(
@@ -440,19 +549,23 @@ def _rise(
         after = np.where(before, 0.0, values).sum(axis=-1) / count
         return np.where(crossed, lowest, np.nan), np.where(crossed, after, np.nan)
 
-    lowest, after = parts(curve.dimension["exponent"].values, curve.crossing)
-    null_lowest, null_after = parts(null.curves[statistic].dimension["exponent"].values, curve.crossing)
-    resampled = parts(curve.dimension["exponent_resamples"].values, curve.crossing_resamples)
-    low_interval, after_interval = map(percentile_interval, resampled)
+    lowest, after = parts(curve.dimension["exponent"].values, curve.crossing.estimate)
+    null_lowest, null_after = parts(
+        null.curves[statistic].dimension["exponent"].values, curve.crossing.estimate
+    )
+    resampled = parts(curve.dimension["exponent_resamples"].values, curve.crossing.resamples)
+    low_interval, after_interval = (
+        percentile_interval(values, curve.crossing.runs) for values in resampled
+    )
     return (
         _quantity("lowest D before the crossing", float(lowest), low_interval, 0.90, float(null_lowest)),
         _quantity("mean D after the crossing", float(after), after_interval, 1.20, float(null_after)),
         _quantity(
             "crossing epoch",
-            curve.crossing,
-            curve.crossing_interval,
+            curve.crossing.estimate,
+            curve.crossing.interval,
             None,
-            null.curves[statistic].crossing,
+            null.curves[statistic].crossing.estimate,
         ),
     )
 
@@ -463,29 +576,53 @@ def _exponent(
     """Return an in-line exponent with its null and its interval over snapshots."""
     snapshots = evidence.inline.snapshot_interval(window, statistic)
     return replace(
-        _with_null(name, *_pair(evidence, window, statistic)),
+        _with_null(name, evidence.inline_ladder, window, statistic),
         paper=paper,
         snapshot_low=snapshots.low,
         snapshot_high=snapshots.high,
     )
 
 
-def _with_null(name: str, exponent: Exponent, null: Exponent) -> Quantity:
+def _with_null(name: str, ladder: Ladder, window: Window, statistic: Statistic) -> Quantity:
+    """Return an exponent beside its Gaussian null, with what accounts for the difference."""
+    exponent = ladder.exponent("real", window, statistic)
+    null = ladder.exponent("gaussian", window, statistic)
     return replace(
         _quantity(name, exponent.estimate, exponent.interval, null=null.estimate),
         null_low=null.interval.low,
         null_high=null.interval.high,
+        **_attribution(
+            ladder.part("marginal distribution", window, statistic), ladder.excess(window, statistic)
+        ),
     )
 
 
+def _attribution(marginal: Estimate, excess: Estimate) -> dict[str, Any]:
+    return {
+        "marginal": marginal.estimate,
+        "marginal_low": marginal.interval.low,
+        "marginal_high": marginal.interval.high,
+        "excess": excess.estimate,
+        "excess_low": excess.interval.low,
+        "excess_high": excess.interval.high,
+    }
+
+
 def _r_squared(name: str, exponent: Exponent, paper: float, null: Exponent) -> Quantity:
-    interval = percentile_interval(r_squared(exponent.n_parameters, exponent.size_resamples))
+    interval = percentile_interval(
+        r_squared(exponent.n_parameters, exponent.size_resamples), exponent.runs
+    )
     return _quantity(name, exponent.fit.r_squared, interval, paper, null.fit.r_squared)
 
 
 def _mean_interval(analysis: SweepAnalysis, values: Any) -> Interval:
     """Return the bootstrap interval over runs of a mean over all snapshots."""
-    return percentile_interval(_resampled_means(analysis, values.mean(axis=1, keepdims=True))[:, 0])
+    resampled = _resampled_means(analysis, values.mean(axis=1, keepdims=True))[:, 0]
+    return percentile_interval(resampled, _fewest_runs(analysis))
+
+
+def _fewest_runs(analysis: SweepAnalysis) -> int:
+    return min(runs.size for _, runs in scale_groups(analysis.dataset))
 
 
 def _percentile_95(shares: Any) -> Any:

@@ -11,21 +11,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import scaling, tails, transitions
+from gradquake.analysis import power, scaling, tails, transitions
+from gradquake.analysis.ladder import Ladder
+from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import (
     FEWEST_RUNS,
+    Estimate,
     Interval,
+    estimated,
     percentile_interval,
     run_resamples,
 )
-from gradquake.analysis.sweep import SweepAnalysis, analyze
+from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.transitions import Peaks
 from gradquake.errors import require, require_count
 from gradquake.execution import execute
 from gradquake.experiments import synthetic, xor
+from gradquake.experiments.replay import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.experiments.xor import XorRun
+from gradquake.paper.conditions import Condition, ConditionResult, Todo, conditions, examine
+from gradquake.scrutiny import OnTopology, Scrutiny, on_topologies, scrutinize, specify
+from gradquake.scrutiny import measure as measure_readings
 from gradquake.store import Study
+from gradquake.surrogates import RUNGS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,6 +58,10 @@ BASELINE_TOPOLOGIES = (
 )
 BASELINE_ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
+# Seeds of the sweep on which power is measured, and the numbers of runs a scale that it is asked of.
+POWER_SEEDS = 200
+POWER_COUNTS = (6, 12, 24, 50, 100, 200)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -62,6 +75,11 @@ class Plan:
         Seeds of the Gini study.
     hidden : sequence of int
         The scales, at least three.
+    quick : bool
+        Whether to leave out what no claim rests on: controls, interventions, topologies, the
+        specification curve and power.
+    power_seeds : int
+        Seeds of the sweep on which power is measured.
 
     Raises
     ------
@@ -72,10 +90,13 @@ class Plan:
     seeds: int = PAPER_SEEDS
     gini_seeds: int = GINI_SEEDS
     hidden: Sequence[int] = xor.PAPER_HIDDEN
+    quick: bool = False
+    power_seeds: int = POWER_SEEDS
 
     def __post_init__(self) -> None:
         require_count("seeds", self.seeds, 1)
         require_count("gini_seeds", self.gini_seeds, 1)
+        require_count("power_seeds", self.power_seeds, FEWEST_RUNS)
         require(
             len(set(self.hidden)) >= scaling.FEWEST_SCALES,
             f"hidden is {self.hidden}; at least {scaling.FEWEST_SCALES} different sizes are needed",
@@ -96,6 +117,26 @@ class Plan:
         """The many seeds of the representative size, recorded at every epoch."""
         return xor.sweep([GINI_HIDDEN], self.gini_seeds, every=1)
 
+    @cached_property
+    def conditions(self) -> list[Condition]:
+        """The other conditions; those that a claim rests on where it is quick."""
+        return [c for c in conditions() if not self.quick or c.group == "quantile"]
+
+    @cached_property
+    def power(self) -> dict[str, list[XorRun]]:
+        """The many seeds at every size, in-line and shadow; none where it is quick."""
+        if self.quick:
+            return {}
+        seeds = max(self.power_seeds, self.seeds)
+        return {
+            "in-line": xor.sweep(self.hidden, seeds),
+            "shadow": xor.sweep(self.hidden, seeds, alpha_train=0.0),
+        }
+
+    def condition(self, condition: Condition) -> list[XorRun]:
+        """The runs of a condition."""
+        return condition.runs(self.hidden, self.seeds)
+
     def baseline(self, topology: str, alpha: float) -> list[SyntheticRun]:
         """The synthetic runs on one topology at one alpha."""
         return [
@@ -112,10 +153,17 @@ class Plan:
         pairs += [(default.topology, alpha) for alpha in BASELINE_ALPHAS if alpha != default.alpha]
         return [self.baseline(topology, alpha) for topology, alpha in pairs]
 
+    @cached_property
+    def trained(self) -> list[list[XorRun]]:
+        """All trained sweeps, each run once."""
+        others = [self.condition(condition) for condition in self.conditions]
+        many = [[run for run in runs if run.seed >= self.seeds] for runs in self.power.values()]
+        return [self.gini, self.inline, self.shadow, *others, *filter(None, many)]
+
     @property
     def n_runs(self) -> int:
         """The number of runs of all sweeps."""
-        return len(self.inline + self.shadow + self.gini) + sum(map(len, self.baselines))
+        return sum(map(len, self.trained)) + sum(map(len, self.baselines))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,33 +246,73 @@ class Evidence:
 
     Attributes
     ----------
-    inline, shadow : SweepAnalysis
-        The trained sweeps.
-    inline_null, shadow_null : SweepAnalysis
-        Their matched Gaussian nulls.
+    inline_scrutiny, shadow_scrutiny : Scrutiny
+        The trained sweeps beside their ladder of nulls.
     topologies, alphas : Baseline
         The synthetic baseline over the topologies and over alpha.
     gini : GiniStudy
     ccdfs, collapsed : list of Ccdf
         The CCDF of every scale, and against s / N^D with the aggregate D.
-    time_average, time_average_interval
+    tails : list of TailFit
+        Of all in-line avalanches of every scale.
+    time_average : Estimate
         The mean of the in-line D(t) of the largest size over the snapshots.
+    conditions : list of ConditionResult
+        The controls and interventions, in-line and shadow training themselves first.
+    on_topologies : dict
+        The in-line and the shadow gradients on every topology; empty where it was quick.
+    specifications : xarray.Dataset or None
+        The specification curve; None where it was quick.
+    power : dict
+        What numbers of runs tell, in-line and shadow; empty where it was quick.
     has_intervals : bool
         False where a scale has a single run, so that nothing can be resampled.
     """
 
-    inline: SweepAnalysis
-    shadow: SweepAnalysis
-    inline_null: SweepAnalysis
-    shadow_null: SweepAnalysis
+    inline_scrutiny: Scrutiny
+    shadow_scrutiny: Scrutiny
     topologies: Baseline
     alphas: Baseline
     gini: GiniStudy
     ccdfs: list[tails.Ccdf]
     collapsed: list[tails.Ccdf]
-    time_average: float
-    time_average_interval: Interval
+    tails: list[tails.TailFit]
+    time_average: Estimate
+    conditions: list[ConditionResult]
+    on_topologies: dict[str, list[OnTopology]]
+    specifications: xr.Dataset | None
+    power: dict[str, list[Power]]
     has_intervals: bool
+
+    @property
+    def inline(self) -> SweepAnalysis:
+        """The analysis of the in-line sweep."""
+        return self.inline_scrutiny.ladder.real
+
+    @property
+    def shadow(self) -> SweepAnalysis:
+        """The analysis of the shadow sweep."""
+        return self.shadow_scrutiny.ladder.real
+
+    @property
+    def inline_ladder(self) -> Ladder:
+        """The in-line sweep beside its nulls."""
+        return self.inline_scrutiny.ladder
+
+    @property
+    def shadow_ladder(self) -> Ladder:
+        """The shadow sweep beside its nulls."""
+        return self.shadow_scrutiny.ladder
+
+    @property
+    def inline_null(self) -> SweepAnalysis:
+        """The analysis of the in-line sweep's Gaussian null."""
+        return self.inline_ladder.nulls["gaussian"]
+
+    @property
+    def shadow_null(self) -> SweepAnalysis:
+        """The analysis of the shadow sweep's Gaussian null."""
+        return self.shadow_ladder.nulls["gaussian"]
 
 
 def measure(
@@ -234,53 +322,114 @@ def measure(
     progress: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Measure what the study does not hold yet of the paper's sweeps."""
-    for runs in (plan.gini, plan.inline, plan.shadow):
+    for runs in plan.trained:
         execute(study, xor.measure, runs, executor, progress)
     baselines = [run for sweep in plan.baselines for run in sweep]
     execute(study, synthetic.measure, baselines, executor, progress)
 
 
-def gather(study: Study, plan: Plan, executor: Executor | None = None) -> Evidence:
+def gather(
+    study: Study,
+    plan: Plan,
+    executor: Executor | None = None,
+    progress: Callable[[str], object] = lambda _: None,
+) -> Evidence:
     """Compute everything that is claimed, from a study that holds the plan's runs.
 
-    Runs of the study that are not in the plan (other seeds, say) are left out. Sweeps are analysed
-    on the executor, where there is one.
+    Runs of the study that are not in the plan (other seeds, say) are left out. What is independent
+    is computed on the executor, where there is one; ``progress`` is called with the name of a stage.
 
     Raises
     ------
     StudyError
         Where a run of the plan is missing.
     """
-    inline = study.dataset_of([run.config() for run in plan.inline])
-    shadow = study.dataset_of([run.config() for run in plan.shadow])
+
+    def sweep_of(runs: Sequence[XorRun]) -> xr.Dataset:
+        return study.dataset_of([run.config() for run in runs])
+
+    progress("nulls")
+    inline, shadow = sweep_of(plan.inline), sweep_of(plan.shadow)
+    scrutinies = [scrutinize(sweep, RUNGS, executor) for sweep in (inline, shadow)]
+    progress("conditions")
+    todo = [Todo("alpha_train", "0.3", inline, shadow), Todo("alpha_train", "0", shadow, shadow)]
+    todo += [
+        Todo(c.group, c.name, sweep_of(plan.condition(c)), shadow, c.split_by_twin)
+        for c in plan.conditions
+    ]
+    each = map if executor is None else executor.map
+    results = list(each(examine, todo))
     default = SyntheticRun(5, 0)
     baselines = {
         (runs[0].topology, runs[0].alpha): study.dataset_of([run.config() for run in runs])
         for runs in plan.baselines
     }
-    trained = (inline, shadow)
-    gaussian = baselines[default.topology, default.alpha]
-    nulls = (synthetic.matched(dataset, gaussian) for dataset in trained)
-    each = map if executor is None else executor.map
-    analyses = list(each(analyze, (*trained, *nulls)))
     topologies = {t: baselines[t, default.alpha] for t in BASELINE_TOPOLOGIES}
     alphas = {f"{a:g}": baselines[default.topology, a] for a in BASELINE_ALPHAS}
+    analysis = scrutinies[0].ladder.real
     ccdfs = tails.ccdfs(inline)
-    curve = analyses[0].curves["max"].dimension
+    on_each: dict[str, list[OnTopology]] = {}
+    table: xr.Dataset | None = None
+    told: dict[str, list[Power]] = {}
+    if not plan.quick:
+        progress("topologies")
+        on_each = {
+            "in-line": on_topologies(inline, executor),
+            "shadow": on_topologies(shadow, executor),
+        }
+        progress("power")
+        told = {mode: _power(sweep_of(runs), executor) for mode, runs in plan.power.items()}
+        progress("choices")
+        table = specify([_paper_seeds(sweep) for sweep in (shadow, inline)], executor)
     return Evidence(
-        inline=analyses[0],
-        shadow=analyses[1],
-        inline_null=analyses[2],
-        shadow_null=analyses[3],
+        inline_scrutiny=scrutinies[0],
+        shadow_scrutiny=scrutinies[1],
         topologies=_baseline(topologies),
         alphas=_baseline(alphas),
-        gini=_gini_study(study.dataset_of([run.config() for run in plan.gini])),
+        gini=_gini_study(sweep_of(plan.gini)),
         ccdfs=ccdfs,
-        collapsed=tails.collapse(ccdfs, analyses[0].exponents["all", "max"].estimate),
-        time_average=float(curve["exponent"].mean()),
-        time_average_interval=percentile_interval(curve["exponent_resamples"].values.mean(axis=1)),
+        collapsed=tails.collapse(ccdfs, analysis.exponents["all", "max"].estimate),
+        tails=tails.tail_fits(inline),
+        time_average=time_average(analysis),
+        conditions=results,
+        on_topologies=on_each,
+        specifications=table,
+        power=told,
         has_intervals=plan.seeds >= FEWEST_RUNS,
     )
+
+
+def time_average(analysis: SweepAnalysis) -> Estimate:
+    """Return the mean of D(t) of the largest size over the snapshots."""
+    curve = analysis.curves["max"].dimension
+    return estimated(
+        float(curve["exponent"].mean()),
+        curve["exponent_resamples"].values.mean(axis=1),
+        curve.attrs["fewest_runs"],
+    )
+
+
+def _paper_seeds(sweep: xr.Dataset) -> xr.Dataset:
+    """Return the paper's number of seeds of a sweep: what the specification curve is measured on."""
+    return sweep.isel(run=np.flatnonzero(sweep["seed"].values < PAPER_SEEDS))
+
+
+def _power(sweep: xr.Dataset, executor: Executor | None) -> list[Power]:
+    names = ("gaussian", "permuted")
+    measured = measure_readings(sweep, [Reading(name) for name in names], executor)
+    nulls = {name: measured[Reading(name)] for name in names}
+    available = int((sweep["n_parameters"] == sweep["n_parameters"][0]).sum())
+    counts = [count for count in POWER_COUNTS if count <= available]
+    each = map if executor is None else executor.map
+    # The largest first, since they take longest.
+    todo = [(sweep, nulls, count) for count in reversed(counts)]
+    found = list(each(_power_of, todo))
+    return [power for of_count in reversed(found) for power in of_count]
+
+
+def _power_of(item: tuple[xr.Dataset, Mapping[str, xr.Dataset], int]) -> list[Power]:
+    sweep, nulls, count = item
+    return power.power(sweep, nulls, [count])
 
 
 def _gini_study(dataset: xr.Dataset) -> GiniStudy:
@@ -320,14 +469,15 @@ def _baseline(sweeps: Mapping[str, xr.Dataset]) -> Baseline:
         [log_sizes[:, scale, chosen].mean(axis=2) for scale, chosen in enumerate(draws)], axis=-1
     )
     resampled = scaling.slopes(n, np.exp(resampled_logs))  # (variants, B)
+    runs = log_sizes.shape[2]
     return Baseline(
         tuple(sweeps),
         estimate,
-        [percentile_interval(row) for row in resampled],
+        [percentile_interval(row, runs) for row in resampled],
         scaling.slopes(n, np.exp(log_sizes.transpose(0, 2, 1))),
         float(estimate.mean()),
-        percentile_interval(resampled.mean(axis=0)),
+        percentile_interval(resampled.mean(axis=0), runs),
         resampled.mean(axis=0),
         float(scaling.coefficient_of_variation(estimate)),
-        percentile_interval(scaling.coefficient_of_variation(resampled.T)),
+        percentile_interval(scaling.coefficient_of_variation(resampled.T), runs),
     )

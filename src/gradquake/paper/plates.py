@@ -23,6 +23,7 @@ from gradquake.figures import (
     Axes,
 )
 from gradquake.paper.evidence import ALIGNED_AFTER, ALIGNED_BEFORE, GINI_HIDDEN, Evidence
+from gradquake.paper.scrutiny_plates import SCRUTINY_PLATES
 
 SHORT_NAMES = {
     "ring": "ring",
@@ -34,13 +35,12 @@ SHORT_NAMES = {
 
 
 def draw(name: str, evidence: Evidence, folder: Path) -> None:
-    """Draw "figure1", "figure2" or "figure3" into a folder, as PNG and SVG."""
-    drawings = {"figure1": _figure1, "figure2": _figure2, "figure3": _figure3}
-    drawings[name](evidence, folder / name)
+    """Draw one of ``DRAWINGS`` into a folder, as PNG and SVG."""
+    DRAWINGS[name](evidence, folder / name)
 
 
 def _figure1(evidence: Evidence, path: Path) -> None:
-    with figures.sheet(path, 3, 2.9) as (accuracy, dimension, gini):
+    with figures.sheet(path, "abc", 2.9) as (accuracy, dimension, gini):
         _accuracy(evidence, accuracy)
         _dimension(evidence, dimension)
         _gini(evidence, gini)
@@ -48,7 +48,7 @@ def _figure1(evidence: Evidence, path: Path) -> None:
 
 def _figure2(evidence: Evidence, path: Path) -> None:
     largest = evidence.inline.exponents["all", "max"]
-    with figures.sheet(path, 3, 2.9, right=0.925) as (distributions, collapse, scaling):
+    with figures.sheet(path, "abc", 2.9, right=0.925) as (distributions, collapse, scaling):
         figures.ccdfs(distributions, evidence.ccdfs)
         distributions.set_xlabel("avalanche size $s$")
         distributions.set_xlim(left=1.3)
@@ -62,7 +62,7 @@ def _figure3(evidence: Evidence, path: Path) -> None:
     pre, post = (evidence.inline.exponents[window, "max"] for window in ("pre", "post"))
     null = evidence.inline_null.exponents["all", "max"]
     baseline = evidence.topologies
-    with figures.sheet(path, 2, 3.2, between=0.2) as (bootstrap, left_out):
+    with figures.sheet(path, "ab", 3.2, between=0.2) as (bootstrap, left_out):
         figures.bootstrap_distributions(
             bootstrap,
             {
@@ -130,10 +130,10 @@ def _accuracy(evidence: Evidence, ax: Axes) -> None:
 def _dimension(evidence: Evidence, ax: Axes) -> None:
     curve = evidence.inline.curves["max"].dimension
     first, last = evidence.inline.grokking_window
-    average, single = evidence.time_average, evidence.gini.median_grokking_epoch
+    average, single = evidence.time_average.estimate, evidence.gini.median_grokking_epoch
     ax.axvspan(first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok")
     ax.axvline(single, ymax=BELOW_LEGEND, color=ORANGE, lw=1, label=f"$t_g$, $h$ = {GINI_HIDDEN}")
-    interval = evidence.time_average_interval
+    interval = evidence.time_average.interval
     ax.axhspan(interval.low, interval.high, color=VERMILION, alpha=0.12, lw=0)
     ax.axhline(average, color=VERMILION, lw=0.9, label=f"average {average:.2f}")
     ax.axhline(1, color=BLACK, lw=0.7, ls=":")
@@ -166,3 +166,6 @@ def _gini(evidence: Evidence, ax: Axes) -> None:
 
 def _with_interval(name: str, estimate: float, interval: Interval) -> str:
     return f"{name}: {estimate:.2f}\n[{interval.low:.2f}, {interval.high:.2f}]"
+
+
+DRAWINGS = {"figure1": _figure1, "figure2": _figure2, "figure3": _figure3, **SCRUTINY_PLATES}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gradquake.errors import InputError
 from gradquake.execution import worker_pool
-from gradquake.paper import evidence
+from gradquake.paper import evidence, pages
 from gradquake.paper.claims import judge
 from gradquake.paper.evidence import Evidence, Plan
-from gradquake.paper.verdicts import Claim, Quantity
+from gradquake.paper.verdicts import Claim
 from gradquake.store import open_study
 
-PLATES = ("figure1", "figure2", "figure3")
+# The paper's own figures, and those of the scrutiny; the last ones only where it was not quick.
+PLATES = ("figure1", "figure2", "figure3", "ladder", "aligned")
+MORE_PLATES = ("controls", "intervention", "topologies", "power", "specifications")
 
 Progress = Callable[[str, int], object]
 
@@ -33,7 +35,8 @@ def reproduce(
     ----------
     out : str or Path
         A folder, made where it is missing. It receives ``study.sqlite``, ``claims.json``,
-        ``claims.md`` and ``figures/``. Runs that its study holds already are not measured again.
+        ``claims.md``, ``scrutiny.json``, ``scrutiny.md``, ``figures/`` and, unless it is quick,
+        ``specifications.csv``. Runs that its study holds already are not measured again.
     plan : Plan
         The runs.
     jobs : int
@@ -55,89 +58,37 @@ def reproduce(
         raise InputError(f"{folder} cannot be written ({error.strerror}); a folder is needed") from error
     with open_study(folder / "study.sqlite", create=True) as study, worker_pool(jobs) as pool:
         evidence.measure(study, plan, pool, lambda runs: progress("measuring", runs))
-        progress("analysing", 0)
-        found = evidence.gather(study, plan, pool)
+        found = evidence.gather(study, plan, pool, lambda stage: progress(stage, 0))
         progress("drawing", 0)
-        # Drawing goes on in the pool while the claims are judged here.
-        drawn = [] if pool is None else [pool.submit(_draw, n, found, folder) for n in PLATES]
+        # Drawing goes on in the pool while the claims are judged and written here.
+        names = PLATES if plan.quick else PLATES + MORE_PLATES
+        parts = [names[first::jobs] for first in range(min(jobs, len(names)))]
+        drawn = [] if pool is None else [pool.submit(_draw, part, found, folder) for part in parts]
         claims = judge(found)
-        _write(folder / "claims.json", json.dumps([c.as_json() for c in claims], indent=2) + "\n")
-        _write(folder / "claims.md", markdown(claims))
+        _write(folder / "claims.json", _as_json([claim.as_json() for claim in claims]))
+        _write(folder / "claims.md", pages.claims_page(claims))
+        _write(folder / "scrutiny.json", _as_json(pages.scrutiny_object(found)))
+        _write(folder / "scrutiny.md", pages.scrutiny_page(found))
+        if found.specifications is not None:
+            table = found.specifications.to_dataframe().reset_index()
+            _write(folder / "specifications.csv", table.to_csv(index=False, float_format="%.6g"))
         for plate in drawn:
             plate.result()
         if pool is None:
-            for name in PLATES:
-                _draw(name, found, folder)
+            _draw(names, found, folder)
     return claims
 
 
-def markdown(claims: list[Claim]) -> str:
-    """Return the claims as a Markdown page: a table, then the notes."""
-    lines = [
-        "# The paper's claims and what was measured",
-        "",
-        "Intervals are 95 %, percentile bootstraps over runs unless it is said otherwise. The null is "
-        "the same statistic on i.i.d. Gaussian gradients of the same sizes, seeds, snapshots and "
-        "graphs.",
-        "",
-        "| id | claim | paper | measured | value [95 % interval] | null | verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for claim in claims:
-        for i, quantity in enumerate(claim.quantities):
-            head = [claim.id, claim.claim, claim.paper] if i == 0 else [""] * 3
-            verdict = claim.verdict if i == 0 else ""
-            cells = [*head, quantity.name, with_interval(quantity), with_null(quantity), verdict]
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "## How each was judged", ""]
-    lines += [f"- **{claim.id}**: {claim.note}." for claim in claims]
-    lines += [
-        "",
-        "Intervals from a bootstrap over single snapshots, which takes the snapshots of one run for "
-        "independent and is too narrow:",
-        "",
-    ]
-    lines += [
-        f"- {q.name}: [{number(q.snapshot_low)}, {number(q.snapshot_high)}]"
-        for claim in claims
-        for q in claim.quantities
-        if q.snapshot_low is not None
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def with_interval(quantity: Quantity) -> str:
-    """Return a measured quantity as text: its value and interval."""
-    return _bracketed(quantity.measured, quantity.ci_low, quantity.ci_high)
-
-
-def with_null(quantity: Quantity) -> str:
-    """Return the null of a quantity as text, empty where it has none."""
-    if quantity.null is None:
-        return ""
-    return _bracketed(quantity.null, quantity.null_low, quantity.null_high)
-
-
-def _bracketed(value: float, low: float | None, high: float | None) -> str:
-    if low is None or low != low:  # NaN: no interval
-        return number(value)
-    return f"{number(value)} [{number(low)}, {number(high)}]"
-
-
-def number(value: float | None) -> str:
-    """Return a number to three significant figures or none behind the point; "none" for NaN."""
-    if value is None or value != value:
-        return "none"
-    if abs(value) >= 100 or value == int(value):
-        return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def _draw(name: str, found: Evidence, folder: Path) -> None:
+def _draw(names: Sequence[str], found: Evidence, folder: Path) -> None:
     # Loads matplotlib, where there is something to draw.
     from gradquake.paper import plates
 
-    plates.draw(name, found, folder / "figures")
+    for name in names:
+        plates.draw(name, found, folder / "figures")
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

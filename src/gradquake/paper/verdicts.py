@@ -27,6 +27,11 @@ class Quantity:
     null, null_low, null_high : float or None
         The same statistic on the matched Gaussian null with its 95 % interval; None where it does
         not apply or has none.
+    marginal, marginal_low, marginal_high : float or None
+        What the marginal distribution of the gradient accounts for, D_permuted - D_gaussian, with its
+        paired 95 % interval; None where the quantity is no exponent of a trained sweep.
+    excess, excess_low, excess_high : float or None
+        What the arrangement of the gradient on the graph accounts for, D_real - D_permuted, likewise.
     snapshot_low, snapshot_high : float or None
         The interval from a bootstrap over single snapshots, which is too narrow; None where it was
         not taken.
@@ -40,6 +45,12 @@ class Quantity:
     null: float | None = None
     null_low: float | None = None
     null_high: float | None = None
+    marginal: float | None = None
+    marginal_low: float | None = None
+    marginal_high: float | None = None
+    excess: float | None = None
+    excess_low: float | None = None
+    excess_high: float | None = None
     snapshot_low: float | None = None
     snapshot_high: float | None = None
 
@@ -96,6 +107,8 @@ class Claim:
             "ci_low": first["ci_low"],
             "ci_high": first["ci_high"],
             "null": first["null"],
+            "marginal": first["marginal"],
+            "excess": first["excess"],
             "verdict": self.verdict,
             "note": self.note,
             "quantities": [quantity.as_json() for quantity in self.quantities],

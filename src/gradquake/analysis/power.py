@@ -1,0 +1,138 @@
+"""How many runs it takes: the width of intervals, and the power to tell data from null."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.analysis import scaling, transitions
+from gradquake.analysis.resampling import FEWEST_RUNS, difference
+from gradquake.analysis.scaling import STATISTICS, Statistic, scale_groups
+from gradquake.analysis.transitions import Phase
+from gradquake.errors import require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+PHASES: tuple[Phase, ...] = ("pre", "post")
+
+# No more disjoint groups than this are analysed of one number of runs.
+MOST_GROUPS = 16
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a number of runs a scale can tell, over disjoint groups of so many runs.
+
+    Attributes
+    ----------
+    runs : int
+        Runs a scale in a group.
+    groups : int
+        The number of groups.
+    statistic, phase : str
+    width : float
+        The mean width of the exponent's 95 % interval.
+    scatter : float
+        The standard deviation of the exponent over the groups; NaN for a single one.
+    told : dict
+        By null, the share of the groups in which the 95 % interval of D_real - D_null lies above 0.
+    excess : dict
+        By null, the mean of D_real - D_null over the groups.
+    """
+
+    runs: int
+    groups: int
+    statistic: Statistic
+    phase: Phase
+    width: float
+    scatter: float
+    told: dict[str, float]
+    excess: dict[str, float]
+
+
+def power(
+    dataset: xr.Dataset,
+    nulls: Mapping[str, xr.Dataset],
+    counts: Sequence[int],
+    *,
+    n_resamples: int = 1_000,
+) -> list[Power]:
+    """Return what each number of runs a scale can tell, measured on disjoint groups of a large sweep.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        One sweep with equally many runs at every scale.
+    nulls : mapping
+        The same sweep on surrogates, by name.
+    counts : sequence of int
+        Runs a scale, each at least 2 and at most as many as the sweep has.
+    n_resamples : int
+        The bootstrap's, in each group.
+
+    Raises
+    ------
+    InputError
+        Where a count is out of range, or the scales have different numbers of runs.
+    """
+    members = [runs for _, runs in scale_groups(dataset)]
+    available = min(runs.size for runs in members)
+    require(
+        all(runs.size == available for runs in members),
+        "the scales have different numbers of runs; groups need equally many",
+    )
+    for count in counts:
+        require(
+            FEWEST_RUNS <= count <= available,
+            f"{count} runs a scale were asked for; from {FEWEST_RUNS} to {available} are there",
+        )
+    found = []
+    for count in counts:
+        starts = range(0, available - count + 1, count)[:MOST_GROUPS]
+        groups = [np.concatenate([runs[a : a + count] for runs in members]) for a in starts]
+        for statistic in STATISTICS:
+            for phase in PHASES:
+                found.append(_power(dataset, nulls, groups, statistic, phase, n_resamples))
+    return found
+
+
+def _power(
+    dataset: xr.Dataset,
+    nulls: Mapping[str, xr.Dataset],
+    groups: Sequence[NDArray[np.intp]],
+    statistic: Statistic,
+    phase: Phase,
+    n_resamples: int,
+) -> Power:
+    where = transitions.phase(dataset, phase)
+    widths, estimates = [], []
+    excesses: dict[str, list[float]] = {name: [] for name in nulls}
+    told: dict[str, list[bool]] = {name: [] for name in nulls}
+    for runs in groups:
+        real, *beside = (
+            scaling.exponent(
+                of[["size"]].isel(run=runs), statistic, where.isel(run=runs), n_resamples=n_resamples
+            )
+            for of in (dataset, *nulls.values())
+        )
+        widths.append(real.interval.high - real.interval.low)
+        estimates.append(real.estimate)
+        for name, null in zip(nulls, beside, strict=True):
+            excess = difference(real, null)
+            excesses[name].append(excess.estimate)
+            told[name].append(excess.interval.low > 0)
+    return Power(
+        runs=groups[0].size // len(scale_groups(dataset)),
+        groups=len(groups),
+        statistic=statistic,
+        phase=phase,
+        width=float(np.mean(widths)),
+        scatter=float(np.std(estimates, ddof=1)) if len(groups) > 1 else np.nan,
+        told={name: float(np.mean(values)) for name, values in told.items()},
+        excess={name: float(np.mean(values)) for name, values in excesses.items()},
+    )

@@ -1,0 +1,196 @@
+"""The specification curve: one result under every defensible way to measure it.
+
+A specification is one choice for each of the probe, the statistic, the snapshots and the scales in
+the fit. All of them are measured, none is preferred; what holds in most of them does not hang on a
+choice. (U. Simonsohn, J. P. Simmons and L. D. Nelson, Nature Human Behaviour 4, 1208 (2020).)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.analysis.scaling import FEWEST_SCALES
+from gradquake.analysis.transitions import crossing
+from gradquake.errors import InputError, require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Floats = NDArray[np.float64]
+
+STATISTICS = ("max", "mean", "p95")
+
+# What is computed in every specification: of the data, and of the permuted null (the first three).
+NULL_RESULTS = ("pre", "post", "all")
+RESULTS = (*NULL_RESULTS, "average", "crossing", "worst_r_squared")
+
+
+def windows(scales: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """Return the choices of scales for a fit: all, and all without each; masks by name.
+
+    Raises
+    ------
+    InputError
+        Where a fit without one of them has fewer than three scales.
+    """
+    if scales.size <= FEWEST_SCALES:
+        raise InputError(
+            f"the sweep has {scales.size} scales; at least {FEWEST_SCALES + 1} are needed to leave "
+            "each of them out"
+        )
+    chosen = {"all": np.ones(scales.size, bool)}
+    for i, n in enumerate(scales):
+        chosen[f"without {n}"] = np.arange(scales.size) != i
+    return chosen
+
+
+def results(
+    n_parameters: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    epochs: NDArray[np.int64],
+    grokking_epochs: Floats,
+    strides: tuple[int, ...],
+) -> Floats:
+    """Return what one measured sweep gives under every statistic, snapshot interval and window.
+
+    Parameters
+    ----------
+    n_parameters : array, shape (runs,)
+        Ascending.
+    sizes : array, shape (runs, snapshots)
+    epochs : array, shape (snapshots,)
+    grokking_epochs : array, shape (runs,)
+        NaN for a run that never grokked.
+    strides : tuple of int
+        Snapshot intervals, as multiples of that of ``epochs``.
+
+    Returns
+    -------
+    array, shape (len(RESULTS), statistics, strides, windows)
+        The exponents before and after each run's t_g and over everything, the time average of
+        D(t), its crossing of 1 from below (an epoch, or NaN), and the smallest R² of its fits.
+    """
+    scales, starts = np.unique(n_parameters, return_index=True)
+    masks = np.array(list(windows(scales).values()))
+    reached = np.where(np.isnan(grokking_epochs), np.inf, grokking_epochs)
+    found = np.full((len(RESULTS), len(STATISTICS), len(strides), len(masks)), np.nan)
+    for j, stride in enumerate(strides):
+        times, part = epochs[::stride], sizes[:, ::stride].astype(np.float64)
+        before = times < reached[:, None]
+        pooled = [_pooled(part, phase, starts) for phase in (before, ~before, np.ones_like(before))]
+        curves = _at_each_snapshot(part, starts)
+        for i in range(len(STATISTICS)):
+            for k, of_phase in enumerate(pooled):
+                found[k, i, j] = _fits(scales, of_phase[i], masks)[0]
+            slopes, r_squared = _fits(scales, curves[i], masks)
+            found[3, i, j] = slopes.mean(axis=0)
+            found[4, i, j] = crossing(times, slopes.T)
+            found[5, i, j] = r_squared.min(axis=0)
+    return found
+
+
+def claims(table: xr.Dataset) -> xr.Dataset:
+    """Return for every specification which of the paper's statements hold, as estimates.
+
+    A value holds within twice the paper's error, a direction by its sign; an interval is not asked
+    for. Where a specification has no such value, the statement does not hold.
+    """
+    first, last = table["first_grokking_epoch"], table["last_grokking_epoch"]
+    pre, post, crossed = table["pre"], table["post"], table["crossing"]
+    excess_pre, excess_post = pre - table["null_pre"], post - table["null_post"]
+    return table[[]].assign(
+        {
+            "D before < 1": pre < 1,
+            "D before = 0.90 ± 0.04": abs(pre - 0.90) <= 0.04,
+            "D after > 1": post > 1,
+            "D after = 1.20 ± 0.04": abs(post - 1.20) <= 0.04,
+            "D before < 1 < D after": (pre < 1) & (post > 1),
+            "D after > D before": post > pre,
+            "D(t) crosses 1 upwards": crossed.notnull(),
+            "D(t) crosses 1 while runs grok": (first <= crossed) & (crossed <= last),
+            "average of D(t) = 1.00 ± 0.04": abs(table["average"] - 1) <= 0.04,
+            "aggregate D = 1.00 ± 0.04": abs(table["all"] - 1) <= 0.04,
+            "every R² of D(t) > 0.98": table["worst_r_squared"] > 0.98,
+            "D before > its permuted null": excess_pre > 0,
+            "D after > its permuted null": excess_post > 0,
+        }
+    )
+
+
+def shares(holds: xr.DataArray) -> dict[str, dict[str, float]]:
+    """Return the share of specifications in which a statement holds, by choice and its level."""
+    return {
+        str(choice): {
+            str(level): float(holds.sel({choice: level}).mean()) for level in holds[choice].values
+        }
+        for choice in holds.dims
+    }
+
+
+def importance(values: xr.DataArray) -> dict[str, float]:
+    """Return the share of the variance over specifications that each choice accounts for alone.
+
+    This is the correlation ratio eta² of a main effect: the variance of the means of a choice's
+    levels over the variance of all. What is missing from 1 in the sum belongs to interactions.
+
+    Raises
+    ------
+    InputError
+        Where no specification has a value.
+    """
+    require(bool(values.notnull().any()), "no specification has a value")
+    total = float(values.var())
+    return {
+        str(choice): float(values.mean([d for d in values.dims if d != choice]).var()) / total
+        if total > 0
+        else 0.0
+        for choice in values.dims
+    }
+
+
+def _pooled(sizes: Floats, phase: NDArray[np.bool_], starts: NDArray[np.intp]) -> list[Floats]:
+    """Return each statistic over the runs and chosen snapshots of every scale; NaN without one."""
+    largest = np.maximum.reduceat(np.where(phase, sizes, -np.inf).max(axis=1), starts)
+    total = np.add.reduceat(np.where(phase, sizes, 0.0).sum(axis=1), starts)
+    count = np.add.reduceat(phase.sum(axis=1), starts)
+    ends = [*starts[1:].tolist(), len(sizes)]
+    high = [
+        np.quantile(sizes[a:b][phase[a:b]], 0.95) if phase[a:b].any() else np.nan
+        for a, b in zip(starts.tolist(), ends, strict=True)
+    ]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = total / count
+    return [np.where(count > 0, largest, np.nan), mean, np.array(high)]
+
+
+def _at_each_snapshot(sizes: Floats, starts: NDArray[np.intp]) -> list[Floats]:
+    """Return each statistic over the runs of every scale, shape (snapshots, scales)."""
+    runs = np.diff(starts, append=len(sizes))
+    largest = np.maximum.reduceat(sizes, starts, axis=0)
+    mean = np.add.reduceat(sizes, starts, axis=0) / runs[:, None]
+    ends = starts + runs
+    high = [np.quantile(sizes[a:b], 0.95, axis=0) for a, b in zip(starts, ends, strict=True)]
+    return [largest.T, mean.T, np.array(high).T]
+
+
+def _fits(scales: NDArray[np.int64], sizes: Floats, masks: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return slope and R² of sizes (..., scales) in every window: (..., windows) each."""
+    x = np.log(scales)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y = np.log(np.where(sizes > 0, sizes, np.nan))
+    centred = np.where(masks, x - (masks @ x / masks.sum(axis=1))[:, None], 0.0)
+    spread = (centred**2).sum(axis=1)
+    # A size that is missing spoils the windows that it is in, and no other.
+    known = np.where(np.isnan(y), 0.0, y)
+    spoilt = np.isnan(y).astype(np.float64) @ masks.T.astype(np.float64) > 0
+    slope = known @ centred.T / spread
+    # Off the mean of all first, so that the difference of squares below does not cancel.
+    known = known - known.mean(axis=-1, keepdims=True)
+    weights = masks.T.astype(np.float64)
+    total = known**2 @ weights - (known @ weights) ** 2 / masks.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r_squared = slope**2 * spread / total
+    return np.where(spoilt, np.nan, slope), np.where(spoilt, np.nan, r_squared)

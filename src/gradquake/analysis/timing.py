@@ -1,0 +1,227 @@
+"""Whether the crossing follows the grokking epoch, or merely happens at some epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.analysis import scaling, transitions
+from gradquake.analysis.resampling import (
+    N_RESAMPLES,
+    Bootstrapped,
+    Estimate,
+    estimated,
+    run_resamples,
+)
+from gradquake.analysis.scaling import Statistic, scale_groups
+from gradquake.errors import require, require_count
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Floats = NDArray[np.float64]
+
+N_PERMUTATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class PermutationTest:
+    """A statistic beside its values with the grokking epochs exchanged among the runs of a scale.
+
+    Attributes
+    ----------
+    observed : float
+        NaN where it is not defined.
+    expected : float
+        Its mean over the permutations.
+    p_value : float
+        The share of permutations, the observed one counted in, that reach the observed value; NaN
+        where there is no value, or nothing to exchange since all t_g of every scale are equal.
+    n_permutations : int
+    """
+
+    observed: float
+    expected: float
+    p_value: float
+    n_permutations: int
+
+
+def median_grokking_epoch(
+    dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Return the median grokking epoch of all runs; one that never grokked is infinitely late."""
+    groups = scale_groups(dataset)
+    reached = dataset["grokking_epoch"].fillna(np.inf).values
+    draws = run_resamples([runs.size for _, runs in groups], n_resamples, seed)
+    resampled = np.concatenate(
+        [reached[runs[chosen]] for (_, runs), chosen in zip(groups, draws, strict=True)], axis=1
+    )
+    return estimated(
+        float(np.median(reached)),
+        np.median(resampled, axis=1),
+        min(runs.size for _, runs in groups),
+    )
+
+
+def lag(crossing: Bootstrapped, grokking: Bootstrapped) -> Estimate:
+    """Return a crossing relative to the median grokking epoch, runs resampled alike in both."""
+    with np.errstate(invalid="ignore"):
+        return estimated(
+            crossing.estimate - grokking.estimate,
+            crossing.resamples - grokking.resamples,
+            crossing.runs,
+        )
+
+
+def follows_grokking(
+    dataset: xr.Dataset,
+    statistic: Statistic = "max",
+    *,
+    n_permutations: int = N_PERMUTATIONS,
+    seed: int = 0,
+) -> PermutationTest:
+    """Test whether the rise D_post - D_pre is larger where each run is split at its own t_g.
+
+    Under the null hypothesis a run's avalanches do not know when it grokked, only its size and the
+    epoch do: then the grokking epochs may be exchanged among the runs of a scale. Conservative where
+    many runs of a scale share one t_g.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        One sweep (see ``gradquake.recording``).
+    statistic : {"max", "mean"}
+    n_permutations, seed : int
+
+    Raises
+    ------
+    InputError
+        For another statistic, or fewer than one permutation.
+    """
+    scaling.check_statistic(statistic)
+    require_count("n_permutations", n_permutations, 1)
+    rng = np.random.default_rng(seed)
+    epochs = dataset["epoch"].values
+    n: list[int] = []
+    pre: list[Floats] = []
+    post: list[Floats] = []
+    exchangeable = False
+    for scale, runs in scale_groups(dataset):
+        reached = dataset["grokking_epoch"].fillna(np.inf).values[runs]
+        exchangeable |= np.unique(reached).size > 1
+        # What every run would give in each phase with the t_g of every other: (runs, t_g).
+        before = epochs < reached[:, None]
+        sizes = dataset["size"].values[runs].astype(np.float64)
+        parts = [_run_parts(statistic, sizes, phase) for phase in (before, ~before)]
+        order = np.argsort(rng.random((n_permutations, runs.size)), axis=1)
+        order = np.concatenate([np.arange(runs.size)[None], order])
+        own = np.arange(runs.size)
+        n.append(scale)
+        for phase, (value, count) in zip((pre, post), parts, strict=True):
+            phase.append(_pooled(statistic, value[own, order], count[own, order]))
+    rise = scaling.slopes(n, np.stack(post, axis=-1)) - scaling.slopes(n, np.stack(pre, axis=-1))
+    return _test(rise, exchangeable)
+
+
+def run_onsets(dataset: xr.Dataset, null: xr.Dataset) -> Floats:
+    """Return the epoch at which each run's own avalanches rise above its null for good.
+
+    That is the first snapshot at which its size passes above the mean size of the run's null and
+    stays above for three snapshots: the rule of ``transitions.crossing``, run by run. NaN where a run
+    never does.
+
+    Parameters
+    ----------
+    dataset, null : xarray.Dataset
+        One sweep and the same sweep on surrogates.
+
+    Raises
+    ------
+    InputError
+        Where the two do not have the same runs and epochs.
+    """
+    require(
+        dataset["size"].shape == null["size"].shape,
+        f"the sweep has sizes of shape {dataset['size'].shape} and its null {null['size'].shape}; "
+        "they must be equal",
+    )
+    level = null["size"].values.mean(axis=1, keepdims=True)
+    return transitions.crossing(dataset["epoch"].values, dataset["size"].values - level, 0.0)
+
+
+def onsets_follow_grokking(
+    dataset: xr.Dataset,
+    onsets: Floats,
+    *,
+    n_permutations: int = N_PERMUTATIONS,
+    seed: int = 0,
+) -> PermutationTest:
+    """Test whether runs of one scale that grok later also have a later onset.
+
+    The statistic is the mean over scales of Spearman's rank correlation between t_g and the onsets,
+    over the runs that have both; scales with fewer than three such runs, or without variation, do not
+    take part.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    onsets : array, shape (runs,)
+        As ``run_onsets`` returns them.
+    """
+    require_count("n_permutations", n_permutations, 1)
+    rng = np.random.default_rng(seed)
+    correlations = []
+    for _, runs in scale_groups(dataset):
+        reached, onset = dataset["grokking_epoch"].values[runs], onsets[runs]
+        both = np.isfinite(reached) & np.isfinite(onset)
+        if both.sum() < scaling.FEWEST_SCALES or np.ptp(reached[both]) == 0 or np.ptp(onset[both]) == 0:
+            continue
+        x, y = _standard_ranks(reached[both]), _standard_ranks(onset[both])
+        order = np.argsort(rng.random((n_permutations, x.size)), axis=1)
+        correlations.append(np.concatenate([[x @ y], (x[order] * y).sum(axis=1)]))
+    if not correlations:
+        return PermutationTest(np.nan, np.nan, np.nan, n_permutations)
+    return _test(np.mean(correlations, axis=0), exchangeable=True)
+
+
+def _test(values: Floats, exchangeable: bool) -> PermutationTest:
+    """Return the test of the first value against the others."""
+    observed, permuted = float(values[0]), values[1:]
+    valid = np.isfinite(permuted)
+    p_value = np.nan
+    if exchangeable and np.isfinite(observed) and valid.any():
+        # Equal up to rounding is equal.
+        reached = (permuted[valid] >= observed - 1e-12).sum()
+        p_value = float((reached + 1) / (valid.sum() + 1))
+    expected = float(permuted[valid].mean()) if valid.any() else np.nan
+    return PermutationTest(observed, expected, p_value, permuted.size)
+
+
+def _run_parts(statistic: Statistic, sizes: Floats, phase: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return what each run (rows) gives in each phase (columns), and from how many snapshots."""
+    chosen = phase[None, :, :]  # (1, t_g, epochs)
+    values = sizes[:, None, :]
+    count = np.broadcast_to(phase.sum(axis=1), (len(sizes), len(phase))).astype(np.float64)
+    if statistic == "max":
+        return np.where(chosen, values, -np.inf).max(axis=-1), count
+    return np.where(chosen, values, 0.0).sum(axis=-1), count
+
+
+def _pooled(statistic: Statistic, value: Floats, count: Floats) -> Floats:
+    """Return the statistic over runs, the last axis; NaN where no snapshot is in the phase."""
+    snapshots = count.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pooled = value.max(axis=-1) if statistic == "max" else value.sum(axis=-1) / snapshots
+    return np.where(snapshots > 0, pooled, np.nan)
+
+
+def _standard_ranks(values: Floats) -> Floats:
+    """Return ranks, equals sharing theirs, centred and of unit length."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    centred: Floats = ranks - ranks.mean()
+    centred /= np.sqrt((centred**2).sum())
+    return centred

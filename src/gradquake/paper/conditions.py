@@ -1,0 +1,173 @@
+"""The paper's networks under other conditions: controls, interventions, other thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from gradquake.analysis.ladder import Ladder
+from gradquake.analysis.resampling import Estimate, estimated, run_resamples
+from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, scale_groups
+from gradquake.analysis.sweep import Curve, Window, analyze
+from gradquake.analysis.timing import median_grokking_epoch
+from gradquake.experiments import xor
+from gradquake.experiments.replay import Reading
+from gradquake.experiments.xor import XorRun
+from gradquake.graphs import TOPOLOGIES
+from gradquake.scrutiny import measure
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Group = Literal["control", "alpha_train", "topology_train", "quantile", "own graph"]
+
+# Too small to learn anything in 500 epochs.
+TINY_LEARNING_RATE = 1e-4
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way to train the paper's networks, other than the paper's.
+
+    Attributes
+    ----------
+    group : str
+        What it belongs to.
+    name : str
+        What is different.
+    settings : dict
+        Of ``XorRun``.
+    """
+
+    group: Group
+    name: str
+    settings: dict[str, Any]
+
+    @property
+    def split_by_twin(self) -> bool:
+        """Whether phases are split at the t_g of the XOR run of the same size and seed."""
+        return self.group == "control"
+
+    def runs(self, hidden: Sequence[int], seeds: int) -> list[XorRun]:
+        """Return the runs of this condition."""
+        return xor.sweep(hidden, seeds, **self.settings)
+
+
+def conditions() -> list[Condition]:
+    """Return every condition, but the paper's own in-line and shadow training."""
+    probe = XorRun(1, 0)
+    modes: dict[str, dict[str, Any]] = {"in-line": {}, "shadow": {"alpha_train": 0.0}}
+    controls: dict[str, dict[str, Any]] = {
+        "AND": {"task": "and"},
+        "constant labels": {"task": "constant"},
+        "tiny learning rate": {"learning_rate": TINY_LEARNING_RATE},
+    }
+    found = [
+        Condition("control", f"{control}, {mode}", {**settings, **how})
+        for control, settings in controls.items()
+        for mode, how in modes.items()
+    ]
+    found += [
+        Condition("alpha_train", f"{alpha:g}", {"alpha_train": alpha}) for alpha in (0.1, 0.2, 0.4, 0.5)
+    ]
+    found += [
+        Condition("topology_train", topology, {"topology_train": topology})
+        for topology in TOPOLOGIES
+        if topology != probe.topology
+    ]
+    found.append(Condition("topology_train", "permuted", {"permute_train": True}))
+    found += [Condition("quantile", f"{q:.2f}", {"quantile": q}) for q in (0.80, 0.85, 0.95)]
+    found.append(Condition("own graph", "computational, in-line", {"topology": "computational"}))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionResult:
+    """What was measured under one condition.
+
+    Attributes
+    ----------
+    group, name : str
+    n_runs, n_grokked : int
+    grokking : Estimate
+        The median t_g of all runs.
+    delay : Estimate
+        The median over runs of t_g minus that of the shadow run of the same size and seed.
+    exponents : dict
+        By (rung or "real", window, statistic).
+    excess : dict
+        D_real - D_permuted by (window, statistic).
+    curves : dict
+        D(t) of the data by statistic. Nothing here carries its resamples, which nobody needs any more.
+    crossing_of_null : dict
+        When D(t) rises above that of the permuted null, by statistic.
+    """
+
+    group: str
+    name: str
+    n_runs: int
+    n_grokked: int
+    grokking: Estimate
+    delay: Estimate
+    exponents: dict[tuple[str, Window, Statistic], Exponent]
+    excess: dict[tuple[Window, Statistic], Estimate]
+    curves: dict[Statistic, Curve]
+    crossing_of_null: dict[Statistic, Estimate]
+
+
+@dataclass(frozen=True, eq=False)
+class Todo:
+    """A condition's sweep, with the shadow sweep that it is held against."""
+
+    group: str
+    name: str
+    sweep: xr.Dataset
+    shadow: xr.Dataset
+    split_by_twin: bool = False
+
+
+def examine(todo: Todo) -> ConditionResult:
+    """Measure a condition beside its permuted null."""
+    sweep = todo.sweep
+    reached = sweep["grokking_epoch"]
+    if todo.split_by_twin:
+        sweep = sweep.assign_coords(grokking_epoch=("run", todo.shadow["grokking_epoch"].values))
+    measured = measure(sweep, [Reading(), Reading("permuted")])
+    real, null = (analyze(dataset) for dataset in measured.values())
+    ladder = Ladder(real, {"permuted": null})
+    return ConditionResult(
+        todo.group,
+        todo.name,
+        reached.size,
+        int(np.isfinite(reached.values).sum()),
+        median_grokking_epoch(todo.sweep).slim(),
+        _delay(todo.sweep, todo.shadow).slim(),
+        {
+            (rung, window, statistic): exponent.slim()
+            for rung, analysis in (("real", real), ("permuted", null))
+            for (window, statistic), exponent in analysis.exponents.items()
+        },
+        {key: ladder.excess(*key).slim() for key in real.exponents},
+        {statistic: curve.slim() for statistic, curve in real.curves.items()},
+        {s: ladder.crossing_of_null("permuted", s).slim() for s in STATISTICS},
+    )
+
+
+def _delay(sweep: xr.Dataset, shadow: xr.Dataset) -> Estimate:
+    late, early = (d["grokking_epoch"].fillna(np.inf).values for d in (sweep, shadow))
+    with np.errstate(invalid="ignore"):
+        delay = late - early
+    delay[np.isnan(delay)] = 0.0  # neither ever grokked
+    groups = scale_groups(sweep)
+    draws = run_resamples([runs.size for _, runs in groups])
+    resampled = np.concatenate(
+        [delay[runs[chosen]] for (_, runs), chosen in zip(groups, draws, strict=True)], axis=1
+    )
+    return estimated(
+        float(np.median(delay)),
+        np.median(resampled, axis=1),
+        min(runs.size for _, runs in groups),
+    )

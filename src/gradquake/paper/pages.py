@@ -1,0 +1,188 @@
+"""The claims and the scrutiny as pages for a reader and as objects for a program."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from gradquake import summary
+from gradquake.analysis.scaling import STATISTICS
+from gradquake.analysis.sweep import WINDOWS
+from gradquake.paper.conditions import ConditionResult
+from gradquake.paper.evidence import Evidence
+from gradquake.paper.verdicts import Claim, Quantity
+from gradquake.summary import (
+    PHASES,
+    SYMBOLS,
+    Table,
+    bracketed,
+    estimate_json,
+    number,
+    time_with_interval,
+    with_interval,
+)
+
+
+def claims_page(claims: list[Claim]) -> str:
+    """Return the claims as a Markdown page: a table, then the notes."""
+    lines = [
+        "# The paper's claims and what was measured",
+        "",
+        "Intervals are 95 %, percentile bootstraps over runs unless it is said otherwise. The null is "
+        "the same statistic on i.i.d. Gaussian gradients of the same sizes, seeds, snapshots and "
+        "graphs. The attribution divides what is above it: the marginal distribution of the gradient "
+        "(its permuted null minus the Gaussian one) and its arrangement on the graph (the data minus "
+        "the permuted null).",
+        "",
+        "| id | claim | paper | measured | value [95 %] | Gaussian null | attribution | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for claim in claims:
+        for i, quantity in enumerate(claim.quantities):
+            head = [claim.id, claim.claim, claim.paper] if i == 0 else [""] * 3
+            verdict = claim.verdict if i == 0 else ""
+            cells = [*head, quantity.name, quantity_with_interval(quantity), quantity_null(quantity)]
+            cells += [quantity_attribution(quantity), verdict]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "## How each was judged", ""]
+    lines += [f"- **{claim.id}**: {claim.note}." for claim in claims]
+    lines += [
+        "",
+        "Intervals from a bootstrap over single snapshots, which takes the snapshots of one run for "
+        "independent and is too narrow:",
+        "",
+    ]
+    lines += [
+        f"- {q.name}: [{number(q.snapshot_low)}, {number(q.snapshot_high)}]"
+        for claim in claims
+        for q in claim.quantities
+        if q.snapshot_low is not None
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def quantity_with_interval(quantity: Quantity) -> str:
+    """Return a measured quantity as text: its value and interval."""
+    return bracketed(quantity.measured, quantity.ci_low, quantity.ci_high)
+
+
+def quantity_null(quantity: Quantity) -> str:
+    """Return the Gaussian null of a quantity as text, empty where it has none."""
+    if quantity.null is None:
+        return ""
+    return bracketed(quantity.null, quantity.null_low, quantity.null_high)
+
+
+def quantity_attribution(quantity: Quantity) -> str:
+    """Return what accounts for the distance to the null as text, empty where that was not asked."""
+    if quantity.marginal is None or quantity.excess is None:
+        return ""
+    marginal = bracketed(quantity.marginal, quantity.marginal_low, quantity.marginal_high)
+    excess = bracketed(quantity.excess, quantity.excess_low, quantity.excess_high)
+    return f"marginal {marginal}; arrangement {excess}"
+
+
+def scrutiny_page(found: Evidence) -> str:
+    """Return everything beyond the claims as a Markdown page of tables."""
+    return "# The paper's experiment under scrutiny\n\n" + "\n".join(
+        table.markdown() for table in _tables(found)
+    )
+
+
+def _tables(found: Evidence) -> list[Table]:
+    sweeps = {"in-line": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
+    tables = []
+    for name, scrutiny in sweeps.items():
+        of_sweep = [summary.exponents_table(scrutiny.ladder), summary.attribution_table(scrutiny.ladder)]
+        if scrutiny.timing:
+            of_sweep.append(summary.timing_table(scrutiny))
+        tables += [replace(table, title=f"{table.title}, {name}") for table in of_sweep]
+    tables.append(conditions_table(found.conditions))
+    tables.append(summary.collapse_table({n: s.collapses for n, s in sweeps.items()}))
+    tables.append(summary.tails_table(found.tails))
+    if found.on_topologies:
+        tables.append(summary.topologies_table(found.on_topologies))
+    if found.power:
+        tables += [
+            replace(table, title=f"{table.title}, {mode}")
+            for mode, power in found.power.items()
+            for table in [summary.power_table(power)]
+        ]
+    if found.specifications is not None:
+        tables.append(summary.shares_table(found.specifications))
+        tables.append(summary.importance_table(found.specifications))
+    return tables
+
+
+def conditions_table(results: list[ConditionResult]) -> Table:
+    """Return what was measured under every condition."""
+    rows = [
+        (
+            result.group.replace("_", " "),
+            result.name.replace("_", " "),
+            f"{result.n_grokked} of {result.n_runs}",
+            with_interval(result.grokking),
+            with_interval(result.delay),
+            SYMBOLS[statistic],
+            *(with_interval(result.exponents["real", window, statistic]) for window in PHASES),
+            *(with_interval(result.excess[window, statistic]) for window in PHASES),
+            time_with_interval(result.curves[statistic].crossing),
+        )
+        for result in results
+        for statistic in STATISTICS
+    ]
+    header = (
+        "group", "condition", "reach 100 %", "median t_g", "later than shadow", "exponent",
+        "pre", "post", "excess pre", "excess post", "D(t) crosses 1",
+    )  # fmt: skip
+    return Table(
+        "Controls and interventions",
+        header,
+        rows,
+        "Controls are split into phases at the t_g of the shadow XOR run of the same size and seed. "
+        "Later than shadow: the median over runs of t_g minus that of the same run without in-line "
+        "diffusion, in epochs. alpha train 0.3 and 0 are the paper's in-line and shadow training; "
+        "topology train is the graph of the in-line diffusion, permuted the diffusion of a gradient "
+        "that is placed on the graph anew at every epoch; quantile the threshold, in the probe and "
+        "in training. Excess: real minus permuted.",
+    )
+
+
+def scrutiny_object(found: Evidence) -> dict[str, Any]:
+    """Return everything beyond the claims as one object for a program."""
+    sweeps = {"inline": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
+    table = found.specifications
+    return {
+        "sweeps": {
+            name: {s: summary.analysis_json(scrutiny, s) for s in STATISTICS}
+            for name, scrutiny in sweeps.items()
+        },
+        "conditions": [_condition_object(result) for result in found.conditions],
+        "topologies": {
+            name: [summary.topology_json(on) for on in of_sweep]
+            for name, of_sweep in found.on_topologies.items()
+        },
+        "tails": [summary.tail_json(fit) for fit in found.tails],
+        "power": {mode: [summary.power_json(p) for p in power] for mode, power in found.power.items()},
+        "specifications": None if table is None else summary.specifications_json(table),
+    }
+
+
+def _condition_object(result: ConditionResult) -> dict[str, Any]:
+    return {
+        "group": result.group,
+        "name": result.name,
+        "runs": result.n_runs,
+        "runs_that_grok": result.n_grokked,
+        "grokking_epoch": estimate_json(result.grokking),
+        "later_than_shadow": estimate_json(result.delay),
+        **{
+            statistic: {
+                "D": {w: estimate_json(result.exponents["real", w, statistic]) for w in WINDOWS},
+                "excess": {w: estimate_json(result.excess[w, statistic]) for w in WINDOWS},
+                "crossing": summary.crossing_json(result.curves[statistic].crossing),
+                "crossing_of_null": summary.crossing_json(result.crossing_of_null[statistic]),
+            }
+            for statistic in STATISTICS
+        },
+    }

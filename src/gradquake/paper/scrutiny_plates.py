@@ -1,0 +1,307 @@
+"""The figures of the scrutiny: nulls, timing, controls, interventions, choices, power."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradquake import figures
+from gradquake.analysis import specifications
+from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
+from gradquake.analysis.sweep import Window
+from gradquake.figures import (
+    BELOW_LEGEND,
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+)
+from gradquake.paper.conditions import ConditionResult
+from gradquake.paper.evidence import Evidence
+from gradquake.scrutiny import OnTopology
+from gradquake.summary import varied
+
+RUNGS = {
+    "gaussian": "Gaussian",
+    "gaussian_per_tensor": "Gaussian\nper tensor",
+    "permuted_within_tensor": "permuted\nin tensor",
+    "permuted": "permuted",
+    "sign_flipped": "signs\nflipped",
+    "real": "real",
+}
+PHASES: tuple[Window, ...] = ("pre", "post")
+LOOKS: dict[tuple[Window, Statistic], tuple[str, str, str]] = {
+    ("pre", "max"): (GREEN, "o", "before, $s_{\\max}$"),
+    ("pre", "mean"): (SKY, "^", "before, $\\langle s \\rangle$"),
+    ("post", "max"): (VERMILION, "s", "after, $s_{\\max}$"),
+    ("post", "mean"): (ORANGE, "D", "after, $\\langle s \\rangle$"),
+}
+TOPOLOGIES = {
+    "barabasi_albert": "scale-free",
+    "ring": "ring",
+    "small_world_0.05": "small world .05",
+    "small_world_0.2": "small world .2",
+    "erdos_renyi": "random",
+    "square_lattice": "square lattice",
+    "random_regular": "random regular",
+    "computational": "network's own",
+}
+LEVELS = {**TOPOLOGIES, "all": "all scales"}
+PAPERS_CHOICE: dict[str, Any] = {
+    "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,
+    "statistic": "max", "interval": 10, "window": "all",
+}  # fmt: skip
+CHOICES = {
+    "alpha_train": "$\\alpha$ train",
+    "topology": "topology",
+    "quantile": "quantile",
+    "alpha": "$\\alpha$",
+    "max_steps": "steps",
+    "statistic": "statistic",
+    "interval": "interval",
+    "window": "scales",
+}
+
+
+def ladder(evidence: Evidence, path: Path) -> None:
+    """The exponents of every rung, in-line and shadow."""
+    with figures.sheet(path, "ab", 3.4, between=0.2, bottom=0.75) as panels:
+        sweeps = (evidence.inline_scrutiny, evidence.shadow_scrutiny)
+        for ax, scrutiny, name in zip(panels, sweeps, ("in-line", "shadow"), strict=True):
+            for shift, (key, (color, marker, label)) in zip(_shifts(4), LOOKS.items(), strict=True):
+                found = [scrutiny.ladder.exponent(rung, *key) for rung in RUNGS]
+                figures.series(ax, np.arange(len(RUNGS)) + shift, found, color, marker, label, ls=":")
+            ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+            ax.set_ylim(0.65, 1.55)
+            figures.categories(ax, list(RUNGS.values()))
+            ax.set_ylabel(f"$D$ or $\\gamma$, {name}")
+        panels[0].legend(loc="upper left", ncols=2)
+
+
+def aligned(evidence: Evidence, path: Path) -> None:
+    """D(t) on shared epochs and relative to t_g, beside the permuted null."""
+    with figures.sheet(path, "ab\ncd", 5.2, between=0.2, below=0.42) as panels:
+        sweeps = {"in-line": evidence.inline_scrutiny, "shadow": evidence.shadow_scrutiny}
+        for (name, scrutiny), left, right in zip(sweeps.items(), panels[::2], panels[1::2], strict=True):
+            null = scrutiny.ladder.nulls["permuted"]
+            for statistic, color, faint, label in (
+                ("max", BLUE, GREY, "$s_{\\max}$"),
+                ("mean", VERMILION, ORANGE, "$\\langle s \\rangle$"),
+            ):
+                key: Statistic = "max" if statistic == "max" else "mean"
+                curves = [(left, null.curves[key], scrutiny.ladder.real.curves[key])]
+                if scrutiny.timing:
+                    timing = scrutiny.timing[key]
+                    curves.append((right, timing.aligned_null, timing.aligned))
+                for ax, beside, real in curves:
+                    figures.dimension(ax, beside.dimension, faint, f"permuted, {label}", lw=0.8)
+                    figures.dimension(ax, real.dimension, color, label)
+                    if np.isfinite(real.crossing.estimate):
+                        ax.axvline(
+                            real.crossing.estimate, ymax=BELOW_LEGEND, color=color, lw=0.6, ls="--"
+                        )
+            first, last = scrutiny.ladder.real.grokking_window
+            left.axvspan(
+                first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok"
+            )
+            right.axvline(0, ymax=BELOW_LEGEND, color=BLACK, lw=0.7)
+            right.set_xlim(-50, 300)
+            right.set_xlabel("epochs since each run's $t_g$")
+            right.set_ylabel("")
+            left.set_ylabel(f"$D(t)$, {name}")
+            for ax in (left, right):
+                ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+                ax.set_ylim(0.5, 1.85)
+        panels[0].legend(loc="upper left", ncols=2)
+
+
+def controls(evidence: Evidence, path: Path) -> None:
+    """D(t) where nothing groks, beside XOR."""
+    with figures.sheet(path, "ab\ncd", 5.0, between=0.2, below=0.42) as panels:
+        pairs = [(mode, statistic) for statistic in STATISTICS for mode in ("in-line", "shadow")]
+        for ax, (mode, statistic) in zip(panels, pairs, strict=True):
+            for control, color in (
+                ("tiny learning rate", GREY),
+                ("constant labels", ORANGE),
+                ("AND", GREEN),
+            ):
+                result = _condition(evidence, "control", f"{control}, {mode}")
+                figures.dimension(ax, result.curves[statistic].dimension, color, control, lw=0.9)
+            own = _condition(evidence, "alpha_train", "0.3" if mode == "in-line" else "0")
+            figures.dimension(ax, own.curves[statistic].dimension, BLUE, "XOR")
+            ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+            ax.set_ylim(0.55, 1.75)
+            symbol = "s_{\\max}" if statistic == "max" else "\\langle s \\rangle"
+            ax.set_ylabel(f"$D(t)$ of ${symbol}$, {mode}")
+        panels[0].legend(loc="upper left", ncols=2)
+
+
+def intervention(evidence: Evidence, path: Path) -> None:
+    """What in-line diffusion does to the grokking epoch and to D."""
+    by_alpha = sorted(
+        (r for r in evidence.conditions if r.group == "alpha_train"), key=lambda r: float(r.name)
+    )
+    graphs = [r for r in evidence.conditions if r.group == "topology_train"]
+    own = _condition(evidence, "alpha_train", "0.3")
+    by_graph = [own, *graphs]
+    names = [TOPOLOGIES["barabasi_albert"], *(TOPOLOGIES.get(r.name, r.name) for r in graphs)]
+    with figures.sheet(path, "ab\ncd", 5.8, between=0.2, below=0.3, bottom=0.85) as panels:
+        places = [float(r.name) for r in by_alpha]
+        for top, bottom, x, results in (
+            (panels[0], panels[2], places, by_alpha),
+            (panels[1], panels[3], list(range(len(names))), by_graph),
+        ):
+            figures.series(top, x, [r.delay for r in results], PURPLE, "o", ls="")
+            top.axhline(0, color=BLACK, lw=0.7, ls=":")
+            top.set_ylabel("$t_g$ later than in shadow [epochs]")
+            step = (x[1] - x[0]) if len(x) > 1 else 1
+            for shift, (key, (color, marker, label)) in zip(_shifts(4), LOOKS.items(), strict=True):
+                found = [r.exponents["real", key[0], key[1]] for r in results]
+                figures.series(bottom, np.array(x) + shift * step, found, color, marker, label, ls=":")
+            bottom.axhline(1, color=BLACK, lw=0.7, ls=":")
+            bottom.set_ylim(0.6, 1.75)
+            bottom.set_ylabel("$D$ or $\\gamma$")
+        panels[2].set_xlabel("$\\alpha$ of the in-line diffusion")
+        panels[2].legend(loc="upper left", ncols=2)
+        for ax in (panels[1], panels[3]):
+            figures.categories(ax, names if ax is panels[3] else [""] * len(names))
+        panels[3].set_xlabel("graph of the in-line diffusion, $\\alpha$ = 0.3")
+
+
+def topologies(evidence: Evidence, path: Path) -> None:
+    """The same gradients on every topology: exponents, and what the arrangement accounts for."""
+    with figures.sheet(path, "ab\ncd", 5.8, between=0.2, below=0.2, bottom=0.85) as panels:
+        for row, (name, found) in enumerate(evidence.on_topologies.items()):
+            left, right = panels[2 * row : 2 * row + 2]
+            places = np.arange(len(found))
+            for shift, (key, (color, marker, label)) in zip(_shifts(4), LOOKS.items(), strict=True):
+                figures.series(
+                    left, places + shift, _of(found, "real", *key), color, marker, label, ls=""
+                )
+                figures.series(
+                    right, places + shift, [on.excess[key] for on in found], color, marker, ls=""
+                )
+            left.axhline(1, color=BLACK, lw=0.7, ls=":")
+            right.axhline(0, color=BLACK, lw=0.7, ls=":")
+            left.set_ylim(0.4, 2.2)
+            right.set_ylim(-0.6, 0.8)
+            left.set_ylabel(f"$D$ or $\\gamma$, {name}")
+            right.set_ylabel(f"real minus permuted, {name}")
+            last = row == len(evidence.on_topologies) - 1
+            names = [TOPOLOGIES[on.topology] if last else "" for on in found]
+            for ax in (left, right):
+                figures.categories(ax, names)
+        panels[0].legend(loc="upper left", ncols=2)
+
+
+def power(evidence: Evidence, path: Path) -> None:
+    """How wide intervals are, and what they tell, against the number of runs."""
+    with figures.sheet(path, "abc\ndef", 5.0, below=0.45) as panels:
+        for row, (mode, power) in enumerate(evidence.power.items()):
+            width, gaussian, permuted = panels[3 * row : 3 * row + 3]
+            for key, (color, marker, label) in LOOKS.items():
+                found = [p for p in power if (p.phase, p.statistic) == key]
+                runs = [p.runs for p in found]
+                style: dict[str, Any] = {"ms": 3, "lw": 0.8, "color": color, "label": label}
+                width.plot(runs, [p.width for p in found], marker + "-", **style)
+                for ax, null in ((gaussian, "gaussian"), (permuted, "permuted")):
+                    ax.plot(runs, [p.told[null] for p in found], marker + "-", **style)
+            for ax in (width, gaussian, permuted):
+                ax.set_xscale("log")
+                ax.set_xticks(runs, [str(n) for n in runs])
+                ax.minorticks_off()
+                ax.set_xlabel("runs a scale")
+            width.set_yscale("log")
+            width.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
+            width.minorticks_off()
+            width.set_ylim(0.01, 2.0)
+            width.set_ylabel(f"width of the interval, {mode}")
+            for ax, null in ((gaussian, "Gaussian"), (permuted, "permuted")):
+                ax.set_ylim(-0.05, 1.08)
+                ax.set_ylabel(f"share above {null} null")
+        panels[0].legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.2)
+
+
+def choices(evidence: Evidence, path: Path) -> None:
+    """The specification curve, which choice matters, and what holds under which choice."""
+    table = evidence.specifications
+    if table is None:
+        raise ValueError("the specification curve was not measured")
+    layout = "aaaa.bbb\ncccccccc\ncccccccc"
+    with figures.sheet(path, layout, 6.6, between=0.3, below=0.5, bottom=0.8, left=1.55) as panels:
+        curve, matters, holds = panels
+        for name, values, color in (
+            ("before", table["pre"], GREEN),
+            ("after", table["post"], VERMILION),
+            ("after − before", table["post"] - table["pre"], GREY),
+        ):
+            ordered = np.sort(values.values.ravel())
+            ordered = ordered[np.isfinite(ordered)]
+            share = np.linspace(0, 1, ordered.size)
+            thin = np.unique(np.linspace(0, ordered.size - 1, 600).astype(int))
+            curve.plot(share[thin], ordered[thin], color=color, label=name)
+            own = float(values.sel(PAPERS_CHOICE))
+            rank = float(np.searchsorted(ordered, own)) / ordered.size
+            curve.plot(rank, own, "o", ms=4, color=color, mec=BLACK, mew=0.6)
+        for level in (0, 1):
+            curve.axhline(level, color=BLACK, lw=0.6, ls=":")
+        curve.set_xlabel(f"share of {table['pre'].size:,} specifications")
+        curve.set_ylabel("$D$")
+        curve.legend(loc="upper left")
+        results = varied(table)
+        shares = np.array(
+            [
+                [specifications.importance(values)[choice] for choice in CHOICES]
+                for values in results.values()
+            ]
+        )
+        names = [name.replace("D after minus D before", "after − before") for name in results]
+        figures.heatmap(matters, shares, names, list(CHOICES.values()), size=5.5)
+        statements = specifications.claims(table)
+        levels = [(c, str(level)) for c in CHOICES for level in table[c].values]
+        found = {str(name): specifications.shares(statements[name]) for name in statements.data_vars}
+        cells = np.array(
+            [
+                [float(statements[name].mean()), *(of[choice][level] for choice, level in levels)]
+                for name, of in found.items()
+            ]
+        )
+        columns = [
+            "all",
+            *(f"{CHOICES[c]} {LEVELS.get(v, v)}" for c, v in levels),
+        ]
+        columns = [c.removeprefix("topology ").removeprefix("scales ") for c in columns]
+        figures.heatmap(holds, cells, list(found), columns)
+
+
+SCRUTINY_PLATES: dict[str, Callable[[Evidence, Path], None]] = {
+    "ladder": ladder,
+    "aligned": aligned,
+    "controls": controls,
+    "intervention": intervention,
+    "topologies": topologies,
+    "power": power,
+    "specifications": choices,
+}
+
+
+def _shifts(n: int) -> list[float]:
+    """Return small shifts that keep n series at one place apart."""
+    shifts: list[float] = np.linspace(-0.24, 0.24, n).tolist()
+    return shifts
+
+
+def _condition(evidence: Evidence, group: str, name: str) -> ConditionResult:
+    return next(r for r in evidence.conditions if (r.group, r.name) == (group, name))
+
+
+def _of(found: Sequence[OnTopology], rung: str, window: Window, statistic: Statistic) -> list[Exponent]:
+    return [on.exponents[rung, window, statistic] for on in found]

@@ -1,0 +1,521 @@
+"""Any sweep under scrutiny: its gradients once more, beside their nulls, under other choices.
+
+Everything here is measured after the fact, on the gradients that the sweep was measured on (see
+``gradquake.experiments.replay``), on any executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.analysis import scaling, specifications, timing, transitions
+from gradquake.analysis.collapse import Collapse, best_collapse
+from gradquake.analysis.ladder import Ladder
+from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
+from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
+from gradquake.analysis.sweep import Curve, Window, analyze, crossing_of_null, curve
+from gradquake.analysis.tails import ccdfs
+from gradquake.analysis.timing import PermutationTest
+from gradquake.analysis.transitions import Phase
+from gradquake.errors import GradquakeError, require
+from gradquake.execution import tasks
+from gradquake.experiments import replay
+from gradquake.experiments.replay import REAL, Reading
+from gradquake.experiments.synthetic import SyntheticRun
+from gradquake.experiments.xor import XorRun
+from gradquake.graphs import TOPOLOGIES
+from gradquake.recording import GradientRecord, RunRecord, to_dataset
+from gradquake.surrogates import RUNGS
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Progress = Callable[[int], object]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+SPECIFIED_QUANTILES = (0.80, 0.85, 0.90, 0.95)
+SPECIFIED_ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
+SPECIFIED_STEPS = (20, 200)
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """When D(t) of one statistic crosses, on shared epochs and relative to the grokking epoch.
+
+    The null is the permuted one. Times are epochs; NaN where there is no crossing.
+
+    Attributes
+    ----------
+    of_one, of_null : Estimate
+        The crossing of 1, and of the null, on shared epochs.
+    lag_of_one, lag_of_null : Estimate
+        The same minus the median t_g of all runs.
+    aligned, aligned_null : Curve
+        D(t - t_g): each run read at its own t_g plus an offset, the real gradients and their null.
+    aligned_of_null : Estimate
+        The offset at which the aligned D rises above that of its null.
+    follows : PermutationTest
+        Of the rise D_post - D_pre against t_g exchanged among the runs of a scale.
+    """
+
+    of_one: Estimate
+    of_null: Estimate
+    lag_of_one: Estimate
+    lag_of_null: Estimate
+    aligned: Curve
+    aligned_null: Curve
+    aligned_of_null: Estimate
+    follows: PermutationTest
+
+
+@dataclass(frozen=True, eq=False)
+class Onsets:
+    """When each run's own avalanches rise above its permuted null for good.
+
+    Attributes
+    ----------
+    epochs : array, shape (runs,)
+        NaN for a run where they never do.
+    follow : PermutationTest
+        Of the rank correlation with t_g among the runs of a scale.
+    """
+
+    epochs: NDArray[np.float64]
+    follow: PermutationTest
+
+
+@dataclass(frozen=True, eq=False)
+class Scrutiny:
+    """A sweep beside its nulls.
+
+    Attributes
+    ----------
+    ladder : Ladder
+    collapses : dict
+        By (rung or "real", window).
+    grokking : Estimate
+        The median t_g of all runs.
+    timing : dict
+        By statistic; empty where no run grokked.
+    onsets : Onsets
+    """
+
+    ladder: Ladder
+    collapses: dict[tuple[str, Window], Collapse]
+    grokking: Estimate
+    timing: dict[Statistic, Timing]
+    onsets: Onsets
+
+
+@dataclass(frozen=True, eq=False)
+class OnTopology:
+    """A sweep's gradients measured on one topology.
+
+    Attributes
+    ----------
+    exponents : dict
+        By (rung or "real", phase, statistic).
+    excess : dict
+        D_real - D_permuted by (phase, statistic).
+    collapses : dict
+        Of the data, by phase.
+    """
+
+    topology: str
+    exponents: dict[tuple[str, Window, Statistic], Exponent]
+    excess: dict[tuple[Window, Statistic], Estimate]
+    collapses: dict[Window, Collapse]
+
+
+def measure(
+    sweep: xr.Dataset, readings: Sequence[Reading], executor: Executor | None = None
+) -> dict[Reading, xr.Dataset]:
+    """Measure readings on a sweep's own gradients, at its own snapshots.
+
+    Raises
+    ------
+    InputError
+        Where the sweep is of no experiment whose gradients can be made again.
+    GradquakeError
+        Where the gradients made again do not give the avalanches that the sweep holds.
+    """
+    found = _measure(sweep, readings, None, executor)
+    own = found.get(Reading())
+    if own is not None and not np.array_equal(own["size"].values, sweep["size"].values):
+        raise GradquakeError(
+            "the gradients made again give other avalanches than the study holds, so it was measured "
+            "by another version of gradquake or NumPy; measure it anew"
+        )
+    return found
+
+
+def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
+    """Raise InputError where a sweep cannot be put under scrutiny, before anything is measured."""
+    replay.runs_of(sweep)
+    scales = np.unique(sweep["n_parameters"].values)
+    require(
+        scales.size >= scaling.FEWEST_SCALES,
+        f"the sweep has {scales.size} scales; D(t) needs at least {scaling.FEWEST_SCALES} sizes of "
+        "network",
+    )
+    if sensitivity:
+        specifications.windows(scales)
+
+
+def aligned_offsets(sweep: xr.Dataset) -> NDArray[np.int64]:
+    """Return the times since t_g, multiples of the snapshot interval, that any run was measured at."""
+    reached = sweep["grokking_epoch"].values
+    every, last = sweep.attrs["every"], int(sweep["epoch"].values[-1])
+    first_offset = -(int(np.nanmax(reached)) // every) * every
+    return np.arange(first_offset, last - int(np.nanmin(reached)) + 1, every)
+
+
+def measure_aligned(
+    sweep: xr.Dataset, readings: Sequence[Reading], executor: Executor | None = None
+) -> dict[Reading, xr.Dataset]:
+    """Measure readings at each run's own t_g plus an offset, exactly, not at the nearest snapshot.
+
+    Returns sweeps whose epochs are the offsets, and whose sizes are NaN where a run had not begun or
+    was over.
+
+    Raises
+    ------
+    InputError
+        Where no run grokked.
+    """
+    require(
+        bool(np.isfinite(sweep["grokking_epoch"].values).any()), "no run grokked; none can be aligned"
+    )
+    return _measure(sweep, readings, aligned_offsets(sweep), executor)
+
+
+def scrutinize(
+    sweep: xr.Dataset,
+    rungs: Sequence[str] = RUNGS,
+    executor: Executor | None = None,
+    *,
+    n_resamples: int = N_RESAMPLES,
+) -> Scrutiny:
+    """Put a sweep beside its nulls: exponents, collapse, and timing.
+
+    Parameters
+    ----------
+    sweep : xarray.Dataset
+        One sweep (see ``gradquake.recording``), with three scales or more.
+    rungs : sequence of str
+        Names in ``surrogates.RUNGS``, "permuted" and "gaussian" among them.
+    executor : concurrent.futures.Executor, optional
+    n_resamples : int
+
+    Raises
+    ------
+    InputError, GradquakeError
+        As ``measure`` does, or for fewer than three scales.
+    """
+    names = (REAL, *rungs)
+    by_reading = measure(sweep, [Reading(name) for name in names], executor)
+    measured = [by_reading[Reading(name)] for name in names]
+    results = list(_each(_Analysis(n_resamples), measured, executor))
+    ladder = Ladder(results[0], dict(zip(rungs, results[1:], strict=True)))
+    windows: tuple[Window, ...] = ("all", "pre", "post")
+    pairs = list(product(range(len(names)), windows))
+    collapses = _each(_collapse, [(measured[i], window) for i, window in pairs], executor)
+    grokking = timing.median_grokking_epoch(sweep, n_resamples=n_resamples)
+    permuted = measured[names.index("permuted")]
+    onsets = timing.run_onsets(sweep, permuted)
+    return Scrutiny(
+        ladder,
+        {(names[i], window): c for (i, window), c in zip(pairs, collapses, strict=True)},
+        grokking,
+        _timing(sweep, ladder, grokking, executor, n_resamples),
+        Onsets(onsets, timing.onsets_follow_grokking(sweep, onsets)),
+    )
+
+
+def on_topologies(
+    sweep: xr.Dataset, executor: Executor | None = None, *, n_resamples: int = N_RESAMPLES
+) -> list[OnTopology]:
+    """Measure a sweep's gradients, and their nulls, on every topology that has its sizes."""
+    n = sweep["n_parameters"].values
+    names = [name for name in TOPOLOGIES if name != "computational" or _has_network_graph(n)]
+    return list(_each(_OnTopology(sweep, n_resamples), names, executor))
+
+
+def specify(
+    sweeps: Sequence[xr.Dataset],
+    executor: Executor | None = None,
+    progress: Progress = lambda _: None,
+) -> xr.Dataset:
+    """Measure the specification curve of sweeps that differ in how they were trained.
+
+    Under every topology, threshold quantile, alpha, limit of steps, statistic, snapshot interval
+    (half, once and twice the sweep's) and window of scales (all, and without each), the data and
+    their permuted null.
+
+    Parameters
+    ----------
+    sweeps : sequence of xarray.Dataset
+        XOR sweeps of the same sizes that differ in ``alpha_train``.
+    executor : concurrent.futures.Executor, optional
+    progress : callable
+        Called with the number of specifications just measured.
+
+    Returns
+    -------
+    xarray.Dataset
+        A dimension a choice; ``pre``, ``post``, ``all``, ``average``, ``crossing`` and
+        ``worst_r_squared`` as in ``specifications.results``, and ``null_pre``, ``null_post`` and
+        ``null_all`` of the permuted null.
+
+    Raises
+    ------
+    InputError
+        For fewer than four scales, or a sweep whose gradients cannot be made again.
+    """
+    import xarray as xr
+
+    scales = np.unique(sweeps[0]["n_parameters"].values)
+    windows = list(specifications.windows(scales))
+    every = sweeps[0].attrs["every"]
+    intervals = [every // 2, every, 2 * every] if every % 2 == 0 else [every, 2 * every]
+    names = [name for name in TOPOLOGIES if name != "computational" or _has_network_graph(scales)]
+    pairs = [(sweep, name, tuple(intervals)) for sweep in sweeps for name in names]
+    blocks = []
+    for block in _each(_specify, pairs, executor):
+        blocks.append(block)
+        progress(block[0].size)
+    shape = (len(sweeps), len(names))
+    stacked = np.stack(blocks).reshape(*shape, *blocks[0].shape)
+    # (alpha_train, topology, result, quantile, ...) to (result, alpha_train, topology, ...)
+    of_result = np.moveaxis(stacked, 2, 0)
+    coordinates = {
+        "alpha_train": [float(sweep.attrs.get("alpha_train", 0.0)) for sweep in sweeps],
+        "topology": names,
+        "quantile": list(SPECIFIED_QUANTILES),
+        "alpha": list(SPECIFIED_ALPHAS),
+        "max_steps": list(SPECIFIED_STEPS),
+        "statistic": list(specifications.STATISTICS),
+        "interval": intervals,
+        "window": windows,
+    }
+    names_of = [*specifications.RESULTS, *(f"null_{r}" for r in specifications.NULL_RESULTS)]
+    reached = [sweep["grokking_epoch"].values for sweep in sweeps]
+    reached = [r if np.isfinite(r).any() else np.full(1, np.inf) for r in reached]
+    found = xr.Dataset(
+        {name: (list(coordinates), values) for name, values in zip(names_of, of_result, strict=True)},
+        coordinates,
+    )
+    return found.assign(
+        first_grokking_epoch=("alpha_train", [float(np.nanmin(r)) for r in reached]),
+        last_grokking_epoch=("alpha_train", [float(np.nanmax(r)) for r in reached]),
+    )
+
+
+def _has_network_graph(n_parameters: NDArray[np.int64]) -> bool:
+    return bool((n_parameters % 4 == 1).all() and (n_parameters >= 5).all())
+
+
+def _each(
+    function: Callable[[Item], Result], items: Iterable[Item], executor: Executor | None
+) -> Iterable[Result]:
+    return map(function, items) if executor is None else executor.map(function, items)
+
+
+@dataclass(frozen=True)
+class _Analysis:
+    """``analyze`` with its number of resamples, to be sent to a worker."""
+
+    n_resamples: int
+
+    def __call__(self, dataset: xr.Dataset) -> Any:
+        return analyze(dataset, n_resamples=self.n_resamples)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Some runs, and what to read of their gradients; aligned at offsets from t_g, or at snapshots."""
+
+    runs: Sequence[XorRun | SyntheticRun]
+    readings: Sequence[Reading]
+    offsets: NDArray[np.int64] | None
+    grokking_epochs: Sequence[float]
+
+
+def _measure(
+    sweep: xr.Dataset,
+    readings: Sequence[Reading],
+    offsets: NDArray[np.int64] | None,
+    executor: Executor | None,
+) -> dict[Reading, xr.Dataset]:
+    runs = replay.runs_of(sweep)
+    reached = dict(zip(runs, sweep["grokking_epoch"].values.tolist(), strict=True))
+    todo = [_Task(t, readings, offsets, [reached[r] for r in t]) for t in tasks(runs)]
+    records: list[list[RunRecord]] = [[] for _ in readings]
+    for done in _each(_read_task, todo, executor):
+        for of_reading, part in zip(records, done, strict=True):
+            of_reading += part
+    return {
+        # The split into phases is the sweep's own, whatever it was set to.
+        reading: to_dataset(of_reading).assign_coords(
+            grokking_epoch=("run", sweep["grokking_epoch"].values)
+        )
+        for reading, of_reading in zip(readings, records, strict=True)
+    }
+
+
+def _read_task(task: _Task) -> list[list[RunRecord]]:
+    if task.offsets is None:
+        records = replay.gradients(task.runs)
+        return [[replay.read(record, reading) for record in records] for reading in task.readings]
+    last = task.runs[0].epochs
+    inside = [
+        # No offset is inside for a run that never grokked: comparisons with NaN are false.
+        (task.offsets + reached >= 0) & (task.offsets + reached <= last)
+        for reached in task.grokking_epochs
+    ]
+    epochs = [
+        (task.offsets[chosen] + (reached if chosen.any() else 0)).astype(np.int64)
+        for chosen, reached in zip(inside, task.grokking_epochs, strict=True)
+    ]
+    records = replay.gradients(task.runs, epochs)
+    return [
+        [_read_aligned(r, reading, task.offsets, i) for r, i in zip(records, inside, strict=True)]
+        for reading in task.readings
+    ]
+
+
+def _read_aligned(
+    record: GradientRecord,
+    reading: Reading,
+    offsets: NDArray[np.int64],
+    inside: NDArray[np.bool_],
+) -> RunRecord:
+    size = np.full(offsets.size, np.nan)
+    if inside.any():
+        size[inside] = replay.read(record, reading).values["size"]
+    return RunRecord(record.config, record.grokking_epoch, offsets, {"size": size})
+
+
+def _collapse(item: tuple[xr.Dataset, Window]) -> Collapse:
+    dataset, window = item
+    where = None if window == "all" else transitions.phase(dataset, window)
+    return best_collapse(ccdfs(dataset, where))
+
+
+def _timing(
+    sweep: xr.Dataset,
+    ladder: Ladder,
+    grokking: Estimate,
+    executor: Executor | None,
+    n_resamples: int,
+) -> dict[Statistic, Timing]:
+    grokked = np.isfinite(sweep["grokking_epoch"].values).any()
+    if not grokked or sweep.attrs["experiment"] != "xor":
+        return {}
+    aligned = measure_aligned(sweep, [Reading(), Reading("permuted")], executor)
+    pairs = [(aligned[Reading(name)], s) for s in STATISTICS for name in (REAL, "permuted")]
+    curves = list(_each(_AlignedCurve(n_resamples), pairs, executor))
+    found: dict[Statistic, Timing] = {}
+    for i, statistic in enumerate(STATISTICS):
+        real, null = curves[2 * i : 2 * i + 2]
+        of_one = ladder.real.curves[statistic].crossing
+        of_null = ladder.crossing_of_null("permuted", statistic)
+        found[statistic] = Timing(
+            of_one,
+            of_null,
+            timing.lag(of_one, grokking),
+            timing.lag(of_null, grokking),
+            real.slim(),
+            null.slim(),
+            crossing_of_null(real, null),
+            timing.follows_grokking(sweep, statistic),
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _AlignedCurve:
+    n_resamples: int
+
+    def __call__(self, item: tuple[xr.Dataset, Statistic]) -> Curve:
+        return curve(*item, n_resamples=self.n_resamples)
+
+
+@dataclass(frozen=True, eq=False)
+class _OnTopology:
+    sweep: xr.Dataset
+    n_resamples: int
+
+    def __call__(self, topology: str) -> OnTopology:
+        names = (REAL, "permuted", "gaussian")
+        measured = measure(self.sweep, [Reading(name, topology=topology) for name in names])
+        phases: tuple[Phase, ...] = ("pre", "post")
+        exponents: dict[tuple[str, Window, Statistic], Exponent] = {
+            (reading.surrogate, phase, statistic): scaling.exponent(
+                dataset,
+                statistic,
+                transitions.phase(dataset, phase),
+                n_resamples=self.n_resamples,
+            )
+            for reading, dataset in measured.items()
+            for phase in phases
+            for statistic in STATISTICS
+        }
+        real = measured[Reading(topology=topology)]
+        excess: dict[tuple[Window, Statistic], Estimate] = {
+            (phase, statistic): _excess(exponents, phase, statistic).slim()
+            for phase in phases
+            for statistic in STATISTICS
+        }
+        return OnTopology(
+            topology,
+            {key: exponent.slim() for key, exponent in exponents.items()},
+            excess,
+            {phase: _collapse((real, phase)) for phase in phases},
+        )
+
+
+def _excess(
+    exponents: dict[tuple[str, Window, Statistic], Exponent], phase: Window, statistic: Statistic
+) -> Estimate:
+    return difference(exponents[REAL, phase, statistic], exponents["permuted", phase, statistic])
+
+
+def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float64]:
+    """Return (results, quantiles, alphas, step limits, statistics, intervals, windows)."""
+    sweep, topology, intervals = item
+    finest = intervals[0]
+    strides = tuple(interval // finest for interval in intervals)
+    runs = [replace(run, every=finest) for run in replay.runs_of(sweep)]
+    records = replay.gradients(runs)
+    n = np.array([run.n_parameters for run in runs])
+    reached = sweep["grokking_epoch"].values
+    order = np.argsort(n, kind="stable")
+    parts = []
+    for rung, kept in ((REAL, None), ("permuted", len(specifications.NULL_RESULTS))):
+        sizes = replay.sizes(
+            records,
+            topology,
+            quantiles=SPECIFIED_QUANTILES,
+            alphas=SPECIFIED_ALPHAS,
+            step_limits=SPECIFIED_STEPS,
+            surrogate_rung=rung,
+        )
+        settings = sizes.shape[:3]
+        results = [
+            specifications.results(
+                n[order], of_setting[order], records[0].epochs, reached[order], strides
+            )[:kept]
+            for of_setting in sizes.reshape(-1, *sizes.shape[3:])
+        ]
+        stacked = np.stack(results, axis=1)
+        parts.append(stacked.reshape(stacked.shape[0], *settings, *stacked.shape[2:]))
+    return np.concatenate(parts)

@@ -1,0 +1,164 @@
+"""Matched nulls: surrogates of a gradient that keep some of its properties and destroy the others.
+
+They form a ladder. From rung to rung a surrogate keeps more of the gradient measured:
+
+- ``gaussian``: its length only; the entries are independent standard normal numbers, since a cascade
+  does not depend on the scale of a gradient.
+- ``gaussian_per_tensor``: the root mean square of each parameter tensor.
+- ``permuted_within_tensor``: all values of each tensor; each stays in its tensor, at a random place.
+- ``permuted``: all values of the gradient, each at a random place.
+- ``sign_flipped``: the magnitude at every place; the signs are random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradquake.cascade import FLOATS, Gradient
+from gradquake.errors import InputError, require, require_count
+
+# Distinguishes the streams of surrogates from any other that a seed feeds.
+STREAM = 0x73757272
+
+
+def gaussian(gradients: ArrayLike, *, seed: int = 0) -> Gradient:
+    """Return independent standard normal numbers in the shape of the gradients.
+
+    Parameters
+    ----------
+    gradients : array of float32 or float64, shape (N,) or (snapshots, N)
+        Every snapshot gets a surrogate of its own. The same for every function of this module.
+    seed : int
+        Equal seeds give equal surrogates.
+
+    Returns
+    -------
+    array of the gradients' shape and dtype
+
+    Raises
+    ------
+    InputError
+        For another shape or dtype, or a seed that is not an integer of at least 0.
+    """
+    return surrogate("gaussian", gradients, seed=seed)
+
+
+def gaussian_per_tensor(gradients: ArrayLike, tensors: Sequence[int], *, seed: int = 0) -> Gradient:
+    """Return normal numbers with each tensor's own root mean square, snapshot by snapshot.
+
+    Parameters
+    ----------
+    gradients, seed
+        As in ``gaussian``.
+    tensors : sequence of int
+        The number of entries of each parameter tensor, in order; together N.
+
+    Raises
+    ------
+    InputError
+        As ``gaussian`` does, or where the tensors do not make up N.
+    """
+    return surrogate("gaussian_per_tensor", gradients, tensors, seed=seed)
+
+
+def permuted_within_tensor(gradients: ArrayLike, tensors: Sequence[int], *, seed: int = 0) -> Gradient:
+    """Return the gradients with the entries of each tensor in random order.
+
+    Arguments and errors as in ``gaussian_per_tensor``.
+    """
+    return surrogate("permuted_within_tensor", gradients, tensors, seed=seed)
+
+
+def permuted(gradients: ArrayLike, *, seed: int = 0) -> Gradient:
+    """Return the gradients with all entries in random order. Arguments and errors as in ``gaussian``."""
+    return surrogate("permuted", gradients, seed=seed)
+
+
+def sign_flipped(gradients: ArrayLike, *, seed: int = 0) -> Gradient:
+    """Return the gradients with random signs. Arguments and errors as in ``gaussian``."""
+    return surrogate("sign_flipped", gradients, seed=seed)
+
+
+def surrogate(
+    rung: str, gradients: ArrayLike, tensors: Sequence[int] = (), *, seed: int = 0
+) -> Gradient:
+    """Return surrogates by the name of their rung in ``RUNGS``.
+
+    Parameters
+    ----------
+    rung : str
+        A name in ``RUNGS``.
+    gradients, seed
+        As in ``gaussian``.
+    tensors : sequence of int
+        As in ``gaussian_per_tensor``; needed on the rungs that know of tensors.
+
+    Raises
+    ------
+    InputError
+        As the function of the rung does, or for another rung.
+    """
+    require(rung in _DRAWS, f"the surrogate is {rung!r}; one of {', '.join(RUNGS)} is needed")
+    require_count("seed", seed, 0)
+    values = np.asarray(gradients)
+    if values.dtype not in FLOATS:
+        raise InputError(f"the gradient has dtype {values.dtype}; float32 or float64 is needed")
+    if values.ndim not in (1, 2) or values.size == 0:
+        raise InputError(f"gradients have shape {values.shape}; (N,) or (snapshots, N) is needed")
+    n = values.shape[-1]
+    lengths = tuple(tensors) if rung in _KNOWS_TENSORS else (n,)
+    for length in lengths:
+        require_count("the length of a tensor", length, 1)
+    require(
+        sum(lengths) == n,
+        f"the tensors have {sum(lengths)} entries together and the gradient {n}; they must be equal",
+    )
+    # Another stream for another length and rung, so that no two null runs share their draws.
+    entropy = np.random.SeedSequence(seed, spawn_key=(STREAM, n, RUNGS.index(rung)))
+    rows = np.atleast_2d(values)
+    drawn = np.empty_like(rows, order="C")
+    rng = np.random.default_rng(entropy)
+    edges = np.concatenate([[0], np.cumsum(lengths)]).tolist()
+    for start, stop in pairwise(edges):
+        drawn[:, start:stop] = _DRAWS[rung](rows[:, start:stop], rng)
+    shaped: Gradient = drawn.reshape(values.shape)
+    return shaped
+
+
+def _normal(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+    return rng.standard_normal(rows.shape)
+
+
+def _normal_of_same_size(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+    # Off the largest entry first, since the square of a tiny or huge one is 0 or infinite.
+    largest = np.abs(rows).max(axis=1, keepdims=True).astype(np.float64)
+    scaled = np.divide(rows, largest, out=np.zeros(rows.shape), where=largest > 0)
+    root_mean_square = largest * np.sqrt((scaled**2).mean(axis=1, keepdims=True))
+    drawn: NDArray[Any] = root_mean_square * rng.standard_normal(rows.shape)
+    return drawn
+
+
+def _in_random_order(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+    return rng.permuted(rows, axis=1)
+
+
+def _with_random_signs(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+    return np.where(rng.integers(2, size=rows.shape, dtype=np.int8) == 1, rows, -rows)
+
+
+_DRAWS: dict[str, Callable[[Gradient, np.random.Generator], NDArray[Any]]] = {
+    "gaussian": _normal,
+    "gaussian_per_tensor": _normal_of_same_size,
+    "permuted_within_tensor": _in_random_order,
+    "permuted": _in_random_order,
+    "sign_flipped": _with_random_signs,
+}
+_KNOWS_TENSORS = ("gaussian_per_tensor", "permuted_within_tensor")
+
+# From the one that keeps least of the gradient.
+RUNGS = tuple(_DRAWS)
