@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gradquake import InputError, graphs
+from gradquake import InputError, Probe, graphs
 from gradquake.graphs import TOPOLOGIES, Graph, build
 
 RANDOM = {
@@ -536,6 +536,65 @@ def test_a_stack_of_one_does_not_copy():
 def test_a_stack_of_nothing_is_refused():
     with pytest.raises(InputError, match="no graph was given"):
         graphs.stack([])
+
+
+def mixed_graphs():
+    return [graphs.ring(7), graphs.from_edges(1, []), graphs.barabasi_albert(30, seed=0)]
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_repeated_stack_has_each_graph_times_in_a_row(times):
+    parts = mixed_graphs()
+    once = graphs.stack(parts)
+    repeated = graphs.repeat(once, times)
+    assert_holds(repeated, [part for part in parts for _ in range(times)])
+    assert np.shares_memory(repeated.indptr, once.indptr)
+    assert np.shares_memory(repeated.indices, once.indices)
+    assert repeated.offsets.dtype == repeated.rows.dtype == np.int64
+    assert (repeated.n_nodes, repeated.longest) == (38 * times, 30)
+    # The stack given is left as it is.
+    assert_holds(once, parts)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_repeated_graph_is_a_repeated_stack_of_one(times):
+    graph = graphs.barabasi_albert(30, seed=0)
+    for repeated in (graphs.repeat(graph, times), graphs.repeat(graphs.stack([graph]), times)):
+        assert_holds(repeated, [graph] * times)
+        assert np.shares_memory(repeated.indptr, graph.indptr)
+        assert np.shares_memory(repeated.indices, graph.indices)
+
+
+def test_repeating_twice_is_repeating_as_often_as_both():
+    once = graphs.stack(mixed_graphs())
+    twice, at_once = graphs.repeat(graphs.repeat(once, 2), 3), graphs.repeat(once, 6)
+    np.testing.assert_array_equal(twice.offsets, at_once.offsets)
+    np.testing.assert_array_equal(twice.rows, at_once.rows)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_measuring_on_a_repeated_stack_is_measuring_one_by_one(threads):
+    parts, times, probe = mixed_graphs(), 4, Probe(quantile=0.8, alpha=0.2)
+    rng = np.random.default_rng(0)
+    blocks = [rng.standard_normal((times, part.n_nodes)) for part in parts]
+    repeated = graphs.repeat(graphs.stack(parts), times)
+    flat = np.concatenate([block.ravel() for block in blocks])
+    batch = probe.measure_batch(flat, repeated, threads=threads)
+    expected = [
+        probe.measure(row, part) for part, block in zip(parts, blocks, strict=True) for row in block
+    ]
+    assert len(batch) == len(expected) == 3 * times
+    for found, alone in zip(batch, expected, strict=True):
+        assert (found.size, found.area, found.deviation) == (alone.size, alone.area, alone.deviation)
+        np.testing.assert_array_equal(found.relaxed, alone.relaxed)
+    assert sum(alone.size for alone in expected) > 0
+
+
+@pytest.mark.parametrize("times", [0, -1, 1.0, True, None])
+def test_repeating_no_times_is_refused(times):
+    for given_graphs in (graphs.ring(5), graphs.stack(mixed_graphs())):
+        with pytest.raises(InputError, match=rf"^times is {times}; an integer of at least 1 is needed$"):
+            graphs.repeat(given_graphs, times)
 
 
 def test_a_neighbour_that_would_wrap_in_32_bits_is_refused():

@@ -489,6 +489,90 @@ def test_measure_segments_passes_over_what_is_not_finite_and_what_was_not_asked_
     assert (after[4] == -7).all()
 
 
+# Resamples
+
+
+@st.composite
+def resamples(draw):
+    """Rows with NaN among them, a column of nothing else, and draws of those rows."""
+    rng = np.random.default_rng(draw(seeds))
+    rows, columns = draw(st.integers(1, 8)), draw(st.integers(1, 6))
+    values = SHAPES[draw(st.sampled_from(["normal", "ties", "zeros", "heavy-tailed"]))](
+        rng, rows * columns
+    ).reshape(rows, columns)
+    values[rng.random(values.shape) < draw(st.sampled_from([0.0, 0.3, 0.8]))] = np.nan
+    if draw(st.booleans()):
+        values[:, rng.integers(columns)] = np.nan
+    draws = rng.integers(rows, size=(draw(st.integers(0, 5)), draw(st.integers(1, 10))))
+    return values, draws
+
+
+def naive_resample(values, draws, statistic):
+    """Apply a statistic to the known entries of each column of each resample; NaN where none is."""
+    result = np.full((len(draws), values.shape[1]), np.nan)
+    for b, rows in enumerate(draws):
+        for t, column in enumerate(values[rows].T):
+            known = [entry for entry in column.tolist() if not math.isnan(entry)]
+            if known:
+                result[b, t] = statistic(known)
+    return result
+
+
+def in_order_mean(known):
+    total = 0.0
+    for entry in known:
+        total += entry
+    return total / len(known)
+
+
+RESAMPLED = [(_kernels.resampled_max, max), (_kernels.resampled_mean, in_order_mean)]
+
+
+def resampled(kernel, values, draws):
+    # What the result held before must not matter.
+    result = np.full((len(draws), values.shape[1]), 7.0)
+    kernel(values, draws, result)
+    return result
+
+
+@pytest.mark.parametrize(("kernel", "statistic"), RESAMPLED)
+@examples(80)
+@given(case=resamples())
+def test_resampled_statistics_are_those_of_the_known_entries(kernel, statistic, case):
+    values, draws = case
+    before = values.copy(), draws.copy()
+    found = resampled(kernel, values, draws)
+    np.testing.assert_array_equal(found, naive_resample(values, draws, statistic))
+    np.testing.assert_array_equal(values, before[0])
+    np.testing.assert_array_equal(draws, before[1])
+
+
+@pytest.mark.parametrize(("kernel", "statistic"), RESAMPLED)
+def test_resampled_statistics_in_plain_python_are_the_same(kernel, statistic):
+    rng = np.random.default_rng(9)
+    values = rng.standard_normal((5, 4))
+    values[rng.random(values.shape) < 0.3] = np.nan
+    values[:, 2] = np.nan
+    draws = rng.integers(5, size=(6, 5))
+    found = resampled(kernel, values, draws)
+    np.testing.assert_array_equal(found, resampled(plain(kernel), values, draws))
+    np.testing.assert_array_equal(found, naive_resample(values, draws, statistic))
+    assert np.isnan(found[:, 2]).all()
+    assert np.isfinite(found[:, :2]).any()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [(_kernels.resampled_max, [4, -1]), (_kernels.resampled_mean, [(1 + 4 + 1) / 3, (-3 - 3 - 1) / 3])],
+)
+def test_resampled_statistics_by_hand(kernel, expected):
+    values = np.array([[1.0, -3.0], [4.0, np.nan], [np.nan, -1.0], [np.nan, np.nan]])
+    # Row 0 is drawn twice, and counts twice in a mean.
+    draws = np.array([[0, 1, 0, 2, 3], [3, 3, 3, 3, 3], [2, 2, 2, 3, 3]])
+    found = resampled(kernel, values, draws)
+    np.testing.assert_array_equal(found, [expected, [np.nan, np.nan], [np.nan, -1]])
+
+
 # Random numbers
 
 

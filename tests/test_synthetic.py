@@ -1,4 +1,4 @@
-"""The synthetic baseline, its draws, and the matched Gaussian null of a trained sweep."""
+"""The synthetic baseline and its draws."""
 
 from dataclasses import replace
 
@@ -7,9 +7,8 @@ import pytest
 
 from gradquake.errors import InputError
 from gradquake.experiments import synthetic, xor
-from gradquake.experiments.synthetic import SyntheticRun, gaussian_null, matched, measure
+from gradquake.experiments.synthetic import SyntheticRun, measure
 from gradquake.graphs import TOPOLOGIES, build
-from gradquake.recording import to_dataset
 
 COUNTS = ("size", "duration", "area", "peak", "truncated")
 
@@ -17,15 +16,6 @@ COUNTS = ("size", "duration", "area", "peak", "truncated")
 def values_of(**settings):
     (record,) = measure([SyntheticRun(**({"n_parameters": 201, "seed": 3, "epochs": 90} | settings))])
     return record.values
-
-
-def dataset_of(n_parameters=(41, 81), seeds=2, **settings):
-    runs = [SyntheticRun(n, seed, **settings) for n in n_parameters for seed in range(seeds)]
-    return to_dataset(measure(runs))
-
-
-def trained(hidden=(10, 20), seeds=2, **settings):
-    return to_dataset(xor.measure(xor.sweep(hidden, seeds, **({"epochs": 150} | settings))))
 
 
 # The draws
@@ -101,65 +91,6 @@ def test_a_run_has_the_snapshots_of_a_trained_one_and_never_groks():
     (trained_record,) = xor.measure([xor.XorRun(20, 0, epochs=25, every=10)])
     assert record.epochs.tolist() == trained_record.epochs.tolist() == [0, 10, 20]
     assert record.grokking_epoch is None
-
-
-# The matched null
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"every": 7, "alpha": 0.2, "quantile": 0.8, "max_steps": 5, "topology": "ring"}],
-    ids=str,
-)
-def test_gaussian_null_has_the_sizes_seeds_snapshots_probe_and_grokking_epochs(settings):
-    sweep = trained(**settings)
-    null = gaussian_null(sweep)
-    for name in ("n_parameters", "seed", "epoch", "grokking_epoch"):
-        assert np.array_equal(null[name].values, sweep[name].values), name
-    assert np.isfinite(null["grokking_epoch"].values).any()
-    assert {name: null.attrs[name] for name in synthetic.SHARED} == {
-        name: sweep.attrs[name] for name in synthetic.SHARED
-    }
-    assert null.attrs["experiment"] == "synthetic"
-
-
-def test_gaussian_null_measures_the_baseline():
-    null = gaussian_null(trained())
-    baseline = dataset_of((41, 81), epochs=150)
-    for name in baseline.data_vars:
-        assert np.array_equal(null[name].values, baseline[name].values), name
-
-
-def test_gaussian_null_keeps_what_never_grokked_apart():
-    null = gaussian_null(trained(epochs=1, every=1))
-    assert np.isnan(null["grokking_epoch"].values).all()
-
-
-def test_matched_takes_a_null_measured_elsewhere():
-    sweep = trained()
-    assert matched(sweep, dataset_of(epochs=150)).identical(gaussian_null(sweep))
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"n_parameters": (41, 85)},
-        {"n_parameters": (41,)},
-        {"seeds": 3},
-        {"epochs": 140},
-        {"every": 5},
-        {"alpha": 0.2},
-        {"quantile": 0.8},
-        {"max_steps": 10},
-        {"topology": "ring"},
-    ],
-    ids=str,
-)
-def test_a_null_of_another_sweep_is_refused(other):
-    sweep = trained()
-    null = dataset_of(**({"epochs": 150} | other))
-    with pytest.raises(InputError, match="not measured on the sizes, seeds, snapshots and probe"):
-        matched(sweep, null)
 
 
 # What cannot be used

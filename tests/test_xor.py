@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradquake.cascade import relax
 from gradquake.errors import InputError
 from gradquake.experiments import xor
 from gradquake.experiments.xor import Networks, XorRun
@@ -15,7 +16,11 @@ from gradquake.graphs import TOPOLOGIES, build
 from gradquake.recording import VARIABLES, config_key
 
 INPUTS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-TARGETS = np.array([0.0, 1.0, 1.0, 0.0])
+TARGETS = {
+    "xor": np.array([0.0, 1.0, 1.0, 0.0]),
+    "and": np.array([0.0, 0.0, 0.0, 1.0]),
+    "constant": np.array([1.0, 1.0, 1.0, 1.0]),
+}
 
 modest = settings(deadline=None, max_examples=25, derandomize=True)
 
@@ -36,25 +41,29 @@ def random_parameters(hidden, seed, scale=1.0):
     return np.random.default_rng(seed).normal(0, scale, n)
 
 
-def gradient_of(networks, parameters):
-    return networks.gradient(parameters, *networks.forward(parameters), xor.TASKS["xor"])
+def gradient_of(networks, parameters, task="xor"):
+    return networks.gradient(parameters, *networks.forward(parameters), xor.TASKS[task])
 
 
 # The gradient
 
 
 @modest
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=3), st.integers(0, 999))
-def test_gradient_is_that_of_central_differences(hidden, seed):
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=3),
+    st.integers(0, 999),
+    st.sampled_from(sorted(TARGETS)),
+)
+def test_gradient_is_that_of_central_differences(hidden, seed, task):
     networks = Networks(hidden)
     parameters = random_parameters(hidden, seed)
     step = 1e-6
 
     def total(shift):
-        return xor.loss(networks.forward(parameters + shift)[1], xor.TASKS["xor"]).sum()
+        return xor.loss(networks.forward(parameters + shift)[1], TARGETS[task][:, None]).sum()
 
     numeric = [(total(s) - total(-s)) / (2 * step) for s in step * np.eye(parameters.size)]
-    np.testing.assert_allclose(gradient_of(networks, parameters), numeric, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(gradient_of(networks, parameters, task), numeric, rtol=0, atol=1e-8)
 
 
 def torch_network(hidden, parameters):
@@ -65,22 +74,23 @@ def torch_network(hidden, parameters):
     return model
 
 
+@pytest.mark.parametrize("task", TARGETS)
 @modest
 @given(st.integers(1, 40), st.integers(0, 999), st.sampled_from([0.1, 1.0, 10.0]))
-def test_logits_loss_and_gradient_are_those_of_torch(hidden, seed, scale):
+def test_logits_loss_and_gradient_are_those_of_torch(task, hidden, seed, scale):
     parameters = random_parameters([hidden], seed, scale)
     model = torch_network(hidden, parameters)
     logits = model(torch.from_numpy(INPUTS))
-    loss = torch.nn.BCEWithLogitsLoss()(logits[:, 0], torch.from_numpy(TARGETS))
+    loss = torch.nn.BCEWithLogitsLoss()(logits[:, 0], torch.from_numpy(TARGETS[task]))
     loss.backward()
     expected = torch.cat([p.grad.reshape(-1) for p in model.parameters()]).numpy()
 
     networks = Networks([hidden])
     _, ours = networks.forward(parameters)
     np.testing.assert_allclose(ours, logits.detach().numpy(), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(xor.loss(ours, xor.TASKS["xor"]), loss.item(), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(xor.loss(ours, xor.TASKS[task]), loss.item(), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(
-        gradient_of(networks, parameters), expected, rtol=1e-10, atol=1e-14 * scale
+        gradient_of(networks, parameters, task), expected, rtol=1e-10, atol=1e-14 * scale
     )
 
 
@@ -104,11 +114,11 @@ def naive_forward(flat, hidden):
     return activation, activation @ w2 + b2
 
 
-def naive_loss_and_gradient(flat, hidden):
+def naive_loss_and_gradient(flat, hidden, targets):
     activation, logits = naive_forward(flat, hidden)
     probability = 1 / (1 + np.exp(-logits))
-    loss = -np.mean(TARGETS * np.log(probability) + (1 - TARGETS) * np.log(1 - probability))
-    error = (probability - TARGETS) / 4
+    loss = -np.mean(targets * np.log(probability) + (1 - targets) * np.log(1 - probability))
+    error = (probability - targets) / 4
     back = np.outer(error, flat[3 * hidden : 4 * hidden]) * (1 - activation**2)
     parts = [(back.T @ INPUTS).ravel(), back.sum(axis=0), activation.T @ error, [error.sum()]]
     return loss, np.concatenate(parts)
@@ -153,12 +163,18 @@ def dense(graph):
 
 
 def naive_run(run):
-    adjacency = dense(build(run.topology, run.n_parameters, run.seed))
+    adjacency, adjacency_train = (
+        dense(build(topology, run.n_parameters, run.seed))
+        for topology in (run.topology, run.topology_train)
+    )
+    targets, order = TARGETS[run.task], np.arange(run.n_parameters)
+    entropy = np.random.SeedSequence(run.seed, spawn_key=(run.hidden, xor.PERMUTATIONS))
+    stream = np.random.default_rng(entropy)
     flat = xor.initial_parameters(run)
     grokking_epoch, snapshots = None, []
     for epoch in range(run.epochs + 1):
-        loss, gradient = naive_loss_and_gradient(flat, run.hidden)
-        right = (naive_forward(flat, run.hidden)[1] > 0) == (TARGETS == 1)
+        loss, gradient = naive_loss_and_gradient(flat, run.hidden, targets)
+        right = (naive_forward(flat, run.hidden)[1] > 0) == (targets == 1)
         if grokking_epoch is None and right.all():
             grokking_epoch = epoch
         if epoch % run.every == 0:
@@ -167,8 +183,12 @@ def naive_run(run):
             snapshot["gradient_norm"] = np.sqrt((gradient**2).sum())
             snapshot["deviation"] = naive_angle(gradient, relaxed)
             snapshots.append(snapshot)
+        if run.permute_train:
+            order = stream.permutation(run.n_parameters)
         if run.alpha_train:
-            gradient, _ = naive_cascade(gradient, adjacency, run, run.alpha_train)
+            # Entry order[i] is placed on node i, relaxes there, and is put back.
+            placed, _ = naive_cascade(gradient[order], adjacency_train, run, run.alpha_train)
+            gradient = placed[np.argsort(order)]
         flat = flat - run.learning_rate * gradient
     return grokking_epoch, {name: np.array([s[name] for s in snapshots]) for name in VARIABLES}
 
@@ -180,6 +200,12 @@ TWINS = [
     XorRun(30, 3, epochs=40, every=10, alpha_train=0),
     XorRun(30, 4, epochs=40, every=7, alpha_train=0.1, quantile=0.8),
     XorRun(12, 5, epochs=30, every=3, topology="computational", max_steps=4),
+    XorRun(20, 6, epochs=40, every=5, task="and"),
+    XorRun(20, 7, epochs=40, every=5, task="constant", quantile=0.8),
+    XorRun(20, 8, epochs=40, every=5, topology_train="ring"),
+    XorRun(15, 9, epochs=30, every=3, topology="ring", topology_train="computational"),
+    XorRun(20, 0, epochs=40, every=5, permute_train=True),
+    XorRun(12, 1, epochs=30, every=3, permute_train=True, topology_train="ring", alpha_train=0.1),
     XorRun(50, 1, epochs=60, every=10, learning_rate=0.3),
 ]
 
@@ -243,12 +269,21 @@ companies = st.lists(
 
 
 @modest
-@given(companies, st.sampled_from([None, 0.0, 0.1]))
-def test_a_run_is_the_same_alone_and_in_any_company(sizes_and_seeds, alpha_train):
-    runs = [
-        XorRun(hidden, seed, epochs=25, every=3, alpha_train=alpha_train)
-        for hidden, seed in sizes_and_seeds
-    ]
+@given(
+    companies,
+    st.sampled_from(
+        [
+            {},
+            {"alpha_train": 0.0},
+            {"alpha_train": 0.1},
+            {"permute_train": True},
+            {"topology_train": "ring"},
+            {"task": "and", "permute_train": True, "topology_train": "erdos_renyi"},
+        ]
+    ),
+)
+def test_a_run_is_the_same_alone_and_in_any_company(sizes_and_seeds, training):
+    runs = [XorRun(hidden, seed, epochs=25, every=3, **training) for hidden, seed in sizes_and_seeds]
     for run, record in zip(runs, xor.measure(runs), strict=True):
         assert same(record, xor.measure([run])[0])
 
@@ -277,8 +312,9 @@ def test_six_seeds_are_the_first_six_of_more():
 
 
 def test_two_calls_give_the_same_bits():
-    runs = xor.sweep((3, 20), 2, epochs=100)
-    assert all(map(same, xor.measure(runs), xor.measure(runs)))
+    for training in ({}, {"permute_train": True}):
+        runs = xor.sweep((3, 20), 2, epochs=100, **training)
+        assert all(map(same, xor.measure(runs), xor.measure(runs)))
 
 
 # Shadow, in-line, and between
@@ -339,6 +375,192 @@ def test_alpha_train_alone_decides_the_training_and_alpha_what_is_measured():
     assert record.values["size"][0] == paper.values["size"][0]
     assert record.values["deviation"][0] == paper.values["deviation"][0]
     assert record.values["deviation"][0] != in_line.values["deviation"][0]
+
+
+# The graph of the update, and the order in which the gradient is placed on it
+
+
+def plain_training_in_line(run):
+    """Train one network, each update relaxed on its own: the gradient of every epoch."""
+    networks, parameters = Networks([run.hidden]), xor.initial_parameters(run)
+    graph = build(run.topology_train, run.n_parameters, run.seed)
+    entropy = np.random.SeedSequence(run.seed, spawn_key=(run.hidden, xor.PERMUTATIONS))
+    stream = np.random.default_rng(entropy)
+    gradients = []
+    for _ in range(run.epochs + 1):
+        gradient = gradient_of(networks, parameters, run.task)
+        gradients.append(gradient)
+        order = np.arange(run.n_parameters)
+        if run.permute_train:
+            order = stream.permutation(run.n_parameters)
+        threshold = np.quantile(np.abs(gradient), run.quantile)
+        relaxed = relax(
+            gradient[order], graph, threshold=threshold, alpha=run.alpha_train, max_steps=run.max_steps
+        ).relaxed
+        update = np.empty_like(gradient)
+        update[order] = relaxed
+        parameters = parameters - run.learning_rate * update
+    return np.array(gradients)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {},
+        {"alpha_train": 0.1},
+        {"permute_train": True},
+        {"permute_train": True, "alpha_train": 0.6, "max_steps": 3},
+        {"topology_train": "ring"},
+        {"topology_train": "computational", "topology": "ring", "permute_train": True},
+        {"task": "and", "permute_train": True},
+        {"task": "constant", "topology_train": "random_regular"},
+    ],
+    ids=str,
+)
+def test_the_update_is_the_gradient_relaxed_where_it_was_placed_bit_for_bit(training):
+    runs = xor.sweep((4, 30), 2, epochs=50, every=1, **training)
+    for run, found in zip(runs, xor.gradients(runs), strict=True):
+        assert np.array_equal(found.gradients, plain_training_in_line(run))
+
+
+def placements(runs, monkeypatch):
+    """The order in which each run's gradient was placed at each epoch, read off what is relaxed."""
+    placed = []
+
+    def spy(gradient, *arguments, **settings):
+        placed.append(gradient.copy())
+        return relax_stack(gradient, *arguments, **settings)
+
+    relax_stack = xor.relax_stack
+    monkeypatch.setattr(xor, "relax_stack", spy)
+    found = xor.gradients(runs)
+    offsets = np.cumsum([0, *(run.n_parameters for run in runs)])
+    orders = [[] for _ in runs]
+    for epoch, values in enumerate(placed):
+        for r, record in enumerate(found):
+            gradient, there = record.gradients[epoch], values[offsets[r] : offsets[r + 1]]
+            # Entries are distinct, so that each tells where it came from.
+            assert np.unique(gradient).size == gradient.size
+            order = np.argsort(gradient)[np.argsort(np.argsort(there))]
+            assert np.array_equal(gradient[order], there)
+            orders[r].append(order.tolist())
+    return orders
+
+
+def test_every_epoch_and_every_run_has_an_order_of_its_own(monkeypatch):
+    runs = xor.sweep((6, 7), 3, epochs=20, every=1, permute_train=True)
+    orders = placements(runs, monkeypatch)
+    for run, of_run in zip(runs, orders, strict=True):
+        assert len(of_run) == 21
+        assert all(sorted(order) == list(range(run.n_parameters)) for order in of_run)
+    for of_size in (orders[:3], orders[3:]):
+        assert len({tuple(order) for of_run in of_size for order in of_run}) == 3 * 21
+
+
+def test_without_permutation_every_entry_is_placed_on_its_own_node(monkeypatch):
+    orders = placements(xor.sweep((6, 7), 2, epochs=5, every=1), monkeypatch)
+    assert all(order == sorted(order) for of_run in orders for order in of_run)
+
+
+def test_permutation_changes_the_training_and_not_what_is_measured_of_a_gradient():
+    run = XorRun(20, 3, epochs=40, every=1)
+    (usual,), (permuted,) = xor.measure([run]), xor.measure([replace(run, permute_train=True)])
+    for name in VARIABLES:
+        # Before the first update both networks are the same, and so is the first gradient.
+        assert usual.values[name][0] == permuted.values[name][0], name
+    assert not np.array_equal(usual.values["loss"], permuted.values["loss"])
+
+
+def test_topology_train_alone_decides_the_training_and_topology_what_is_measured():
+    between = XorRun(30, 2, epochs=60, every=1, topology="ring", topology_train="erdos_renyi")
+    (record,) = xor.measure([between])
+    (in_line,) = xor.measure([replace(between, topology="erdos_renyi")])
+    (on_ring,) = xor.measure([replace(between, topology_train="ring")])
+    for name in ("loss", "accuracy", "gradient_norm", "gini", "threshold"):
+        assert np.array_equal(record.values[name], in_line.values[name]), name
+    assert not np.array_equal(record.values["loss"], on_ring.values["loss"])
+    # Before the first update all three networks are the same, and the ring measures two alike.
+    assert record.values["deviation"][0] == on_ring.values["deviation"][0]
+    assert record.values["deviation"][0] != in_line.values["deviation"][0]
+
+
+@pytest.mark.parametrize("changed", [{"topology_train": "ring"}, {"permute_train": True}], ids=str)
+def test_training_in_shadow_has_no_graph_to_be_placed_on(changed):
+    assert XorRun(5, 0, alpha_train=0).topology_train == "none"
+    with pytest.raises(InputError, match="with alpha_train 0 nothing is relaxed for the update"):
+        XorRun(5, 0, alpha_train=0, **changed)
+    with pytest.raises(InputError, match="topology_train is 'none'; one of"):
+        XorRun(5, 0, topology_train="none")
+
+
+# Tasks
+
+
+def test_the_targets_of_a_task_are_its_truth_table():
+    assert xor.TASKS.keys() == TARGETS.keys()
+    functions = {"xor": lambda a, b: a != b, "and": lambda a, b: a and b, "constant": lambda *_: True}
+    for task, function in functions.items():
+        expected = [float(function(bool(a), bool(b))) for a, b in INPUTS]
+        assert xor.TASKS[task][:, 0].tolist() == TARGETS[task].tolist() == expected
+
+
+@pytest.mark.parametrize("training", [{}, {"alpha_train": 0}, {"permute_train": True}], ids=str)
+@pytest.mark.parametrize("task", ["and", "constant"])
+def test_the_control_tasks_are_learnt(task, training):
+    for record in xor.measure(xor.sweep((20, 50), 2, task=task, **training)):
+        assert record.values["accuracy"][-1] == 1
+        assert record.grokking_epoch is not None
+        assert record.values["loss"][-1] < record.values["loss"][0] / 2
+
+
+def test_the_task_is_all_that_differs_between_tasks():
+    # The same initial weights and graph: what differs is the gradient from the first epoch on.
+    records = {task: xor.measure([XorRun(20, 0, epochs=10, task=task)])[0].values for task in TARGETS}
+    assert len({values["gini"][0] for values in records.values()}) == 1
+    assert len({values["loss"][0] for values in records.values()}) == 3
+    assert len({values["gradient_norm"][0] for values in records.values()}) == 3
+
+
+# The configuration
+
+
+def test_the_configuration_has_every_setting():
+    assert XorRun(20, 3).config() == {
+        "experiment": "xor",
+        "n_parameters": 81,
+        "hidden": 20,
+        "seed": 3,
+        "epochs": 500,
+        "every": 10,
+        "learning_rate": 0.5,
+        "alpha": 0.3,
+        "alpha_train": 0.3,
+        "quantile": 0.9,
+        "max_steps": 20,
+        "topology": "barabasi_albert",
+        "topology_train": "barabasi_albert",
+        "permute_train": False,
+        "task": "xor",
+    }
+
+
+def test_what_trains_is_settled_from_what_measures():
+    assert XorRun(3, 0, topology="ring") == XorRun(3, 0, topology="ring", topology_train="ring")
+    assert XorRun(3, 0, topology="ring", topology_train=None).topology_train == "ring"
+    assert XorRun(3, 0, alpha=0.2, alpha_train=None).alpha_train == 0.2
+    between = XorRun(3, 0, topology="ring", topology_train="erdos_renyi", alpha=0.2, alpha_train=0.1)
+    assert (between.topology, between.topology_train) == ("ring", "erdos_renyi")
+    assert (between.alpha, between.alpha_train) == (0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"task": "and"}, {"permute_train": True}, {"topology_train": "ring"}, {"alpha_train": 0.1}],
+    ids=str,
+)
+def test_another_training_has_another_key(changed):
+    run = XorRun(5, 0)
+    assert config_key(replace(run, **changed).config()) != config_key(run.config())
 
 
 # Snapshots and the grokking epoch
@@ -433,6 +655,9 @@ def test_loss_has_known_values():
         *[("quantile", v) for v in (-0.1, 1.1, np.nan)],
         *[("max_steps", v) for v in (0, -1, 2.5)],
         *[("topology", v) for v in ("torus", "", None)],
+        *[("topology_train", v) for v in ("torus", "", 3)],
+        *[("permute_train", v) for v in (0, 1, None, "yes", 0.0)],
+        *[("task", v) for v in ("or", "XOR", "", None, 1)],
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(name, value):
@@ -461,8 +686,9 @@ def test_a_sweep_is_every_size_with_every_seed():
 
 
 def test_no_run_is_refused():
-    with pytest.raises(InputError, match="no run was given"):
-        xor.measure([])
+    for use in (xor.measure, xor.gradients):
+        with pytest.raises(InputError, match="no run was given"):
+            use([])
 
 
 @pytest.mark.parametrize(
@@ -472,17 +698,21 @@ def test_no_run_is_refused():
         {"every": 5},
         {"learning_rate": 0.1},
         {"alpha": 0.2},
-        {"alpha_train": 0.0},
+        {"alpha_train": 0.1},
         {"quantile": 0.8},
         {"max_steps": 3},
         {"topology": "ring"},
+        {"topology_train": "ring"},
+        {"permute_train": True},
+        {"task": "and"},
     ],
     ids=str,
 )
 def test_runs_that_differ_in_more_than_size_and_seed_are_refused(changed):
     first = XorRun(5, 0, epochs=10)
-    with pytest.raises(InputError, match="differ in more than size and seed; train them apart"):
-        xor.measure([first, replace(first, hidden=7, **changed)])
+    for use in (xor.measure, xor.gradients):
+        with pytest.raises(InputError, match="differ in more than size and seed; train them apart"):
+            use([first, replace(first, hidden=7, **changed)])
 
 
 @pytest.mark.parametrize(("hidden", "seed"), [(50, 0), (200, 0), (200, 2)])
@@ -533,6 +763,9 @@ def test_equal_configurations_have_equal_keys(same):
         ({"alpha_train": 1.0}, r"alpha_train is 1.0; a number in \[0, 1\) is needed"),
         ({"seed": -1}, "seed is -1; an integer of at least 0 is needed"),
         ({"seed": 1.5}, "seed is 1.5; an integer of at least 0 is needed"),
+        ({"task": ["xor"]}, r"task is \['xor'\]; one of xor, and, constant is needed"),
+        ({"task": "or"}, "task is 'or'; one of xor, and, constant is needed"),
+        ({"permute_train": 1}, "permute_train is 1; True or False is needed"),
     ],
 )
 def test_a_setting_of_the_wrong_kind_is_refused(wrong, message):

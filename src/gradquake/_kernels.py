@@ -362,7 +362,7 @@ def resampled_max(values: Array, draws: Array, result: Array) -> None:
     """Fill ``result`` (B, columns) with the largest of the drawn rows of ``values`` (rows, columns).
 
     ``draws`` (B, n) holds the rows of each resample. NaN entries are passed over; where a column has
-    nothing else, it is NaN.
+    no finite entry, it is NaN.
     """
     for b in range(draws.shape[0]):
         for t in range(values.shape[1]):

@@ -201,7 +201,7 @@ def analyze(
     permuted ones, or with --nulls the whole ladder and every topology. Needs finished runs at three
     sizes or more. Intervals are 95 % bootstraps over runs.
 
-    Example: `gradquake analyze reproduction/study.sqlite --where alpha_train=0 --where task=xor --nulls`
+    Example: `gradquake analyze reproduction/study.sqlite --where task=and --where alpha_train=0`
     """
     from gradquake import scrutiny, summary
     from gradquake.analysis.scaling import STATISTICS, check_statistic
@@ -349,25 +349,36 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("runs"),
+        TextColumn("{task.fields[count]:>14}"),
         TimeElapsedColumn(),
     )
     bar = Progress(*columns, console=Console(stderr=True))
-    task = bar.add_task("measuring", total=total)
+    begun: list[tuple[str, TaskID]] = []
 
     def advance(stage: str, runs: int) -> None:
         # Not before there is progress: what is wrong with the input is found, and said, first.
         bar.start()
-        bar.update(task, description=stage, advance=runs)
+        if not begun or begun[-1][0] != stage:
+            finish()
+            # Only of runs is it known how many there are.
+            begun.append((stage, bar.add_task(stage, total=None if begun else total, count="")))
+        task = begun[-1][1]
+        bar.advance(task, runs)
+        if len(begun) == 1:
+            bar.update(task, count=f"{bar.tasks[0].completed:.0f}/{total} runs")
+
+    def finish() -> None:
+        for _, task in begun[1:]:
+            bar.update(task, total=1, completed=1)
 
     try:
         yield advance
+        finish()
     except KeyboardInterrupt:
         raise _InterruptError(
             "interrupted; what was finished is kept, and the same command continues from there"

@@ -427,11 +427,11 @@ def build(topology: str, n: int, seed: int) -> Graph:
     return TOPOLOGIES[topology](n, seed)
 
 
-def check_topology(topology: str) -> None:
-    """Raise InputError unless ``topology`` is a name in ``TOPOLOGIES``."""
+def check_topology(topology: str, name: str = "topology") -> None:
+    """Raise InputError unless ``topology``, the setting ``name``, is a name in ``TOPOLOGIES``."""
     require(
         isinstance(topology, str) and topology in TOPOLOGIES,
-        f"topology is {topology!r}; one of {', '.join(TOPOLOGIES)} is needed",
+        f"{name} is {topology!r}; one of {', '.join(TOPOLOGIES)} is needed",
     )
 
 

@@ -244,9 +244,12 @@ def on_topologies(
     sweep: xr.Dataset, executor: Executor | None = None, *, n_resamples: int = N_RESAMPLES
 ) -> list[OnTopology]:
     """Measure a sweep's gradients, and their nulls, on every topology that has its sizes."""
-    n = sweep["n_parameters"].values
-    names = [name for name in TOPOLOGIES if name != "computational" or _has_network_graph(n)]
-    return list(_each(_OnTopology(sweep, n_resamples), names, executor))
+    rungs = (REAL, "permuted", "gaussian")
+    names = _topologies_of(sweep["n_parameters"].values)
+    readings = [Reading(rung, topology=name) for name in names for rung in rungs]
+    measured = _measure(sweep, readings, None, executor)
+    todo = [(name, {rung: measured[Reading(rung, topology=name)] for rung in rungs}) for name in names]
+    return list(_each(_OnTopology(n_resamples), todo, executor))
 
 
 def specify(
@@ -257,8 +260,8 @@ def specify(
     """Measure the specification curve of sweeps that differ in how they were trained.
 
     Under every topology, threshold quantile, alpha, limit of steps, statistic, snapshot interval
-    (half, once and twice the sweep's) and window of scales (all, and without each), the data and
-    their permuted null.
+    (half, once and twice the sweep's; half only of an even one) and window of scales (all, and
+    without each), the data and their permuted null.
 
     Parameters
     ----------
@@ -285,8 +288,10 @@ def specify(
     scales = np.unique(sweeps[0]["n_parameters"].values)
     windows = list(specifications.windows(scales))
     every = sweeps[0].attrs["every"]
-    intervals = [every // 2, every, 2 * every] if every % 2 == 0 else [every, 2 * every]
-    names = [name for name in TOPOLOGIES if name != "computational" or _has_network_graph(scales)]
+    # Snapshots between the recorded ones can be had of what is trained, not of what is drawn.
+    halved = every % 2 == 0 and sweeps[0].attrs["experiment"] == "xor"
+    intervals = [every // 2, every, 2 * every] if halved else [every, 2 * every]
+    names = _topologies_of(scales)
     pairs = [(sweep, name, tuple(intervals)) for sweep in sweeps for name in names]
     blocks = []
     for block in _each(_specify, pairs, executor):
@@ -319,8 +324,10 @@ def specify(
     )
 
 
-def _has_network_graph(n_parameters: NDArray[np.int64]) -> bool:
-    return bool((n_parameters % 4 == 1).all() and (n_parameters >= 5).all())
+def _topologies_of(n_parameters: NDArray[np.int64]) -> list[str]:
+    """Return the topologies that have these sizes; the network's own graph is that of a 2-h-1 MLP."""
+    own = bool((n_parameters % 4 == 1).all() and (n_parameters >= 5).all())
+    return [name for name in TOPOLOGIES if own or name != "computational"]
 
 
 def _each(
@@ -431,8 +438,8 @@ def _timing(
         found[statistic] = Timing(
             of_one,
             of_null,
-            timing.lag(of_one, grokking),
-            timing.lag(of_null, grokking),
+            difference(of_one, grokking),
+            difference(of_null, grokking),
             real.slim(),
             null.slim(),
             crossing_of_null(real, null),
@@ -449,44 +456,31 @@ class _AlignedCurve:
         return curve(*item, n_resamples=self.n_resamples)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _OnTopology:
-    sweep: xr.Dataset
     n_resamples: int
 
-    def __call__(self, topology: str) -> OnTopology:
-        names = (REAL, "permuted", "gaussian")
-        measured = measure(self.sweep, [Reading(name, topology=topology) for name in names])
+    def __call__(self, item: tuple[str, dict[str, xr.Dataset]]) -> OnTopology:
+        topology, measured = item
         phases: tuple[Phase, ...] = ("pre", "post")
         exponents: dict[tuple[str, Window, Statistic], Exponent] = {
-            (reading.surrogate, phase, statistic): scaling.exponent(
-                dataset,
-                statistic,
-                transitions.phase(dataset, phase),
-                n_resamples=self.n_resamples,
+            (rung, phase, statistic): scaling.exponent(
+                dataset, statistic, transitions.phase(dataset, phase), n_resamples=self.n_resamples
             )
-            for reading, dataset in measured.items()
-            for phase in phases
-            for statistic in STATISTICS
-        }
-        real = measured[Reading(topology=topology)]
-        excess: dict[tuple[Window, Statistic], Estimate] = {
-            (phase, statistic): _excess(exponents, phase, statistic).slim()
+            for rung, dataset in measured.items()
             for phase in phases
             for statistic in STATISTICS
         }
         return OnTopology(
             topology,
             {key: exponent.slim() for key, exponent in exponents.items()},
-            excess,
-            {phase: _collapse((real, phase)) for phase in phases},
+            {
+                (p, s): difference(exponents[REAL, p, s], exponents["permuted", p, s]).slim()
+                for p in phases
+                for s in STATISTICS
+            },
+            {phase: _collapse((measured[REAL], phase)) for phase in phases},
         )
-
-
-def _excess(
-    exponents: dict[tuple[str, Window, Statistic], Exponent], phase: Window, statistic: Statistic
-) -> Estimate:
-    return difference(exponents[REAL, phase, statistic], exponents["permuted", phase, statistic])
 
 
 def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float64]:

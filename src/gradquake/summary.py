@@ -15,6 +15,7 @@ from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import WINDOWS, Curve, SweepAnalysis, Window
 from gradquake.analysis.tails import TailFit
 from gradquake.analysis.timing import PermutationTest
+from gradquake.analysis.transitions import GrokkingEpochs
 from gradquake.scrutiny import OnTopology, Scrutiny, Timing
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def number(value: float | None) -> str:
         return "none"
     if abs(value) >= 100 or value == int(value):
         return f"{value:.0f}"
-    if abs(value) < 0.01:
-        return f"{value:.3g}"
+    if abs(value) < 0.001:
+        return f"{value:.2g}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
@@ -89,10 +90,13 @@ def with_interval(found: WithInterval) -> str:
 
 
 def time_with_interval(found: WithInterval) -> str:
-    """Return a time and its interval; where there is none, the share of resamples without one."""
-    if found.estimate != found.estimate or found.interval.low == found.interval.low:
-        return with_interval(found)
-    return f"{number(found.estimate)} ({found.interval.invalid:.0%} of resamples without)"
+    """Return an epoch and its interval; where there is none, the share of resamples without one."""
+    low, high = found.interval.low, found.interval.high
+    if found.estimate != found.estimate:
+        return "none"
+    if low != low:
+        return f"{found.estimate:.0f} ({found.interval.invalid:.0%} of resamples without)"
+    return f"{found.estimate:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def finite(value: float) -> float | None:
@@ -147,6 +151,18 @@ def collapse_json(collapse: Collapse) -> dict[str, Any]:
     """Return the best collapse."""
     names = ("exponent", "low", "high", "quality")
     return {**{name: finite(getattr(collapse, name)) for name in names}, "message": collapse.message}
+
+
+def grokking_json(scale: GrokkingEpochs) -> dict[str, Any]:
+    """Return the grokking epochs of one scale."""
+    return {
+        "n_parameters": scale.n_parameters,
+        "median": finite(scale.median),
+        "ci_low": finite(scale.interval.low),
+        "ci_high": finite(scale.interval.high),
+        "runs": len(scale.epochs),
+        "runs_that_grok": sum(epoch == epoch for epoch in scale.epochs),
+    }
 
 
 def tail_json(fit: TailFit) -> dict[str, Any]:
@@ -261,17 +277,7 @@ def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
             rung: {w: collapse_json(scrutiny.collapses[rung, w]) for w in WINDOWS}
             for rung in ("real", *ladder.nulls)
         },
-        "grokking": [
-            {
-                "n_parameters": scale.n_parameters,
-                "median": finite(scale.median),
-                "ci_low": finite(scale.interval.low),
-                "ci_high": finite(scale.interval.high),
-                "runs": len(scale.epochs),
-                "runs_that_grok": sum(epoch == epoch for epoch in scale.epochs),
-            }
-            for scale in ladder.real.grokking
-        ],
+        "grokking": [grokking_json(scale) for scale in ladder.real.grokking],
     }
     if statistic in scrutiny.timing:
         found["timing"] = timing_json(scrutiny.timing[statistic])
@@ -362,8 +368,8 @@ def timing_table(scrutiny: Scrutiny, statistics: Sequence[Statistic] = STATISTIC
         "When D(t) crosses",
         ("exponent", "level", "epoch", "minus median t_g", "aligned: t - t_g", "p (follows t_g)"),
         rows,
-        f"Median t_g {with_interval(scrutiny.grokking)}. p: the share of exchanges of t_g among the "
-        "runs of a scale that give at least the rise D_post - D_pre seen. Run by run, the rank "
+        f"Median t_g {time_with_interval(scrutiny.grokking)}. p: the share of exchanges of t_g among "
+        "the runs of a scale that give at least the rise D_post - D_pre seen. Run by run, the rank "
         "correlation of t_g with the onset of avalanches above the permuted null is "
         f"{number(follow.observed)} (p = {number(follow.p_value)}).",
     )
@@ -470,6 +476,7 @@ def power_table(power: Sequence[Power]) -> Table:
             str(of.groups),
             SYMBOLS[of.statistic],
             of.phase,
+            number(of.estimate),
             number(of.width),
             number(of.scatter),
             *(f"{number(of.excess[name])}; {of.told[name]:.0%}" for name in of.told),
@@ -480,7 +487,7 @@ def power_table(power: Sequence[Power]) -> Table:
     return Table(
         "What numbers of runs can tell",
         (
-            "runs a scale", "groups", "exponent", "phase", "width of the interval", "scatter",
+            "runs a scale", "groups", "exponent", "phase", "mean", "width of the interval", "scatter",
             *(f"minus {name}; told" for name in nulls),
         ),
         rows,

@@ -43,7 +43,7 @@ def gaussian(gradients: ArrayLike, *, seed: int = 0) -> Gradient:
     Raises
     ------
     InputError
-        For another shape or dtype, or a seed that is not an integer of at least 0.
+        For another shape or dtype, NaN or infinity, or a seed that is not an integer of at least 0.
     """
     return surrogate("gaussian", gradients, seed=seed)
 
@@ -103,14 +103,20 @@ def surrogate(
     InputError
         As the function of the rung does, or for another rung.
     """
-    require(rung in _DRAWS, f"the surrogate is {rung!r}; one of {', '.join(RUNGS)} is needed")
+    require(
+        isinstance(rung, str) and rung in _DRAWS,
+        f"the surrogate is {rung!r}; one of {', '.join(RUNGS)} is needed",
+    )
     require_count("seed", seed, 0)
     values = np.asarray(gradients)
     if values.dtype not in FLOATS:
         raise InputError(f"the gradient has dtype {values.dtype}; float32 or float64 is needed")
     if values.ndim not in (1, 2) or values.size == 0:
         raise InputError(f"gradients have shape {values.shape}; (N,) or (snapshots, N) is needed")
+    require(bool(np.isfinite(values).all()), "a gradient is not finite; finite numbers are needed")
     n = values.shape[-1]
+    if not isinstance(tensors, Sequence | np.ndarray):
+        raise InputError(f"tensors is {tensors!r}; a sequence of the tensors' lengths is needed")
     lengths = tuple(tensors) if rung in _KNOWS_TENSORS else (n,)
     for length in lengths:
         require_count("the length of a tensor", length, 1)

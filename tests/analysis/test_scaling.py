@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gradquake.analysis import scaling
-from gradquake.analysis.resampling import percentile_interval, run_resamples
+from gradquake.analysis.resampling import percentile_interval, run_resamples, tail_share
 from gradquake.analysis.scaling import fit_exponent
 from gradquake.errors import InputError
 
@@ -195,7 +195,9 @@ def test_the_bootstrap_is_a_loop_over_its_draws(random_sweep, random_sizes, stat
         pooled = naive_sizes(random_sizes, statistic, draws, resample)
         assert result.size_resamples[resample] == pytest.approx(pooled)
         assert result.resamples[resample] == pytest.approx(naive_slope(random_sizes, pooled))
-    assert result.interval == percentile_interval(result.resamples)
+    # The smallest scale, N = 401, has three runs.
+    assert result.runs == 3
+    assert result.interval == percentile_interval(result.resamples, 3)
 
 
 @by_statistic
@@ -331,19 +333,32 @@ def test_a_snapshot_interval_uses_the_chosen_snapshots_alone(sweep_of, random_si
 
 
 @by_statistic
-def test_leaving_a_scale_out_is_analysing_the_others(sweep_of, random_sizes, statistic):
-    result = scaling.leave_one_out(
-        scaling.exponent(sweep_of(random_sizes), statistic, n_resamples=4_000)
-    )
-    assert result.left_out.tolist() == sorted(random_sizes)
+def test_leaving_a_scale_out_is_analysing_the_others(sweep_of, statistic):
+    # With twelve runs a scale, an end leaves over a hundredth of the resamples out.
+    rng = np.random.default_rng(15)
+    sizes = {n: np.ceil(n * rng.gamma(3.0, size=(12, 2))) for n in (85, 201, 401, 1201)}
+    result = scaling.leave_one_out(scaling.exponent(sweep_of(sizes), statistic, n_resamples=4_000))
+    assert result.left_out.tolist() == sorted(sizes)
     for position, n in enumerate(result.left_out):
-        again = scaling.exponent(
-            sweep_of(without(random_sizes, n)), statistic, n_resamples=4_000, seed=1
-        )
+        again = scaling.exponent(sweep_of(without(sizes, n)), statistic, n_resamples=4_000, seed=1)
         width = again.interval.high - again.interval.low
         assert result.estimate[position] == again.estimate
         assert result.ci_low[position] == pytest.approx(again.interval.low, abs=0.1 * width)
         assert result.ci_high[position] == pytest.approx(again.interval.high, abs=0.1 * width)
+
+
+@by_statistic
+def test_leaving_out_the_scale_with_the_fewest_runs_leaves_more_runs(sweep_of, random_sizes, statistic):
+    # The largest scale is drawn last, so that the others keep their draws.
+    sizes = {85: random_sizes[201], 201: random_sizes[1201], 401: random_sizes[1201] // 2}
+    whole = scaling.exponent(
+        sweep_of(sizes | {1201: random_sizes[1201][:2]}), statistic, n_resamples=200
+    )
+    again = scaling.exponent(sweep_of(sizes), statistic, n_resamples=200)
+    result = scaling.leave_one_out(whole)
+    assert (whole.runs, again.runs) == (2, 5)
+    assert result.ci_low[-1] == pytest.approx(again.interval.low, rel=1e-12)
+    assert result.ci_high[-1] == pytest.approx(again.interval.high, rel=1e-12)
 
 
 @by_statistic
@@ -398,20 +413,41 @@ def test_the_bootstrap_of_d_is_a_loop_over_its_draws(random_sweep, random_sizes,
 @by_statistic
 def test_the_interval_of_d_holds_the_percentiles_of_its_resamples(random_sweep, statistic):
     result = scaling.dimension(random_sweep, statistic, n_resamples=300)
-    low, high = np.quantile(result["exponent_resamples"], [0.025, 0.975], axis=0)
-    assert result["ci_low"].values == pytest.approx(low)
-    assert result["ci_high"].values == pytest.approx(high)
-    assert (result["ci_low"] < result["ci_high"]).all()
+    assert result.attrs["fewest_runs"] == 3
+    tail = tail_share(3)
+    for name, ends in (("exponent", "ci"), ("r_squared", "r_squared_ci")):
+        low, high = np.quantile(result[f"{name}_resamples"], [tail, 1 - tail], axis=0)
+        assert result[f"{ends}_low"].values == pytest.approx(low)
+        assert result[f"{ends}_high"].values == pytest.approx(high)
+        assert (result[f"{ends}_low"] < result[f"{ends}_high"]).all()
+
+
+@by_statistic
+def test_the_intervals_of_the_sizes_are_those_of_their_resamples(random_sweep, statistic):
+    result = scaling.exponent(random_sweep, statistic, n_resamples=100)
+    for position, runs in enumerate(result.runs_of_scale):
+        interval = percentile_interval(result.size_resamples[:, position], int(runs))
+        assert result.size_low[position] == pytest.approx(interval.low)
+        assert result.size_high[position] == pytest.approx(interval.high)
+
+
+def test_a_slim_exponent_is_the_same_without_its_resamples(random_sweep):
+    whole = scaling.exponent(random_sweep, n_resamples=20)
+    slim = whole.slim()
+    assert slim.resamples.size == slim.size_resamples.size == 0
+    assert (slim.estimate, slim.interval, slim.runs) == (whole.estimate, whole.interval, 3)
+    assert np.array_equal(slim.sizes, whole.sizes)
+    assert whole.resamples.shape == (20,)
 
 
 @by_statistic
 def test_a_long_sweep_is_resampled_in_parts_without_a_gap(sweep_of, statistic):
-    # 4,000,000 // (30 runs x 2,000 snapshots) = 66 resamples at a time.
+    # 500,000 // (3 scales x 2,000 snapshots) = 83 resamples at a time.
     rng = np.random.default_rng(13)
     sizes = {n: rng.integers(1, n, size=(10, 2_000)) for n in (85, 401, 1201)}
-    result = scaling.dimension(sweep_of(sizes), statistic, n_resamples=70)
-    draws = run_resamples([10, 10, 10], 70)
-    for resample in (0, 65, 66, 69):
+    result = scaling.dimension(sweep_of(sizes), statistic, n_resamples=90)
+    draws = run_resamples([10, 10, 10], 90)
+    for resample in (0, 82, 83, 89):
         at_end = {n: s[:, -1:] for n, s in sizes.items()}
         expected = naive_slope(sizes, naive_sizes(at_end, statistic, draws, resample))
         assert float(result["exponent_resamples"][resample, -1]) == pytest.approx(expected)
@@ -454,3 +490,174 @@ def test_the_order_of_the_dimensions_of_where_does_not_matter(random_sweep):
     assert straight.estimate == turned.estimate
     one = scaling.snapshot_interval(random_sweep, "max", both, n_resamples=10)
     assert one == scaling.snapshot_interval(random_sweep, "max", both.transpose(), n_resamples=10)
+
+
+FEW_SCALES = "only 4 scales; 5 or more fix a slope"
+SIX = (85, 201, 401, 801, 1201, 2001)
+
+
+def straight(scales, runs=2, snapshots=10):
+    """Sizes 10 N without scatter."""
+    return {n: np.full((runs, snapshots), 10 * n) for n in scales}
+
+
+def cut_short(scales, share, runs=2, snapshots=10):
+    """Which snapshots are truncated: the given number of them in the first run of the first scale."""
+    truncated = {n: np.zeros((runs, snapshots), bool) for n in scales}
+    truncated[scales[0]].ravel()[: round(share * runs * snapshots * len(scales))] = True
+    return truncated
+
+
+@by_statistic
+def test_a_good_fit_carries_no_caution(sweep_of, statistic):
+    sweep = sweep_of(straight(SIX), truncated=cut_short(SIX, 0.0))
+    assert scaling.exponent(sweep, statistic, n_resamples=5).cautions == ()
+
+
+@pytest.mark.parametrize(("n_scales", "cautions"), [(3, 1), (4, 1), (5, 0), (6, 0)])
+def test_few_scales_are_cautioned_against(sweep_of, n_scales, cautions):
+    found = scaling.exponent(sweep_of(straight(SIX[:n_scales])), n_resamples=5).cautions
+    assert found == (f"only {n_scales} scales; 5 or more fix a slope",) * cautions
+
+
+@by_statistic
+@pytest.mark.parametrize(("scatter", "cautioned"), [(0.05, False), (1.0, True)])
+def test_a_poor_fit_is_cautioned_against(sweep_of, statistic, scatter, cautioned):
+    signs = np.array([1, -1, 1, 1, -1, 1])
+    sizes = {
+        n: np.full((2, 3), round(10 * n * np.exp(scatter * s))) for n, s in zip(SIX, signs, strict=True)
+    }
+    result = scaling.exponent(sweep_of(sizes), statistic, n_resamples=5)
+    assert (result.fit.r_squared < 0.95) is cautioned
+    expected = f"R² = {result.fit.r_squared:.3f}, under 0.95: hardly a power law"
+    assert result.cautions == ((expected,) if cautioned else ())
+
+
+# Of 120 snapshots, 6 are 5 %.
+@pytest.mark.parametrize(("number", "cautioned"), [(0, False), (5, False), (6, False), (7, True)])
+def test_many_truncated_avalanches_are_cautioned_against(sweep_of, number, cautioned):
+    sweep = sweep_of(straight(SIX), truncated=cut_short(SIX, number / 120))
+    assert int(sweep["truncated"].sum()) == number
+    expected = "6% of the avalanches are truncated, more than 5%"
+    found = scaling.exponent(sweep, n_resamples=5).cautions
+    assert found == ((expected,) if cautioned else ())
+
+
+def test_only_the_chosen_avalanches_are_counted_as_truncated(sweep_of):
+    truncated = {n: np.tile(np.arange(10) == 9, (2, 1)) for n in SIX}
+    sweep = sweep_of(straight(SIX), truncated=truncated)
+    last = (sweep["epoch"] >= 5).broadcast_like(sweep["size"])
+    (caution,) = scaling.exponent(sweep, where=last, n_resamples=5).cautions
+    assert caution == "20% of the avalanches are truncated, more than 5%"
+    assert scaling.exponent(sweep, where=~last, n_resamples=5).cautions == ()
+
+
+def test_all_cautions_are_given(sweep_of, random_sizes):
+    truncated = {n: np.ones(np.shape(s), bool) for n, s in random_sizes.items()}
+    sizes = random_sizes | {1201: np.ones((5, 5))}
+    found = scaling.exponent(sweep_of(sizes, truncated=truncated), n_resamples=5).cautions
+    assert len(found) == 3
+    assert found[0] == FEW_SCALES
+    assert found[1].startswith("R² = 0.")
+    assert found[2] == "100% of the avalanches are truncated, more than 5%"
+
+
+@pytest.mark.parametrize("without_a_fit", ["two scales", "no snapshot", "no size"])
+def test_where_there_is_no_fit_nothing_is_cautioned_against(sweep_of, random_sizes, without_a_fit):
+    sizes = {n: s.copy() for n, s in random_sizes.items()}
+    if without_a_fit == "two scales":
+        sizes = {n: sizes[n] for n in (85, 201)}
+    if without_a_fit == "no size":
+        sizes[401][:] = 0
+    truncated = {n: np.ones(np.shape(s), bool) for n, s in sizes.items()}
+    sweep = sweep_of(sizes, truncated=truncated)
+    where = None
+    if without_a_fit == "no snapshot":
+        where = xr.zeros_like(sweep["size"], dtype=bool)
+    result = scaling.exponent(sweep, where=where, n_resamples=5)
+    assert result.fit.message
+    assert result.cautions == ()
+
+
+@pytest.fixture(scope="module")
+def aligned_sizes(random_sizes):
+    """Sizes of which a third was not measured; at the epoch 3 the scale 401 has no run at all."""
+    rng = np.random.default_rng(16)
+    sizes = {n: np.where(rng.random(s.shape) < 0.35, np.nan, s) for n, s in random_sizes.items()}
+    for of_scale in sizes.values():
+        of_scale[0, 0] = 100.0
+    sizes[401][:, 3] = np.nan
+    return sizes
+
+
+@pytest.fixture(scope="module")
+def aligned_sweep(random_sweep, aligned_sizes):
+    values = np.concatenate([aligned_sizes[n] for n in sorted(aligned_sizes)])
+    return random_sweep.assign(size=(("run", "epoch"), values))
+
+
+def naive_dimension(sizes, statistic, position, draws=None, resample=None):
+    """D and R² at one snapshot, from the runs that were measured there."""
+    pooled = []
+    for i, n in enumerate(sorted(sizes)):
+        runs = range(len(sizes[n])) if draws is None else draws[i][resample]
+        values = [sizes[n][run][position] for run in runs if not np.isnan(sizes[n][run][position])]
+        pooled.append(STATISTICS[statistic](values) if values else np.nan)
+    fit = fit_exponent(sorted(sizes), pooled)
+    return fit.exponent, fit.r_squared
+
+
+@by_statistic
+def test_runs_that_were_not_measured_at_an_epoch_are_left_out(aligned_sweep, aligned_sizes, statistic):
+    result = scaling.dimension(aligned_sweep, statistic, n_resamples=7, seed=2)
+    draws = run_resamples([len(aligned_sizes[n]) for n in sorted(aligned_sizes)], 7, 2)
+    for position in range(5):
+        expected = naive_dimension(aligned_sizes, statistic, position)
+        found = result.isel(epoch=position)
+        assert float(found["exponent"]) == pytest.approx(expected[0], nan_ok=True)
+        assert float(found["r_squared"]) == pytest.approx(expected[1], nan_ok=True)
+        for resample in range(7):
+            expected = naive_dimension(aligned_sizes, statistic, position, draws, resample)
+            of_resample = found.isel(resample=resample)
+            assert float(of_resample["exponent_resamples"]) == pytest.approx(expected[0], nan_ok=True)
+            assert float(of_resample["r_squared_resamples"]) == pytest.approx(expected[1], nan_ok=True)
+
+
+@by_statistic
+def test_an_epoch_at_which_a_scale_has_no_run_has_no_d(aligned_sweep, statistic):
+    result = scaling.dimension(aligned_sweep, statistic, n_resamples=30)
+    for name in ("exponent", "stderr", "r_squared"):
+        assert np.isnan(result[name].values).tolist() == [False, False, False, True, False]
+    assert np.isnan(result["exponent_resamples"][:, 3]).all()
+    assert np.isnan(result["ci_low"][3])
+
+
+def test_the_runs_of_an_epoch_are_the_fewest_of_a_scale(aligned_sweep, aligned_sizes, random_sweep):
+    result = scaling.dimension(aligned_sweep, n_resamples=5)
+    expected = [
+        min(sum(not np.isnan(run[position]) for run in of_scale) for of_scale in aligned_sizes.values())
+        for position in range(5)
+    ]
+    assert result["runs"].values.tolist() == expected
+    assert expected[3] == 0 < min(expected[:3])
+    assert scaling.dimension(random_sweep, n_resamples=5)["runs"].values.tolist() == [3] * 5
+
+
+@by_statistic
+def test_whole_sizes_may_be_floats(random_sweep, statistic):
+    one = scaling.dimension(random_sweep, statistic, n_resamples=20)
+    floats = random_sweep.assign(size=random_sweep["size"].astype(float))
+    assert one.identical(scaling.dimension(floats, statistic, n_resamples=20))
+
+
+@by_statistic
+def test_a_run_that_was_never_measured_changes_no_estimate(random_sweep, random_sizes, statistic):
+    sizes = {n: s.astype(float) for n, s in random_sizes.items()}
+    sizes[201][5] = np.nan
+    values = np.concatenate([sizes[n] for n in sorted(sizes)])
+    with_gap = scaling.dimension(
+        random_sweep.assign(size=(("run", "epoch"), values)), statistic, n_resamples=5
+    )
+    without_it = scaling.dimension(random_sweep.isel(run=np.arange(18) != 9), statistic, n_resamples=5)
+    assert np.array_equal(with_gap["exponent"], without_it["exponent"])
+    assert np.array_equal(with_gap["runs"], without_it["runs"])

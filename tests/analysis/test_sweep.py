@@ -78,7 +78,7 @@ def test_a_crossing_is_looked_for_in_the_grokking_window(sweep_of, statistic, re
     curve = result.curves[statistic]
     # The sizes are rounded to whole topplings.
     assert curve.crossing.estimate == pytest.approx(1.5, abs=0.01)
-    assert curve.crossing.interval == percentile_interval(curve.crossing.resamples)
+    assert curve.crossing.interval == percentile_interval(curve.crossing.resamples, 3)
     assert curve.crossing.interval.invalid == 0
     assert result.crosses_in_window(statistic) is inside
 
@@ -89,7 +89,8 @@ def test_the_interval_of_a_crossing_is_that_of_its_resamples(sweep_of, statistic
     sizes = {n: rng.poisson(s) for n, s in power_law([0.8, 0.8, 1.2, 1.2, 1.2], runs=6).items()}
     curve = analyze(sweep_of(sizes), n_resamples=100).curves[statistic]
     assert np.unique(curve.crossing.resamples).size > 50
-    assert curve.crossing.interval == percentile_interval(curve.crossing.resamples)
+    assert curve.crossing.runs == 6
+    assert curve.crossing.interval == percentile_interval(curve.crossing.resamples, 6)
     assert curve.crossing.interval.low < curve.crossing.interval.high
 
 
@@ -129,3 +130,50 @@ def test_equal_seeds_give_equal_analyses(analysis, random_sweep):
         assert np.array_equal(result.resamples, again.exponents[key].resamples, equal_nan=True)
     for statistic, curve in analysis.curves.items():
         assert curve.dimension.identical(again.curves[statistic].dimension)
+
+
+def test_a_slim_curve_is_the_same_without_its_resamples(analysis):
+    whole = analysis.curves["max"]
+    slim = whole.slim()
+    assert slim.crossing.resamples.size == 0
+    assert slim.crossing.interval == whole.crossing.interval
+    assert set(whole.dimension) - set(slim.dimension) == {"exponent_resamples", "r_squared_resamples"}
+    assert slim.dimension.equals(whole.dimension[list(slim.dimension)])
+    assert slim.dimension.attrs == whole.dimension.attrs
+    assert whole.dimension.sizes["resample"] == N_RESAMPLES
+
+
+@by_statistic
+def test_one_curve_is_that_of_the_whole_analysis(analysis, random_sweep, statistic):
+    alone = sweep.curve(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
+    assert alone.dimension.identical(analysis.curves[statistic].dimension)
+    assert np.array_equal(
+        alone.crossing.resamples, analysis.curves[statistic].crossing.resamples, equal_nan=True
+    )
+
+
+@by_statistic
+def test_a_null_of_dimension_one_is_crossed_where_one_is(sweep_of, statistic):
+    rng = np.random.default_rng(18)
+    sizes = {n: rng.poisson(s) for n, s in power_law([0.8, 0.8, 1.2, 1.2, 1.2]).items()}
+    flat = {n: np.full((3, 5), n) for n in SCALES}
+    curve, null = (sweep.curve(sweep_of(of), statistic, n_resamples=50) for of in (sizes, flat))
+    found = sweep.crossing_of_null(curve, null)
+    assert found.runs == 3
+    assert found.estimate == pytest.approx(curve.crossing.estimate)
+    assert found.resamples == pytest.approx(curve.crossing.resamples, nan_ok=True)
+    assert np.unique(found.resamples).size > 10
+
+
+@by_statistic
+def test_the_crossing_of_a_null_is_paired(sweep_of, statistic):
+    # What the runs share cancels in every resample: only D(t) of the factor is left.
+    rng = np.random.default_rng(17)
+    shared = {n: 1_000 * n * rng.gamma(2.0, size=(4, 1)) * np.ones(8) for n in SCALES}
+    rise = {n: np.round(s * n ** np.linspace(-0.2, 0.22, 8)) for n, s in shared.items()}
+    curve, null = (sweep.curve(sweep_of(of), statistic, n_resamples=60) for of in (rise, shared))
+    found = sweep.crossing_of_null(curve, null)
+    assert found.estimate == pytest.approx(0.2 / 0.06, abs=1e-3)
+    assert found.resamples == pytest.approx(np.full(60, 0.2 / 0.06), abs=1e-3)
+    assert found.interval == percentile_interval(found.resamples, 4)
+    assert found.interval.invalid == 0

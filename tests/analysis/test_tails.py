@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import zeta
 from scipy.stats import chi2, norm
 
-from gradquake.analysis.resampling import run_resamples
+from gradquake.analysis.resampling import run_resamples, tail_share
 from gradquake.analysis.tails import ALTERNATIVES, FEWEST_DECADES, ccdf, ccdfs, tail_fit, tail_fits
 from gradquake.errors import InputError
 
@@ -75,7 +75,8 @@ def test_the_bands_are_those_of_a_loop(random_sweep, random_sizes):
         shares = [
             [share_larger(runs[resample].ravel(), size) for size in scale.sizes] for resample in chosen
         ]
-        low, high = np.quantile(shares, [0.025, 0.975], axis=0)
+        tail = tail_share(len(runs))
+        low, high = np.quantile(shares, [tail, 1 - tail], axis=0)
         assert scale.low == pytest.approx(low, abs=1e-12)
         assert scale.high == pytest.approx(high, abs=1e-12)
         assert scale.stderr == pytest.approx(np.std(shares, axis=0, ddof=1), abs=1e-12)
@@ -125,7 +126,8 @@ def test_chosen_snapshots_are_those_of_a_loop(random_sweep, random_sizes, transp
         for resample in draws[scale.n_parameters]:
             pooled = [size for run in resample for size in runs[run]]
             shares.append([share_larger(pooled, value) for value in values])
-        low, high = np.quantile(shares, [0.025, 0.975], axis=0)
+        tail = tail_share(len(runs))
+        low, high = np.quantile(shares, [tail, 1 - tail], axis=0)
         assert scale.low == pytest.approx(low, abs=1e-12)
         assert scale.high == pytest.approx(high, abs=1e-12)
         assert scale.stderr == pytest.approx(np.std(shares, axis=0, ddof=1), abs=1e-12)

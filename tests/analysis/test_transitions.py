@@ -1,5 +1,6 @@
 """Phases, crossings, grokking epochs and peaks: worked out by hand and by naive loops."""
 
+import math
 import statistics
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradquake.analysis import transitions
-from gradquake.analysis.resampling import run_resamples
+from gradquake.analysis.resampling import run_resamples, tail_share
 from gradquake.analysis.transitions import crossing, peaks
 from gradquake.errors import InputError
 
@@ -219,8 +220,20 @@ def test_the_interval_of_the_median_is_that_of_a_loop(random_sweep, random_grokk
     for scale, chosen in zip(found, draws, strict=True):
         late = np.nan_to_num(scale.epochs, nan=np.inf)
         medians = sorted(statistics.median(late[runs]) for runs in chosen)
-        # The smallest value that at least 2.5 % and 97.5 % of the 200 resamples do not exceed.
-        assert (scale.interval.low, scale.interval.high) == (medians[4], medians[194])
+        # The smallest value that at least the tail's share, and the others, of 200 do not exceed.
+        tail = tail_share(len(chosen[0]))
+        low, high = (medians[max(0, math.ceil(200 * share) - 1)] for share in (tail, 1 - tail))
+        assert (scale.interval.low, scale.interval.high) == (low, high)
+
+
+def test_medians_of_many_runs_have_an_interval_inside_their_range(sweep_of):
+    sweep = sweep_of({85: np.ones((25, 2))}, {85: list(range(25))})
+    (scale,) = transitions.grokking_epochs(sweep, n_resamples=1_000)
+    (chosen,) = run_resamples([25], 1_000)
+    medians = np.sort(np.median(chosen, axis=1))
+    # A tail of 25 runs holds 1.76 % of the resamples: Phi(-2.0639 sqrt(25 / 24)), the t of 24 degrees.
+    assert (scale.interval.low, scale.interval.high) == (medians[17], medians[982])
+    assert medians[0] < scale.interval.low < scale.median < scale.interval.high < medians[-1]
 
 
 def test_where_no_run_grokked_there_is_no_interval(sweep_of):

@@ -13,7 +13,7 @@ from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import FEWEST_RUNS, difference
 from gradquake.analysis.scaling import STATISTICS, Statistic, scale_groups
 from gradquake.analysis.transitions import Phase
-from gradquake.errors import require
+from gradquake.errors import require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,6 +35,8 @@ class Power:
     groups : int
         The number of groups.
     statistic, phase : str
+    estimate : float
+        The mean exponent over the groups.
     width : float
         The mean width of the exponent's 95 % interval.
     scatter : float
@@ -49,6 +51,7 @@ class Power:
     groups: int
     statistic: Statistic
     phase: Phase
+    estimate: float
     width: float
     scatter: float
     told: dict[str, float]
@@ -86,7 +89,13 @@ def power(
         all(runs.size == available for runs in members),
         "the scales have different numbers of runs; groups need equally many",
     )
+    for name, null in nulls.items():
+        require(
+            all(dataset[c].equals(null[c]) for c in ("n_parameters", "seed", "epoch")),
+            f"the null {name} differs from the sweep in sizes, seeds or epochs; they must be equal",
+        )
     for count in counts:
+        require_count("the number of runs a scale", count, FEWEST_RUNS)
         require(
             FEWEST_RUNS <= count <= available,
             f"{count} runs a scale were asked for; from {FEWEST_RUNS} to {available} are there",
@@ -131,6 +140,7 @@ def _power(
         groups=len(groups),
         statistic=statistic,
         phase=phase,
+        estimate=float(np.mean(estimates)),
         width=float(np.mean(widths)),
         scatter=float(np.std(estimates, ddof=1)) if len(groups) > 1 else np.nan,
         told={name: float(np.mean(values)) for name, values in told.items()},

@@ -110,7 +110,10 @@ def difference(first: Bootstrapped, second: Bootstrapped) -> Estimate:
         f"{first.resamples.size} resamples of {first.runs} runs and {second.resamples.size} of "
         f"{second.runs} were given; a paired difference needs the same of both",
     )
-    return estimated(first.estimate - second.estimate, first.resamples - second.resamples, first.runs)
+    with np.errstate(invalid="ignore"):  # of two infinite times
+        return estimated(
+            first.estimate - second.estimate, first.resamples - second.resamples, first.runs
+        )
 
 
 def run_resamples(
@@ -166,9 +169,11 @@ def tail_share(runs: int | None, level: float = 0.95) -> float:
     Raises
     ------
     InputError
-        For a level that is not in (0, 1).
+        For a level that is not in (0, 1), or a number of runs that is none.
     """
     require_between("level", level, 0, 1)
+    if runs is not None:
+        require_count("runs", runs, 1)
     tail = (1 - level) / 2
     if runs is None or runs < FEWEST_RUNS:
         return tail

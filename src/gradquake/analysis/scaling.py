@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradquake import _kernels
 from gradquake.analysis.resampling import (
+    FEWEST_RUNS,
     N_RESAMPLES,
     Interval,
     percentile_interval,
@@ -101,8 +102,8 @@ class Exponent:
         95 % percentile bootstrap of each size.
     interval : Interval
         95 % percentile bootstrap over runs.
-    runs : int
-        The fewest runs of a scale; see ``resampling.tail_share``.
+    runs_of_scale : array of int, shape (scales,)
+        The number of runs at each scale.
     cautions : tuple of str
         Why the fit is not to be trusted, a sentence each; empty where nothing speaks against it.
     resamples : array, shape (B,)
@@ -118,7 +119,7 @@ class Exponent:
     size_low: Floats
     size_high: Floats
     interval: Interval
-    runs: int
+    runs_of_scale: NDArray[np.int64]
     cautions: tuple[str, ...]
     resamples: Floats = field(repr=False)
     size_resamples: Floats = field(repr=False)
@@ -127,6 +128,11 @@ class Exponent:
     def estimate(self) -> float:
         """The fitted exponent."""
         return self.fit.exponent
+
+    @property
+    def runs(self) -> int:
+        """The fewest runs of a scale; see ``resampling.tail_share``."""
+        return int(self.runs_of_scale.min())
 
     def slim(self) -> Exponent:
         """Return it without its resamples, to keep or to send."""
@@ -240,10 +246,11 @@ def exponent(
     if empty:
         fit = replace(fit, message=f"no snapshot at N = {', '.join(empty)}")
     slopes = np.full(len(resampled), np.nan) if fit.message else _slopes(n, resampled)[0]
-    runs = min(len(s) for s in sizes)
-    low, high = _intervals(resampled, runs)
+    runs_of_scale = np.array([len(s) for s in sizes])
+    runs = int(runs_of_scale.min())
+    low, high = _intervals(resampled, runs_of_scale)
     return Exponent(
-        statistic, fit, n, observed, low, high, percentile_interval(slopes, runs), runs,
+        statistic, fit, n, observed, low, high, percentile_interval(slopes, runs), runs_of_scale,
         _cautions(fit, dataset, chosen), slopes, resampled,
     )  # fmt: skip
 
@@ -286,7 +293,8 @@ def leave_one_out(whole: Exponent) -> LeaveOneOut:
         estimates.append(fit.exponent)
         resampled = np.delete(whole.size_resamples, left_out, axis=1)
         slopes = np.full(len(resampled), np.nan) if fit.message else _slopes(n, resampled)[0]
-        intervals.append(percentile_interval(slopes, whole.runs))
+        runs = int(np.delete(whole.runs_of_scale, left_out).min())
+        intervals.append(percentile_interval(slopes, runs))
     return LeaveOneOut(
         whole.n_parameters,
         np.array(estimates),
@@ -350,9 +358,9 @@ def dimension(
         part = slice(start, start + rows)
         resampled = [_over_runs(statistic, s, d[part]) for s, d in zip(sizes, draws, strict=True)]
         slopes[part], r_squared[part] = _slopes(n, np.stack(resampled, axis=-1))
-    runs = min(len(s) for s in sizes)
-    low, high = _intervals(slopes, runs)
-    r_squared_low, r_squared_high = _intervals(r_squared, runs)
+    fewest = present.min(axis=-1)
+    low, high = _intervals(slopes, fewest)
+    r_squared_low, r_squared_high = _intervals(r_squared, fewest)
     return xr.Dataset(
         {
             "exponent": ("epoch", np.array([fit.exponent for fit in fits])),
@@ -362,12 +370,12 @@ def dimension(
             "ci_high": ("epoch", high),
             "r_squared_ci_low": ("epoch", r_squared_low),
             "r_squared_ci_high": ("epoch", r_squared_high),
-            "runs": ("epoch", present.min(axis=-1)),
+            "runs": ("epoch", fewest),
             "exponent_resamples": (("resample", "epoch"), slopes),
             "r_squared_resamples": (("resample", "epoch"), r_squared),
         },
         {"epoch": dataset["epoch"].values},
-        {"statistic": statistic, "fewest_runs": runs},
+        {"statistic": statistic, "fewest_runs": min(len(s) for s in sizes)},
     )
 
 
@@ -433,7 +441,7 @@ def _cautions(fit: Fit, dataset: xr.Dataset, chosen: NDArray[np.bool_]) -> tuple
     found = []
     if fit.n_scales < FEW_SCALES:
         found.append(f"only {fit.n_scales} scales; {FEW_SCALES} or more fix a slope")
-    if fit.r_squared < POOR_R_SQUARED:
+    if not fit.r_squared >= POOR_R_SQUARED:
         found.append(f"R² = {fit.r_squared:.3f}, under {POOR_R_SQUARED}: hardly a power law")
     if "truncated" in dataset:
         cut = float(dataset["truncated"].values[chosen].mean())
@@ -442,9 +450,12 @@ def _cautions(fit: Fit, dataset: xr.Dataset, chosen: NDArray[np.bool_]) -> tuple
     return tuple(found)
 
 
-def _intervals(samples: Floats, runs: int) -> tuple[Floats, Floats]:
-    """Return the ends of the 95 % intervals of resampled columns, (B, k) to (k,) twice."""
-    intervals = [percentile_interval(column, runs) for column in samples.T]
+def _intervals(samples: Floats, runs: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Return the ends of the intervals of columns (B, k), resampled from (k,) runs: (k,) twice."""
+    intervals = [
+        percentile_interval(column if n >= FEWEST_RUNS else column[:0], int(n) or None)
+        for column, n in zip(samples.T, runs, strict=True)
+    ]
     low = np.array([interval.low for interval in intervals])
     return low, np.array([interval.high for interval in intervals])
 

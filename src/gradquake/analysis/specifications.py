@@ -133,8 +133,9 @@ def shares(holds: xr.DataArray) -> dict[str, dict[str, float]]:
 def importance(values: xr.DataArray) -> dict[str, float]:
     """Return the share of the variance over specifications that each choice accounts for alone.
 
-    This is the correlation ratio eta² of a main effect: the variance of the means of a choice's
-    levels over the variance of all. What is missing from 1 in the sum belongs to interactions.
+    This is the correlation ratio eta² of a main effect: the sum of squares between a choice's levels,
+    each weighted by how many specifications have a value, over that of all. In a full table, what is
+    missing from 1 in the sum belongs to interactions.
 
     Raises
     ------
@@ -142,13 +143,17 @@ def importance(values: xr.DataArray) -> dict[str, float]:
         Where no specification has a value.
     """
     require(bool(values.notnull().any()), "no specification has a value")
-    total = float(values.var())
-    return {
-        str(choice): float(values.mean([d for d in values.dims if d != choice]).var()) / total
-        if total > 0
-        else 0.0
-        for choice in values.dims
-    }
+    known = values.values[np.isfinite(values.values)]
+    # Off the first, so that equal values differ by exactly nothing.
+    values = values - known[0]
+    centred = values - values.mean()
+    total = float((centred**2).sum())
+    shares = {}
+    for choice in values.dims:
+        others = [d for d in values.dims if d != choice]
+        between = float((centred.count(others) * centred.mean(others) ** 2).sum())
+        shares[str(choice)] = between / total if total > 0 else 0.0
+    return shares
 
 
 def _pooled(sizes: Floats, phase: NDArray[np.bool_], starts: NDArray[np.intp]) -> list[Floats]:
@@ -186,11 +191,11 @@ def _fits(scales: NDArray[np.int64], sizes: Floats, masks: NDArray[np.bool_]) ->
     # A size that is missing spoils the windows that it is in, and no other.
     known = np.where(np.isnan(y), 0.0, y)
     spoilt = np.isnan(y).astype(np.float64) @ masks.T.astype(np.float64) > 0
-    slope = known @ centred.T / spread
-    # Off the mean of all first, so that the difference of squares below does not cancel.
-    known = known - known.mean(axis=-1, keepdims=True)
-    weights = masks.T.astype(np.float64)
-    total = known**2 @ weights - (known @ weights) ** 2 / masks.sum(axis=1)
+    # Off the first of each window before off its mean, so that constant sizes become exact zeros.
+    inside = known[..., None, :] - known[..., masks.argmax(axis=1)][..., None]
+    slope = (inside * centred).sum(axis=-1) / spread
+    mean = np.where(masks, inside, 0.0).sum(axis=-1, keepdims=True) / masks.sum(axis=1)[:, None]
+    total = (np.where(masks, inside - mean, 0.0) ** 2).sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         r_squared = slope**2 * spread / total
     return np.where(spoilt, np.nan, slope), np.where(spoilt, np.nan, r_squared)

@@ -11,6 +11,7 @@ from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, Interval, estimated
 from gradquake.analysis.scaling import Exponent, Statistic
 from gradquake.analysis.transitions import GrokkingEpochs
+from gradquake.errors import require
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -121,8 +122,22 @@ def curve(
 
 
 def crossing_of_null(curve: Curve, null: Curve) -> Estimate:
-    """Return when D(t) passes from below to above that of a null, the same runs resampled in both."""
-    return _crossing(curve.dimension - null.dimension, 0.0, curve.dimension.attrs["fewest_runs"])
+    """Return when D(t) passes from below to above that of a null, the same runs resampled in both.
+
+    Raises
+    ------
+    InputError
+        Where the two have other epochs or numbers of runs or resamples, or no resamples any more.
+    """
+    one, other = curve.dimension, null.dimension
+    name = "exponent_resamples"
+    require(
+        (name in one and name in other and one[name].shape == other[name].shape)
+        and one["epoch"].equals(other["epoch"])
+        and one.attrs["fewest_runs"] == other.attrs["fewest_runs"],
+        "the two curves do not have the same epochs, runs and resamples; a crossing needs the same",
+    )
+    return _crossing(one - other, 0.0, one.attrs["fewest_runs"])
 
 
 def _crossing(dimension: xr.Dataset, level: float, runs: int | None = None) -> Estimate:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.analysis.resampling import FEWEST_RUNS, MOST_INVALID, run_resamples
+from gradquake.analysis.resampling import FEWEST_RUNS, MOST_INVALID, run_resamples, tail_share
 from gradquake.analysis.scaling import scale_groups
 from gradquake.errors import require, require_count
 
@@ -346,7 +346,8 @@ def _bands(
         return unknown, unknown, unknown
     larger = np.stack([s.size - np.searchsorted(np.sort(s), values, side="right") for s in of_runs])
     shares = (larger.T.astype(np.float64) @ taken[valid].T) / total[valid]
-    low, high = np.quantile(shares, [0.025, 0.975], axis=1)
+    tail = tail_share(len(of_runs))
+    low, high = np.quantile(shares, [tail, 1 - tail], axis=1)
     return low, high, shares.std(axis=1, ddof=1) if total.size > 1 else unknown
 
 

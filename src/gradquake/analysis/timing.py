@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import (
     N_RESAMPLES,
-    Bootstrapped,
     Estimate,
     estimated,
     run_resamples,
@@ -64,16 +63,6 @@ def median_grokking_epoch(
         np.median(resampled, axis=1),
         min(runs.size for _, runs in groups),
     )
-
-
-def lag(crossing: Bootstrapped, grokking: Bootstrapped) -> Estimate:
-    """Return a crossing relative to the median grokking epoch, runs resampled alike in both."""
-    with np.errstate(invalid="ignore"):
-        return estimated(
-            crossing.estimate - grokking.estimate,
-            crossing.resamples - grokking.resamples,
-            crossing.runs,
-        )
 
 
 def follows_grokking(
@@ -144,9 +133,8 @@ def run_onsets(dataset: xr.Dataset, null: xr.Dataset) -> Floats:
         Where the two do not have the same runs and epochs.
     """
     require(
-        dataset["size"].shape == null["size"].shape,
-        f"the sweep has sizes of shape {dataset['size'].shape} and its null {null['size'].shape}; "
-        "they must be equal",
+        all(dataset[c].equals(null[c]) for c in ("n_parameters", "seed", "epoch")),
+        "the sweep and its null differ in sizes, seeds or epochs; they must be equal",
     )
     level = null["size"].values.mean(axis=1, keepdims=True)
     return transitions.crossing(dataset["epoch"].values, dataset["size"].values - level, 0.0)

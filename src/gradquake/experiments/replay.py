@@ -85,10 +85,17 @@ def gradients(
     InputError
         As the experiment does, or where epochs are asked of synthetic runs, which have none.
     """
-    if isinstance(runs[0], XorRun):
-        return xor.gradients([run for run in runs if isinstance(run, XorRun)], epochs)
+    trained = [run for run in runs if isinstance(run, XorRun)]
+    drawn = [run for run in runs if isinstance(run, SyntheticRun)]
+    require(
+        not (trained and drawn),
+        f"{len(trained)} XOR runs and {len(drawn)} synthetic runs were given; runs of one experiment "
+        "are needed",
+    )
+    if not drawn:
+        return xor.gradients(trained, epochs)
     require(epochs is None, "epochs were asked of synthetic runs, which have nothing but snapshots")
-    return synthetic.gradients([run for run in runs if isinstance(run, SyntheticRun)])
+    return synthetic.gradients(drawn)
 
 
 def read(record: GradientRecord, reading: Reading) -> RunRecord:
@@ -118,7 +125,7 @@ def sizes(
     step_limits: Sequence[int],
     surrogate_rung: str = REAL,
 ) -> NDArray[np.int64]:
-    """Return the avalanche sizes under every combination of probe settings.
+    """Return the avalanche sizes under every combination of probe settings, which are trusted.
 
     The same as ``read`` gives setting by setting, in less time: thresholds are found once, and a
     higher limit of steps is measured only where a lower one truncated.

@@ -38,6 +38,9 @@ TASKS = {
     "constant": np.array([1.0, 1.0, 1.0, 1.0])[:, None],
 }
 
+# What stands for the graph of in-line diffusion where there is none.
+NO_GRAPH = "none"
+
 # Distinguishes the stream of in-line permutations from any other that a seed feeds.
 PERMUTATIONS = 0x7065726D
 
@@ -68,7 +71,7 @@ class XorRun:
         with ``None``, it becomes ``alpha``.
     topology_train : str
         The graph of the relaxation that feeds the update. Without it, or with ``None``, it becomes
-        ``topology``, and its graph is the probe's own.
+        ``topology``, and its graph is the probe's own; or "none" where ``alpha_train`` is 0.
     permute_train : bool
         Whether the gradient is placed on that graph in a new random order at every epoch (and put
         back afterwards): in-line diffusion that knows of no arrangement.
@@ -97,23 +100,33 @@ class XorRun:
         if self.alpha_train is None:
             object.__setattr__(self, "alpha_train", self.alpha)
         if self.topology_train is None:
-            object.__setattr__(self, "topology_train", self.topology)
+            settled = NO_GRAPH if self.alpha_train == 0 else self.topology
+            object.__setattr__(self, "topology_train", settled)
         settle_types(self)
         require_count("hidden", self.hidden, 1)
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
         _ = self.probe  # checks what is the probe's
-        check_topology(self.topology_train)
         require(
             isinstance(self.permute_train, bool),
             f"permute_train is {self.permute_train!r}; True or False is needed",
         )
-        require(self.task in TASKS, f"task is {self.task!r}; one of {', '.join(TASKS)} is needed")
+        require(
+            isinstance(self.task, str) and self.task in TASKS,
+            f"task is {self.task!r}; one of {', '.join(TASKS)} is needed",
+        )
+        require(
+            0 <= self.alpha_train < 1,
+            f"alpha_train is {self.alpha_train}; a number in [0, 1) is needed",
+        )
         if self.alpha_train != 0:
+            check_topology(self.topology_train, "topology_train")
+        else:
             require(
-                0 < self.alpha_train < 1,
-                f"alpha_train is {self.alpha_train}; a number in [0, 1) is needed",
+                self.topology_train == NO_GRAPH and not self.permute_train,
+                f"topology_train is {self.topology_train!r} and permute_train {self.permute_train}; "
+                "with alpha_train 0 nothing is relaxed for the update, and neither may be given",
             )
 
     @property
@@ -283,20 +296,29 @@ def gradients(
     ----------
     runs : sequence of XorRun
         They may differ in size and seed only.
-    epochs : sequence of arrays, optional
+    epochs : sequence of arrays of int, optional
         For each run the epochs to return, ascending, from 0 to ``epochs``; its snapshots without.
 
     Raises
     ------
     InputError
-        As ``measure`` does, or where an epoch is outside the training.
+        As ``measure`` does, or where there is not one array of epochs a run, an epoch is outside the
+        training, or epochs do not ascend.
     """
     training = _Training(runs)
     shared, offsets = training.shared, training.networks.offsets
     if epochs is None:
         epochs = [np.arange(0, shared.epochs + 1, shared.every)] * len(runs)
+    require(
+        len(epochs) == len(runs),
+        f"{len(epochs)} arrays of epochs and {len(runs)} runs were given; one each is needed",
+    )
     wanted: dict[int, list[int]] = {}
     for r, of_run in enumerate(epochs):
+        require(
+            bool((np.diff(of_run) > 0).all()),
+            f"the epochs {of_run.tolist()} of run {r} do not ascend; ascending epochs are needed",
+        )
         for epoch in of_run.tolist():
             require(
                 0 <= epoch <= shared.epochs,

@@ -18,7 +18,6 @@ import numpy as np
 
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import (
-    Bootstrapped,
     Estimate,
     Interval,
     difference,
@@ -45,6 +44,7 @@ R_SQUARED_0_99 = 0.985
 
 # S of a perfect collapse is about R / (R - 3) with R runs a scale, since errors that R runs give are
 # uncertain themselves; up to this many times that counts as a collapse.
+FEWEST_FOR_COLLAPSE = 3
 GOOD_COLLAPSE = 2.0
 
 # Under this dynamic range a fit to a tail decides nothing, and the paper says its data are under it.
@@ -128,8 +128,9 @@ def d_synth(evidence: Evidence) -> Claim:
         (quantity,),
         verdict(quantity.agrees(0.01), False),
         f"mean over {baseline.of_each.size} configurations; their standard deviation is "
-        f"{baseline.of_each.std(ddof=1):.4f}. The largest size of the same draws gives "
-        f"D = {evidence.inline_null.exponents['all', 'max'].estimate:.3f} on the default graph",
+        f"{baseline.of_each.std(ddof=1):.4f}. The largest size of Gaussian "
+        "gradients on the default graph gives D = "
+        f"{evidence.inline_null.exponents['all', 'max'].estimate:.3f}",
     )
 
 
@@ -418,7 +419,7 @@ def shadow(evidence: Evidence) -> Claim:
 
 def heavy_tail(evidence: Evidence) -> Claim:
     """The tails of the size distributions."""
-    fits = evidence.tails
+    fits = evidence.tails["in-line"]
     heavy = [fit.heavier_than_exponential for fit in fits]
     decades = np.array([fit.decades for fit in fits])
     narrow = bool((decades < PAPER_DECADES).all())
@@ -441,12 +442,11 @@ def heavy_tail(evidence: Evidence) -> Claim:
 
 def collapse(evidence: Evidence) -> Claim:
     """The collapse of the size distributions."""
-    found = evidence.inline_scrutiny.collapses["real", "all"]
-    null = evidence.inline_scrutiny.collapses["gaussian", "all"]
-    permuted = evidence.inline_scrutiny.collapses["permuted", "all"]
+    rungs = ("real", "gaussian", "permuted")
+    found, null, permuted = (evidence.inline_scrutiny.collapses[rung, "all"] for rung in rungs)
     exponent = evidence.inline.exponents["all", "max"]
     runs = exponent.runs
-    good = GOOD_COLLAPSE * runs / (runs - 3) if runs > 3 else np.nan
+    good = GOOD_COLLAPSE * runs / (runs - FEWEST_FOR_COLLAPSE) if runs > FEWEST_FOR_COLLAPSE else np.nan
     collapses = found.quality <= good
     agrees = found.low <= exponent.interval.high and exponent.interval.low <= found.high
     return Claim(
@@ -460,13 +460,16 @@ def collapse(evidence: Evidence) -> Claim:
                 null=null.exponent, null_low=null.low, null_high=null.high,
             ),
         ),
-        verdict(collapses and agrees, collapses or agrees),
+        verdict(collapses and agrees, collapses or agrees) if np.isfinite(good) else "not testable",
         f"S after Houdayer and Hartmann, ideally 1; a collapse where S is at most {good:.1f}, twice "
         f"what {runs} runs a scale give where it is perfect, and its D that of the largest sizes, "
         f"{exponent.estimate:.3f} [{exponent.interval.low:.3f}, {exponent.interval.high:.3f}], where "
         "the intervals overlap; direction: one of the two. The permuted null has "
         f"S = {permuted.quality:.1f} at D = {permuted.exponent:.2f}. The interval of D is where S rises "
-        "by 1",
+        "by 1"
+        if np.isfinite(good)
+        else f"{runs} runs a scale give no error of P(>s) to hold a collapse against; "
+        f"{FEWEST_FOR_COLLAPSE + 1} are needed",
     )  # fmt: skip
 
 
@@ -528,10 +531,10 @@ def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: floa
     )
 
 
-def _plain(found: Bootstrapped) -> str:
-    """Return the plain percentiles of resamples as text, for comparison with the interval."""
+def _plain(found: Exponent) -> str:
+    """Return the plain percentiles of an exponent as text, and what speaks against its fit."""
     plain = percentile_interval(found.resamples)
-    return f"plain percentiles give [{plain.low:.3f}, {plain.high:.3f}]"
+    return "; ".join((f"plain percentiles give [{plain.low:.3f}, {plain.high:.3f}]", *found.cautions))
 
 
 def _rise(

@@ -13,6 +13,7 @@ from gradquake.analysis.resampling import Estimate, estimated, run_resamples
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, scale_groups
 from gradquake.analysis.sweep import Curve, Window, analyze
 from gradquake.analysis.timing import median_grokking_epoch
+from gradquake.analysis.transitions import GrokkingEpochs, grokking_epochs
 from gradquake.experiments import xor
 from gradquake.experiments.replay import Reading
 from gradquake.experiments.xor import XorRun
@@ -94,6 +95,8 @@ class ConditionResult:
     n_runs, n_grokked : int
     grokking : Estimate
         The median t_g of all runs.
+    by_scale : list of GrokkingEpochs
+        t_g at every scale.
     delay : Estimate
         The median over runs of t_g minus that of the shadow run of the same size and seed.
     exponents : dict
@@ -111,6 +114,7 @@ class ConditionResult:
     n_runs: int
     n_grokked: int
     grokking: Estimate
+    by_scale: list[GrokkingEpochs]
     delay: Estimate
     exponents: dict[tuple[str, Window, Statistic], Exponent]
     excess: dict[tuple[Window, Statistic], Estimate]
@@ -144,6 +148,7 @@ def examine(todo: Todo) -> ConditionResult:
         reached.size,
         int(np.isfinite(reached.values).sum()),
         median_grokking_epoch(todo.sweep).slim(),
+        grokking_epochs(todo.sweep),
         _delay(todo.sweep, todo.shadow).slim(),
         {
             (rung, window, statistic): exponent.slim()

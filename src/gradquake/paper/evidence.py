@@ -127,10 +127,9 @@ class Plan:
         """The many seeds at every size, in-line and shadow; none where it is quick."""
         if self.quick:
             return {}
-        seeds = max(self.power_seeds, self.seeds)
         return {
-            "in-line": xor.sweep(self.hidden, seeds),
-            "shadow": xor.sweep(self.hidden, seeds, alpha_train=0.0),
+            "in-line": xor.sweep(self.hidden, self.power_seeds),
+            "shadow": xor.sweep(self.hidden, self.power_seeds, alpha_train=0.0),
         }
 
     def condition(self, condition: Condition) -> list[XorRun]:
@@ -155,15 +154,15 @@ class Plan:
 
     @cached_property
     def trained(self) -> list[list[XorRun]]:
-        """All trained sweeps, each run once."""
+        """All trained sweeps but the many seeds."""
         others = [self.condition(condition) for condition in self.conditions]
-        many = [[run for run in runs if run.seed >= self.seeds] for runs in self.power.values()]
-        return [self.gini, self.inline, self.shadow, *others, *filter(None, many)]
+        return [self.gini, self.inline, self.shadow, *others]
 
     @property
     def n_runs(self) -> int:
         """The number of runs of all sweeps."""
-        return sum(map(len, self.trained)) + sum(map(len, self.baselines))
+        trained = sum(len(runs) for runs in [*self.trained, *self.power.values()])
+        return trained + sum(len(runs) for runs in self.baselines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,8 +252,8 @@ class Evidence:
     gini : GiniStudy
     ccdfs, collapsed : list of Ccdf
         The CCDF of every scale, and against s / N^D with the aggregate D.
-    tails : list of TailFit
-        Of all in-line avalanches of every scale.
+    tails : dict
+        Of all avalanches of every scale, in-line and shadow, a list of TailFit each.
     time_average : Estimate
         The mean of the in-line D(t) of the largest size over the snapshots.
     conditions : list of ConditionResult
@@ -276,7 +275,7 @@ class Evidence:
     gini: GiniStudy
     ccdfs: list[tails.Ccdf]
     collapsed: list[tails.Ccdf]
-    tails: list[tails.TailFit]
+    tails: dict[str, list[tails.TailFit]]
     time_average: Estimate
     conditions: list[ConditionResult]
     on_topologies: dict[str, list[OnTopology]]
@@ -317,24 +316,32 @@ class Evidence:
 
 def measure(
     study: Study,
+    many: Study | None,
     plan: Plan,
     executor: Executor | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Measure what the study does not hold yet of the paper's sweeps."""
+    """Measure what the studies do not hold yet of the paper's sweeps.
+
+    The many seeds have a study of their own, so that a sweep of ``study`` is what the claims rest on.
+    """
     for runs in plan.trained:
         execute(study, xor.measure, runs, executor, progress)
     baselines = [run for sweep in plan.baselines for run in sweep]
     execute(study, synthetic.measure, baselines, executor, progress)
+    if many is not None:
+        for runs in plan.power.values():
+            execute(many, xor.measure, runs, executor, progress)
 
 
 def gather(
     study: Study,
+    many: Study | None,
     plan: Plan,
     executor: Executor | None = None,
     progress: Callable[[str], object] = lambda _: None,
 ) -> Evidence:
-    """Compute everything that is claimed, from a study that holds the plan's runs.
+    """Compute everything that is claimed, from studies that hold the plan's runs.
 
     Runs of the study that are not in the plan (other seeds, say) are left out. What is independent
     is computed on the executor, where there is one; ``progress`` is called with the name of a stage.
@@ -345,8 +352,8 @@ def gather(
         Where a run of the plan is missing.
     """
 
-    def sweep_of(runs: Sequence[XorRun]) -> xr.Dataset:
-        return study.dataset_of([run.config() for run in runs])
+    def sweep_of(runs: Sequence[XorRun], of: Study = study) -> xr.Dataset:
+        return of.dataset_of([run.config() for run in runs])
 
     progress("nulls")
     inline, shadow = sweep_of(plan.inline), sweep_of(plan.shadow)
@@ -377,10 +384,11 @@ def gather(
             "in-line": on_topologies(inline, executor),
             "shadow": on_topologies(shadow, executor),
         }
-        progress("power")
-        told = {mode: _power(sweep_of(runs), executor) for mode, runs in plan.power.items()}
         progress("choices")
         table = specify([_paper_seeds(sweep) for sweep in (shadow, inline)], executor)
+    if many is not None:
+        progress("power")
+        told = {mode: _power(sweep_of(runs, many), executor) for mode, runs in plan.power.items()}
     return Evidence(
         inline_scrutiny=scrutinies[0],
         shadow_scrutiny=scrutinies[1],
@@ -389,7 +397,7 @@ def gather(
         gini=_gini_study(sweep_of(plan.gini)),
         ccdfs=ccdfs,
         collapsed=tails.collapse(ccdfs, analysis.exponents["all", "max"].estimate),
-        tails=tails.tail_fits(inline),
+        tails=dict(zip(("in-line", "shadow"), each(tails.tail_fits, (inline, shadow)), strict=True)),
         time_average=time_average(analysis),
         conditions=results,
         on_topologies=on_each,

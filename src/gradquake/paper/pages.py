@@ -99,7 +99,11 @@ def _tables(found: Evidence) -> list[Table]:
         tables += [replace(table, title=f"{table.title}, {name}") for table in of_sweep]
     tables.append(conditions_table(found.conditions))
     tables.append(summary.collapse_table({n: s.collapses for n, s in sweeps.items()}))
-    tables.append(summary.tails_table(found.tails))
+    tables += [
+        replace(table, title=f"{table.title}, {mode}")
+        for mode, fits in found.tails.items()
+        for table in [summary.tails_table(fits)]
+    ]
     if found.on_topologies:
         tables.append(summary.topologies_table(found.on_topologies))
     if found.power:
@@ -121,8 +125,8 @@ def conditions_table(results: list[ConditionResult]) -> Table:
             result.group.replace("_", " "),
             result.name.replace("_", " "),
             f"{result.n_grokked} of {result.n_runs}",
-            with_interval(result.grokking),
-            with_interval(result.delay),
+            time_with_interval(result.grokking),
+            time_with_interval(result.delay),
             SYMBOLS[statistic],
             *(with_interval(result.exponents["real", window, statistic]) for window in PHASES),
             *(with_interval(result.excess[window, statistic]) for window in PHASES),
@@ -162,7 +166,7 @@ def scrutiny_object(found: Evidence) -> dict[str, Any]:
             name: [summary.topology_json(on) for on in of_sweep]
             for name, of_sweep in found.on_topologies.items()
         },
-        "tails": [summary.tail_json(fit) for fit in found.tails],
+        "tails": {mode: [summary.tail_json(f) for f in fits] for mode, fits in found.tails.items()},
         "power": {mode: [summary.power_json(p) for p in power] for mode, power in found.power.items()},
         "specifications": None if table is None else summary.specifications_json(table),
     }
@@ -176,6 +180,7 @@ def _condition_object(result: ConditionResult) -> dict[str, Any]:
         "runs_that_grok": result.n_grokked,
         "grokking_epoch": estimate_json(result.grokking),
         "later_than_shadow": estimate_json(result.delay),
+        "grokking": [summary.grokking_json(scale) for scale in result.by_scale],
         **{
             statistic: {
                 "D": {w: estimate_json(result.exponents["real", w, statistic]) for w in WINDOWS},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from gradquake.errors import InputError
@@ -36,7 +37,8 @@ def reproduce(
     out : str or Path
         A folder, made where it is missing. It receives ``study.sqlite``, ``claims.json``,
         ``claims.md``, ``scrutiny.json``, ``scrutiny.md``, ``figures/`` and, unless it is quick,
-        ``specifications.csv``. Runs that its study holds already are not measured again.
+        ``specifications.csv`` and ``power.sqlite``. Runs that its studies hold already are not
+        measured again.
     plan : Plan
         The runs.
     jobs : int
@@ -56,9 +58,13 @@ def reproduce(
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}); a folder is needed") from error
-    with open_study(folder / "study.sqlite", create=True) as study, worker_pool(jobs) as pool:
-        evidence.measure(study, plan, pool, lambda runs: progress("measuring", runs))
-        found = evidence.gather(study, plan, pool, lambda stage: progress(stage, 0))
+    with (
+        open_study(folder / "study.sqlite", create=True) as study,
+        nullcontext() if plan.quick else open_study(folder / "power.sqlite", create=True) as many,
+        worker_pool(jobs) as pool,
+    ):
+        evidence.measure(study, many, plan, pool, lambda runs: progress("measuring", runs))
+        found = evidence.gather(study, many, plan, pool, lambda stage: progress(stage, 0))
         progress("drawing", 0)
         # Drawing goes on in the pool while the claims are judged and written here.
         names = PLATES if plan.quick else PLATES + MORE_PLATES

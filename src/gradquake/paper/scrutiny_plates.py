@@ -23,6 +23,7 @@ from gradquake.figures import (
     SKY,
     VERMILION,
     YELLOW,
+    Axes,
 )
 from gradquake.paper.conditions import ConditionResult
 from gradquake.paper.evidence import Evidence
@@ -59,6 +60,7 @@ PAPERS_CHOICE: dict[str, Any] = {
     "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,
     "statistic": "max", "interval": 10, "window": "all",
 }  # fmt: skip
+PALETTE = (BLUE, GREEN, SKY, PURPLE, VERMILION, YELLOW, "#8c564b", ORANGE, BLACK)
 CHOICES = {
     "alpha_train": "$\\alpha$ train",
     "topology": "topology",
@@ -153,26 +155,38 @@ def intervention(evidence: Evidence, path: Path) -> None:
     own = _condition(evidence, "alpha_train", "0.3")
     by_graph = [own, *graphs]
     names = [TOPOLOGIES["barabasi_albert"], *(TOPOLOGIES.get(r.name, r.name) for r in graphs)]
-    with figures.sheet(path, "ab\ncd", 5.8, between=0.2, below=0.3, bottom=0.85) as panels:
-        places = [float(r.name) for r in by_alpha]
-        for top, bottom, x, results in (
-            (panels[0], panels[2], places, by_alpha),
-            (panels[1], panels[3], list(range(len(names))), by_graph),
+    with figures.sheet(path, "ab\ncd", 5.8, between=0.2, below=0.45, bottom=0.85) as panels:
+        shades = figures.scale_colors(len(by_alpha))
+        for shift, result, color in zip(
+            np.linspace(0.94, 1.06, len(by_alpha)), by_alpha, shades, strict=True
         ):
-            figures.series(top, x, [r.delay for r in results], PURPLE, "o", ls="")
-            top.axhline(0, color=BLACK, lw=0.7, ls=":")
-            top.set_ylabel("$t_g$ later than in shadow [epochs]")
-            step = (x[1] - x[0]) if len(x) > 1 else 1
+            _grokking(panels[0], result, shift, f"$\\alpha$ = {result.name}", color=color)
+        panels[0].legend(loc="upper left", ncols=2)
+        _grokking(panels[1], by_alpha[0], 0.94, "shadow", color=GREY, ls="--")
+        for shift, result, label, color in zip(
+            np.linspace(0.96, 1.06, len(by_graph)), by_graph, names, PALETTE, strict=True
+        ):
+            _grokking(panels[1], result, shift, label, color=color)
+        panels[1].legend(loc="upper left", ncols=2, fontsize=5.5)
+        for ax in panels[:2]:
+            ax.set_xscale("log")
+            ax.set_xlabel("parameters $N$")
+            ax.set_ylabel("median $t_g$")
+            ax.set_ylim(0, 1.15 * ax.get_ylim()[1])
+        places = np.array([float(r.name) for r in by_alpha])
+        for ax, x, step, results in (
+            (panels[2], places, 0.1, by_alpha),
+            (panels[3], np.arange(len(names)), 1.0, by_graph),
+        ):
             for shift, (key, (color, marker, label)) in zip(_shifts(4), LOOKS.items(), strict=True):
                 found = [r.exponents["real", key[0], key[1]] for r in results]
-                figures.series(bottom, np.array(x) + shift * step, found, color, marker, label, ls=":")
-            bottom.axhline(1, color=BLACK, lw=0.7, ls=":")
-            bottom.set_ylim(0.6, 1.75)
-            bottom.set_ylabel("$D$ or $\\gamma$")
+                figures.series(ax, x + shift * step, found, color, marker, label, ls=":")
+            ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+            ax.set_ylim(0.6, 1.75)
+            ax.set_ylabel("$D$ or $\\gamma$")
         panels[2].set_xlabel("$\\alpha$ of the in-line diffusion")
         panels[2].legend(loc="upper left", ncols=2)
-        for ax in (panels[1], panels[3]):
-            figures.categories(ax, names if ax is panels[3] else [""] * len(names))
+        figures.categories(panels[3], names)
         panels[3].set_xlabel("graph of the in-line diffusion, $\\alpha$ = 0.3")
 
 
@@ -291,6 +305,21 @@ SCRUTINY_PLATES: dict[str, Callable[[Evidence, Path], None]] = {
     "power": power,
     "specifications": choices,
 }
+
+
+def _grokking(
+    ax: Axes, result: ConditionResult, shift: float, label: str, *, color: Any, ls: str = "-"
+) -> None:
+    """Draw the median grokking epoch against N, moved aside by a factor."""
+    n = np.array([scale.n_parameters for scale in result.by_scale]) * shift
+    ax.vlines(
+        n,
+        [scale.interval.low for scale in result.by_scale],
+        [scale.interval.high for scale in result.by_scale],
+        lw=0.5,
+        color=color,
+    )
+    ax.plot(n, [s.median for s in result.by_scale], "o", ms=2, lw=0.8, color=color, ls=ls, label=label)
 
 
 def _shifts(n: int) -> list[float]:

@@ -1,0 +1,223 @@
+"""The ladder of nulls: its parts are paired differences that add up to the exponent."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradquake.analysis import sweep
+from gradquake.analysis.ladder import PARTS, Ladder
+from gradquake.analysis.resampling import percentile_interval
+from gradquake.analysis.sweep import analyze
+from gradquake.analysis.transitions import crossing
+from gradquake.errors import InputError
+
+N_RESAMPLES = 25
+SCALES = (85, 201, 401, 1201)
+RUNGS = ("gaussian", "permuted", "permuted_within_tensor", "sign_flipped")
+CASES = list(product(sweep.WINDOWS, ("max", "mean")))
+by_case = pytest.mark.parametrize(("window", "statistic"), CASES)
+by_statistic = pytest.mark.parametrize("statistic", ["max", "mean"])
+# In one of 27 resamples, N = 201 holds only the run that never grokked, and has nothing after.
+GROKKING = {85: [3, 4, 2], 201: [2, None, 5], 401: [4, 3, 3], 1201: [5, 2, 4]}
+
+
+def noisy(seed, exponent=1.0, snapshots=7):
+    """Heavy-tailed sizes of three runs a scale around 20 N^D."""
+    rng = np.random.default_rng(seed)
+    return {
+        n: np.ceil(20 * n**exponent * np.exp(0.7 * rng.standard_normal((3, snapshots)))) for n in SCALES
+    }
+
+
+def constant(exponents):
+    """Sizes 1,000 N^D(t) without scatter."""
+    return {n: np.round(1_000 * n ** np.tile(exponents, (3, 1))) for n in SCALES}
+
+
+@pytest.fixture(scope="module")
+def ladder(sweep_of) -> Ladder:
+    analyses = [
+        analyze(sweep_of(noisy(seed, 0.9 + 0.05 * seed), GROKKING), n_resamples=N_RESAMPLES)
+        for seed in range(1 + len(RUNGS))
+    ]
+    return Ladder(analyses[0], dict(zip(RUNGS, analyses[1:], strict=True)))
+
+
+@by_case
+def test_three_parts_make_up_the_exponent(ladder, window, statistic):
+    parts = ladder.attribution(window, statistic)
+    three = [parts[name] for name in ("estimator", "marginal distribution", "arrangement")]
+    real = ladder.real.exponents[window, statistic]
+    assert np.isfinite(real.estimate)
+    assert sum(part.estimate for part in three) == pytest.approx(real.estimate - 1, abs=1e-12)
+    assert np.isfinite(real.resamples).sum() == {"post": 24}.get(window, N_RESAMPLES)
+    resampled = sum(part.resamples for part in three)
+    assert resampled == pytest.approx(real.resamples - 1, abs=1e-12, nan_ok=True)
+
+
+@by_case
+def test_the_arrangement_is_what_a_tensor_and_a_place_in_it_make_up(ladder, window, statistic):
+    parts = ladder.attribution(window, statistic)
+    two = [parts["which tensor"], parts["place in the tensor"]]
+    whole = parts["arrangement"]
+    assert sum(part.estimate for part in two) == pytest.approx(whole.estimate, abs=1e-12)
+    resampled = sum(part.resamples for part in two)
+    assert resampled == pytest.approx(whole.resamples, abs=1e-12, nan_ok=True)
+
+
+@by_case
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_is_the_difference_of_two_rungs(ladder, name, window, statistic):
+    upper, lower = (
+        (ladder.real if rung == "real" else ladder.nulls[rung]).exponents[window, statistic]
+        for rung in PARTS[name]
+    )
+    found = ladder.part(name, window, statistic)
+    one_by_one = np.array([a - b for a, b in zip(upper.resamples, lower.resamples, strict=True)])
+    assert found.estimate == upper.estimate - lower.estimate
+    assert np.array_equal(found.resamples, one_by_one, equal_nan=True)
+    assert found.runs == 3
+    assert found.interval == percentile_interval(one_by_one, 3)
+    again = ladder.attribution(window, statistic)[name]
+    assert (again.estimate, again.interval) == (found.estimate, found.interval)
+
+
+@by_case
+def test_the_estimator_is_what_the_gaussian_gives_beyond_one(ladder, window, statistic):
+    found = ladder.attribution(window, statistic)["estimator"]
+    gaussian = ladder.nulls["gaussian"].exponents[window, statistic]
+    expected = percentile_interval(gaussian.resamples - 1, 3)
+    assert found.estimate == gaussian.estimate - 1
+    assert np.array_equal(found.resamples, gaussian.resamples - 1, equal_nan=True)
+    assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
+    assert found.interval.invalid == expected.invalid
+    assert found.runs == 3
+
+
+@by_case
+def test_an_exponent_is_that_of_its_rung(ladder, window, statistic):
+    assert ladder.exponent("real", window, statistic) is ladder.real.exponents[window, statistic]
+    for rung in RUNGS:
+        expected = ladder.nulls[rung].exponents[window, statistic]
+        assert ladder.exponent(rung, window, statistic) is expected
+
+
+@by_case
+def test_the_excess_is_the_arrangement(ladder, window, statistic):
+    excess = ladder.excess(window, statistic)
+    arrangement = ladder.part("arrangement", window, statistic)
+    assert (excess.estimate, excess.interval) == (arrangement.estimate, arrangement.interval)
+    assert np.array_equal(excess.resamples, arrangement.resamples, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "names"),
+    [
+        ((), []),
+        (("permuted_within_tensor",), ["which tensor", "place in the tensor"]),
+        (("sign_flipped",), ["signs"]),
+        (("sign_flipped", "permuted_within_tensor"), ["which tensor", "place in the tensor", "signs"]),
+    ],
+)
+def test_parts_whose_rungs_were_not_measured_are_left_out(ladder, rungs, names):
+    few = Ladder(ladder.real, {rung: ladder.nulls[rung] for rung in ("gaussian", "permuted", *rungs)})
+    found = few.attribution("post", "max")
+    assert list(found) == ["estimator", "marginal distribution", "arrangement", *names]
+    whole = ladder.attribution("post", "max")
+    assert [part.estimate for part in found.values()] == [whole[name].estimate for name in found]
+
+
+@settings(deadline=None, max_examples=5)
+@given(st.integers(0, 10**6), st.sampled_from(CASES))
+def test_the_parts_of_any_three_sweeps_add_up(sweep_of, seed, case):
+    rungs = [analyze(sweep_of(noisy(seed + i), GROKKING), n_resamples=4) for i in range(3)]
+    parts = Ladder(rungs[0], {"gaussian": rungs[1], "permuted": rungs[2]}).attribution(*case)
+    real = rungs[0].exponents[case]
+    assert sum(part.estimate for part in parts.values()) == pytest.approx(real.estimate - 1, abs=1e-12)
+    resampled = sum(part.resamples for part in parts.values())
+    assert resampled == pytest.approx(real.resamples - 1, abs=1e-12, nan_ok=True)
+
+
+@by_case
+def test_without_structure_every_part_is_zero(sweep_of, window, statistic):
+    one = analyze(sweep_of(noisy(1), GROKKING), n_resamples=10)
+    again = analyze(sweep_of(noisy(1), GROKKING), n_resamples=10)
+    parts = Ladder(one, {"gaussian": again, "permuted": again}).attribution(window, statistic)
+    for name in ("marginal distribution", "arrangement"):
+        assert parts[name].estimate == 0
+        assert (parts[name].interval.low, parts[name].interval.high) == (0, 0)
+
+
+@by_statistic
+def test_planted_exponents_are_attributed(sweep_of, statistic):
+    real, gaussian, permuted = (
+        analyze(sweep_of(constant([d] * 7), GROKKING), n_resamples=5) for d in (1.25, 0.9, 1.05)
+    )
+    parts = Ladder(real, {"gaussian": gaussian, "permuted": permuted}).attribution("all", statistic)
+    found = {name: part.estimate for name, part in parts.items()}
+    expected = {"estimator": -0.1, "marginal distribution": 0.15, "arrangement": 0.2}
+    assert found == pytest.approx(expected, abs=1e-5)
+    for part in parts.values():
+        assert part.resamples == pytest.approx(np.full(5, part.estimate))
+
+
+@by_statistic
+def test_a_window_without_an_exponent_has_no_parts(sweep_of, statistic):
+    never = {n: [None] * 3 for n in SCALES}
+    real, null = (analyze(sweep_of(noisy(seed), never), n_resamples=10) for seed in (1, 2))
+    parts = Ladder(real, {"gaussian": null, "permuted": null}).attribution("post", statistic)
+    assert list(parts) == ["estimator", "marginal distribution", "arrangement"]
+    for part in parts.values():
+        assert np.isnan([part.estimate, part.interval.low, part.interval.high]).all()
+        assert part.interval.invalid == 1
+
+
+def test_rungs_that_were_resampled_otherwise_are_refused(sweep_of):
+    real = analyze(sweep_of(noisy(1), GROKKING), n_resamples=10)
+    null = analyze(sweep_of(noisy(2), GROKKING), n_resamples=11)
+    with pytest.raises(InputError, match="a paired difference needs the same of both"):
+        Ladder(real, {"gaussian": null, "permuted": null}).excess("all", "max")
+
+
+# D(t) is 0.8, 0.9, 1.0, 1.1, ... and passes 0.85 and 1.02 halfway and a fifth of the way.
+@by_statistic
+@pytest.mark.parametrize(("level", "expected"), [(0.85, 0.5), (1.02, 2.2), (1.0, 2.0), (0.7, np.nan)])
+def test_d_crosses_that_of_a_flat_null(sweep_of, statistic, level, expected):
+    real = analyze(sweep_of(constant(0.8 + 0.1 * np.arange(7))), n_resamples=8)
+    null = analyze(sweep_of(constant([level] * 7)), n_resamples=8)
+    ladder = Ladder(real, {"permuted": null, "gaussian": real})
+    found = ladder.crossing_of_null("permuted", statistic)
+    assert found.estimate == pytest.approx(expected, abs=1e-3, nan_ok=True)
+    assert found.resamples == pytest.approx(np.full(8, expected), abs=1e-3, nan_ok=True)
+    assert found.interval.invalid == np.isnan(expected)
+
+
+@by_statistic
+def test_d_crosses_that_of_a_falling_null(sweep_of, statistic):
+    # Rising by 0.1 a snapshot from 0.7 and falling by 0.05 from 1.2, they meet after 0.5 / 0.15.
+    epochs = [0, 10, 20, 30, 40, 50, 60, 70]
+    real = analyze(sweep_of(constant(0.7 + 0.1 * np.arange(8)), epochs=epochs), n_resamples=8)
+    null = analyze(sweep_of(constant(1.2 - 0.05 * np.arange(8)), epochs=epochs), n_resamples=8)
+    ladder = Ladder(real, {"permuted": null, "gaussian": null})
+    found = ladder.crossing_of_null("permuted", statistic)
+    assert found.estimate == pytest.approx(100 / 3, abs=1e-2)
+    assert found.runs == 3
+    assert real.curves[statistic].crossing.estimate == pytest.approx(30, abs=1e-2)
+
+
+@by_statistic
+def test_the_crossing_of_a_null_is_a_loop_over_resamples(ladder, statistic):
+    found = ladder.crossing_of_null("permuted", statistic)
+    real = ladder.real.curves[statistic].dimension
+    null = ladder.nulls["permuted"].curves[statistic].dimension
+    epochs = real["epoch"].values
+    above = real["exponent"].values - null["exponent"].values
+    assert found.estimate == pytest.approx(float(crossing(epochs, above, 0.0)), nan_ok=True)
+    for b in range(N_RESAMPLES):
+        above = real["exponent_resamples"].values[b] - null["exponent_resamples"].values[b]
+        expected = float(crossing(epochs, above, 0.0))
+        assert found.resamples[b] == pytest.approx(expected, nan_ok=True)
+    assert np.isfinite(found.resamples).any()

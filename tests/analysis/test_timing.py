@@ -1,0 +1,453 @@
+"""Whether a crossing follows t_g: naive loops over permutations, planted answers, false alarms."""
+
+from itertools import permutations, product
+from statistics import median
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from gradquake.analysis import scaling, transitions
+from gradquake.analysis.resampling import difference, estimated, percentile_interval, run_resamples
+from gradquake.analysis.timing import (
+    follows_grokking,
+    median_grokking_epoch,
+    onsets_follow_grokking,
+    run_onsets,
+)
+from gradquake.errors import InputError
+
+SCALES = (85, 201, 401, 1201)
+by_statistic = pytest.mark.parametrize("statistic", ["max", "mean"])
+
+
+def direct_rise(dataset, statistic):
+    """D_post - D_pre from the exponents of the two phases."""
+    pre, post = (
+        scaling.exponent(
+            dataset, statistic, transitions.phase(dataset, which), n_resamples=1
+        ).fit.exponent
+        for which in ("pre", "post")
+    )
+    return post - pre
+
+
+def with_exchanged(dataset, order_of):
+    """The sweep with its grokking epochs reordered within each scale."""
+    reached = dataset["grokking_epoch"].values.copy()
+    for n, order in order_of.items():
+        runs = np.flatnonzero(dataset["n_parameters"].values == n)
+        reached[runs] = reached[runs[np.asarray(order)]]
+    return dataset.assign_coords(grokking_epoch=("run", reached))
+
+
+def jumps(rng, jump_of, *, runs=6, snapshots=30, scatter=0.3):
+    """Sizes 50 N^0.9 with scatter, times (N/50)^0.4 from a run's own epoch ``jump_of(n, run)`` on."""
+    times = np.arange(snapshots)
+    return {
+        n: np.array(
+            [
+                np.ceil(
+                    50
+                    * n**0.9
+                    * np.where(times >= jump_of(n, run), (n / 50) ** 0.4, 1.0)
+                    * np.exp(scatter * rng.standard_normal(snapshots))
+                )
+                for run in range(runs)
+            ]
+        )
+        for n in SCALES
+    }
+
+
+def at(epoch):
+    """The same epoch in every run."""
+    return lambda *_: epoch
+
+
+def of_one_scale(sweep_of, reached):
+    return sweep_of({85: np.ones((len(reached), 2))}, {85: reached})
+
+
+# --- The rise around t_g -----------------------------------------------------------------------------
+
+
+@by_statistic
+@pytest.mark.parametrize("seed", [0, 4])
+def test_the_test_is_a_loop_over_permutations(random_sweep, random_grokking, statistic, seed):
+    n_permutations = 12
+    rng = np.random.default_rng(seed)
+    orders = {
+        n: np.argsort(rng.random((n_permutations, len(reached))), axis=1)
+        for n, reached in sorted(random_grokking.items())
+    }
+    observed = direct_rise(random_sweep, statistic)
+    permuted = np.array(
+        [
+            direct_rise(with_exchanged(random_sweep, {n: o[i] for n, o in orders.items()}), statistic)
+            for i in range(n_permutations)
+        ]
+    )
+    found = follows_grokking(random_sweep, statistic, n_permutations=n_permutations, seed=seed)
+    assert np.isfinite(permuted).all()
+    assert found.n_permutations == n_permutations
+    assert found.observed == pytest.approx(observed)
+    assert found.expected == pytest.approx(permuted.mean())
+    # Equal up to rounding is equal: the same t_g in another order gives the same rise.
+    reached = (permuted >= observed - 1e-9).sum()
+    assert found.p_value == pytest.approx((reached + 1) / (n_permutations + 1))
+
+
+@by_statistic
+def test_the_p_value_is_the_share_of_all_permutations(sweep_of, statistic):
+    rng = np.random.default_rng(2)
+    reached = {85: [2, 5, 3], 401: [4, 4, 1], 1201: [6, None]}
+    sizes = {n: np.ceil(n * rng.gamma(1.0, size=(len(of), 8))) for n, of in reached.items()}
+    sweep = sweep_of(sizes, reached)
+    observed = direct_rise(sweep, statistic)
+    every = [
+        direct_rise(with_exchanged(sweep, dict(zip(reached, orders, strict=True))), statistic)
+        for orders in product(*(permutations(range(len(of))) for of in reached.values()))
+    ]
+    assert len(every) == 72
+    found = follows_grokking(sweep, statistic, n_permutations=4_000)
+    # Four standard errors of a share of 4,000.
+    exact = np.mean(np.array(every) >= observed - 1e-9)
+    assert found.p_value == pytest.approx(exact, abs=4 * np.sqrt(0.25 / 4_000))
+    assert found.expected == pytest.approx(np.mean(every), abs=4 * np.std(every) / np.sqrt(4_000))
+
+
+@by_statistic
+@pytest.mark.parametrize("never", [(), (1, 4)], ids=["all grokked", "two a scale never did"])
+def test_a_jump_at_each_runs_own_epoch_is_found(sweep_of, statistic, never):
+    rng = np.random.default_rng(3)
+    reached = {n: rng.permutation([3, 8, 12, 16, 21, 27]).tolist() for n in SCALES}
+    for of_scale in reached.values():
+        for run in never:
+            of_scale[run] = None
+
+    def own(n, run):
+        return np.inf if reached[n][run] is None else reached[n][run]
+
+    found = follows_grokking(
+        sweep_of(jumps(rng, own, scatter=0.05), reached), statistic, n_permutations=500
+    )
+    assert found.observed == pytest.approx(0.4, abs=0.1)
+    assert found.observed > found.expected
+    assert found.p_value < 0.02
+
+
+@by_statistic
+def test_a_jump_at_one_epoch_does_not_follow_grokking(sweep_of, statistic):
+    rng = np.random.default_rng(4)
+    reached = {n: rng.permutation([3, 8, 12, 16, 21, 27]).tolist() for n in SCALES}
+    sizes = jumps(rng, at(15))
+    found = follows_grokking(sweep_of(sizes, reached), statistic, n_permutations=500)
+    assert found.p_value > 0.05
+    # Every split lets the mean rise; the largest size of late runs is as large before their t_g.
+    if statistic == "mean":
+        assert found.expected > 0.05
+
+
+@by_statistic
+def test_a_jump_at_one_epoch_raises_few_false_alarms(sweep_of, statistic):
+    rng = np.random.default_rng(5)
+    p_values = []
+    for _ in range(200):
+        reached = {n: rng.choice(np.arange(2, 14), 5, replace=False).tolist() for n in SCALES}
+        sizes = jumps(rng, at(8), runs=5, snapshots=16)
+        test = follows_grokking(sweep_of(sizes, reached), statistic, n_permutations=99)
+        p_values.append(test.p_value)
+    # Of 200 sweeps, 5 % are ten, with a standard deviation of three.
+    assert 0.01 <= np.mean(np.array(p_values) <= 0.05) <= 0.11
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.1)
+
+
+@by_statistic
+def test_equal_epochs_leave_nothing_to_exchange(sweep_of, statistic):
+    rng = np.random.default_rng(6)
+    # They differ between the scales, but within none.
+    reached = {85: [3] * 4, 201: [5] * 4, 401: [5] * 4, 1201: [9] * 4}
+    sweep = sweep_of(jumps(rng, at(5), runs=4), reached)
+    found = follows_grokking(sweep, statistic, n_permutations=20)
+    assert found.observed == pytest.approx(direct_rise(sweep, statistic))
+    assert found.expected == pytest.approx(found.observed)
+    assert np.isnan(found.p_value)
+
+
+@by_statistic
+def test_a_single_run_a_scale_leaves_nothing_to_exchange(sweep_of, statistic):
+    rng = np.random.default_rng(6)
+    reached = {85: [3], 201: [5], 401: [8], 1201: [9]}
+    sweep = sweep_of(jumps(rng, at(5), runs=1), reached)
+    assert np.isnan(follows_grokking(sweep, statistic, n_permutations=20).p_value)
+
+
+@by_statistic
+def test_one_scale_with_different_epochs_is_enough(sweep_of, statistic):
+    rng = np.random.default_rng(6)
+    reached = {85: [3] * 4, 201: [5] * 4, 401: [2, 8, 8, 12], 1201: [9] * 4}
+    sweep = sweep_of(jumps(rng, at(5), runs=4), reached)
+    assert 0 < follows_grokking(sweep, statistic, n_permutations=20).p_value <= 1
+
+
+@by_statistic
+@pytest.mark.parametrize("scales", [SCALES, (401,)], ids=["anywhere", "at one scale"])
+def test_where_no_run_grokked_there_is_no_rise(sweep_of, statistic, scales):
+    rng = np.random.default_rng(7)
+    reached = {n: [3, 7, 11] for n in SCALES} | {n: [None] * 3 for n in scales}
+    sweep = sweep_of(jumps(rng, at(5), runs=3), reached)
+    found = follows_grokking(sweep, statistic, n_permutations=10)
+    assert np.isnan([found.observed, found.expected, found.p_value]).all()
+    assert found.n_permutations == 10
+
+
+@by_statistic
+def test_runs_that_grokked_at_the_first_snapshot_have_nothing_before(sweep_of, statistic):
+    rng = np.random.default_rng(8)
+    sweep = sweep_of(jumps(rng, at(5), runs=2), {n: [0, 4] for n in SCALES})
+    found = follows_grokking(sweep, statistic, n_permutations=10)
+    assert found.observed == pytest.approx(direct_rise(sweep, statistic))
+    everywhere = sweep.assign_coords(grokking_epoch=("run", np.zeros(8)))
+    assert np.isnan(follows_grokking(everywhere, statistic, n_permutations=10).observed)
+
+
+@by_statistic
+def test_a_seed_decides_the_permutations(random_sweep, statistic):
+    one, two, other = (
+        follows_grokking(random_sweep, statistic, n_permutations=60, seed=s) for s in (1, 1, 2)
+    )
+    assert one == two
+    assert one.observed == other.observed
+    assert one.expected != other.expected
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(2, 1_000), st.sampled_from(["max", "mean"]))
+def test_the_unit_of_size_does_not_matter(random_sweep, factor, statistic):
+    one = follows_grokking(random_sweep, statistic, n_permutations=30)
+    scaled = random_sweep.assign(size=factor * random_sweep["size"])
+    other = follows_grokking(scaled, statistic, n_permutations=30)
+    assert other.observed == pytest.approx(one.observed, abs=1e-10)
+    assert other.p_value == one.p_value
+
+
+def test_the_test_refuses_what_it_cannot_permute(random_sweep):
+    with pytest.raises(InputError, match="statistic is 'median'"):
+        follows_grokking(random_sweep, "median", n_permutations=5)
+    for test in (follows_grokking, lambda d, **k: onsets_follow_grokking(d, np.zeros(18), **k)):
+        with pytest.raises(InputError, match="n_permutations is 0; an integer of at least 1"):
+            test(random_sweep, n_permutations=0)
+
+
+# --- The median grokking epoch and the lag behind it -------------------------------------------------
+
+
+def naive_medians(random_grokking, n_resamples, seed):
+    """The median of all runs, as they are and in every resample."""
+    late = {n: [np.inf if t is None else t for t in of] for n, of in sorted(random_grokking.items())}
+    draws = run_resamples([len(of_scale) for of_scale in late.values()], n_resamples, seed)
+    resampled = [
+        median(of_scale[run] for of_scale, d in zip(late.values(), draws, strict=True) for run in d[i])
+        for i in range(n_resamples)
+    ]
+    return median(t for of_scale in late.values() for t in of_scale), np.array(resampled)
+
+
+def test_the_median_epoch_is_that_of_all_runs(random_sweep, random_grokking):
+    found = median_grokking_epoch(random_sweep, n_resamples=40, seed=3)
+    observed, resampled = naive_medians(random_grokking, 40, 3)
+    assert found.estimate == observed
+    assert np.array_equal(found.resamples, resampled)
+    assert found.runs == 3
+    assert found.interval == percentile_interval(resampled, 3)
+
+
+def test_a_median_among_runs_that_never_grokked_is_infinite(sweep_of):
+    sizes = {n: np.ones((3, 2)) for n in SCALES}
+    sweep = sweep_of(sizes, {n: [5, None, None] for n in SCALES})
+    found = median_grokking_epoch(sweep, n_resamples=200)
+    assert found.estimate == np.inf
+    # Some resamples hold enough of the runs that grokked, most do not.
+    assert 0 < np.isfinite(found.resamples).mean() < 0.5
+    assert found.interval.invalid == np.isinf(found.resamples).mean()
+    assert np.isnan(found.interval.low)
+
+
+def test_single_runs_have_a_median_without_an_interval(sweep_of):
+    sweep = sweep_of({n: np.ones((1, 2)) for n in SCALES}, {n: [n] for n in SCALES})
+    found = median_grokking_epoch(sweep, n_resamples=10)
+    assert found.estimate == 301
+    assert found.resamples.size == 0
+    assert np.isnan(found.interval.low)
+
+
+def test_the_lag_is_taken_resample_by_resample(random_sweep, random_grokking):
+    crossing = estimated(4.0, np.random.default_rng(9).normal(4, 1, 40), 3)
+    found = difference(crossing, median_grokking_epoch(random_sweep, n_resamples=40, seed=3))
+    observed, resampled = naive_medians(random_grokking, 40, 3)
+    one_by_one = np.array([c - m for c, m in zip(crossing.resamples, resampled, strict=True)])
+    assert found.estimate == 4.0 - observed
+    assert np.array_equal(found.resamples, one_by_one)
+    assert found.runs == 3
+    assert found.interval == percentile_interval(one_by_one, 3)
+
+
+def test_a_lag_is_missing_where_the_crossing_is_or_no_run_grokked():
+    crossing = estimated(np.nan, np.array([np.nan, 3.0, np.inf, 5.0]), 2)
+    grokking = estimated(np.inf, np.array([2.0, np.inf, np.inf, 4.0]), 2)
+    found = difference(crossing, grokking)
+    assert np.isnan(found.estimate)
+    assert np.array_equal(found.resamples, [np.nan, -np.inf, np.nan, 1.0], equal_nan=True)
+    assert found.interval.invalid == 0.75
+
+
+def test_the_lag_of_a_planted_crossing(sweep_of):
+    # D(t) passes 1 at 3.5 in every resample, and all runs grok at the epoch 2 or 3.
+    sizes = {n: np.round(100 * n ** np.tile(np.repeat([0.8, 1.2], [4, 6]), (2, 1))) for n in SCALES}
+    sweep = sweep_of(sizes, {n: [2, 3] for n in SCALES})
+    times = transitions.crossing(np.arange(10), scaling.dimension(sweep, n_resamples=20)["exponent"])
+    crossing = estimated(float(times), np.full(20, float(times)), 2)
+    found = difference(crossing, median_grokking_epoch(sweep, n_resamples=20))
+    assert found.estimate == pytest.approx(1.0, abs=1e-3)
+    assert found.interval.low == pytest.approx(0.5, abs=0.3)
+    assert found.interval.high == pytest.approx(1.5, abs=0.3)
+
+
+# --- Run by run --------------------------------------------------------------------------------------
+
+
+def test_an_onset_is_the_crossing_of_the_mean_of_a_runs_null(sweep_of):
+    rng = np.random.default_rng(10)
+    epochs = np.arange(0, 120, 10)
+    grow = np.linspace(0.3, 2.0, 12)
+    sizes = {n: np.ceil(n * grow * rng.gamma(8.0, size=(4, 12))) for n in SCALES}
+    of_null = {n: np.ceil(n * rng.gamma(8.0, size=(4, 12))) for n in SCALES}
+    sweep, null = (sweep_of(s, epochs=epochs) for s in (sizes, of_null))
+    found = run_onsets(sweep, null)
+    assert found.shape == (16,)
+    assert np.isfinite(found).sum() > 8
+    for run in range(16):
+        level = float(np.mean(null["size"].values[run]))
+        expected = transitions.crossing(epochs, sweep["size"].values[run].astype(float), level)
+        assert found[run] == pytest.approx(float(expected), nan_ok=True)
+
+
+def test_onsets_by_hand(sweep_of):
+    # The null's means are 10, 20 and 30: a line from 5 to 15 passes 10 halfway, one from 10 to 50
+    # passes 20 after a quarter, and the last run stays below.
+    sizes = [[5, 5, 15, 15, 15], [10, 50, 50, 50, 10], [29, 30, 29, 30, 29]]
+    null = [[8, 12, 10, 9, 11], [20] * 5, [0, 60, 0, 60, 30]]
+    epochs = [0, 10, 20, 30, 40]
+    found = run_onsets(sweep_of({85: sizes}, epochs=epochs), sweep_of({85: null}, epochs=epochs))
+    assert found == pytest.approx([15, 2.5, np.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 6), (3, 6)])
+def test_onsets_need_the_same_runs_and_epochs(sweep_of, shape):
+    sweep, null = sweep_of({85: np.ones((2, 5))}), sweep_of({85: np.ones(shape)})
+    with pytest.raises(InputError, match="differ in sizes, seeds or epochs; they must be equal"):
+        run_onsets(sweep, null)
+
+
+def test_onsets_need_equal_epochs_and_not_only_equally_many(sweep_of):
+    sweep = sweep_of({85: np.ones((2, 5))})
+    null = sweep_of({85: np.ones((2, 5))}, epochs=range(10, 15))
+    with pytest.raises(InputError):
+        run_onsets(sweep, null)
+
+
+@pytest.mark.parametrize(("sign", "p_value"), [(1, 1 / 201), (-1, 1.0)])
+def test_onsets_in_the_order_of_grokking_follow_it(sweep_of, sign, p_value):
+    rng = np.random.default_rng(11)
+    reached = {n: rng.choice(100, 7, replace=False).tolist() for n in SCALES}
+    sweep = sweep_of({n: np.ones((7, 2)) for n in SCALES}, reached)
+    onsets = sign * np.exp(sweep["grokking_epoch"].values / 30)
+    found = onsets_follow_grokking(sweep, onsets, n_permutations=200)
+    assert found.observed == pytest.approx(sign)
+    assert found.expected == pytest.approx(0, abs=0.1)
+    assert found.p_value == pytest.approx(p_value)
+
+
+def test_independent_onsets_raise_few_false_alarms(sweep_of):
+    rng = np.random.default_rng(12)
+    sizes = {n: np.ones((6, 2)) for n in SCALES}
+    p_values = []
+    for _ in range(200):
+        sweep = sweep_of(sizes, {n: rng.integers(0, 40, 6).tolist() for n in SCALES})
+        test = onsets_follow_grokking(sweep, rng.normal(size=24), n_permutations=99)
+        p_values.append(test.p_value)
+    assert 0.01 <= np.mean(np.array(p_values) <= 0.05) <= 0.11
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.1)
+    # Shares of 100 are too coarse to be exactly uniform.
+    assert stats.kstest(p_values, "uniform").statistic < 0.12
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_with_one_scale_the_statistic_is_spearmans_correlation(sweep_of, data):
+    runs = data.draw(st.integers(3, 12))
+    # Few values, so that many are equal.
+    reached = data.draw(st.lists(st.integers(0, 8), min_size=runs, max_size=runs))
+    onsets = data.draw(st.lists(st.integers(0, 8), min_size=runs, max_size=runs))
+    found = onsets_follow_grokking(
+        of_one_scale(sweep_of, reached), np.array(onsets, float), n_permutations=3
+    )
+    if len(set(reached)) == 1 or len(set(onsets)) == 1:
+        assert np.isnan([found.observed, found.expected, found.p_value]).all()
+    else:
+        assert found.observed == pytest.approx(stats.spearmanr(reached, onsets).statistic, abs=1e-12)
+
+
+def test_runs_without_either_do_not_take_part(sweep_of):
+    reached = [4, None, 1, 9, 3, 7]
+    onsets = np.array([2.0, 5.0, 4.0, np.nan, 1.0, 6.0])
+    found = onsets_follow_grokking(of_one_scale(sweep_of, reached), onsets, n_permutations=5)
+    assert found.observed == pytest.approx(stats.spearmanr([4, 1, 3, 7], [2, 4, 1, 6]).statistic)
+
+
+def test_the_statistic_is_the_mean_over_scales(sweep_of):
+    rng = np.random.default_rng(13)
+    runs_of = {85: 5, 201: 3, 401: 8}
+    reached = {n: rng.integers(0, 9, runs).tolist() for n, runs in runs_of.items()}
+    sweep = sweep_of({n: np.ones((runs, 2)) for n, runs in runs_of.items()}, reached)
+    onsets = rng.normal(size=16)
+    found = onsets_follow_grokking(sweep, onsets, n_permutations=5)
+    parts = np.split(onsets, [5, 8])
+    expected = [stats.spearmanr(a, b).statistic for a, b in zip(reached.values(), parts, strict=True)]
+    assert found.observed == pytest.approx(np.mean(expected))
+
+
+def test_scales_with_too_few_runs_or_none_that_differ_do_not_take_part(sweep_of):
+    reached = {85: [1, 2, 3, 4], 201: [1, 2, None, None], 401: [6, 6, 6, 6], 1201: [4, 1, 3, 2]}
+    onsets = np.array([3.0, 1, 4, 2, 1, 2, 3, 4, 1, 2, 3, 4, 7, 7, 7, 7])
+    sweep = sweep_of({n: np.ones((4, 2)) for n in reached}, reached)
+    found = onsets_follow_grokking(sweep, onsets, n_permutations=9)
+    assert found.observed == pytest.approx(stats.spearmanr([1, 2, 3, 4], [3, 1, 4, 2]).statistic)
+    others = onsets_follow_grokking(sweep.isel(run=slice(4, None)), onsets[4:], n_permutations=9)
+    assert np.isnan([others.observed, others.expected, others.p_value]).all()
+    assert others.n_permutations == 9
+
+
+def test_the_p_value_of_onsets_is_the_share_of_all_permutations(sweep_of):
+    reached, onsets = [1, 2, 3, 5, 5], np.array([2.0, 1.0, 4.0, 4.0, 5.0])
+    found = onsets_follow_grokking(of_one_scale(sweep_of, reached), onsets, n_permutations=4_000)
+    every = [stats.spearmanr(order, onsets).statistic for order in permutations(reached)]
+    exact = np.mean(np.array(every) >= stats.spearmanr(reached, onsets).statistic - 1e-9)
+    assert found.p_value == pytest.approx(exact, abs=4 * np.sqrt(0.25 / 4_000))
+
+
+def test_onsets_found_in_sizes_follow_grokking(sweep_of):
+    rng = np.random.default_rng(14)
+    reached = {n: rng.permutation([4, 8, 12, 16, 20]).tolist() for n in SCALES}
+    sizes = jumps(rng, lambda n, run: reached[n][run] + 2, runs=5, scatter=0.02)
+    # The null lies between the levels before and after the jump.
+    of_null = {n: np.full((5, 30), round(50 * n**0.9 * (n / 50) ** 0.2)) for n in SCALES}
+    sweep, null = sweep_of(sizes, reached), sweep_of(of_null, reached)
+    onsets = run_onsets(sweep, null)
+    assert onsets == pytest.approx([t + 1.5 for n in SCALES for t in reached[n]], abs=0.25)
+    found = onsets_follow_grokking(sweep, onsets, n_permutations=100)
+    assert found.observed == pytest.approx(1)
+    assert found.p_value == pytest.approx(1 / 101)
