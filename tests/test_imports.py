@@ -44,6 +44,7 @@ ORDER = [
     "paper.conditions",
     "paper.evidence",
     "paper.verdicts",
+    "paper.quantities",
     "paper.claims",
     "paper.scrutiny_plates",
     "paper.plates",

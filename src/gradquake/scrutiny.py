@@ -222,7 +222,8 @@ def scrutinize(
     """
     names = (REAL, *rungs)
     by_reading = measure(sweep, [Reading(name) for name in names], executor)
-    measured = [by_reading[Reading(name)] for name in names]
+    # The sweep itself stands for its gradients: that they give its avalanches has been checked.
+    measured = [sweep, *(by_reading[Reading(name)] for name in rungs)]
     results = list(_each(_Analysis(n_resamples), measured, executor))
     ladder = Ladder(results[0], dict(zip(rungs, results[1:], strict=True)))
     windows: tuple[Window, ...] = ("all", "pre", "post")

@@ -203,9 +203,7 @@ def specifications_json(table: xr.Dataset) -> dict[str, Any]:
             }
             for name in holds.data_vars
         },
-        "importance": {
-            name: specifications.importance(values) for name, values in varied(table).items()
-        },
+        "importance": {name: _importance(table, values) for name, values in varied(table).items()},
     }
 
 
@@ -500,7 +498,7 @@ def shares_table(table: xr.Dataset) -> Table:
     """Return in which share of the specifications each statement holds, over all and by choice."""
     holds = specifications.claims(table)
     of_each = {name: specifications.shares(holds[name]) for name in holds.data_vars}
-    choices = [str(d) for d in table["pre"].dims if d != "window"]
+    choices = [name for name in _varying(table) if name != "window"]
     rows = []
     for name, found in of_each.items():
         by_choice = (
@@ -518,10 +516,10 @@ def shares_table(table: xr.Dataset) -> Table:
 
 def importance_table(table: xr.Dataset) -> Table:
     """Return which choice matters: the share of the variance over specifications, choice by choice."""
-    choices = [str(d) for d in table["pre"].dims]
+    choices = _varying(table)
     rows = []
     for name, found in varied(table).items():
-        shares = specifications.importance(found)
+        shares = _importance(table, found)
         low, middle, high = found.quantile([0.025, 0.5, 0.975]).values.tolist()
         spread = f"{number(middle)} [{number(low)}, {number(high)}]"
         rows.append((name, spread, *(f"{shares[choice]:.0%}" for choice in choices)))
@@ -543,3 +541,13 @@ def varied(table: xr.Dataset) -> dict[str, xr.DataArray]:
         "excess before": table["pre"] - table["null_pre"],
         "excess after": table["post"] - table["null_post"],
     }
+
+
+def _varying(table: xr.Dataset) -> list[str]:
+    """Return the choices of which there is more than one level."""
+    return [str(name) for name, levels in table["pre"].sizes.items() if levels > 1]
+
+
+def _importance(table: xr.Dataset, values: xr.DataArray) -> dict[str, float]:
+    shares = specifications.importance(values)
+    return {choice: shares[choice] for choice in _varying(table)}

@@ -16,9 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import (
-    Estimate,
     Interval,
     difference,
     percentile_interval,
@@ -29,11 +27,21 @@ from gradquake.analysis.scaling import (
     Exponent,
     Statistic,
     leave_one_out,
-    r_squared,
-    scale_groups,
 )
-from gradquake.analysis.sweep import SweepAnalysis, Window
+from gradquake.analysis.sweep import Window
 from gradquake.paper.evidence import GINI_HIDDEN, Baseline, Evidence, time_average
+from gradquake.paper.quantities import (
+    attribution,
+    exponent_quantity,
+    exponent_with_null,
+    fewest_runs,
+    mean_interval,
+    measured_quantity,
+    percentile_95,
+    r_squared_quantity,
+    resampled_means,
+    rise,
+)
 from gradquake.paper.verdicts import Claim, Quantity, verdict
 
 NO_INTERVAL = Interval(np.nan, np.nan, 1.0)
@@ -73,8 +81,8 @@ def grok_range(evidence: Evidence) -> Claim:
     medians = sorted(evidence.inline.grokking, key=lambda scale: scale.median)
     smallest, largest = medians[0], medians[-1]
     quantities = (
-        _quantity("smallest median t_g", smallest.median, smallest.interval, 12),
-        _quantity("largest median t_g", largest.median, largest.interval, 134),
+        measured_quantity("smallest median t_g", smallest.median, smallest.interval, 12),
+        measured_quantity("largest median t_g", largest.median, largest.interval, 134),
     )
     return Claim(
         "grok-range",
@@ -120,7 +128,7 @@ def d_post(evidence: Evidence) -> Claim:
 def d_synth(evidence: Evidence) -> Claim:
     """The synthetic baseline."""
     baseline = evidence.topologies
-    quantity = _quantity("D_synth", baseline.mean, baseline.mean_interval, 0.99)
+    quantity = measured_quantity("D_synth", baseline.mean, baseline.mean_interval, 0.99)
     return Claim(
         "D-synth",
         "i.i.d. Gaussian baseline, from the mean size",
@@ -137,8 +145,8 @@ def d_synth(evidence: Evidence) -> Claim:
 def d_agg(evidence: Evidence) -> Claim:
     """Aggregate scaling of the largest size."""
     exponent, null = _pair(evidence, "all", "max")
-    slope = _exponent(evidence, "D", "all", "max", 1.00)
-    fit = _r_squared("R²", exponent, 1.00, null)
+    slope = exponent_quantity(evidence, "D", "all", "max", 1.00)
+    fit = r_squared_quantity("R²", exponent, 1.00, null)
     return Claim(
         "D-agg",
         "aggregate s_max ~ N^D",
@@ -153,8 +161,8 @@ def d_agg(evidence: Evidence) -> Claim:
 def gamma_agg(evidence: Evidence) -> Claim:
     """Aggregate scaling of the mean size."""
     exponent, null = _pair(evidence, "all", "mean")
-    slope = _exponent(evidence, "gamma", "all", "mean", 1.15)
-    fit = _r_squared("R²", exponent, 0.99, null)
+    slope = exponent_quantity(evidence, "gamma", "all", "mean", 1.15)
+    fit = r_squared_quantity("R²", exponent, 0.99, null)
     return Claim(
         "gamma-agg",
         "aggregate mean size ~ N^gamma",
@@ -170,7 +178,7 @@ def d_range(evidence: Evidence) -> Claim:
     """The rise of D(t) through 1 in the grokking window."""
     inline = evidence.inline
     first, last = inline.grokking_window
-    before, after, crossing = _rise(inline, evidence.inline_null, "max")
+    before, after, crossing = rise(inline, evidence.inline_null, "max")
     inside = inline.crosses_in_window("max")
     return Claim(
         "D-range",
@@ -191,10 +199,10 @@ def d_tavg(evidence: Evidence) -> Claim:
     permuted, gaussian = (time_average(ladder.nulls[name]) for name in ("permuted", "gaussian"))
     average = evidence.time_average
     quantity = replace(
-        _quantity("mean of D(t)", average.estimate, average.interval, 1.00, gaussian.estimate),
+        measured_quantity("mean of D(t)", average.estimate, average.interval, 1.00, gaussian.estimate),
         null_low=gaussian.interval.low,
         null_high=gaussian.interval.high,
-        **_attribution(difference(permuted, gaussian), difference(average, permuted)),
+        **attribution(difference(permuted, gaussian), difference(average, permuted)),
     )
     of_means = float(evidence.inline.curves["mean"].dimension["exponent"].mean())
     return Claim(
@@ -211,7 +219,7 @@ def fit_quality(evidence: Evidence) -> Claim:
     """The quality of the fits behind D(t)."""
     curve = evidence.inline.curves["max"].dimension
     worst = curve["r_squared_resamples"].values.min(axis=1)
-    quantity = _quantity(
+    quantity = measured_quantity(
         "smallest R²",
         float(curve["r_squared"].min()),
         percentile_interval(worst, curve.attrs["fewest_runs"]),
@@ -256,7 +264,7 @@ def quantile(evidence: Evidence) -> Claim:
         for i, phase in enumerate(("pre", "post")):
             for q, pair in zip(sorted(by_quantile), pairs, strict=True):
                 name = f"D_{phase} at Q{round(100 * float(q))} ({statistic})"
-                quantities.append(_quantity(name, pair[i].estimate, pair[i].interval))
+                quantities.append(measured_quantity(name, pair[i].estimate, pair[i].interval))
     return Claim(
         "quantile",
         "robust for thresholds Q80 to Q95",
@@ -305,20 +313,20 @@ def steps(evidence: Evidence) -> Claim:
     longest = np.arange(durations.max() + 1)
     shares = (durations[:, :, None] == longest).mean(axis=1)
     null_durations = evidence.inline_null.dataset["duration"].values
-    quantity = _quantity(
+    quantity = measured_quantity(
         "95th percentile of T",
-        float(_percentile_95(shares.mean(axis=0))),
+        float(percentile_95(shares.mean(axis=0))),
         percentile_interval(
-            _percentile_95(_resampled_means(evidence.inline, shares)), _fewest_runs(evidence.inline)
+            percentile_95(resampled_means(evidence.inline, shares)), fewest_runs(evidence.inline)
         ),
         10,
         float(np.quantile(null_durations, 0.95, method="inverted_cdf")),
     )
     truncated = dataset["truncated"].values.astype(float)
-    cut = _quantity(
+    cut = measured_quantity(
         "share truncated at 20 steps",
         float(truncated.mean()),
-        _mean_interval(evidence.inline, truncated),
+        mean_interval(evidence.inline, truncated),
         null=float(evidence.inline_null.dataset["truncated"].mean()),
     )
     return Claim(
@@ -334,10 +342,10 @@ def steps(evidence: Evidence) -> Claim:
 def angle(evidence: Evidence) -> Claim:
     """Deviation of the relaxed gradient."""
     angles = evidence.inline.dataset["deviation"].values
-    quantity = _quantity(
+    quantity = measured_quantity(
         "mean deviation in degrees",
         float(angles.mean()),
-        _mean_interval(evidence.inline, angles),
+        mean_interval(evidence.inline, angles),
         30,
         float(evidence.inline_null.dataset["deviation"].mean()),
     )
@@ -361,9 +369,9 @@ def gini(evidence: Evidence) -> Claim:
 
     def over_runs(name: str, values: Any, statistic: Callable[..., Any], paper: float) -> Quantity:
         if not rows.size:
-            return _quantity(name, np.nan, NO_INTERVAL, paper)
+            return measured_quantity(name, np.nan, NO_INTERVAL, paper)
         interval = percentile_interval(statistic(values[draws], axis=1), rows.size)
-        return _quantity(name, float(statistic(values[rows])), interval, paper)
+        return measured_quantity(name, float(statistic(values[rows])), interval, paper)
 
     near = (np.abs(peaks.delay) <= 10).astype(float)
     rise = over_runs("median rise", peaks.rise, np.median, 0.25)
@@ -400,10 +408,10 @@ def shadow(evidence: Evidence) -> Claim:
         windows: tuple[Window, ...] = ("pre", "post")
         for window in windows:
             name = f"D_{window} ({statistic})"
-            quantities.append(_with_null(name, evidence.shadow_ladder, window, statistic))
+            quantities.append(exponent_with_null(name, evidence.shadow_ladder, window, statistic))
         quantities += (
             replace(quantity, name=f"{quantity.name} ({statistic})", paper=None)
-            for quantity in _rise(analysis, null, statistic)
+            for quantity in rise(analysis, null, statistic)
         )
     first, last = analysis.grokking_window
     return Claim(
@@ -423,8 +431,12 @@ def heavy_tail(evidence: Evidence) -> Claim:
     heavy = [fit.heavier_than_exponential for fit in fits]
     decades = np.array([fit.decades for fit in fits])
     narrow = bool((decades < PAPER_DECADES).all())
-    share = _quantity("share of scales heavier than exponential", float(np.mean(heavy)), NO_INTERVAL)
-    widest = _quantity("most decades at a scale", float(decades.max()), NO_INTERVAL, PAPER_DECADES)
+    share = measured_quantity(
+        "share of scales heavier than exponential", float(np.mean(heavy)), NO_INTERVAL
+    )
+    widest = measured_quantity(
+        "most decades at a scale", float(decades.max()), NO_INTERVAL, PAPER_DECADES
+    )
     described = ", ".join(
         f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.1f}" for fit in fits
     )
@@ -479,16 +491,6 @@ CLAIMS: tuple[Callable[[Evidence], Claim], ...] = (
 )  # fmt: skip
 
 
-def _quantity(
-    name: str,
-    measured: float,
-    interval: Interval,
-    paper: float | None = None,
-    null: float | None = None,
-) -> Quantity:
-    return Quantity(name, measured, interval.low, interval.high, paper, null)
-
-
 def _pair(evidence: Evidence, window: Window, statistic: Statistic) -> tuple[Exponent, Exponent]:
     return (
         evidence.inline.exponents[window, statistic],
@@ -500,7 +502,7 @@ def _spread_claim(name: str, text: str, paper: str, baseline: Baseline, bound: f
     pairs = zip(baseline.variants, baseline.estimate, strict=True)
     interval = baseline.spread_interval
     percent = Interval(100 * interval.low, 100 * interval.high, interval.invalid)
-    quantity = _quantity("CV in %", 100 * baseline.spread, percent, bound)
+    quantity = measured_quantity("CV in %", 100 * baseline.spread, percent, bound)
     return Claim(
         name,
         text,
@@ -515,7 +517,7 @@ def _spread_claim(name: str, text: str, paper: str, baseline: Baseline, bound: f
 def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: float) -> Claim:
     exponent = evidence.inline.exponents[window, "max"]
     mean = evidence.inline.exponents[window, "mean"]
-    quantity = _exponent(evidence, f"D_{window}", window, "max", paper)
+    quantity = exponent_quantity(evidence, f"D_{window}", window, "max", paper)
     below = window == "pre"
     direction = exponent.estimate < 1 if below else exponent.estimate > 1
     missing = exponent.fit.message
@@ -535,111 +537,6 @@ def _plain(found: Exponent) -> str:
     """Return the plain percentiles of an exponent as text, and what speaks against its fit."""
     plain = percentile_interval(found.resamples)
     return "; ".join((f"plain percentiles give [{plain.low:.3f}, {plain.high:.3f}]", *found.cautions))
-
-
-def _rise(
-    analysis: SweepAnalysis, null: SweepAnalysis, statistic: Statistic
-) -> tuple[Quantity, Quantity, Quantity]:
-    """Return the lowest D before and the mean D after the crossing, and the crossing."""
-    curve = analysis.curves[statistic]
-    epochs = curve.dimension["epoch"].values
-
-    def parts(values: Any, crossings: Any) -> tuple[Any, Any]:
-        before = epochs <= np.asarray(crossings)[..., None]
-        crossed = np.isfinite(crossings)
-        lowest = np.where(before, values, np.inf).min(axis=-1)
-        count = np.maximum((~before).sum(axis=-1), 1)
-        after = np.where(before, 0.0, values).sum(axis=-1) / count
-        return np.where(crossed, lowest, np.nan), np.where(crossed, after, np.nan)
-
-    lowest, after = parts(curve.dimension["exponent"].values, curve.crossing.estimate)
-    null_lowest, null_after = parts(
-        null.curves[statistic].dimension["exponent"].values, curve.crossing.estimate
-    )
-    resampled = parts(curve.dimension["exponent_resamples"].values, curve.crossing.resamples)
-    low_interval, after_interval = (
-        percentile_interval(values, curve.crossing.runs) for values in resampled
-    )
-    return (
-        _quantity("lowest D before the crossing", float(lowest), low_interval, 0.90, float(null_lowest)),
-        _quantity("mean D after the crossing", float(after), after_interval, 1.20, float(null_after)),
-        _quantity(
-            "crossing epoch",
-            curve.crossing.estimate,
-            curve.crossing.interval,
-            None,
-            null.curves[statistic].crossing.estimate,
-        ),
-    )
-
-
-def _exponent(
-    evidence: Evidence, name: str, window: Window, statistic: Statistic, paper: float
-) -> Quantity:
-    """Return an in-line exponent with its null and its interval over snapshots."""
-    snapshots = evidence.inline.snapshot_interval(window, statistic)
-    return replace(
-        _with_null(name, evidence.inline_ladder, window, statistic),
-        paper=paper,
-        snapshot_low=snapshots.low,
-        snapshot_high=snapshots.high,
-    )
-
-
-def _with_null(name: str, ladder: Ladder, window: Window, statistic: Statistic) -> Quantity:
-    """Return an exponent beside its Gaussian null, with what accounts for the difference."""
-    exponent = ladder.exponent("real", window, statistic)
-    null = ladder.exponent("gaussian", window, statistic)
-    return replace(
-        _quantity(name, exponent.estimate, exponent.interval, null=null.estimate),
-        null_low=null.interval.low,
-        null_high=null.interval.high,
-        **_attribution(
-            ladder.part("marginal distribution", window, statistic), ladder.excess(window, statistic)
-        ),
-    )
-
-
-def _attribution(marginal: Estimate, excess: Estimate) -> dict[str, Any]:
-    return {
-        "marginal": marginal.estimate,
-        "marginal_low": marginal.interval.low,
-        "marginal_high": marginal.interval.high,
-        "excess": excess.estimate,
-        "excess_low": excess.interval.low,
-        "excess_high": excess.interval.high,
-    }
-
-
-def _r_squared(name: str, exponent: Exponent, paper: float, null: Exponent) -> Quantity:
-    interval = percentile_interval(
-        r_squared(exponent.n_parameters, exponent.size_resamples), exponent.runs
-    )
-    return _quantity(name, exponent.fit.r_squared, interval, paper, null.fit.r_squared)
-
-
-def _mean_interval(analysis: SweepAnalysis, values: Any) -> Interval:
-    """Return the bootstrap interval over runs of a mean over all snapshots."""
-    resampled = _resampled_means(analysis, values.mean(axis=1, keepdims=True))[:, 0]
-    return percentile_interval(resampled, _fewest_runs(analysis))
-
-
-def _fewest_runs(analysis: SweepAnalysis) -> int:
-    return min(runs.size for _, runs in scale_groups(analysis.dataset))
-
-
-def _percentile_95(shares: Any) -> Any:
-    """Return the 95th percentile of integers from the shares of 0, 1, 2, ... on the last axis."""
-    # The shares are sums of fractions; what reaches 95 % up to rounding has reached it.
-    return (shares.cumsum(axis=-1) >= 0.95 - 1e-9).argmax(axis=-1)
-
-
-def _resampled_means(analysis: SweepAnalysis, of_runs: Any) -> Any:
-    """Return means over resampled runs, (runs, k) to (B, k), runs resampled within each scale."""
-    members = [runs for _, runs in scale_groups(analysis.dataset)]
-    draws = run_resamples([runs.size for runs in members])
-    total = sum(of_runs[runs[d]].sum(axis=1) for runs, d in zip(members, draws, strict=True))
-    return total / len(of_runs)
 
 
 def _statistics_note(holds: list[bool], rule: str) -> str:
