@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 import pytest
 
 from gradquake.errors import GradquakeError, InputError, StudyError
-from gradquake.execution import available_cores, execute, worker_pool
+from gradquake.execution import PARAMETERS_A_TASK, available_cores, execute, tasks, worker_pool
 from gradquake.experiments import synthetic, xor
 from gradquake.recording import to_dataset
 from gradquake.store import open_study
@@ -113,6 +113,24 @@ def test_every_run_is_measured_once_in_tasks_of_several(study):
     execute(study, measure, RUNS)
     assert measure.runs == RUNS
     assert [len(task) for task in measure.tasks] == [2, 1, 3]
+
+
+def test_tasks_are_all_runs_in_order_and_no_larger_than_need_be():
+    runs = xor.sweep((20, 500, 70, 5000, 1200), 6)
+    groups = tasks(runs)
+    assert [run for group in groups for run in group] == runs
+    totals = [sum(run.n_parameters for run in group) for group in groups]
+    # Only a run that is larger by itself makes a task larger.
+    assert all(t <= PARAMETERS_A_TASK or len(g) == 1 for t, g in zip(totals, groups, strict=True))
+    # Nothing that comes next would have found a place.
+    for total, following in zip(totals, groups[1:], strict=False):
+        assert total + following[0].n_parameters > PARAMETERS_A_TASK
+    assert max(totals) > PARAMETERS_A_TASK
+    assert max(map(len, groups)) > 1
+
+
+def test_tasks_of_nothing_are_none():
+    assert tasks([]) == []
 
 
 def test_a_finished_sweep_is_not_measured_again(study, expected):

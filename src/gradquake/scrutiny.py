@@ -159,6 +159,11 @@ def measure(
 
 def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
     """Raise InputError where a sweep cannot be put under scrutiny, before anything is measured."""
+    surrogate = sweep.attrs.get("surrogate", REAL)
+    require(
+        surrogate == REAL,
+        f"the sweep was measured on {surrogate} surrogates; a sweep of real gradients is needed",
+    )
     replay.runs_of(sweep)
     scales = np.unique(sweep["n_parameters"].values)
     require(

@@ -13,7 +13,7 @@ from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Interval
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import WINDOWS, Curve, SweepAnalysis, Window
-from gradquake.analysis.tails import TailFit
+from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import GrokkingEpochs
 from gradquake.scrutiny import OnTopology, Scrutiny, Timing
@@ -188,7 +188,14 @@ def tail_json(fit: TailFit) -> dict[str, Any]:
 
 def power_json(power: Power) -> dict[str, Any]:
     """Return what a number of runs can tell."""
-    return {**asdict(power), "width": finite(power.width), "scatter": finite(power.scatter)}
+    return {
+        name: {null: finite(of) for null, of in value.items()}
+        if isinstance(value, dict)
+        else finite(value)
+        if isinstance(value, float)
+        else value
+        for name, value in asdict(power).items()
+    }
 
 
 def specifications_json(table: xr.Dataset) -> dict[str, Any]:
@@ -203,7 +210,10 @@ def specifications_json(table: xr.Dataset) -> dict[str, Any]:
             }
             for name in holds.data_vars
         },
-        "importance": {name: _importance(table, values) for name, values in varied(table).items()},
+        "importance": {
+            name: {choice: finite(of) for choice, of in _importance(table, values).items()}
+            for name, values in varied(table).items()
+        },
     }
 
 
@@ -437,30 +447,38 @@ def topologies_table(
         "The same gradients on every topology",
         header,
         rows,
-        "Eight scales. Excess: real minus permuted, paired. S: quality of the collapse of the sizes of "
-        "that phase.",
+        "Excess: real minus permuted, paired. S: quality of the collapse of the sizes of that phase.",
     )
 
 
 def tails_table(fits: Sequence[TailFit]) -> Table:
     """Return the fits to the tails."""
-    rows = [
-        (
-            str(fit.n_parameters),
-            number(fit.decades),
-            bracketed(fit.exponent, fit.exponent - 1.96 * fit.stderr, fit.exponent + 1.96 * fit.stderr),
-            number(fit.xmin),
-            f"{fit.n_tail} of {fit.n_avalanches}",
-            *(f"{number(c.log_likelihood_ratio)} (p = {number(c.p_value)})" for c in fit.comparisons),
+    rows = []
+    for fit in fits:
+        against = {c.alternative: c for c in fit.comparisons}
+        rows.append(
+            (
+                str(fit.n_parameters),
+                number(fit.decades),
+                bracketed(
+                    fit.exponent, fit.exponent - 1.96 * fit.stderr, fit.exponent + 1.96 * fit.stderr
+                ),
+                number(fit.xmin),
+                f"{fit.n_tail} of {fit.n_avalanches}",
+                *(
+                    f"{number(against[name].log_likelihood_ratio)} (p = {number(against[name].p_value)})"
+                    if name in against
+                    else "none"
+                    for name in ALTERNATIVES
+                ),
+            )
         )
-        for fit in fits
-    ]
-    names = [c.alternative.replace("_", " ") for c in fits[0].comparisons] if fits else []
     warnings = {fit.n_parameters: fit.message for fit in fits if fit.message}
     note = "; ".join(f"N = {n}: {message}" for n, message in warnings.items())
+    names = (f"against {name.replace('_', ' ')}" for name in ALTERNATIVES)
     return Table(
         "Power laws fitted to the tails",
-        ("N", "decades", "alpha", "from s", "in the tail", *(f"against {name}" for name in names)),
+        ("N", "decades", "alpha", "from s", "in the tail", *names),
         rows,
         "Log-likelihood ratios: above 0 they favour the power law. " + note,
     )
@@ -522,7 +540,8 @@ def importance_table(table: xr.Dataset) -> Table:
         shares = _importance(table, found)
         low, middle, high = found.quantile([0.025, 0.5, 0.975]).values.tolist()
         spread = f"{number(middle)} [{number(low)}, {number(high)}]"
-        rows.append((name, spread, *(f"{shares[choice]:.0%}" for choice in choices)))
+        cells = (shares[choice] for choice in choices)
+        rows.append((name, spread, *("none" if cell != cell else f"{cell:.0%}" for cell in cells)))
     return Table(
         "Which choice matters",
         ("result", "median [95 % of specifications]", *choices),
@@ -549,5 +568,8 @@ def _varying(table: xr.Dataset) -> list[str]:
 
 
 def _importance(table: xr.Dataset, values: xr.DataArray) -> dict[str, float]:
+    """Return the importance of what varies; NaN where no specification has a value."""
+    if not values.notnull().any():
+        return dict.fromkeys(_varying(table), float("nan"))
     shares = specifications.importance(values)
     return {choice: shares[choice] for choice in _varying(table)}

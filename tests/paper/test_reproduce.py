@@ -1,25 +1,39 @@
 """The paper end to end on small networks: what is written, and that nothing disturbs it."""
 
+import csv
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
+from itertools import product
 
 import pytest
 
+import gradquake.scrutiny
+from gradquake.analysis.scaling import STATISTICS
+from gradquake.analysis.sweep import WINDOWS
 from gradquake.errors import InputError
+from gradquake.graphs import TOPOLOGIES
+from gradquake.paper import reproduce as module
+from gradquake.paper.conditions import conditions
 from gradquake.paper.evidence import Plan
-from gradquake.paper.reproduce import number, reproduce, with_interval
+from gradquake.paper.pages import quantity_attribution, quantity_null, quantity_with_interval
+from gradquake.paper.reproduce import MORE_PLATES, PLATES, reproduce
+from gradquake.store import open_study
+from gradquake.surrogates import RUNGS
 
-PLAN = Plan(seeds=3, gini_seeds=12, hidden=(3, 5, 8, 13))
+SMALL = {"seeds": 3, "gini_seeds": 12, "hidden": (3, 5, 8, 13)}
+PLAN = Plan(**SMALL, power_seeds=6)
+QUICK = Plan(**SMALL, quick=True)
 SCRIPT = """
 import sys
-from gradquake.errors import InputError
 from gradquake.paper.evidence import Plan
 from gradquake.paper.reproduce import reproduce
 if __name__ == "__main__":
-    reproduce(sys.argv[1], Plan(seeds=3, gini_seeds=12, hidden=(3, 5, 8, 13)), jobs=int(sys.argv[2]))
+    plan = Plan(seeds=3, gini_seeds=12, hidden=(3, 5, 8, 13), quick=True)
+    reproduce(sys.argv[1], plan, jobs=int(sys.argv[2]))
 """
 IDS = [
     "grok-range",
@@ -34,126 +48,327 @@ IDS = [
     "fit-quality",
     "topology",
     "alpha",
+    "quantile",
     "loo",
     "steps",
     "angle",
     "gini",
     "shadow",
+    "heavy-tail",
+    "collapse",
 ]
+STAGES = ["measuring", "nulls", "conditions", "topologies", "choices", "power", "drawing"]
+PAGES = {f"{page}.{kind}" for page in ("claims", "scrutiny") for kind in ("json", "md")}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("reproduce")
-    stages = []
-    claims = reproduce(folder, PLAN, progress=lambda stage, runs: stages.append((stage, runs)))
-    assert sum(runs for _, runs in stages) == PLAN.n_runs
-    assert [stage for stage, _ in stages][-2:] == ["analysing", "drawing"]
+def made(folder, plan, jobs):
+    """Reproduce into a folder; return it with the claims, and check what progress was told."""
+    told = []
+    claims = reproduce(folder, plan, jobs=jobs, progress=lambda stage, runs: told.append((stage, runs)))
+    assert sum(runs for _, runs in told) == plan.n_runs
+    stages = list(dict.fromkeys(stage for stage, _ in told))
+    assert stages == [s for s in STAGES if not plan.quick or s not in STAGES[3:6]]
     return folder, claims
 
 
-def test_every_claim_is_there_in_order(undisturbed):
-    folder, claims = undisturbed
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """All of it, in this process; of the specification curve, some choices."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradquake.scrutiny, "SPECIFIED_QUANTILES", (0.8, 0.9))
+        patch.setattr(gradquake.scrutiny, "SPECIFIED_ALPHAS", (0.2, 0.3))
+        return made(tmp_path_factory.mktemp("reproduce") / "whole", PLAN, 1)
+
+
+@pytest.fixture(scope="module")
+def quick(whole, tmp_path_factory):
+    """What the claims rest on, from the same runs, on two processes."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    shutil.copy(whole[0] / "study.sqlite", folder)
+    return made(folder, QUICK, 2)
+
+
+@pytest.fixture(scope="module")
+def scrutiny(whole):
+    return read(whole[0] / "scrutiny.json")
+
+
+def read(path):
+    """Return what is in a JSON file that holds nothing but JSON."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def recorded(path):
+    with open_study(path) as study:
+        sweeps = study.contents()
+    assert not any(sweep["missing"] for sweep in sweeps)
+    return sum(sweep["runs"] for sweep in sweeps)
+
+
+# What is written
+
+
+def test_every_file_is_there(whole, quick):
+    kept = {*PAGES, "study.sqlite", "figures"}
+    assert {path.name for path in whole[0].iterdir()} == {
+        *kept,
+        "power.sqlite",
+        "specifications.csv",
+    }
+    assert {path.name for path in quick[0].iterdir()} == kept
+
+
+def test_every_run_is_recorded_once(whole):
+    assert recorded(whole[0] / "study.sqlite") + recorded(whole[0] / "power.sqlite") == PLAN.n_runs
+    assert recorded(whole[0] / "power.sqlite") == 2 * 4 * 6
+
+
+def test_figures_are_pictures(whole, quick):
+    for (folder, _), names in ((whole, PLATES + MORE_PLATES), (quick, PLATES)):
+        files = {path.name for path in (folder / "figures").iterdir()}
+        assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+        for name in names:
+            assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+            assert "<svg" in (folder / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+    assert set(MORE_PLATES) == {"controls", "intervention", "topologies", "power", "specifications"}
+
+
+# The claims
+
+
+def test_every_claim_is_there_in_order(whole):
+    folder, claims = whole
     assert [claim.id for claim in claims] == IDS
-    written = json.loads((folder / "claims.json").read_text())
+    written = read(folder / "claims.json")
     assert written == [claim.as_json() for claim in claims]
+    keys = {"id", "claim", "paper", "measured", "ci_low", "ci_high", "verdict", "null"}
     for claim in written:
-        assert {"id", "claim", "paper", "measured", "ci_low", "ci_high", "verdict", "null"} <= set(claim)
+        assert keys | {"marginal", "excess"} <= set(claim)
         assert claim["verdict"] in ("reproduced", "direction only", "not reproduced", "not testable")
 
 
-def test_the_page_shows_every_quantity_and_note(undisturbed):
-    folder, claims = undisturbed
-    page = (folder / "claims.md").read_text()
+def test_the_page_shows_every_quantity_and_note(whole):
+    folder, claims = whole
+    page = (folder / "claims.md").read_text(encoding="utf-8")
     for claim in claims:
         assert f"| {claim.id} | {claim.claim} | {claim.paper} |" in page
         assert claim.note in page
         for quantity in claim.quantities:
-            assert f"| {quantity.name} | {with_interval(quantity)} |" in page
+            cells = [quantity.name, quantity_with_interval(quantity), quantity_null(quantity)]
+            assert f"| {' | '.join([*cells, quantity_attribution(quantity)])} |" in page
 
 
-def test_intervals_surround_what_they_should(undisturbed):
-    _, claims = undisturbed
+def test_intervals_surround_what_they_should(whole):
+    _, claims = whole
     for claim in claims:
         for quantity in claim.quantities:
             if quantity.ci_low == quantity.ci_low:
                 assert quantity.ci_low <= quantity.ci_high
 
 
-def test_figures_are_pictures(undisturbed):
-    folder, _ = undisturbed
-    for name in ("figure1", "figure2", "figure3"):
-        assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert "<svg" in (folder / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+def test_what_accounts_for_an_exponent_adds_up_to_it(whole):
+    _, claims = whole
+    attributed = [q for claim in claims for q in claim.quantities if q.marginal is not None]
+    names = {q.name for q in attributed}
+    assert {"D_pre", "D_post", "D", "gamma", "mean of D(t)", "D_post (mean)"} <= names
+    for q in attributed:
+        if q.measured == q.measured:
+            assert q.null + q.marginal + q.excess == pytest.approx(q.measured, abs=1e-12)
+            assert q.marginal_low <= q.marginal_high
+            assert q.excess_low <= q.excess_high
 
 
-def test_a_second_run_changes_nothing(undisturbed):
-    folder, _ = undisturbed
-    files = [folder / "claims.json", folder / "claims.md", *sorted((folder / "figures").glob("*.svg"))]
-    before = [path.read_bytes() for path in files]
-    reproduce(folder, PLAN)
-    assert [path.read_bytes() for path in files] == before
+def test_claims_do_not_rest_on_what_is_left_out(whole, quick):
+    # Nor on the number of processes; and a run on a finished study changes nothing.
+    for name in ("claims.json", "claims.md"):
+        assert (quick[0] / name).read_bytes() == (whole[0] / name).read_bytes()
+    for name in PLATES:
+        picture = f"figures/{name}.svg"
+        assert (quick[0] / picture).read_bytes() == (whole[0] / picture).read_bytes()
 
 
-def test_two_processes_give_the_same_bits(undisturbed, tmp_path):
-    folder, _ = undisturbed
-    reproduce(tmp_path, PLAN, jobs=2)
-    assert (tmp_path / "claims.json").read_bytes() == (folder / "claims.json").read_bytes()
+# The scrutiny
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_killed_at_random_moments_it_ends_with_the_same_bits(jobs, undisturbed, tmp_path):
-    folder, _ = undisturbed
-    script = tmp_path / "script.py"
+def test_the_scrutiny_is_one_strict_object(scrutiny):
+    assert set(scrutiny) == {"sweeps", "conditions", "topologies", "tails", "power", "specifications"}
+    assert set(scrutiny["sweeps"]) == {"inline", "shadow"}
+    for name, alpha_train in (("inline", 0.3), ("shadow", 0.0)):
+        for statistic in STATISTICS:
+            of = scrutiny["sweeps"][name][statistic]
+            assert of["settings"]["alpha_train"] == alpha_train
+            assert of["statistic"] == statistic
+            assert tuple(of["nulls"]) == RUNGS
+            for window in WINDOWS:
+                assert {"estimate", "ci_low", "ci_high"} <= set(of["D"][window])
+                assert {"estimate", "ci_low", "ci_high"} == set(of["excess"][window])
+            assert "timing" in of
+    for of in (scrutiny["topologies"], scrutiny["tails"], scrutiny["power"]):
+        assert set(of) == {"in-line", "shadow"}
+    for of_sweep in scrutiny["topologies"].values():
+        assert [on["topology"] for on in of_sweep] == list(TOPOLOGIES)
+    for fits in scrutiny["tails"].values():
+        assert [fit["n_parameters"] for fit in fits] == [13, 21, 33, 53]
+    for power in scrutiny["power"].values():
+        assert {of["runs"] for of in power} == {6}
+        assert len(power) == 4
+
+
+def test_the_scrutiny_and_the_claims_say_the_same(whole, scrutiny):
+    by_id = {claim["id"]: claim for claim in read(whole[0] / "claims.json")}
+    inline = scrutiny["sweeps"]["inline"]
+    for name, statistic, window in (
+        ("D-pre", "max", "pre"),
+        ("D-post", "max", "post"),
+        ("D-agg", "max", "all"),
+        ("gamma-agg", "mean", "all"),
+    ):
+        of = inline[statistic]
+        assert by_id[name]["measured"] == of["D"][window]["estimate"]
+        assert by_id[name]["ci_low"] == of["D"][window]["ci_low"]
+        assert by_id[name]["null"] == of["nulls"]["gaussian"][window]["estimate"]
+        assert by_id[name]["excess"] == of["excess"][window]["estimate"]
+        parts = of["attribution"][window]
+        assert by_id[name]["marginal"] == parts["marginal distribution"]["estimate"]
+    assert by_id["collapse"]["measured"] == inline["max"]["collapse"]["real"]["all"]["quality"]
+
+
+def test_every_condition_is_there(scrutiny):
+    names = [(of["group"], of["name"]) for of in scrutiny["conditions"]]
+    own = [("alpha_train", "0.3"), ("alpha_train", "0")]
+    assert names == own + [(c.group, c.name) for c in conditions()]
+    sweeps = [scrutiny["sweeps"][name] for name in ("inline", "shadow")]
+    for of, sweep in zip(scrutiny["conditions"], sweeps, strict=False):
+        for statistic in STATISTICS:
+            for window in WINDOWS:
+                estimate = of[statistic]["D"][window]["estimate"]
+                assert estimate == sweep[statistic]["D"][window]["estimate"]
+                assert of[statistic]["excess"][window] == sweep[statistic]["excess"][window]
+    assert all(of["runs"] == 12 for of in scrutiny["conditions"])
+    assert scrutiny["conditions"][1]["later_than_shadow"]["estimate"] == 0
+
+
+def test_quick_leaves_out_what_no_claim_rests_on(whole, quick, scrutiny):
+    found = read(quick[0] / "scrutiny.json")
+    assert found["topologies"] == found["power"] == {}
+    assert found["specifications"] is None
+    assert found["sweeps"] == scrutiny["sweeps"]
+    assert found["tails"] == scrutiny["tails"]
+    kept = ("alpha_train", "0.3"), ("alpha_train", "0"), *(("quantile", f"0.{q}") for q in (80, 85, 95))
+    assert found["conditions"] == [
+        of for of in scrutiny["conditions"] if (of["group"], of["name"]) in kept
+    ]
+    assert len(found["conditions"]) == 5
+    page = (quick[0] / "scrutiny.md").read_text(encoding="utf-8")
+    assert page != (whole[0] / "scrutiny.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["whole", "quick"])
+def test_the_page_of_the_scrutiny_is_made_of_tables(name, request):
+    folder, _ = request.getfixturevalue(name)
+    page = (folder / "scrutiny.md").read_text(encoding="utf-8")
+    assert page.startswith("# The paper's experiment under scrutiny\n")
+    sections = page.split("\n## ")[1:]
+    titles = [section.splitlines()[0] for section in sections]
+    assert len(set(titles)) == len(titles) == (15 if name == "whole" else 10)
+    for section in sections:
+        rows = [line for line in section.splitlines() if line.startswith("|")]
+        assert len(rows) > 2
+        assert len({row.count("|") for row in rows}) == 1
+    assert "nan" not in page
+
+
+def test_there_is_a_row_a_specification(whole, scrutiny):
+    with (whole[0] / "specifications.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    choices = {
+        "alpha_train": ["0", "0.3"],
+        "topology": list(TOPOLOGIES),
+        "quantile": ["0.8", "0.9"],
+        "alpha": ["0.2", "0.3"],
+        "max_steps": ["20", "200"],
+        "statistic": ["max", "mean", "p95"],
+        "interval": ["5", "10", "20"],
+        "window": ["all", "without 13", "without 21", "without 33", "without 53"],
+    }
+    found = [tuple(row[name] for name in choices) for row in rows]
+    assert sorted(found) == sorted(product(*choices.values()))
+    assert scrutiny["specifications"]["specifications"] == len(rows)
+    own = ("barabasi_albert", "0.9", "0.3", "20", "max", "10", "all")
+    for alpha_train, name in (("0", "shadow"), ("0.3", "inline")):
+        row = rows[found.index((alpha_train, *own))]
+        of = scrutiny["sweeps"][name]["max"]
+        for window in WINDOWS:
+            assert float(row[window]) == pytest.approx(of["D"][window]["estimate"], rel=1e-5)
+
+
+# Nothing disturbs it
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bits(quick, tmp_path, monkeypatch):
+    script, out = tmp_path / "script.py", tmp_path / "out"
     script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(tmp_path / "out"), str(jobs)]
-    moments = random.Random(jobs)
-    for _ in range(4):
+    moments = random.Random(0)
+    for jobs in (1, 2):
+        command = [sys.executable, str(script), str(out), str(jobs)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        time.sleep(moments.uniform(0.5, 3.0))
+        while not (out / "study.sqlite").exists() and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0.0, 2.0))
         process.kill()
         process.wait()
-    subprocess.run(command, check=True)
-    assert (tmp_path / "out" / "claims.json").read_bytes() == (folder / "claims.json").read_bytes()
+    monkeypatch.setattr(module, "_draw", lambda *_: None)
+    # It may be continued with the scales in another order.
+    made(out, Plan(**SMALL | {"hidden": (13, 3, 8, 5)}, quick=True), 1)
+    for name in PAGES:
+        assert (out / name).read_bytes() == (quick[0] / name).read_bytes()
+    assert recorded(out / "study.sqlite") == QUICK.n_runs
+
+
+def test_a_single_seed_leaves_little_to_judge(tmp_path):
+    plan = Plan(seeds=1, gini_seeds=3, hidden=(3, 5, 8), quick=True)
+    claims = reproduce(tmp_path, plan)
+    judged = {claim.id for claim in claims if claim.verdict != "not testable"}
+    assert judged <= {"grok-h21", "angle", "gini", "heavy-tail"}
+    assert "A scale has a single run" in (tmp_path / "claims.md").read_text(encoding="utf-8")
+    assert read(tmp_path / "scrutiny.json")["sweeps"]["inline"]["max"]["D"]["all"]["ci_low"] is None
+
+
+# Plans
 
 
 def test_six_seeds_are_the_first_six_of_more():
     few, many = Plan(seeds=2), Plan(seeds=5)
     assert set(few.inline) <= set(many.inline)
     assert set(few.baselines[0]) <= set(many.baselines[0])
+    assert set(many.inline) <= set(many.power["in-line"])
+    assert set(many.shadow) <= set(many.power["shadow"])
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "none"),
-        (float("nan"), "none"),
-        (0.0, "0"),
-        (1.0, "1"),
-        (0.00123456, "0.00123"),
-        (0.95518, "0.955"),
-        (28.356, "28.4"),
-        (214.67, "215"),
-        (float("inf"), "inf"),
-    ],
-)
-def test_numbers_are_short(value, text):
-    assert number(value) == text
+def test_no_run_of_a_plan_is_trained_twice():
+    for plan in (PLAN, QUICK):
+        runs = [run for sweep in plan.trained for run in sweep]
+        assert len(set(runs)) == len(runs)
+        many = [run for sweep in plan.power.values() for run in sweep]
+        assert len(set(many)) == len(many)
+        synthetic = [run for sweep in plan.baselines for run in sweep]
+        assert len(set(synthetic)) == len(synthetic)
+        assert plan.n_runs == len(runs) + len(many) + len(synthetic)
 
 
-def test_a_single_seed_leaves_little_to_judge(tmp_path):
-    plan = Plan(seeds=1, gini_seeds=12, hidden=(3, 5, 8))
-    claims = reproduce(tmp_path, plan)
-    judged = {claim.id for claim in claims if claim.verdict != "not testable"}
-    assert judged <= {"grok-h21", "angle", "gini"}
-    assert "A scale has a single run" in (tmp_path / "claims.md").read_text()
-
-
-def test_the_order_of_the_scales_does_not_matter(tmp_path):
-    ascending = Plan(seeds=2, gini_seeds=3, hidden=(3, 5, 8))
-    mixed = Plan(seeds=2, gini_seeds=3, hidden=(8, 3, 5))
-    first = [claim.as_json() for claim in reproduce(tmp_path / "a", ascending)]
-    assert first == [claim.as_json() for claim in reproduce(tmp_path / "b", mixed)]
+def test_a_quick_plan_is_part_of_the_whole():
+    assert {c.group for c in QUICK.conditions} == {"quantile"}
+    assert [(c.group, c.name) for c in PLAN.conditions] == [(c.group, c.name) for c in conditions()]
+    assert QUICK.power == {}
+    assert {mode: len(runs) for mode, runs in PLAN.power.items()} == {"in-line": 24, "shadow": 24}
+    assert {run for sweep in QUICK.trained for run in sweep} < {
+        run for sweep in PLAN.trained for run in sweep
+    }
+    assert QUICK.n_runs < PLAN.n_runs
 
 
 @pytest.mark.parametrize(
@@ -161,9 +376,19 @@ def test_the_order_of_the_scales_does_not_matter(tmp_path):
     [
         ({"seeds": 0}, "seeds is 0"),
         ({"gini_seeds": 0}, "gini_seeds is 0"),
+        ({"power_seeds": 1}, "power_seeds is 1; an integer of at least 2"),
         ({"hidden": (3, 5)}, "at least 3 different sizes are needed"),
+        ({"hidden": (3, 5, 5), "quick": True}, "at least 3 different sizes are needed"),
+        # The specification curve leaves each of them out.
+        ({"hidden": (3, 5, 8)}, "at least 4 different sizes are needed"),
     ],
 )
 def test_a_plan_that_cannot_be_judged_is_refused(wrong, message):
     with pytest.raises(InputError, match=message):
         Plan(**wrong)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("here first")
+    with pytest.raises(InputError, match=r"file cannot be written .*; a folder is needed"):
+        reproduce(tmp_path / "file", QUICK)

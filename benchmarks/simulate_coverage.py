@@ -1,0 +1,135 @@
+"""How often the intervals contain the answer, and the tests err, on simulated sweeps that have one.
+
+Prints the tables of ``docs/coverage.md`` in about ten minutes on one core. A number as argument, for
+example 0.1, is the share of the simulations to do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "validation")]
+
+import simulations as sim
+
+from conftest import build_sweep
+from gradquake.analysis.scaling import STATISTICS
+
+RUNS = (6, 12, 24, 100)
+# Intervals of each kind at each number of runs; fewer where one takes long.
+SWEEPS = {6: 1000, 12: 1000, 24: 1000, 100: 250}
+SNAPSHOT_SWEEPS = 100
+
+
+def table(title, head, rows):
+    print(f"\n{title}\n")
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def percent(*shares):
+    return " / ".join(f"{100 * share:.0f}" for share in shares)
+
+
+def exponents(count):
+    for name, scatter in {**sim.SCATTERS, "self-averaging": sim.SHRINKING}.items():
+        by_runs = [
+            sim.exponent_coverage(
+                build_sweep, scatter, runs, count(SWEEPS[runs]), snapshot_sweeps=count(SNAPSHOT_SWEEPS)
+            )
+            for runs in RUNS
+        ]
+        for s in STATISTICS:
+            methods = ("expanded", "plain", "snapshots", "fit")
+            shares = [percent(*(found[s, m] for found in by_runs)) for m in methods]
+            yield name, s, *shares, f"{by_runs[2][s, 'bias']:+.3f}"
+
+
+def differences(count):
+    for name in ("lognormal", "run-dominated", "Pareto tail"):
+        by_runs = [
+            sim.difference_coverage(build_sweep, sim.SCATTERS[name], runs, count(300))
+            for runs in RUNS[:3]
+        ]
+        for s in STATISTICS:
+            cells = [percent(*(found[s, what] for found in by_runs)) for what in (0.0, 0.1, "apart")]
+            yield name, s, *cells
+
+
+def crossings(count):
+    for name, scatter, numbers in (("quiet", sim.QUIET, RUNS[:3]), ("loud", sim.LOUD, RUNS[:2])):
+        for runs in numbers:
+            found = sim.crossing_coverage(build_sweep, scatter, runs, count(200))
+            for s in STATISTICS:
+                shares = [percent(found[s, w]) for w in ("D(t)", "expanded", "plain", "of null")]
+                bias, width = found.get((s, "bias"), float("nan")), found.get((s, "width"), float("nan"))
+                yield name, str(runs), s, *shares, f"{bias:+.1f}", f"{width:.0f}"
+
+
+def excesses(count):
+    cases = (
+        ("independent, normal", sim.normal, None, 1000),
+        ("independent, Student's t with 2 d.o.f.", sim.heavy_tailed, None, 1000),
+        ("one patch, its share of N growing", sim.normal, sim.GROWING, 100),
+        ("one patch, 5 % of N", sim.normal, sim.ONE_PATCH, 100),
+        ("patches of 4, together 5 % of N", sim.normal, sim.MANY_PATCHES, 100),
+        ("independent, heavier tails with N", sim.heavier_with_n, None, 200),
+    )
+    for name, draw, patches, sweeps in cases:
+        found = sim.parts(draw, count(sweeps), patches, ("arrangement", "marginal distribution"))
+        for s in STATISTICS:
+            cells = []
+            for part in ("arrangement", "marginal distribution"):
+                rows = found[part, s]
+                told = sim.above(rows)
+                cells += [f"{rows[:, 0].mean():+.3f}", percent(told, sim.without_zero(rows) - told)]
+            yield name, s, *cells
+
+
+def follows(count):
+    for name in ("lognormal", "run-dominated", "Pareto tail"):
+        for runs in RUNS[:2]:
+            found = [
+                sim.follows_rejections(build_sweep, sim.SCATTERS[name], runs, count(300), own=own)
+                for own in (False, True)
+            ]
+            yield name, str(runs), *(percent(*(f[s] for s in STATISTICS)) for f in found)
+
+
+def main():
+    share = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
+    start = time.perf_counter()
+
+    def count(sweeps):
+        return max(5, round(share * sweeps))
+
+    head = ["sizes", "statistic", "expanded", "plain", "over snapshots", "fit", "bias of D, 24 runs"]
+    table("95 % intervals that contain D, in %, at 6 / 12 / 24 / 100 runs", head, exponents(count))
+    head = ["sizes", "statistic", "difference 0", "difference 0.1", "0.1 told from 0"]
+    table("Paired differences contained, in %, at 6 / 12 / 24 runs", head, differences(count))
+    head = [
+        "scatter", "runs", "statistic", "D(t)", "crossing", "plain", "crossing of null",
+        "bias, epochs", "width, epochs",
+    ]  # fmt: skip
+    table("95 % intervals that contain D(t) or its crossing, in %", head, crossings(count))
+    head = [
+        "gradients", "statistic", "arrangement", "above / below 0, %",
+        "marginal distribution", "above / below 0, %",
+    ]  # fmt: skip
+    table("Parts of the exponent, 6 runs, 6 sizes", head, excesses(count))
+    head = ["sizes", "runs", "one epoch for all: max / mean", "own t_g: max / mean"]
+    table("`follows_grokking` gives p ≤ 0.05, in %", head, follows(count))
+    print(f"\n{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

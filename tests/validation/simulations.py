@@ -1,0 +1,310 @@
+"""Simulated sweeps whose answer is known, and how often the intervals and tests find it.
+
+The tests of this folder run them in small, ``benchmarks/simulate_coverage.py`` in full. ``sweep_of`` is
+the builder of ``tests/conftest.py``; the sizes of a sweep map N to an array of shape (runs, snapshots).
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order
+
+from gradquake.analysis import scaling
+from gradquake.analysis.ladder import Ladder
+from gradquake.analysis.resampling import difference, percentile_interval
+from gradquake.analysis.scaling import STATISTICS
+from gradquake.analysis.sweep import SweepAnalysis, crossing_of_null, curve
+from gradquake.analysis.timing import follows_grokking
+from gradquake.experiments import replay
+from gradquake.experiments.replay import Reading
+from gradquake.experiments.synthetic import SyntheticRun
+from gradquake.graphs import build
+from gradquake.recording import GradientRecord, to_dataset
+
+# --- Sizes of a given dimension ---------------------------------------------------------------------
+
+HIDDEN = (20, 30, 50, 70, 100, 120, 200, 500)
+SCALES = tuple(4 * h + 1 for h in HIDDEN)
+SNAPSHOTS = 20
+
+
+def whole(sizes, rng):
+    """Round to whole topplings by chance, so that no mean is shifted."""
+    return np.floor(sizes + rng.random(sizes.shape))
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """How sizes scatter about N^D: a lognormal factor of the run times one of the snapshot.
+
+    The snapshot's is lognormal too, or Pareto with P(> x) = x^-tail. As the factors are alike at every
+    N, log max and log mean have the slope D, on average over sweeps. A scatter that ``shrinks`` as
+    1 / sqrt(N) keeps the mean size at N^D, but the largest then grows more slowly.
+    """
+
+    of_run: float
+    of_snapshot: float = 0.0
+    tail: float = np.inf
+    shrinks: bool = False
+
+    def of_runs(self, runs, rng):
+        """The runs' factors before they are scaled, in logarithms: shape (runs, 1)."""
+        return rng.standard_normal((runs, 1))
+
+    def sizes(self, n, dimension, of_runs, snapshots, rng):
+        """Sizes of shape (runs, snapshots); the dimension is a number, or an array that broadcasts."""
+        shape = (len(of_runs), snapshots)
+        shrunk = np.sqrt(SCALES[0] / n) if self.shrinks else 1.0
+        run, snapshot = shrunk * self.of_run, shrunk * self.of_snapshot
+        if np.isfinite(self.tail):
+            own = rng.exponential(1 / self.tail, shape)
+        else:
+            own = snapshot * rng.standard_normal(shape)
+        centre = (run**2 + snapshot**2) / 2 if self.shrinks else 0.0
+        return whole(float(n) ** np.asarray(dimension) * np.exp(run * of_runs + own - centre), rng)
+
+
+SCATTERS = {
+    "narrow": Scatter(0.02, 0.1),
+    "lognormal": Scatter(0.4, 0.8),
+    "run-dominated": Scatter(0.8, 0.2),
+    "Pareto tail": Scatter(0.2, tail=2.5),
+}
+SHRINKING = Scatter(0.4, 0.8, shrinks=True)
+
+
+def sizes_of(scatter, dimension, runs, rng, snapshots=SNAPSHOTS):
+    """The sizes of a sweep; the dimension is a number or one for each snapshot."""
+    return {n: scatter.sizes(n, dimension, scatter.of_runs(runs, rng), snapshots, rng) for n in SCALES}
+
+
+def shares_of(hits):
+    """The share of hits in each list."""
+    return {key: float(np.mean(values)) for key, values in hits.items()}
+
+
+def exponent_coverage(
+    sweep_of, scatter, runs, sweeps, *, snapshot_sweeps=0, dimension=1.1, n_resamples=1_000, seed=23
+):
+    """How often each interval of an exponent contains D, by (statistic, interval).
+
+    The intervals are "expanded" (the one in use), "plain" (percentiles of the same resamples) and "fit"
+    (Student's t of the residuals); "snapshots" (the bootstrap over single snapshots, which takes long)
+    in the first ``snapshot_sweeps``. "bias" is the mean of the estimate minus D.
+    """
+    rng = np.random.default_rng(seed)
+    found = defaultdict(list)
+    for sweep in range(sweeps):
+        dataset = sweep_of(sizes_of(scatter, dimension, runs, rng))
+        for s in STATISTICS:
+            exponent = scaling.exponent(dataset, s, n_resamples=n_resamples, seed=sweep)
+            plain = percentile_interval(exponent.resamples)
+            found[s, "expanded"].append(exponent.interval.contains(dimension))
+            found[s, "plain"].append(plain.contains(dimension))
+            found[s, "fit"].append(exponent.fit.ci_low <= dimension <= exponent.fit.ci_high)
+            found[s, "bias"].append(exponent.estimate - dimension)
+            if sweep < snapshot_sweeps:
+                interval = scaling.snapshot_interval(dataset, s, n_resamples=300, seed=sweep)
+                found[s, "snapshots"].append(interval.contains(dimension))
+    return shares_of(found)
+
+
+def difference_coverage(sweep_of, scatter, runs, sweeps, *, n_resamples=1_000, seed=29):
+    """How often the paired interval contains the difference of D, by (statistic, difference).
+
+    The two sweeps share the factors of their runs, as data and surrogate do, and have D = 1.1 and
+    1.1 or 1.2. (statistic, "apart") is the share for intervals of the difference 0.1 above 0.
+    """
+    rng = np.random.default_rng(seed)
+    found = defaultdict(list)
+    for sweep in range(sweeps):
+        sizes = [{}, {}, {}]
+        for n in SCALES:
+            of_runs = scatter.of_runs(runs, rng)
+            for of_sweep, dimension in zip(sizes, (1.1, 1.1, 1.2), strict=True):
+                of_sweep[n] = scatter.sizes(n, dimension, of_runs, SNAPSHOTS, rng)
+        datasets = [sweep_of(of_sweep) for of_sweep in sizes]
+        for s in STATISTICS:
+            first, *others = (
+                scaling.exponent(dataset, s, n_resamples=n_resamples, seed=sweep) for dataset in datasets
+            )
+            for planted, other in zip((0.0, 0.1), others, strict=True):
+                interval = difference(other, first).interval
+                found[s, planted].append(interval.contains(planted))
+            found[s, "apart"].append(interval.low > 0)
+    return shares_of(found)
+
+
+# --- D(t) with a crossing ---------------------------------------------------------------------------
+
+# D(t) rises from 0.9 to 1.2 on a logistic curve around the epoch 60. It is 1 where
+# 0.3 / (1 + exp(-(t - 60) / 5)) = 0.1, at t = 60 - 5 ln 2.
+EPOCHS = np.arange(0, 120, 2)
+RISING = 0.9 + 0.3 / (1 + np.exp(-(EPOCHS - 60) / 5))
+CROSSING = 60 - 5 * np.log(2)
+
+QUIET = Scatter(0.05, 0.1)
+LOUD = Scatter(0.4, 0.8)
+
+
+def crossing_coverage(sweep_of, scatter, runs, sweeps, *, null=True, n_resamples=400, seed=25):
+    """How often a crossing's interval contains the planted epoch, by (statistic, what).
+
+    "expanded" and "plain" are the intervals of the crossing of 1; "of null" that of the crossing of
+    another sweep's D(t) = 1, which shares nothing; "D(t)" the share of the epochs at which the interval
+    of D(t) contains the planted value; "bias" the mean error of the crossing in epochs, "width" the
+    mean width of its interval, and "none" the share of sweeps without an interval.
+    """
+    rng = np.random.default_rng(seed)
+    found = defaultdict(list)
+    for sweep in range(sweeps):
+        planted, flat = (
+            sweep_of(sizes_of(scatter, d, runs, rng, EPOCHS.size), epochs=EPOCHS) for d in (RISING, 1.0)
+        )
+        for s in STATISTICS:
+            rising = curve(planted, s, n_resamples=n_resamples, seed=sweep)
+            crossing, d = rising.crossing, rising.dimension
+            width = crossing.interval.high - crossing.interval.low
+            found[s, "expanded"].append(crossing.interval.contains(CROSSING))
+            found[s, "plain"].append(percentile_interval(crossing.resamples).contains(CROSSING))
+            inside = (d["ci_low"].values <= RISING) & (d["ci_high"].values >= RISING)
+            found[s, "D(t)"].append(inside.mean())
+            found[s, "none"].append(np.isnan(width))
+            if np.isfinite(crossing.estimate):
+                found[s, "bias"].append(crossing.estimate - CROSSING)
+            if np.isfinite(width):
+                found[s, "width"].append(width)
+            if null:
+                level = curve(flat, s, n_resamples=n_resamples, seed=sweep)
+                of_null = crossing_of_null(rising, level)
+                found[s, "of null"].append(of_null.interval.contains(CROSSING))
+    return shares_of(found)
+
+
+def follows_rejections(sweep_of, scatter, runs, sweeps, *, own, n_permutations=499, seed=31):
+    """How often ``follows_grokking`` gives p <= 0.05, by statistic.
+
+    Each run has a grokking epoch of its own. Its D steps from 0.9 to 1.2 at it if ``own``; otherwise D
+    rises at one epoch for all runs.
+    """
+    rng = np.random.default_rng(seed)
+    found = defaultdict(list)
+    for sweep in range(sweeps):
+        sizes, grokking = {}, {}
+        for n in SCALES:
+            reached = rng.integers(30, 91, runs)
+            course = np.where(reached[:, None] > EPOCHS, 0.9, 1.2) if own else RISING
+            sizes[n] = scatter.sizes(n, course, scatter.of_runs(runs, rng), EPOCHS.size, rng)
+            grokking[n] = reached.tolist()
+        dataset = sweep_of(sizes, grokking, epochs=EPOCHS)
+        for s in STATISTICS:
+            test = follows_grokking(dataset, s, n_permutations=n_permutations, seed=sweep)
+            found[s].append(test.p_value <= 0.05)
+    return shares_of(found)
+
+
+# --- Gradients --------------------------------------------------------------------------------------
+
+GRADIENT_SCALES = (81, 161, 241, 321, 481, 801)
+
+
+def normal(n, shape, rng):  # noqa: ARG001
+    """Independent standard normal entries."""
+    return rng.standard_normal(shape)
+
+
+def heavy_tailed(n, shape, rng):  # noqa: ARG001
+    """Independent entries of Student's t with 2 degrees of freedom: of infinite variance."""
+    return rng.standard_t(2, shape)
+
+
+def heavier_with_n(n, shape, rng):
+    """Independent entries z |z|^(p - 1) of normal z, with p from 1 at N = 81 to 2 at N = 801."""
+    normals = rng.standard_normal(shape)
+    return np.sign(normals) * np.abs(normals) ** (1 + np.log(n / 81) / np.log(801 / 81))
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Which of a gradient's largest positive entries are gathered in patches on its graph.
+
+    A patch holds ``size`` nodes that a breadth-first search from a random node reaches first, or all of
+    the share in one patch without a size. The share of the N entries is ``share`` (N / 81)^growth.
+    """
+
+    share: float
+    growth: float = 0.0
+    size: int | None = None
+
+    def gathered(self, gradients, graph, rng):
+        """The gradients in another order: every row keeps its values, and so its signs."""
+        n = graph.n_nodes
+        total = round(self.share * (n / 81) ** self.growth * n)
+        adjacency = csr_array((np.ones(graph.indices.size), graph.indices, graph.indptr))
+        result = np.empty_like(gradients)
+        for row, into in zip(gradients, result, strict=True):
+            free = np.ones(n, bool)
+            while (missing := total - np.count_nonzero(~free)) > 0:
+                start = int(rng.choice(np.flatnonzero(free)))
+                reached = breadth_first_order(adjacency, start, return_predecessors=False)
+                free[reached[free[reached]][: min(missing, self.size or n)]] = False
+            descending = np.sort(row)[::-1]
+            into[~free] = rng.permutation(descending[:total])
+            into[free] = rng.permutation(descending[total:])
+        return result
+
+
+# Up to 5 % of the entries: half of those above the threshold.
+GROWING = Patches(0.01, growth=0.7)
+ONE_PATCH = Patches(0.05)
+MANY_PATCHES = Patches(0.05, size=4)
+
+
+def gradient_records(draw, number, patches=None, runs=6, snapshots=8):
+    """The gradients of the sweep of a given number: no two sweeps share a graph or a draw."""
+    records = []
+    for n in GRADIENT_SCALES:
+        for seed in range(runs * number, runs * (number + 1)):
+            run = SyntheticRun(n, seed, epochs=snapshots - 1, every=1)
+            rng = np.random.default_rng([seed, n, 37])
+            gradients = draw(n, (snapshots, n), rng)
+            if patches is not None:
+                gradients = patches.gathered(gradients, build(run.topology, n, seed), rng)
+            records.append(GradientRecord(run.config(), None, np.arange(snapshots), gradients, (n,)))
+    return records
+
+
+def ladder(records, rungs=("permuted",), n_resamples=1_000):
+    """Gradients beside their nulls: the exponents over all snapshots, without the rest."""
+    analyses = {}
+    for rung in (replay.REAL, *rungs):
+        dataset = to_dataset([replay.read(record, Reading(rung)) for record in records])
+        exponents = {
+            ("all", s): scaling.exponent(dataset, s, n_resamples=n_resamples) for s in STATISTICS
+        }
+        analyses[rung] = SweepAnalysis(dataset, exponents, {}, [])
+    return Ladder(analyses.pop(replay.REAL), analyses)
+
+
+def parts(draw, sweeps, patches=None, names=("arrangement",), n_resamples=1_000):
+    """Parts of the exponents of simulated sweeps, by (part, statistic): rows (value, low, high)."""
+    rungs = ("permuted",) if names == ("arrangement",) else ("permuted", "gaussian")
+    found = {(name, s): np.empty((sweeps, 3)) for name in names for s in STATISTICS}
+    for number in range(sweeps):
+        beside = ladder(gradient_records(draw, number, patches), rungs, n_resamples)
+        for (name, s), rows in found.items():
+            part = beside.part(name, "all", s)
+            rows[number] = part.estimate, part.interval.low, part.interval.high
+    return found
+
+
+def above(rows):
+    """The share of the intervals (value, low, high) that lie above 0."""
+    return float((rows[:, 1] > 0).mean())
+
+
+def without_zero(rows):
+    """The share of the intervals (value, low, high) that leave out 0."""
+    return float(((rows[:, 1] > 0) | (rows[:, 2] < 0)).mean())
