@@ -1,6 +1,6 @@
 """How often the intervals contain the answer, and the tests err, on simulated sweeps that have one.
 
-Prints the tables of ``docs/coverage.md`` in about ten minutes on one core. A number as argument, for
+Prints the tables of ``docs/coverage.md`` in 10 to 15 minutes on one core. A number as argument, for
 example 0.1, is the share of the simulations to do.
 """
 
@@ -85,10 +85,10 @@ def excesses(count):
         ("independent, heavier tails with N", sim.heavier_with_n, None, 200),
     )
     for name, draw, patches, sweeps in cases:
-        found = sim.parts(draw, count(sweeps), patches, ("arrangement", "marginal distribution"))
+        found = sim.parts(draw, count(sweeps), patches, ("arrangement", "marginal_distribution"))
         for s in STATISTICS:
             cells = []
-            for part in ("arrangement", "marginal distribution"):
+            for part in ("arrangement", "marginal_distribution"):
                 rows = found[part, s]
                 told = sim.above(rows)
                 cells += [f"{rows[:, 0].mean():+.3f}", percent(told, sim.without_zero(rows) - told)]

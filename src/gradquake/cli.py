@@ -190,7 +190,9 @@ def analyze(
     ] = False,
     statistic: Annotated[
         str | None,
-        typer.Option(help="max (the paper's: D) or mean; both by default, and max in JSON."),
+        typer.Option(
+            help="max (the paper's: D) or mean; by default both, in JSON max with mean beside it."
+        ),
     ] = None,
     jobs: Jobs = None,
     as_json: AsJson = False,
@@ -217,16 +219,20 @@ def analyze(
         dataset = opened.select(**_settings(where or []))
     scrutiny.check(dataset, sensitivity=sensitivity)
     topologies, table = [], None
-    with worker_pool(n_jobs) as pool:
+    with worker_pool(n_jobs) as pool, _progress() as advance:
+        advance("nulls", 0)
         found = scrutiny.scrutinize(dataset, RUNGS if nulls else ("gaussian", "permuted"), pool)
         if nulls:
+            advance("topologies", 0)
             topologies = scrutiny.on_topologies(dataset, pool)
         if sensitivity:
+            advance("choices", 0)
             table = scrutiny.specify([dataset], pool)
     if as_json:
         _print_json(
             {
                 **summary.analysis_json(found, chosen[0]),
+                **({} if statistic else {"mean": summary.analysis_json(found, "mean")}),
                 **({"topologies": [summary.topology_json(on) for on in topologies]} if nulls else {}),
                 **({} if table is None else {"sensitivity": summary.specifications_json(table)}),
             }
@@ -347,7 +353,7 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
+def _progress(total: int | None = None) -> Iterator[Callable[[str, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -365,24 +371,23 @@ def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
         bar.start()
         if not begun or begun[-1][0] != stage:
             finish()
-            # Only of runs is it known how many there are.
+            # Only of runs, which are measured first, is it known how many there are.
             begun.append((stage, bar.add_task(stage, total=None if begun else total, count="")))
         task = begun[-1][1]
         bar.advance(task, runs)
-        if len(begun) == 1:
+        if len(begun) == 1 and total is not None:
             bar.update(task, count=f"{bar.tasks[0].completed:.0f}/{total} runs")
 
     def finish() -> None:
-        for _, task in begun[1:]:
+        for _, task in begun if total is None else begun[1:]:
             bar.update(task, total=1, completed=1)
 
     try:
         yield advance
         finish()
     except KeyboardInterrupt:
-        raise _InterruptError(
-            "interrupted; what was finished is kept, and the same command continues from there"
-        ) from None
+        kept = "; what was finished is kept, and the same command continues from there"
+        raise _InterruptError(f"interrupted{'' if total is None else kept}") from None
     finally:
         if bar.live.is_started:
             bar.stop()

@@ -12,7 +12,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -40,6 +40,8 @@ class RunConfig(Protocol):
 
 
 Config = TypeVar("Config", bound=RunConfig)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def execute(
@@ -99,6 +101,13 @@ def worker_pool(jobs: int) -> Iterator[Executor | None]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def each(
+    function: Callable[[Item], Result], items: Iterable[Item], executor: Executor | None
+) -> Iterable[Result]:
+    """Return the results of a picklable function in order, computed on an executor or here."""
+    return map(function, items) if executor is None else executor.map(function, items)
 
 
 def available_cores() -> int:

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from gradquake.analysis.resampling import Bootstrapped
 from gradquake.analysis.scaling import Exponent, LeaveOneOut
 from gradquake.analysis.tails import Ccdf
 from gradquake.analysis.transitions import GrokkingEpochs
-from gradquake.summary import WithInterval
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -272,7 +272,7 @@ def variants(ax: Axes, names: Sequence[str], values: Floats, low: Floats, high: 
 def series(
     ax: Axes,
     x: Any,
-    found: Sequence[WithInterval],
+    found: Sequence[Bootstrapped],
     color: str,
     marker: str,
     label: str = "",

@@ -6,11 +6,11 @@ Everything here is measured after the fact, on the gradients that the sweep was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,19 @@ from gradquake.analysis.collapse import Collapse, best_collapse
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
-from gradquake.analysis.sweep import Curve, Window, analyze, crossing_of_null, curve
+from gradquake.analysis.sweep import (
+    Curve,
+    Window,
+    analyze,
+    crossing_of_null,
+    curve,
+    snapshots_of,
+)
 from gradquake.analysis.tails import ccdfs
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import Phase
 from gradquake.errors import GradquakeError, require
-from gradquake.execution import tasks
+from gradquake.execution import each, tasks
 from gradquake.experiments import replay
 from gradquake.experiments.replay import REAL, Reading
 from gradquake.experiments.synthetic import SyntheticRun
@@ -37,9 +44,8 @@ from gradquake.surrogates import RUNGS
 if TYPE_CHECKING:
     import xarray as xr
 
-Progress = Callable[[int], object]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+# An offset in aligned time is shown where every scale has at least this share of its runs there.
+LEAST_SHARE = 0.5
 
 SPECIFIED_QUANTILES = (0.80, 0.85, 0.90, 0.95)
 SPECIFIED_ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -77,22 +83,6 @@ class Timing:
 
 
 @dataclass(frozen=True, eq=False)
-class Onsets:
-    """When each run's own avalanches rise above its permuted null for good.
-
-    Attributes
-    ----------
-    epochs : array, shape (runs,)
-        NaN for a run where they never do.
-    follow : PermutationTest
-        Of the rank correlation with t_g among the runs of a scale.
-    """
-
-    epochs: NDArray[np.float64]
-    follow: PermutationTest
-
-
-@dataclass(frozen=True, eq=False)
 class Scrutiny:
     """A sweep beside its nulls.
 
@@ -105,14 +95,12 @@ class Scrutiny:
         The median t_g of all runs.
     timing : dict
         By statistic; empty where no run grokked.
-    onsets : Onsets
     """
 
     ladder: Ladder
     collapses: dict[tuple[str, Window], Collapse]
     grokking: Estimate
     timing: dict[Statistic, Timing]
-    onsets: Onsets
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,12 +136,14 @@ def measure(
         Where the gradients made again do not give the avalanches that the sweep holds.
     """
     found = _measure(sweep, readings, None, executor)
-    own = found.get(Reading())
-    if own is not None and not np.array_equal(own["size"].values, sweep["size"].values):
-        raise GradquakeError(
-            "the gradients made again give other avalanches than the study holds, so it was measured "
-            "by another version of gradquake or NumPy; measure it anew"
-        )
+    for reading, measured in found.items():
+        wanted = reading.settings()
+        own = wanted.pop("surrogate") == REAL and wanted.items() <= sweep.attrs.items()
+        if own and not np.array_equal(measured["size"].values, _in_order(sweep)["size"].values):
+            raise GradquakeError(
+                "the gradients made again give other avalanches than the study holds, so it was "
+                "measured by another version of gradquake or NumPy; measure it anew"
+            )
     return found
 
 
@@ -189,7 +179,8 @@ def measure_aligned(
     """Measure readings at each run's own t_g plus an offset, exactly, not at the nearest snapshot.
 
     Returns sweeps whose epochs are the offsets, and whose sizes are NaN where a run had not begun or
-    was over.
+    was over; all of them where that leaves a scale with fewer than half of its runs, since the largest
+    size of few runs is no match for that of many.
 
     Raises
     ------
@@ -199,7 +190,15 @@ def measure_aligned(
     require(
         bool(np.isfinite(sweep["grokking_epoch"].values).any()), "no run grokked; none can be aligned"
     )
-    return _measure(sweep, readings, aligned_offsets(sweep), executor)
+    found = _measure(sweep, readings, aligned_offsets(sweep), executor)
+    return {reading: aligned.where(_half_there(aligned)) for reading, aligned in found.items()}
+
+
+def _half_there(aligned: xr.Dataset) -> xr.DataArray:
+    there = aligned["size"].notnull()
+    shares = [there.isel(run=runs).mean("run") for _, runs in scaling.scale_groups(aligned)]
+    enough = np.min([share.values for share in shares], axis=0) >= LEAST_SHARE
+    return there["epoch"].copy(data=enough)
 
 
 def scrutinize(
@@ -228,21 +227,18 @@ def scrutinize(
     names = (REAL, *rungs)
     by_reading = measure(sweep, [Reading(name) for name in names], executor)
     # The sweep itself stands for its gradients: that they give its avalanches has been checked.
-    measured = [sweep, *(by_reading[Reading(name)] for name in rungs)]
-    results = list(_each(_Analysis(n_resamples), measured, executor))
+    measured = [_in_order(sweep), *(by_reading[Reading(name)] for name in rungs)]
+    results = list(each(_Analysis(n_resamples), measured, executor))
     ladder = Ladder(results[0], dict(zip(rungs, results[1:], strict=True)))
     windows: tuple[Window, ...] = ("all", "pre", "post")
     pairs = list(product(range(len(names)), windows))
-    collapses = _each(_collapse, [(measured[i], window) for i, window in pairs], executor)
+    collapses = each(_collapse, [(measured[i], window) for i, window in pairs], executor)
     grokking = timing.median_grokking_epoch(sweep, n_resamples=n_resamples)
-    permuted = measured[names.index("permuted")]
-    onsets = timing.run_onsets(sweep, permuted)
     return Scrutiny(
         ladder,
         {(names[i], window): c for (i, window), c in zip(pairs, collapses, strict=True)},
         grokking,
         _timing(sweep, ladder, grokking, executor, n_resamples),
-        Onsets(onsets, timing.onsets_follow_grokking(sweep, onsets)),
     )
 
 
@@ -253,16 +249,12 @@ def on_topologies(
     rungs = (REAL, "permuted", "gaussian")
     names = _topologies_of(sweep["n_parameters"].values)
     readings = [Reading(rung, topology=name) for name in names for rung in rungs]
-    measured = _measure(sweep, readings, None, executor)
+    measured = measure(sweep, readings, executor)
     todo = [(name, {rung: measured[Reading(rung, topology=name)] for rung in rungs}) for name in names]
-    return list(_each(_OnTopology(n_resamples), todo, executor))
+    return list(each(_OnTopology(n_resamples), todo, executor))
 
 
-def specify(
-    sweeps: Sequence[xr.Dataset],
-    executor: Executor | None = None,
-    progress: Progress = lambda _: None,
-) -> xr.Dataset:
+def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> xr.Dataset:
     """Measure the specification curve of sweeps that differ in how they were trained.
 
     Under every topology, threshold quantile, alpha, limit of steps, statistic, snapshot interval
@@ -274,8 +266,6 @@ def specify(
     sweeps : sequence of xarray.Dataset
         XOR sweeps of the same sizes that differ in ``alpha_train``.
     executor : concurrent.futures.Executor, optional
-    progress : callable
-        Called with the number of specifications just measured.
 
     Returns
     -------
@@ -287,10 +277,20 @@ def specify(
     Raises
     ------
     InputError
-        For fewer than four scales, or a sweep whose gradients cannot be made again.
+        For fewer than four scales, sweeps of different sizes, seeds or snapshots or of one
+        ``alpha_train``, or a sweep whose gradients cannot be made again.
     """
     import xarray as xr
 
+    sweeps = [_in_order(sweep) for sweep in sweeps]
+    # A synthetic sweep has no training.
+    trained = [float(sweep.attrs.get("alpha_train", np.nan)) for sweep in sweeps]
+    require(
+        len(set(trained)) == len(sweeps)
+        and all(scaling.same_runs(sweep, sweeps[0]) for sweep in sweeps),
+        "the sweeps have different sizes, seeds or snapshots, or one alpha_train; sweeps that differ in "
+        "alpha_train alone are needed",
+    )
     scales = np.unique(sweeps[0]["n_parameters"].values)
     windows = list(specifications.windows(scales))
     every = sweeps[0].attrs["every"]
@@ -299,16 +299,13 @@ def specify(
     intervals = [every // 2, every, 2 * every] if halved else [every, 2 * every]
     names = _topologies_of(scales)
     pairs = [(sweep, name, tuple(intervals)) for sweep in sweeps for name in names]
-    blocks = []
-    for block in _each(_specify, pairs, executor):
-        blocks.append(block)
-        progress(block[0].size)
+    blocks = list(each(_specify, pairs, executor))
     shape = (len(sweeps), len(names))
     stacked = np.stack(blocks).reshape(*shape, *blocks[0].shape)
     # (alpha_train, topology, result, quantile, ...) to (result, alpha_train, topology, ...)
     of_result = np.moveaxis(stacked, 2, 0)
     coordinates = {
-        "alpha_train": [float(sweep.attrs.get("alpha_train", 0.0)) for sweep in sweeps],
+        "alpha_train": trained,
         "topology": names,
         "quantile": list(SPECIFIED_QUANTILES),
         "alpha": list(SPECIFIED_ALPHAS),
@@ -334,12 +331,6 @@ def _topologies_of(n_parameters: NDArray[np.int64]) -> list[str]:
     """Return the topologies that have these sizes; the network's own graph is that of a 2-h-1 MLP."""
     own = bool((n_parameters % 4 == 1).all() and (n_parameters >= 5).all())
     return [name for name in TOPOLOGIES if own or name != "computational"]
-
-
-def _each(
-    function: Callable[[Item], Result], items: Iterable[Item], executor: Executor | None
-) -> Iterable[Result]:
-    return map(function, items) if executor is None else executor.map(function, items)
 
 
 @dataclass(frozen=True)
@@ -368,11 +359,12 @@ def _measure(
     offsets: NDArray[np.int64] | None,
     executor: Executor | None,
 ) -> dict[Reading, xr.Dataset]:
+    sweep = _in_order(sweep)
     runs = replay.runs_of(sweep)
     reached = dict(zip(runs, sweep["grokking_epoch"].values.tolist(), strict=True))
     todo = [_Task(t, readings, offsets, [reached[r] for r in t]) for t in tasks(runs)]
     records: list[list[RunRecord]] = [[] for _ in readings]
-    for done in _each(_read_task, todo, executor):
+    for done in each(_read_task, todo, executor):
         for of_reading, part in zip(records, done, strict=True):
             of_reading += part
     return {
@@ -382,6 +374,11 @@ def _measure(
         )
         for reading, of_reading in zip(readings, records, strict=True)
     }
+
+
+def _in_order(sweep: xr.Dataset) -> xr.Dataset:
+    """Return a sweep with its runs ordered as ``to_dataset`` orders them."""
+    return sweep.isel(run=np.lexsort((sweep["seed"].values, sweep["n_parameters"].values)))
 
 
 def _read_task(task: _Task) -> list[list[RunRecord]]:
@@ -419,8 +416,7 @@ def _read_aligned(
 
 def _collapse(item: tuple[xr.Dataset, Window]) -> Collapse:
     dataset, window = item
-    where = None if window == "all" else transitions.phase(dataset, window)
-    return best_collapse(ccdfs(dataset, where))
+    return best_collapse(ccdfs(dataset, snapshots_of(dataset, window)))
 
 
 def _timing(
@@ -435,7 +431,7 @@ def _timing(
         return {}
     aligned = measure_aligned(sweep, [Reading(), Reading("permuted")], executor)
     pairs = [(aligned[Reading(name)], s) for s in STATISTICS for name in (REAL, "permuted")]
-    curves = list(_each(_AlignedCurve(n_resamples), pairs, executor))
+    curves = list(each(_AlignedCurve(n_resamples), pairs, executor))
     found: dict[Statistic, Timing] = {}
     for i, statistic in enumerate(STATISTICS):
         real, null = curves[2 * i : 2 * i + 2]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from gradquake.analysis import specifications
 from gradquake.analysis.collapse import Collapse
-from gradquake.analysis.ladder import Ladder
+from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import Interval
+from gradquake.analysis.resampling import Bootstrapped
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import WINDOWS, Curve, SweepAnalysis, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
@@ -23,20 +23,6 @@ if TYPE_CHECKING:
 
 SYMBOLS: dict[Statistic, str] = {"max": "D (largest)", "mean": "gamma (mean)"}
 PHASES: tuple[Window, ...] = ("pre", "post")
-
-
-class WithInterval(Protocol):
-    """A value with its interval, as ``Estimate`` and ``Exponent`` have."""
-
-    @property
-    def estimate(self) -> float:
-        """The value."""
-        ...
-
-    @property
-    def interval(self) -> Interval:
-        """Its 95 % interval."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -84,16 +70,18 @@ def bracketed(value: float | None, low: float | None, high: float | None) -> str
     return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
-def with_interval(found: WithInterval) -> str:
+def with_interval(found: Bootstrapped) -> str:
     """Return an estimate and its interval as text."""
     return bracketed(found.estimate, found.interval.low, found.interval.high)
 
 
-def time_with_interval(found: WithInterval) -> str:
+def time_with_interval(found: Bootstrapped) -> str:
     """Return an epoch and its interval; where there is none, the share of resamples without one."""
     low, high = found.interval.low, found.interval.high
     if found.estimate != found.estimate:
         return "none"
+    if found.estimate == float("inf"):
+        return "never"
     if low != low:
         return f"{found.estimate:.0f} ({found.interval.invalid:.0%} of resamples without)"
     return f"{found.estimate:.0f} [{low:.0f}, {high:.0f}]"
@@ -104,7 +92,7 @@ def finite(value: float) -> float | None:
     return float(value) if value == value and abs(value) != float("inf") else None
 
 
-def estimate_json(found: WithInterval) -> dict[str, float | None]:
+def estimate_json(found: Bootstrapped) -> dict[str, float | None]:
     """Return ``estimate``, ``ci_low`` and ``ci_high``."""
     return {
         "estimate": finite(found.estimate),
@@ -137,7 +125,7 @@ def curve_json(curve: Curve) -> dict[str, Any]:
     }
 
 
-def crossing_json(crossing: WithInterval) -> dict[str, Any]:
+def crossing_json(crossing: Bootstrapped) -> dict[str, Any]:
     """Return a crossing with the share of resamples that do not cross."""
     return {**estimate_json(crossing), "resamples_without": crossing.interval.invalid}
 
@@ -170,6 +158,7 @@ def tail_json(fit: TailFit) -> dict[str, Any]:
     return {
         "n_parameters": fit.n_parameters,
         "avalanches": fit.n_avalanches,
+        "avalanches_of_size_0": fit.n_zero,
         "decades": finite(fit.decades),
         "exponent": finite(fit.exponent),
         "stderr": finite(fit.stderr),
@@ -179,6 +168,7 @@ def tail_json(fit: TailFit) -> dict[str, Any]:
             c.alternative: {
                 "log_likelihood_ratio": finite(c.log_likelihood_ratio),
                 "p_value": finite(c.p_value),
+                "message": c.message,
             }
             for c in fit.comparisons
         },
@@ -259,7 +249,8 @@ def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
     """Return a sweep and its nulls as one object, for one statistic.
 
     ``D`` and ``excess`` (D_real - D_permuted) hold by window ("all", "pre", "post") ``estimate``,
-    ``ci_low`` and ``ci_high``; ``nulls`` holds the same by rung and window.
+    ``ci_low`` and ``ci_high``; ``nulls`` holds the same by rung and window. ``excess`` and
+    ``attribution`` also have "rise", D_post - D_pre.
     """
     ladder = scrutiny.ladder
     exponents = exponents_json(ladder.real, statistic)
@@ -274,10 +265,11 @@ def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
         "statistic": statistic,
         "D": exponents,
         "nulls": {rung: exponents_json(null, statistic) for rung, null in ladder.nulls.items()},
-        "excess": {w: estimate_json(ladder.excess(w, statistic)) for w in WINDOWS},
+        "rise": estimate_json(ladder.value("real", "rise", statistic)),
+        "excess": {span: estimate_json(ladder.excess(span, statistic)) for span in SPANS},
         "attribution": {
-            w: {name: estimate_json(e) for name, e in ladder.attribution(w, statistic).items()}
-            for w in WINDOWS
+            span: {name: estimate_json(e) for name, e in ladder.attribution(span, statistic).items()}
+            for span in SPANS
         },
         "D_t": curve_json(ladder.real.curves[statistic]),
         "nulls_D_t": {rung: curve_json(null.curves[statistic]) for rung, null in ladder.nulls.items()},
@@ -287,9 +279,8 @@ def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
         },
         "grokking": [grokking_json(scale) for scale in ladder.real.grokking],
     }
-    if statistic in scrutiny.timing:
-        found["timing"] = timing_json(scrutiny.timing[statistic])
-        found["onsets_follow_grokking"] = test_json(scrutiny.onsets.follow)
+    timing = scrutiny.timing.get(statistic)
+    found["timing"] = None if timing is None else timing_json(timing)
     return found
 
 
@@ -327,24 +318,32 @@ def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTI
     rows = []
     names: list[str] = []
     for statistic in statistics:
-        for window in WINDOWS:
-            parts = ladder.attribution(window, statistic)
+        for span in SPANS:
+            parts = ladder.attribution(span, statistic)
             names = list(parts)
+            found = ladder.value("real", span, statistic)
+            offset = 0.0 if span == "rise" else -1.0
             rows.append(
                 (
                     SYMBOLS[statistic],
-                    window,
-                    number(ladder.exponent("real", window, statistic).estimate - 1),
+                    "rise" if span == "rise" else f"{span} - 1",
+                    bracketed(
+                        found.estimate + offset,
+                        found.interval.low + offset,
+                        found.interval.high + offset,
+                    ),
                     *(with_interval(part) for part in parts.values()),
                 )
             )
     return Table(
         "What accounts for the exponent",
-        ("exponent", "window", "minus 1", *names),
+        ("exponent", "of what", "measured", *(name.replace("_", " ") for name in names)),
         rows,
-        "The exponent minus 1 is the sum of three: what the estimator gives on Gaussian gradients, what "
-        "the marginal distribution of the gradient adds (permuted minus gaussian), and what its "
-        "arrangement on the graph adds (real minus permuted). Further columns divide the arrangement.",
+        "The exponent minus 1, and its rise from before to after t_g, are each the sum of three: what "
+        "the estimator gives on Gaussian gradients, what the marginal distribution of the gradient adds "
+        "(permuted minus gaussian), and what its arrangement on the graph adds (real minus permuted). "
+        "Above gaussian is the sum of the last two. Further columns look into the arrangement, and "
+        "overlap.",
     )
 
 
@@ -371,15 +370,13 @@ def timing_table(scrutiny: Scrutiny, statistics: Sequence[Statistic] = STATISTIC
                 "",
             ),
         ]
-    follow = scrutiny.onsets.follow
     return Table(
         "When D(t) crosses",
         ("exponent", "level", "epoch", "minus median t_g", "aligned: t - t_g", "p (follows t_g)"),
         rows,
-        f"Median t_g {time_with_interval(scrutiny.grokking)}. p: the share of exchanges of t_g among "
-        "the runs of a scale that give at least the rise D_post - D_pre seen. Run by run, the rank "
-        "correlation of t_g with the onset of avalanches above the permuted null is "
-        f"{number(follow.observed)} (p = {number(follow.p_value)}).",
+        f"Median t_g of all runs {time_with_interval(scrutiny.grokking)}. Aligned: each run read at its "
+        "own t_g plus an offset. p: the share of exchanges of t_g among the runs of a scale that give "
+        "at least the rise D_post - D_pre seen.",
     )
 
 
@@ -392,13 +389,14 @@ def collapse_table(collapses: Mapping[str, Mapping[tuple[str, Window], Collapse]
             window,
             number(found.quality),
             bracketed(found.exponent, found.low, found.high),
+            found.message,
         )
         for sweep, of_sweep in collapses.items()
         for (rung, window), found in of_sweep.items()
     ]
     return Table(
         "Collapse of P(>s) against s / N^D",
-        ("sweep", "gradients", "window", "quality S", "best D [S up by 1]"),
+        ("sweep", "gradients", "window", "quality S", "best D [S up by 1]", "note"),
         rows,
         "S after Houdayer and Hartmann (2004): 1 for a collapse within the errors, more for none.",
     )
@@ -495,20 +493,24 @@ def power_table(power: Sequence[Power]) -> Table:
             number(of.estimate),
             number(of.width),
             number(of.scatter),
-            *(f"{number(of.excess[name])}; {of.told[name]:.0%}" for name in of.told),
+            *(
+                f"{bracketed(of.excess[name], of.excess_low[name], of.excess_high[name])}; "
+                f"{round(of.detected[name] * of.groups)} of {of.groups}"
+                for name in of.detected
+            ),
         )
         for of in power
     ]
-    nulls = list(power[0].told) if power else []
+    nulls = list(power[0].detected) if power else []
     return Table(
         "What numbers of runs can tell",
         (
             "runs a scale", "groups", "exponent", "phase", "mean", "width of the interval", "scatter",
-            *(f"minus {name}; told" for name in nulls),
+            *(f"minus {name}; detected" for name in nulls),
         ),
         rows,
-        "Disjoint groups of so many runs. Told: the share of groups whose 95 % interval of the "
-        "difference from the null lies above 0.",
+        "Disjoint groups of so many runs; means over the groups. Detected: the groups whose 95 % "
+        "interval of the difference from the null leaves out 0.",
     )  # fmt: skip
 
 
@@ -556,9 +558,10 @@ def varied(table: xr.Dataset) -> dict[str, xr.DataArray]:
     return {
         "D before": table["pre"],
         "D after": table["post"],
-        "D after minus D before": table["post"] - table["pre"],
+        "rise": table["post"] - table["pre"],
         "excess before": table["pre"] - table["null_pre"],
         "excess after": table["post"] - table["null_post"],
+        "excess of the rise": (table["post"] - table["null_post"]) - (table["pre"] - table["null_pre"]),
     }
 
 

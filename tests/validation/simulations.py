@@ -49,12 +49,11 @@ class Scatter:
     tail: float = np.inf
     shrinks: bool = False
 
-    def of_runs(self, runs, rng):
-        """The runs' factors before they are scaled, in logarithms: shape (runs, 1)."""
-        return rng.standard_normal((runs, 1))
-
     def sizes(self, n, dimension, of_runs, snapshots, rng):
-        """Sizes of shape (runs, snapshots); the dimension is a number, or an array that broadcasts."""
+        """Sizes of shape (runs, snapshots); the dimension is a number, or an array that broadcasts.
+
+        ``of_runs`` are the logarithms of the runs' factors in standard deviations, shape (runs, 1).
+        """
         shape = (len(of_runs), snapshots)
         shrunk = np.sqrt(SCALES[0] / n) if self.shrinks else 1.0
         run, snapshot = shrunk * self.of_run, shrunk * self.of_snapshot
@@ -77,7 +76,9 @@ SHRINKING = Scatter(0.4, 0.8, shrinks=True)
 
 def sizes_of(scatter, dimension, runs, rng, snapshots=SNAPSHOTS):
     """The sizes of a sweep; the dimension is a number or one for each snapshot."""
-    return {n: scatter.sizes(n, dimension, scatter.of_runs(runs, rng), snapshots, rng) for n in SCALES}
+    return {
+        n: scatter.sizes(n, dimension, rng.standard_normal((runs, 1)), snapshots, rng) for n in SCALES
+    }
 
 
 def shares_of(hits):
@@ -122,7 +123,7 @@ def difference_coverage(sweep_of, scatter, runs, sweeps, *, n_resamples=1_000, s
     for sweep in range(sweeps):
         sizes = [{}, {}, {}]
         for n in SCALES:
-            of_runs = scatter.of_runs(runs, rng)
+            of_runs = rng.standard_normal((runs, 1))
             for of_sweep, dimension in zip(sizes, (1.1, 1.1, 1.2), strict=True):
                 of_sweep[n] = scatter.sizes(n, dimension, of_runs, SNAPSHOTS, rng)
         datasets = [sweep_of(of_sweep) for of_sweep in sizes]
@@ -196,7 +197,7 @@ def follows_rejections(sweep_of, scatter, runs, sweeps, *, own, n_permutations=4
         for n in SCALES:
             reached = rng.integers(30, 91, runs)
             course = np.where(reached[:, None] > EPOCHS, 0.9, 1.2) if own else RISING
-            sizes[n] = scatter.sizes(n, course, scatter.of_runs(runs, rng), EPOCHS.size, rng)
+            sizes[n] = scatter.sizes(n, course, rng.standard_normal((runs, 1)), EPOCHS.size, rng)
             grokking[n] = reached.tolist()
         dataset = sweep_of(sizes, grokking, epochs=EPOCHS)
         for s in STATISTICS:

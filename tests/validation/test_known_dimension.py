@@ -118,7 +118,7 @@ def test_the_maximum_has_another_exponent_where_the_scatter_shrinks_with_n(sweep
 
 
 def test_paired_differences_cover_the_planted_difference(sweep_of):
-    shares = difference_coverage(sweep_of, SCATTERS["lognormal"], 6, 200, n_resamples=600)
+    shares = difference_coverage(sweep_of, SCATTERS["lognormal"], 6, 150, n_resamples=600)
     for statistic in ("max", "mean"):
         for planted in (0.0, 0.1):
             assert 0.92 < shares[statistic, planted] < 0.999

@@ -28,6 +28,9 @@ CERTAIN = 1e-8
 # The spacings of the nested grids of exponents; the last is the resolution.
 STEPS = (0.05, 0.01, 0.002, 0.0004, 0.0001)
 
+# A perfect collapse has S of 1 to 2.5, as the number of runs may be; from here on it is none.
+NO_COLLAPSE = 4.0
+
 
 @dataclass(frozen=True)
 class Collapse:
@@ -49,7 +52,7 @@ class Collapse:
     n_scales : int
         The scales that have points.
     message : str
-        Empty, or why there is no exponent.
+        Empty, or why there is no exponent, or why it is not to be trusted.
     """
 
     exponent: float
@@ -131,7 +134,10 @@ def best_collapse(scales: Sequence[Ccdf], search: tuple[float, float] = (0.0, 2.
     grid, s = np.insert(grid, here, best), np.insert(s, here, smallest)
     low = _rise(curves, fewest, smallest + 1, grid[here::-1], s[here::-1])
     high = _rise(curves, fewest, smallest + 1, grid[here:], s[here:])
-    return Collapse(float(best), low, high, float(smallest), int(n_points), len(curves))
+    message = ""
+    if smallest > NO_COLLAPSE:
+        message = f"S = {smallest:.1f} at best: no collapse, and the interval says nothing of D"
+    return Collapse(float(best), low, high, float(smallest), int(n_points), len(curves), message)
 
 
 def _grid(start: float, stop: float, step: float) -> Floats:

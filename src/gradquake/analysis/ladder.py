@@ -8,17 +8,24 @@ resampled alike on all rungs, so that the differences between them are paired.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from gradquake.analysis.resampling import Estimate, difference
+from gradquake.analysis.resampling import Bootstrapped, Estimate, difference
 from gradquake.analysis.scaling import Exponent, Statistic
 from gradquake.analysis.sweep import SweepAnalysis, Window, crossing_of_null
 
-# What each part of an exponent is the difference of; the last three divide the arrangement.
+# "rise" is what an exponent gains from before to after the grokking epochs.
+Span = Literal["all", "pre", "post", "rise"]
+SPANS: tuple[Span, ...] = ("all", "pre", "post", "rise")
+
+# What each part of an exponent is the difference of. The first is the sum of the next two; the others
+# look into the arrangement, and overlap.
 PARTS = {
-    "marginal distribution": ("permuted", "gaussian"),
+    "above_gaussian": ("real", "gaussian"),
+    "marginal_distribution": ("permuted", "gaussian"),
     "arrangement": ("real", "permuted"),
-    "which tensor": ("permuted_within_tensor", "permuted"),
-    "place in the tensor": ("real", "permuted_within_tensor"),
+    "which_tensor": ("permuted_within_tensor", "permuted"),
+    "place_in_tensor": ("real", "permuted_within_tensor"),
     "signs": ("real", "sign_flipped"),
 }
 
@@ -43,38 +50,46 @@ class Ladder:
         analysis = self.real if rung == "real" else self.nulls[rung]
         return analysis.exponents[window, statistic]
 
-    def part(self, name: str, window: Window, statistic: Statistic) -> Estimate:
-        """Return one of ``PARTS`` of an exponent, with its paired interval."""
+    def value(self, rung: str, span: Span, statistic: Statistic) -> Bootstrapped:
+        """Return the exponent of a rung over a window, or its rise: D_post - D_pre, paired."""
+        if span == "rise":
+            return difference(
+                self.exponent(rung, "post", statistic), self.exponent(rung, "pre", statistic)
+            )
+        return self.exponent(rung, span, statistic)
+
+    def part(self, name: str, span: Span, statistic: Statistic) -> Estimate:
+        """Return one of ``PARTS`` of an exponent or of its rise, with its paired interval."""
         upper, lower = PARTS[name]
-        return difference(
-            self.exponent(upper, window, statistic), self.exponent(lower, window, statistic)
-        )
+        return difference(self.value(upper, span, statistic), self.value(lower, span, statistic))
 
-    def attribution(self, window: Window, statistic: Statistic) -> dict[str, Estimate]:
-        """Return the exponent minus 1 as a sum of three, and the arrangement's own parts.
+    def attribution(self, span: Span, statistic: Statistic) -> dict[str, Estimate]:
+        """Return what accounts for an exponent minus 1, or for its rise.
 
-        "estimator" is D_gaussian - 1: what the estimator gives where there is nothing to find. With
-        "marginal distribution", D_permuted - D_gaussian, and "arrangement", the correlation excess
-        D_real - D_permuted, it makes up D - 1. Parts whose rungs were not measured are left out.
+        "estimator" is D_gaussian - 1 (of the rise: D_gaussian's own rise): what the estimator gives
+        where there is nothing to find. With "marginal_distribution", D_permuted - D_gaussian, and
+        "arrangement", the correlation excess D_real - D_permuted, it makes up D - 1 (or the rise).
+        Parts whose rungs were not measured are left out.
         """
-        gaussian = self.exponent("gaussian", window, statistic)
+        gaussian = self.value("gaussian", span, statistic)
+        offset = 0.0 if span == "rise" else -1.0
         estimator = Estimate(
-            gaussian.estimate - 1,
-            gaussian.interval.shifted(-1),
+            gaussian.estimate + offset,
+            gaussian.interval.shifted(offset),
             gaussian.runs,
-            gaussian.resamples - 1,
+            gaussian.resamples + offset,
         )
         measured = {"real", *self.nulls}
         parts = {
-            name: self.part(name, window, statistic)
+            name: self.part(name, span, statistic)
             for name, rungs in PARTS.items()
             if measured.issuperset(rungs)
         }
         return {"estimator": estimator, **parts}
 
-    def excess(self, window: Window, statistic: Statistic) -> Estimate:
+    def excess(self, span: Span, statistic: Statistic) -> Estimate:
         """Return the correlation excess D_real - D_permuted."""
-        return self.part("arrangement", window, statistic)
+        return self.part("arrangement", span, statistic)
 
     def crossing_of_null(self, rung: str, statistic: Statistic) -> Estimate:
         """Return when D(t) rises above that of a null."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import scaling, transitions
-from gradquake.analysis.resampling import FEWEST_RUNS, difference
+from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Statistic, scale_groups
 from gradquake.analysis.transitions import Phase
 from gradquake.errors import require, require_count
@@ -41,10 +41,10 @@ class Power:
         The mean width of the exponent's 95 % interval.
     scatter : float
         The standard deviation of the exponent over the groups; NaN for a single one.
-    told : dict
-        By null, the share of the groups in which the 95 % interval of D_real - D_null lies above 0.
-    excess : dict
-        By null, the mean of D_real - D_null over the groups.
+    detected : dict
+        By null, the share of the groups in which the 95 % interval of D_real - D_null leaves out 0.
+    excess, excess_low, excess_high : dict
+        By null, D_real - D_null and the ends of its interval, means over the groups.
     """
 
     runs: int
@@ -54,8 +54,10 @@ class Power:
     estimate: float
     width: float
     scatter: float
-    told: dict[str, float]
+    detected: dict[str, float]
     excess: dict[str, float]
+    excess_low: dict[str, float]
+    excess_high: dict[str, float]
 
 
 def power(
@@ -63,7 +65,7 @@ def power(
     nulls: Mapping[str, xr.Dataset],
     counts: Sequence[int],
     *,
-    n_resamples: int = 1_000,
+    n_resamples: int = N_RESAMPLES,
 ) -> list[Power]:
     """Return what each number of runs a scale can tell, measured on disjoint groups of a large sweep.
 
@@ -91,7 +93,7 @@ def power(
     )
     for name, null in nulls.items():
         require(
-            all(dataset[c].equals(null[c]) for c in ("n_parameters", "seed", "epoch")),
+            scaling.same_runs(dataset, null),
             f"the null {name} differs from the sweep in sizes, seeds or epochs; they must be equal",
         )
     for count in counts:
@@ -120,8 +122,7 @@ def _power(
 ) -> Power:
     where = transitions.phase(dataset, phase)
     widths, estimates = [], []
-    excesses: dict[str, list[float]] = {name: [] for name in nulls}
-    told: dict[str, list[bool]] = {name: [] for name in nulls}
+    excesses: dict[str, list[Estimate]] = {name: [] for name in nulls}
     for runs in groups:
         real, *beside = (
             scaling.exponent(
@@ -132,9 +133,7 @@ def _power(
         widths.append(real.interval.high - real.interval.low)
         estimates.append(real.estimate)
         for name, null in zip(nulls, beside, strict=True):
-            excess = difference(real, null)
-            excesses[name].append(excess.estimate)
-            told[name].append(excess.interval.low > 0)
+            excesses[name].append(difference(real, null).slim())
     return Power(
         runs=groups[0].size // len(scale_groups(dataset)),
         groups=len(groups),
@@ -143,6 +142,15 @@ def _power(
         estimate=float(np.mean(estimates)),
         width=float(np.mean(widths)),
         scatter=float(np.std(estimates, ddof=1)) if len(groups) > 1 else np.nan,
-        told={name: float(np.mean(values)) for name, values in told.items()},
-        excess={name: float(np.mean(values)) for name, values in excesses.items()},
+        detected={
+            name: float(np.mean([not of.interval.contains(0.0) for of in found]))
+            for name, found in excesses.items()
+        },
+        excess={name: _mean(of.estimate for of in found) for name, found in excesses.items()},
+        excess_low={name: _mean(of.interval.low for of in found) for name, found in excesses.items()},
+        excess_high={name: _mean(of.interval.high for of in found) for name, found in excesses.items()},
     )
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

@@ -82,6 +82,11 @@ class Bootstrapped(Protocol):
         ...
 
     @property
+    def interval(self) -> Interval:
+        """Its 95 % interval."""
+        ...
+
+    @property
     def runs(self) -> int:
         """The fewest runs of a scale."""
         ...

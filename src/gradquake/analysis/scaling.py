@@ -232,7 +232,7 @@ def exponent(
     """
     check_statistic(statistic)
     groups = scale_groups(dataset)
-    chosen = _chosen(dataset, where)
+    chosen = chosen_snapshots(dataset, where)
     sizes = [np.where(chosen[runs], dataset["size"].values[runs], np.nan) for _, runs in groups]
     n = np.array([n for n, _ in groups])
     sums = [_run_sums(s) for s in sizes]
@@ -269,7 +269,7 @@ def snapshot_interval(
     narrow; it is here to be seen beside the interval over runs. Arguments as in ``exponent``.
     """
     check_statistic(statistic)
-    chosen = _chosen(dataset, where)
+    chosen = chosen_snapshots(dataset, where)
     rng = np.random.default_rng(seed)
     resample = snapshot_maxima if statistic == "max" else snapshot_means
     n, pooled = [], []
@@ -385,6 +385,14 @@ def scale_groups(dataset: xr.Dataset) -> list[tuple[int, NDArray[np.intp]]]:
     return [(int(n), np.flatnonzero(n_parameters == n)) for n in np.unique(n_parameters)]
 
 
+def same_runs(first: xr.Dataset, second: xr.Dataset) -> bool:
+    """Return whether two sweeps have the same sizes, seeds and epochs, in one order."""
+    return all(
+        np.array_equal(first[name].values, second[name].values)
+        for name in ("n_parameters", "seed", "epoch")
+    )
+
+
 def check_statistic(statistic: str) -> None:
     """Raise InputError unless ``statistic`` is one that exponents are defined for."""
     require(
@@ -417,7 +425,8 @@ def _over_runs(statistic: Statistic, sizes: Floats, draws: NDArray[np.intp]) -> 
     return result
 
 
-def _chosen(dataset: xr.Dataset, where: xr.DataArray | None) -> NDArray[np.bool_]:
+def chosen_snapshots(dataset: xr.Dataset, where: xr.DataArray | None) -> NDArray[np.bool_]:
+    """Return a choice of snapshots as an array (runs, epochs); all of them where there is none."""
     if where is None:
         return np.ones(dataset["size"].shape, bool)
     return where.transpose("run", "epoch").values

@@ -116,6 +116,7 @@ def claims(table: xr.Dataset) -> xr.Dataset:
             "every R² of D(t) > 0.98": table["worst_r_squared"] > 0.98,
             "D before > its permuted null": excess_pre > 0,
             "D after > its permuted null": excess_post > 0,
+            "rise > that of its permuted null": excess_post > excess_pre,
         }
     )
 

@@ -74,7 +74,7 @@ class SweepAnalysis:
 
     def snapshot_interval(self, window: Window, statistic: Statistic) -> Interval:
         """Return an exponent's interval from a bootstrap over single snapshots: too narrow."""
-        return scaling.snapshot_interval(self.dataset, statistic, _where(self.dataset, window))
+        return scaling.snapshot_interval(self.dataset, statistic, snapshots_of(self.dataset, window))
 
     def crosses_in_window(self, statistic: Statistic) -> bool:
         """Return whether D(t) crosses 1 from below inside the grokking window."""
@@ -96,14 +96,17 @@ def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 
     }
     pairs = [(window, statistic) for window in WINDOWS for statistic in scaling.STATISTICS]
     exponents = {
-        (w, s): scaling.exponent(dataset, s, _where(dataset, w), n_resamples=n_resamples, seed=seed)
+        (w, s): scaling.exponent(
+            dataset, s, snapshots_of(dataset, w), n_resamples=n_resamples, seed=seed
+        )
         for w, s in pairs
     }
     grokking = transitions.grokking_epochs(dataset, n_resamples=n_resamples, seed=seed)
     return SweepAnalysis(dataset, exponents, curves, grokking)
 
 
-def _where(dataset: xr.Dataset, window: Window) -> xr.DataArray | None:
+def snapshots_of(dataset: xr.Dataset, window: Window) -> xr.DataArray | None:
+    """Return which snapshots lie in a window; None for all of them."""
     return None if window == "all" else transitions.phase(dataset, window)
 
 

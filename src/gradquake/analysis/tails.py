@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.analysis.resampling import FEWEST_RUNS, MOST_INVALID, run_resamples, tail_share
-from gradquake.analysis.scaling import scale_groups
+from gradquake.analysis.scaling import chosen_snapshots, scale_groups
 from gradquake.errors import require, require_count
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def ccdfs(
     """
     groups = scale_groups(dataset)
     draws = run_resamples([len(runs) for _, runs in groups], n_resamples, seed)
-    chosen = _chosen(dataset, where)
+    chosen = chosen_snapshots(dataset, where)
     result = []
     for (n, runs), drawn in zip(groups, draws, strict=True):
         of_runs = [
@@ -316,18 +316,12 @@ def tail_fits(dataset: xr.Dataset, where: xr.DataArray | None = None) -> list[Ta
 
     Arguments as in ``ccdfs``; scales without a chosen snapshot are left out.
     """
-    chosen = _chosen(dataset, where)
+    chosen = chosen_snapshots(dataset, where)
     return [
         tail_fit(dataset["size"].values[runs][chosen[runs]], n)
         for n, runs in scale_groups(dataset)
         if chosen[runs].any()
     ]
-
-
-def _chosen(dataset: xr.Dataset, where: xr.DataArray | None) -> NDArray[np.bool_]:
-    if where is None:
-        return np.ones(dataset["size"].shape, bool)
-    return where.transpose("run", "epoch").values
 
 
 def _bands(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import scaling, transitions
+from gradquake.analysis import scaling
 from gradquake.analysis.resampling import (
     N_RESAMPLES,
     Estimate,
@@ -16,7 +16,7 @@ from gradquake.analysis.resampling import (
     run_resamples,
 )
 from gradquake.analysis.scaling import Statistic, scale_groups
-from gradquake.errors import require, require_count
+from gradquake.errors import require_count
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -115,66 +115,6 @@ def follows_grokking(
     return _test(rise, exchangeable)
 
 
-def run_onsets(dataset: xr.Dataset, null: xr.Dataset) -> Floats:
-    """Return the epoch at which each run's own avalanches rise above its null for good.
-
-    That is the first snapshot at which its size passes above the mean size of the run's null and
-    stays above for three snapshots: the rule of ``transitions.crossing``, run by run. NaN where a run
-    never does.
-
-    Parameters
-    ----------
-    dataset, null : xarray.Dataset
-        One sweep and the same sweep on surrogates.
-
-    Raises
-    ------
-    InputError
-        Where the two do not have the same runs and epochs.
-    """
-    require(
-        all(dataset[c].equals(null[c]) for c in ("n_parameters", "seed", "epoch")),
-        "the sweep and its null differ in sizes, seeds or epochs; they must be equal",
-    )
-    level = null["size"].values.mean(axis=1, keepdims=True)
-    return transitions.crossing(dataset["epoch"].values, dataset["size"].values - level, 0.0)
-
-
-def onsets_follow_grokking(
-    dataset: xr.Dataset,
-    onsets: Floats,
-    *,
-    n_permutations: int = N_PERMUTATIONS,
-    seed: int = 0,
-) -> PermutationTest:
-    """Test whether runs of one scale that grok later also have a later onset.
-
-    The statistic is the mean over scales of Spearman's rank correlation between t_g and the onsets,
-    over the runs that have both; scales with fewer than three such runs, or without variation, do not
-    take part.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-    onsets : array, shape (runs,)
-        As ``run_onsets`` returns them.
-    """
-    require_count("n_permutations", n_permutations, 1)
-    rng = np.random.default_rng(seed)
-    correlations = []
-    for _, runs in scale_groups(dataset):
-        reached, onset = dataset["grokking_epoch"].values[runs], onsets[runs]
-        both = np.isfinite(reached) & np.isfinite(onset)
-        if both.sum() < scaling.FEWEST_SCALES or np.ptp(reached[both]) == 0 or np.ptp(onset[both]) == 0:
-            continue
-        x, y = _standard_ranks(reached[both]), _standard_ranks(onset[both])
-        order = np.argsort(rng.random((n_permutations, x.size)), axis=1)
-        correlations.append(np.concatenate([[x @ y], (x[order] * y).sum(axis=1)]))
-    if not correlations:
-        return PermutationTest(np.nan, np.nan, np.nan, n_permutations)
-    return _test(np.mean(correlations, axis=0), exchangeable=True)
-
-
 def _test(values: Floats, exchangeable: bool) -> PermutationTest:
     """Return the test of the first value against the others."""
     observed, permuted = float(values[0]), values[1:]
@@ -204,12 +144,3 @@ def _pooled(statistic: Statistic, value: Floats, count: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         pooled = value.max(axis=-1) if statistic == "max" else value.sum(axis=-1) / snapshots
     return np.where(snapshots > 0, pooled, np.nan)
-
-
-def _standard_ranks(values: Floats) -> Floats:
-    """Return ranks, equals sharing theirs, centred and of unit length."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    centred: Floats = ranks - ranks.mean()
-    centred /= np.sqrt((centred**2).sum())
-    return centred

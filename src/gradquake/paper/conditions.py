@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import Estimate, estimated, run_resamples
-from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, scale_groups
+from gradquake.analysis.ladder import SPANS, Ladder, Span
+from gradquake.analysis.resampling import Estimate, difference, estimated, run_resamples
+from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, same_runs, scale_groups
 from gradquake.analysis.sweep import Curve, Window, analyze
 from gradquake.analysis.timing import median_grokking_epoch
 from gradquake.analysis.transitions import GrokkingEpochs, grokking_epochs
+from gradquake.errors import require
 from gradquake.experiments import xor
 from gradquake.experiments.replay import Reading
 from gradquake.experiments.xor import XorRun
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Group = Literal["control", "alpha_train", "topology_train", "quantile", "own graph"]
+
+# The names of the paper's own two ways to train among those of alpha_train.
+INLINE, SHADOW = "0.3", "0"
 
 # Too small to learn anything in 500 epochs.
 TINY_LEARNING_RATE = 1e-4
@@ -46,11 +50,6 @@ class Condition:
     group: Group
     name: str
     settings: dict[str, Any]
-
-    @property
-    def split_by_twin(self) -> bool:
-        """Whether phases are split at the t_g of the XOR run of the same size and seed."""
-        return self.group == "control"
 
     def runs(self, hidden: Sequence[int], seeds: int) -> list[XorRun]:
         """Return the runs of this condition."""
@@ -98,11 +97,14 @@ class ConditionResult:
     by_scale : list of GrokkingEpochs
         t_g at every scale.
     delay : Estimate
-        The median over runs of t_g minus that of the shadow run of the same size and seed.
+        The median over runs of t_g minus that of the shadow run of the same size and seed; 0 in a run
+        where neither ever grokked.
     exponents : dict
         By (rung or "real", window, statistic).
     excess : dict
-        D_real - D_permuted by (window, statistic).
+        D_real - D_permuted by (span, statistic): windows and "rise".
+    rise : dict
+        D_post - D_pre by statistic.
     curves : dict
         D(t) of the data by statistic. Nothing here carries its resamples, which nobody needs any more.
     crossing_of_null : dict
@@ -117,28 +119,47 @@ class ConditionResult:
     by_scale: list[GrokkingEpochs]
     delay: Estimate
     exponents: dict[tuple[str, Window, Statistic], Exponent]
-    excess: dict[tuple[Window, Statistic], Estimate]
+    excess: dict[tuple[Span, Statistic], Estimate]
+    rise: dict[Statistic, Estimate]
     curves: dict[Statistic, Curve]
     crossing_of_null: dict[Statistic, Estimate]
 
 
 @dataclass(frozen=True, eq=False)
 class Todo:
-    """A condition's sweep, with the shadow sweep that it is held against."""
+    """A condition's sweep, with the shadow sweep that it is held against.
+
+    Attributes
+    ----------
+    twin : xarray.Dataset or None
+        The XOR sweep at whose t_g, run by run, the phases are split; without it at the sweep's own.
+    """
 
     group: str
     name: str
     sweep: xr.Dataset
     shadow: xr.Dataset
-    split_by_twin: bool = False
+    twin: xr.Dataset | None = None
 
 
 def examine(todo: Todo) -> ConditionResult:
-    """Measure a condition beside its permuted null."""
+    """Measure a condition beside its permuted null.
+
+    Raises
+    ------
+    InputError
+        Where the sweeps are not of the same sizes and seeds.
+    """
     sweep = todo.sweep
     reached = sweep["grokking_epoch"]
-    if todo.split_by_twin:
-        sweep = sweep.assign_coords(grokking_epoch=("run", todo.shadow["grokking_epoch"].values))
+    for other in (todo.shadow, sweep if todo.twin is None else todo.twin):
+        require(
+            same_runs(sweep, other),
+            f"the condition {todo.name} has other sizes, seeds or epochs than its twin; they must be "
+            "equal",
+        )
+    if todo.twin is not None:
+        sweep = sweep.assign_coords(grokking_epoch=("run", todo.twin["grokking_epoch"].values))
     measured = measure(sweep, [Reading(), Reading("permuted")])
     real, null = (analyze(dataset) for dataset in measured.values())
     ladder = Ladder(real, {"permuted": null})
@@ -155,7 +176,8 @@ def examine(todo: Todo) -> ConditionResult:
             for rung, analysis in (("real", real), ("permuted", null))
             for (window, statistic), exponent in analysis.exponents.items()
         },
-        {key: ladder.excess(*key).slim() for key in real.exponents},
+        {(span, s): ladder.excess(span, s).slim() for span in SPANS for s in STATISTICS},
+        {s: difference(real.exponents["post", s], real.exponents["pre", s]).slim() for s in STATISTICS},
         {statistic: curve.slim() for statistic, curve in real.curves.items()},
         {s: ladder.crossing_of_null("permuted", s).slim() for s in STATISTICS},
     )

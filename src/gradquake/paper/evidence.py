@@ -22,15 +22,25 @@ from gradquake.analysis.resampling import (
     percentile_interval,
     run_resamples,
 )
+from gradquake.analysis.scaling import Statistic
 from gradquake.analysis.sweep import SweepAnalysis
+from gradquake.analysis.timing import PermutationTest, follows_grokking
 from gradquake.analysis.transitions import Peaks
 from gradquake.errors import require, require_count
-from gradquake.execution import execute
+from gradquake.execution import each, execute
 from gradquake.experiments import synthetic, xor
 from gradquake.experiments.replay import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.experiments.xor import XorRun
-from gradquake.paper.conditions import Condition, ConditionResult, Todo, conditions, examine
+from gradquake.paper.conditions import (
+    INLINE,
+    SHADOW,
+    Condition,
+    ConditionResult,
+    Todo,
+    conditions,
+    examine,
+)
 from gradquake.scrutiny import OnTopology, Scrutiny, on_topologies, scrutinize, specify
 from gradquake.scrutiny import measure as measure_readings
 from gradquake.store import Study
@@ -264,6 +274,8 @@ class Evidence:
         The specification curve; None where it was quick.
     power : dict
         What numbers of runs tell, in-line and shadow; empty where it was quick.
+    follows : dict
+        Over the many seeds, in-line and shadow, by statistic: whether the rise of D follows t_g.
     has_intervals : bool
         False where a scale has a single run, so that nothing can be resampled.
     """
@@ -281,7 +293,12 @@ class Evidence:
     on_topologies: dict[str, list[OnTopology]]
     specifications: xr.Dataset | None
     power: dict[str, list[Power]]
+    follows: dict[str, dict[Statistic, PermutationTest]]
     has_intervals: bool
+
+    def condition(self, group: str, name: str) -> ConditionResult:
+        """Return what was measured under a condition."""
+        return next(r for r in self.conditions if (r.group, r.name) == (group, name))
 
     @property
     def inline(self) -> SweepAnalysis:
@@ -359,13 +376,14 @@ def gather(
     inline, shadow = sweep_of(plan.inline), sweep_of(plan.shadow)
     scrutinies = [scrutinize(sweep, RUNGS, executor) for sweep in (inline, shadow)]
     progress("conditions")
-    todo = [Todo("alpha_train", "0.3", inline, shadow), Todo("alpha_train", "0", shadow, shadow)]
-    todo += [
-        Todo(c.group, c.name, sweep_of(plan.condition(c)), shadow, c.split_by_twin)
-        for c in plan.conditions
-    ]
-    each = map if executor is None else executor.map
-    results = list(each(examine, todo))
+    todo = [Todo("alpha_train", INLINE, inline, shadow), Todo("alpha_train", SHADOW, shadow, shadow)]
+    for condition in plan.conditions:
+        sweep = sweep_of(plan.condition(condition))
+        # What does not learn as XOR does is split where XOR, trained in the same mode, learns.
+        own_mode = shadow if sweep.attrs["alpha_train"] == 0 else inline
+        twin = own_mode if condition.group == "control" else None
+        todo.append(Todo(condition.group, condition.name, sweep, shadow, twin))
+    results = list(each(examine, todo, executor))
     default = SyntheticRun(5, 0)
     baselines = {
         (runs[0].topology, runs[0].alpha): study.dataset_of([run.config() for run in runs])
@@ -378,6 +396,7 @@ def gather(
     on_each: dict[str, list[OnTopology]] = {}
     table: xr.Dataset | None = None
     told: dict[str, list[Power]] = {}
+    follows: dict[str, dict[Statistic, PermutationTest]] = {}
     if not plan.quick:
         progress("topologies")
         on_each = {
@@ -388,7 +407,12 @@ def gather(
         table = specify([_paper_seeds(sweep) for sweep in (shadow, inline)], executor)
     if many is not None:
         progress("power")
-        told = {mode: _power(sweep_of(runs, many), executor) for mode, runs in plan.power.items()}
+        for mode, runs in plan.power.items():
+            sweep = sweep_of(runs, many)
+            told[mode] = _power(sweep, executor)
+            pairs = [(sweep, statistic) for statistic in scaling.STATISTICS]
+            tests = each(_follows, pairs, executor)
+            follows[mode] = dict(zip(scaling.STATISTICS, tests, strict=True))
     return Evidence(
         inline_scrutiny=scrutinies[0],
         shadow_scrutiny=scrutinies[1],
@@ -397,12 +421,15 @@ def gather(
         gini=_gini_study(sweep_of(plan.gini)),
         ccdfs=ccdfs,
         collapsed=tails.collapse(ccdfs, analysis.exponents["all", "max"].estimate),
-        tails=dict(zip(("in-line", "shadow"), each(tails.tail_fits, (inline, shadow)), strict=True)),
+        tails=dict(
+            zip(("in-line", "shadow"), each(tails.tail_fits, (inline, shadow), executor), strict=True)
+        ),
         time_average=time_average(analysis),
         conditions=results,
         on_topologies=on_each,
         specifications=table,
         power=told,
+        follows=follows,
         has_intervals=plan.seeds >= FEWEST_RUNS,
     )
 
@@ -428,11 +455,14 @@ def _power(sweep: xr.Dataset, executor: Executor | None) -> list[Power]:
     nulls = {name: measured[Reading(name)] for name in names}
     available = int((sweep["n_parameters"] == sweep["n_parameters"][0]).sum())
     counts = [count for count in POWER_COUNTS if count <= available]
-    each = map if executor is None else executor.map
     # The largest first, since they take longest.
     todo = [(sweep, nulls, count) for count in reversed(counts)]
-    found = list(each(_power_of, todo))
+    found = list(each(_power_of, todo, executor))
     return [power for of_count in reversed(found) for power in of_count]
+
+
+def _follows(item: tuple[xr.Dataset, Statistic]) -> PermutationTest:
+    return follows_grokking(*item)
 
 
 def _power_of(item: tuple[xr.Dataset, Mapping[str, xr.Dataset], int]) -> list[Power]:

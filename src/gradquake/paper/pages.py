@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from gradquake import summary
-from gradquake.analysis.scaling import STATISTICS
+from gradquake.analysis.ladder import SPANS, Span
+from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import WINDOWS
+from gradquake.analysis.timing import PermutationTest
 from gradquake.paper.conditions import ConditionResult
 from gradquake.paper.evidence import Evidence
 from gradquake.paper.verdicts import Claim, Quantity
@@ -21,6 +24,8 @@ from gradquake.summary import (
     time_with_interval,
     with_interval,
 )
+
+RISE: Span = "rise"
 
 
 def claims_page(claims: list[Claim]) -> str:
@@ -97,7 +102,7 @@ def _tables(found: Evidence) -> list[Table]:
         if scrutiny.timing:
             of_sweep.append(summary.timing_table(scrutiny))
         tables += [replace(table, title=f"{table.title}, {name}") for table in of_sweep]
-    tables.append(conditions_table(found.conditions))
+    tables += [conditions_table(found.conditions), grokking_table(found.conditions)]
     tables.append(summary.collapse_table({n: s.collapses for n, s in sweeps.items()}))
     tables += [
         replace(table, title=f"{table.title}, {mode}")
@@ -112,6 +117,7 @@ def _tables(found: Evidence) -> list[Table]:
             for mode, power in found.power.items()
             for table in [summary.power_table(power)]
         ]
+        tables.append(follows_table(found.follows))
     if found.specifications is not None:
         tables.append(summary.shares_table(found.specifications))
         tables.append(summary.importance_table(found.specifications))
@@ -129,7 +135,8 @@ def conditions_table(results: list[ConditionResult]) -> Table:
             time_with_interval(result.delay),
             SYMBOLS[statistic],
             *(with_interval(result.exponents["real", window, statistic]) for window in PHASES),
-            *(with_interval(result.excess[window, statistic]) for window in PHASES),
+            with_interval(result.rise[statistic]),
+            *(with_interval(result.excess[span, statistic]) for span in (*PHASES, RISE)),
             time_with_interval(result.curves[statistic].crossing),
         )
         for result in results
@@ -137,18 +144,53 @@ def conditions_table(results: list[ConditionResult]) -> Table:
     ]
     header = (
         "group", "condition", "reach 100 %", "median t_g", "later than shadow", "exponent",
-        "pre", "post", "excess pre", "excess post", "D(t) crosses 1",
+        "pre", "post", "rise", "excess pre", "excess post", "excess of the rise", "D(t) crosses 1",
     )  # fmt: skip
     return Table(
         "Controls and interventions",
         header,
         rows,
-        "Controls are split into phases at the t_g of the shadow XOR run of the same size and seed. "
+        "Controls are split into phases at the t_g of the XOR run of the same size, seed and mode. "
         "Later than shadow: the median over runs of t_g minus that of the same run without in-line "
         "diffusion, in epochs. alpha train 0.3 and 0 are the paper's in-line and shadow training; "
         "topology train is the graph of the in-line diffusion, permuted the diffusion of a gradient "
         "that is placed on the graph anew at every epoch; quantile the threshold, in the probe and "
         "in training. Excess: real minus permuted.",
+    )
+
+
+def grokking_table(results: list[ConditionResult]) -> Table:
+    """Return the median grokking epoch of every size under every condition."""
+    scales = [scale.n_parameters for scale in results[0].by_scale]
+    rows = [
+        (
+            result.group.replace("_", " "),
+            result.name.replace("_", " "),
+            *(bracketed(s.median, s.interval.low, s.interval.high) for s in result.by_scale),
+        )
+        for result in results
+    ]
+    return Table(
+        "Grokking epochs under every condition",
+        ("group", "condition", *(f"N = {n}" for n in scales)),
+        rows,
+        "Medians over runs; a run that never reaches 100 % is infinitely late.",
+    )
+
+
+def follows_table(follows: Mapping[str, Mapping[Statistic, PermutationTest]]) -> Table:
+    """Return whether the rise of D follows t_g, over many seeds."""
+    rows = [
+        (mode, SYMBOLS[statistic], number(test.observed), number(test.expected), number(test.p_value))
+        for mode, of_mode in follows.items()
+        for statistic, test in of_mode.items()
+    ]
+    return Table(
+        "Does the rise follow t_g, over many seeds",
+        ("sweep", "exponent", "rise at own t_g", "at exchanged t_g, mean", "p"),
+        rows,
+        "The rise D_post - D_pre with each run split at its own t_g, and with t_g exchanged among the "
+        "runs of a scale; p is the share of exchanges that reach it.",
     )
 
 
@@ -168,6 +210,10 @@ def scrutiny_object(found: Evidence) -> dict[str, Any]:
         },
         "tails": {mode: [summary.tail_json(f) for f in fits] for mode, fits in found.tails.items()},
         "power": {mode: [summary.power_json(p) for p in power] for mode, power in found.power.items()},
+        "follows_grokking": {
+            mode: {statistic: summary.test_json(test) for statistic, test in of_mode.items()}
+            for mode, of_mode in found.follows.items()
+        },
         "specifications": None if table is None else summary.specifications_json(table),
     }
 
@@ -184,7 +230,8 @@ def _condition_object(result: ConditionResult) -> dict[str, Any]:
         **{
             statistic: {
                 "D": {w: estimate_json(result.exponents["real", w, statistic]) for w in WINDOWS},
-                "excess": {w: estimate_json(result.excess[w, statistic]) for w in WINDOWS},
+                "rise": estimate_json(result.rise[statistic]),
+                "excess": {span: estimate_json(result.excess[span, statistic]) for span in SPANS},
                 "crossing": summary.crossing_json(result.curves[statistic].crossing),
                 "crossing_of_null": summary.crossing_json(result.crossing_of_null[statistic]),
             }

@@ -88,7 +88,7 @@ def exponent_with_null(name: str, ladder: Ladder, window: Window, statistic: Sta
         null_low=null.interval.low,
         null_high=null.interval.high,
         **attribution(
-            ladder.part("marginal distribution", window, statistic), ladder.excess(window, statistic)
+            ladder.part("marginal_distribution", window, statistic), ladder.excess(window, statistic)
         ),
     )
 

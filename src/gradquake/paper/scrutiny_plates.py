@@ -25,7 +25,7 @@ from gradquake.figures import (
     YELLOW,
     Axes,
 )
-from gradquake.paper.conditions import ConditionResult
+from gradquake.paper.conditions import INLINE, SHADOW, ConditionResult
 from gradquake.paper.evidence import Evidence
 from gradquake.scrutiny import OnTopology
 from gradquake.summary import varied
@@ -38,7 +38,6 @@ RUNGS = {
     "sign_flipped": "signs\nflipped",
     "real": "real",
 }
-PHASES: tuple[Window, ...] = ("pre", "post")
 LOOKS: dict[tuple[Window, Statistic], tuple[str, str, str]] = {
     ("pre", "max"): (GREEN, "o", "before, $s_{\\max}$"),
     ("pre", "mean"): (SKY, "^", "before, $\\langle s \\rangle$"),
@@ -74,18 +73,33 @@ CHOICES = {
 
 
 def ladder(evidence: Evidence, path: Path) -> None:
-    """The exponents of every rung, in-line and shadow."""
-    with figures.sheet(path, "ab", 3.4, between=0.2, bottom=0.75) as panels:
-        sweeps = (evidence.inline_scrutiny, evidence.shadow_scrutiny)
-        for ax, scrutiny, name in zip(panels, sweeps, ("in-line", "shadow"), strict=True):
+    """The exponents of every rung and their rise, in-line and shadow."""
+    with figures.sheet(path, "ab\ncd", 5.6, between=0.2, below=0.16, bottom=0.75) as panels:
+        sweeps = {"in-line": evidence.inline_ladder, "shadow": evidence.shadow_ladder}
+        places = np.arange(len(RUNGS))
+        for i, (name, rungs) in enumerate(sweeps.items()):
+            level, rise = panels[i], panels[i + 2]
             for shift, (key, (color, marker, label)) in zip(_shifts(4), LOOKS.items(), strict=True):
-                found = [scrutiny.ladder.exponent(rung, *key) for rung in RUNGS]
-                figures.series(ax, np.arange(len(RUNGS)) + shift, found, color, marker, label, ls=":")
-            ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-            ax.set_ylim(0.65, 1.55)
-            figures.categories(ax, list(RUNGS.values()))
-            ax.set_ylabel(f"$D$ or $\\gamma$, {name}")
+                found = [rungs.exponent(rung, *key) for rung in RUNGS]
+                figures.series(level, places + shift, found, color, marker, label, ls=":")
+            for shift, (statistic, color, marker, label) in zip(
+                (-0.1, 0.1),
+                (("max", BLUE, "s", "$s_{\\max}$"), ("mean", PURPLE, "D", "$\\langle s \\rangle$")),
+                strict=True,
+            ):
+                key_of: Statistic = "max" if statistic == "max" else "mean"
+                gained = [rungs.value(rung, "rise", key_of) for rung in RUNGS]
+                figures.series(rise, places + shift, gained, color, marker, label, ls=":")
+            level.axhline(1, color=BLACK, lw=0.7, ls=":")
+            rise.axhline(0, color=BLACK, lw=0.7, ls=":")
+            level.set_ylim(0.65, 1.55)
+            rise.set_ylim(-0.3, 0.55)
+            figures.categories(level, [""] * len(RUNGS))
+            figures.categories(rise, list(RUNGS.values()))
+            level.set_ylabel(f"$D$ or $\\gamma$, {name}")
+            rise.set_ylabel(f"rise (after − before), {name}")
         panels[0].legend(loc="upper left", ncols=2)
+        panels[2].legend(loc="upper left", ncols=2)
 
 
 def aligned(evidence: Evidence, path: Path) -> None:
@@ -135,9 +149,9 @@ def controls(evidence: Evidence, path: Path) -> None:
                 ("constant labels", ORANGE),
                 ("AND", GREEN),
             ):
-                result = _condition(evidence, "control", f"{control}, {mode}")
+                result = evidence.condition("control", f"{control}, {mode}")
                 figures.dimension(ax, result.curves[statistic].dimension, color, control, lw=0.9)
-            own = _condition(evidence, "alpha_train", "0.3" if mode == "in-line" else "0")
+            own = evidence.condition("alpha_train", INLINE if mode == "in-line" else SHADOW)
             figures.dimension(ax, own.curves[statistic].dimension, BLUE, "XOR")
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
             ax.set_ylim(0.55, 1.75)
@@ -152,7 +166,7 @@ def intervention(evidence: Evidence, path: Path) -> None:
         (r for r in evidence.conditions if r.group == "alpha_train"), key=lambda r: float(r.name)
     )
     graphs = [r for r in evidence.conditions if r.group == "topology_train"]
-    own = _condition(evidence, "alpha_train", "0.3")
+    own = evidence.condition("alpha_train", INLINE)
     by_graph = [own, *graphs]
     names = [TOPOLOGIES["barabasi_albert"], *(TOPOLOGIES.get(r.name, r.name) for r in graphs)]
     with figures.sheet(path, "ab\ncd", 5.8, between=0.2, below=0.45, bottom=0.85) as panels:
@@ -227,7 +241,7 @@ def power(evidence: Evidence, path: Path) -> None:
                 style: dict[str, Any] = {"ms": 3, "lw": 0.8, "color": color, "label": label}
                 width.plot(runs, [p.width for p in found], marker + "-", **style)
                 for ax, null in ((gaussian, "gaussian"), (permuted, "permuted")):
-                    ax.plot(runs, [p.told[null] for p in found], marker + "-", **style)
+                    ax.plot(runs, [p.detected[null] for p in found], marker + "-", **style)
             for ax in (width, gaussian, permuted):
                 ax.set_xscale("log")
                 ax.set_xticks(runs, [str(n) for n in runs])
@@ -240,7 +254,7 @@ def power(evidence: Evidence, path: Path) -> None:
             width.set_ylabel(f"width of the interval, {mode}")
             for ax, null in ((gaussian, "Gaussian"), (permuted, "permuted")):
                 ax.set_ylim(-0.05, 1.08)
-                ax.set_ylabel(f"share above {null} null")
+                ax.set_ylabel(f"share told from {null}")
         panels[0].legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.2)
 
 
@@ -277,8 +291,7 @@ def choices(evidence: Evidence, path: Path) -> None:
                 for values in results.values()
             ]
         )
-        names = [name.replace("D after minus D before", "after − before") for name in results]
-        figures.heatmap(matters, shares, names, list(CHOICES.values()), size=5.5)
+        figures.heatmap(matters, shares, list(results), list(CHOICES.values()), size=5.5)
         statements = specifications.claims(table)
         levels = [(c, str(level)) for c in CHOICES for level in table[c].values]
         found = {str(name): specifications.shares(statements[name]) for name in statements.data_vars}
@@ -326,10 +339,6 @@ def _shifts(n: int) -> list[float]:
     """Return small shifts that keep n series at one place apart."""
     shifts: list[float] = np.linspace(-0.24, 0.24, n).tolist()
     return shifts
-
-
-def _condition(evidence: Evidence, group: str, name: str) -> ConditionResult:
-    return next(r for r in evidence.conditions if (r.group, r.name) == (group, name))
 
 
 def _of(found: Sequence[OnTopology], rung: str, window: Window, statistic: Statistic) -> list[Exponent]:
