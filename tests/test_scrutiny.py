@@ -10,6 +10,7 @@ import pytest
 from gradquake import execution, scrutiny, summary
 from gradquake.analysis import scaling, timing, transitions
 from gradquake.analysis.collapse import best_collapse
+from gradquake.analysis.ladder import SPANS
 from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.sweep import WINDOWS, analyze, crossing_of_null, curve
 from gradquake.analysis.tails import ccdfs
@@ -51,11 +52,19 @@ def sweep():
 
 @pytest.fixture(scope="module")
 def halted():
-    """A sweep that ends before some of its runs grok."""
+    """A sweep that ends before one of its runs groks."""
+    found = trained(epochs=150)
+    assert np.isfinite(found["grokking_epoch"]).sum() == 11
+    return found
+
+
+@pytest.fixture(scope="module")
+def ended():
+    """A sweep that ends before any run of the smallest networks groks."""
     found = trained(epochs=100)
     grokked = np.isfinite(found["grokking_epoch"].values)
     assert grokked.any()
-    assert not grokked.all()
+    assert not grokked[:3].any()
     return found
 
 
@@ -130,6 +139,23 @@ def test_a_sweep_that_the_gradients_do_not_give_is_refused(sweep, by):
     )
 
 
+def test_a_reading_that_is_the_sweeps_own_is_held_against_it_too(sweep):
+    tampered = sweep.copy(deep=True)
+    tampered["size"][7, 4] += 1
+    with pytest.raises(GradquakeError, match="measure it anew"):
+        measure(tampered, [Reading(topology=sweep.attrs["topology"], alpha=0.3)])
+    # On another graph there is nothing to hold it against.
+    measure(tampered, [Reading(topology="ring")])
+
+
+def test_the_order_of_the_runs_does_not_matter(sweep):
+    readings = [Reading(), Reading("permuted")]
+    mixed = sweep.isel(run=np.random.default_rng(0).permutation(12))
+    expected = measure(sweep, readings)
+    for reading, of in measure(mixed, readings).items():
+        assert same(of, expected[reading])
+
+
 def test_a_sweep_whose_gradients_cannot_be_made_again_is_refused(sweep):
     with pytest.raises(InputError, match="experiment is 'weather'; its gradients cannot be made again"):
         measure(sweep.assign_attrs(experiment="weather"), [Reading()])
@@ -182,7 +208,7 @@ def test_what_is_measured_does_not_depend_on_the_tasks(sweep, monkeypatch):
 def test_offsets_are_all_that_some_run_was_measured_at(halted):
     reached = halted["grokking_epoch"].values
     offsets = aligned_offsets(halted)
-    inside = [t for t in range(-200, 201, 10) if ((reached + t >= 0) & (reached + t <= 100)).any()]
+    inside = [t for t in range(-200, 201, 10) if ((reached + t >= 0) & (reached + t <= 150)).any()]
     assert offsets.tolist() == inside
 
 
@@ -200,6 +226,12 @@ def test_aligned_sizes_are_those_recorded_at_t_g_plus_the_offset(name, request):
         for column, offset in enumerate(offsets):
             if 0 <= reached + offset <= last:
                 expected[run, column] = every_epoch["size"].values[run, int(reached + offset)]
+    # Nothing is left where a scale has less than half of its runs.
+    for column in range(offsets.size):
+        there = np.isfinite(expected[:, column]).reshape(4, 3)
+        if there.mean(axis=1).min() < 0.5:
+            expected[:, column] = np.nan
+    assert np.isfinite(expected).any()
     assert np.isnan(expected).any()
     assert np.array_equal(aligned["size"], expected, equal_nan=True)
     assert np.array_equal(aligned["grokking_epoch"], sweep["grokking_epoch"], equal_nan=True)
@@ -220,6 +252,12 @@ def test_processes_align_the_same_bits(halted, pool):
     readings = [Reading(), Reading("permuted")]
     here, there = measure_aligned(halted, readings), measure_aligned(halted, readings, pool)
     assert all(same(here[reading], there[reading]) for reading in readings)
+
+
+def test_where_a_scale_never_groks_nothing_is_left(ended):
+    aligned = measure_aligned(ended, [Reading()])[Reading()]
+    assert aligned["epoch"].values.tolist() == aligned_offsets(ended).tolist()
+    assert aligned["size"].isnull().all()
 
 
 @pytest.mark.parametrize("name", ["flat", "drawn"])
@@ -257,16 +295,20 @@ def test_a_null_is_the_analysis_of_its_surrogate_sweep(sweep, found):
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
-@pytest.mark.parametrize("window", WINDOWS)
-def test_the_attribution_adds_up(found, window, statistic):
-    parts = {name: p.estimate for name, p in found.ladder.attribution(window, statistic).items()}
-    d = found.ladder.exponent("real", window, statistic).estimate
-    three = parts["estimator"] + parts["marginal distribution"] + parts["arrangement"]
-    assert three == pytest.approx(d - 1, abs=1e-12)
+@pytest.mark.parametrize("span", SPANS)
+def test_the_attribution_adds_up(found, span, statistic):
+    ladder = found.ladder
+    parts = {name: p.estimate for name, p in ladder.attribution(span, statistic).items()}
+    pre, post = (ladder.exponent("real", phase, statistic).estimate for phase in PHASES)
+    whole = post - pre if span == "rise" else ladder.exponent("real", span, statistic).estimate - 1
+    three = parts["estimator"] + parts["marginal_distribution"] + parts["arrangement"]
+    assert three == pytest.approx(whole, abs=1e-12)
+    above = parts["marginal_distribution"] + parts["arrangement"]
+    assert above == pytest.approx(parts["above_gaussian"], abs=1e-12)
     # What is in which tensor, and where in it, is all there is of the arrangement.
-    of_tensors = parts["which tensor"] + parts["place in the tensor"]
+    of_tensors = parts["which_tensor"] + parts["place_in_tensor"]
     assert of_tensors == pytest.approx(parts["arrangement"], abs=1e-12)
-    assert parts["arrangement"] == found.ladder.excess(window, statistic).estimate
+    assert parts["arrangement"] == ladder.excess(span, statistic).estimate
 
 
 def test_collapses_of_every_rung_and_window(sweep, found):
@@ -303,29 +345,19 @@ def test_timing_is_that_of_the_curves(sweep, found):
         assert of.follows == timing.follows_grokking(sweep, statistic)
 
 
-def test_onsets_are_of_the_runs_over_their_permuted_null(sweep, found):
-    null = measure(sweep, [Reading("permuted")])[Reading("permuted")]
-    expected = timing.run_onsets(sweep, null)
-    assert np.array_equal(found.onsets.epochs, expected, equal_nan=True)
-    test = timing.onsets_follow_grokking(sweep, expected)
-    assert found.onsets.follow.observed == pytest.approx(test.observed, nan_ok=True)
-    assert found.onsets.follow.p_value == pytest.approx(test.p_value, nan_ok=True)
-
-
 @pytest.mark.parametrize("name", ["flat", "drawn"])
 def test_there_is_no_timing_where_nothing_groks(name, request):
     found = scrutinize(request.getfixturevalue(name), n_resamples=RESAMPLES)
     assert found.timing == {}
     assert found.grokking.estimate == np.inf
     assert tuple(found.ladder.nulls) == RUNGS
-    assert np.isnan(found.onsets.follow.p_value)
     assert np.isnan(found.ladder.exponent("real", "post", "max").estimate)
     assert np.isfinite(found.ladder.exponent("real", "pre", "max").estimate)
     assert np.isnan(found.collapses["real", "post"].exponent)
 
 
-def test_where_a_scale_never_groks_there_is_timing_without_d_after(halted):
-    found = scrutinize(halted, ("gaussian", "permuted"), n_resamples=RESAMPLES)
+def test_where_a_scale_never_groks_there_is_timing_without_d_after(ended):
+    found = scrutinize(ended, ("gaussian", "permuted"), n_resamples=RESAMPLES)
     assert set(found.timing) == set(STATISTICS)
     assert np.isnan(found.ladder.exponent("real", "post", "max").estimate)
     assert np.isnan(found.timing["max"].aligned.dimension["exponent"]).all()
@@ -336,7 +368,7 @@ def test_two_rungs_are_enough(sweep, found):
     assert set(two.ladder.nulls) == {"gaussian", "permuted"}
     assert set(two.collapses) == set(product(("real", "gaussian", "permuted"), WINDOWS))
     parts = two.ladder.attribution("post", "max")
-    assert list(parts) == ["estimator", "marginal distribution", "arrangement"]
+    assert list(parts) == ["estimator", "above_gaussian", "marginal_distribution", "arrangement"]
     for rung in ("real", "gaussian", "permuted"):
         for key in product(WINDOWS, STATISTICS):
             assert same_exponent(two.ladder.exponent(rung, *key), found.ladder.exponent(rung, *key))
@@ -348,7 +380,14 @@ def test_processes_find_the_same_bits(sweep, found, pool):
     for statistic in STATISTICS:
         here = json.dumps(summary.analysis_json(found, statistic))
         assert json.dumps(summary.analysis_json(there, statistic)) == here
-    assert np.array_equal(there.onsets.epochs, found.onsets.epochs, equal_nan=True)
+
+
+def test_the_order_of_the_runs_does_not_matter_to_any_number(sweep, found):
+    mixed = sweep.isel(run=np.random.default_rng(0).permutation(12))
+    again = scrutinize(mixed, ("gaussian", "permuted"), n_resamples=RESAMPLES)
+    expected = summary.analysis_json(found, "max")
+    for name in ("D", "D_t", "rise", "excess", "timing"):
+        assert json.dumps(summary.analysis_json(again, "max")[name]) == json.dumps(expected[name])
 
 
 def test_too_few_scales_are_refused():
@@ -532,13 +571,6 @@ def test_sweeps_stand_side_by_side(sweep, table):
     assert same(both.sel(alpha_train=[0.0]), specify_few([shadow]))
 
 
-def test_progress_adds_up_to_the_specifications(sweep, table):
-    seen = []
-    assert same(specify_few([sweep], progress=seen.append), table)
-    assert sum(seen) == SPECIFICATIONS
-    assert len(seen) == 2
-
-
 def test_threads_give_the_same_bits(sweep, table):
     with ThreadPoolExecutor(2) as threads:
         assert same(specify_few([sweep], threads), table)
@@ -552,12 +584,33 @@ def test_an_odd_interval_is_not_halved():
 def test_what_is_drawn_has_no_snapshots_in_between(drawn):
     table = specify_few([drawn])
     assert table["interval"].values.tolist() == [10, 20]
-    own = table.sel(
-        alpha_train=0, topology="barabasi_albert", quantile=0.9, alpha=0.3, max_steps=20,
-        statistic="max", interval=10, window="all",
+    assert np.isnan(table["alpha_train"]).all()  # there is no training
+    own = table.isel(alpha_train=0).sel(
+        topology="barabasi_albert", quantile=0.9, alpha=0.3, max_steps=20, statistic="max",
+        interval=10, window="all",
     )  # fmt: skip
     expected = scaling.exponent(drawn, "max", n_resamples=1).estimate
     assert float(own["all"]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"seeds": 2, "alpha_train": 0},
+        {"hidden": (3, 5, 8, 12), "alpha_train": 0},
+        {"every": 20, "alpha_train": 0},
+    ],
+    ids=str,
+)
+def test_sweeps_that_differ_in_more_or_less_than_their_training_are_refused(sweep, other):
+    with pytest.raises(InputError, match="sweeps that differ in alpha_train alone are needed"):
+        specify_few([sweep, trained(**{"epochs": 200, **other})])
+
+
+def test_the_order_of_the_runs_does_not_matter_to_a_specification(sweep, table):
+    mixed = sweep.isel(run=np.random.default_rng(0).permutation(12))
+    assert same(specify_few([mixed]), table)
 
 
 def test_where_nothing_groks_there_is_no_d_after(flat):
@@ -580,6 +633,8 @@ def test_a_sweep_that_can_be_put_under_scrutiny_is_let_through(sweep, flat, draw
         check(of)
         check(of, sensitivity=True)
     check(sweep.isel(run=slice(9)))
+    # As does one that was measured again.
+    check(measure(sweep, [Reading()])[Reading()])
 
 
 @pytest.mark.parametrize(

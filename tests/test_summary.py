@@ -175,7 +175,7 @@ def test_a_value_without_an_interval_stands_alone(of, text):
         (value(123.4, 110.2, 150.7), "123 [110, 151]"),
         (value(0.4, -12.3, 14.0), "0 [-12, 14]"),
         (value(123.4, invalid=0.07), "123 (7% of resamples without)"),
-        (value(math.inf, invalid=1.0), "inf (100% of resamples without)"),
+        (value(math.inf, invalid=1.0), "never"),
         (value(NAN, invalid=1.0), "none"),
     ],
 )
@@ -209,9 +209,9 @@ def test_a_table_without_a_note_has_no_empty_lines_for_it():
 def tables_of(scrutiny, statistics=STATISTICS):
     ladder = scrutiny.ladder
     yield summary.exponents_table(ladder, statistics), 3 * len(statistics)
-    yield summary.attribution_table(ladder, statistics), 3 * len(statistics)
+    yield summary.attribution_table(ladder, statistics), 4 * len(statistics)
     if scrutiny.timing:
-        yield summary.timing_table(scrutiny, statistics), 2 * len(statistics)
+        yield summary.timing_table(scrutiny, statistics), 3 * len(statistics)
     yield summary.collapse_table({"": scrutiny.collapses}), 3 * (1 + len(ladder.nulls))
 
 
@@ -241,7 +241,7 @@ def test_further_tables_are_as_wide_as_their_header(sweep, on_each, choices):
     check_table(summary.tails_table(tail_fits(sweep)), 4)
     check_table(summary.power_table(powers(sweep)), 2 * 4)
     check_table(summary.shares_table(choices), len(claims(choices).data_vars))
-    check_table(summary.importance_table(choices), 5)
+    check_table(summary.importance_table(choices), 6)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -280,10 +280,15 @@ def test_the_exponents_stand_beside_their_nulls(found):
 
 def test_the_attribution_is_in_the_order_of_its_sum(found):
     table = summary.attribution_table(found.ladder)
-    three = ("estimator", "marginal distribution", "arrangement")
-    assert table.header[:6] == ("exponent", "window", "minus 1", *three)
-    d = found.ladder.exponent("real", "all", "max").estimate
-    assert table.rows[0][2] == number(d - 1)
+    three = ("estimator", "above gaussian", "marginal distribution", "arrangement")
+    assert table.header[:7] == ("exponent", "of what", "measured", *three)
+    ladder = found.ladder
+    spans = ("all", "pre", "post", "rise")
+    for row, span in zip(table.rows, spans, strict=False):
+        assert row[1] == ("rise" if span == "rise" else f"{span} - 1")
+        d = ladder.value("real", span, "max").estimate
+        assert row[2].startswith(number(d if span == "rise" else d - 1) + " [")
+        assert row[6] == with_interval(ladder.excess(span, "max"))
 
 
 def test_the_topologies_note_does_not_say_how_many_scales_another_sweep_has(on_each):
@@ -344,7 +349,15 @@ def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic,
         assert len(written["ci_low"]) == len(written["ci_high"]) == len(values)
         assert written["crossing"]["estimate"] == finite(curve.crossing.estimate)
         assert written["crossing"]["resamples_without"] == curve.crossing.interval.invalid
-    assert ("timing" in read) == bool(of.timing)
+    assert (read["timing"] is None) == (not of.timing)
+    pre, post = (read["D"][phase]["estimate"] for phase in PHASES)
+    excess = [read["excess"][phase]["estimate"] for phase in PHASES]
+    assert set(read["excess"]) == set(read["attribution"]) == {*WINDOWS, "rise"}
+    if post is None:
+        assert read["rise"]["estimate"] is read["excess"]["rise"]["estimate"] is None
+    else:
+        assert read["rise"]["estimate"] == pytest.approx(post - pre)
+        assert read["excess"]["rise"]["estimate"] == pytest.approx(excess[1] - excess[0])
 
 
 def test_intervals_are_null_where_a_scale_has_a_single_run(single):
@@ -383,8 +396,6 @@ def test_timing_agrees(found):
         assert aligned["epoch"] == of.aligned.dimension["epoch"].values.tolist()
         assert min(aligned["epoch"]) < 0 < max(aligned["epoch"])
         assert read["timing"]["follows_grokking"]["p_value"] == finite(of.follows.p_value)
-        onsets = read["onsets_follow_grokking"]
-        assert onsets["p_value"] == finite(found.onsets.follow.p_value)
 
 
 def test_a_topology_is_strict_json(on_each):
@@ -413,8 +424,9 @@ def test_power_is_strict_json(sweep):
         assert (read["runs"], read["statistic"], read["phase"]) == (of.runs, of.statistic, of.phase)
         # A single group does not scatter.
         assert (read["scatter"] is None) == (of.groups == 1)
-        assert read["told"] == of.told
-        assert read["excess"] == of.excess
+        assert read["detected"] == of.detected
+        for name in ("excess", "excess_low", "excess_high"):
+            assert read[name] == getattr(of, name)
 
 
 def test_power_without_a_value_is_strict_json(flat_sweep, flat):
@@ -456,4 +468,4 @@ def test_specifications_without_a_d_after_are_reported_as_such(flat_sweep):
     read = strict(summary.specifications_json(table))
     assert read["holds"]["D after > 1"]["share"] == 0
     check_table(summary.shares_table(table), len(claims(table).data_vars))
-    check_table(summary.importance_table(table), 5)
+    check_table(summary.importance_table(table), 6)

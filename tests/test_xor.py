@@ -165,7 +165,8 @@ def dense(graph):
 def naive_run(run):
     adjacency, adjacency_train = (
         dense(build(topology, run.n_parameters, run.seed))
-        for topology in (run.topology, run.topology_train)
+        # In shadow nothing is relaxed for the update, on whatever graph.
+        for topology in (run.topology, run.topology_train if run.alpha_train else run.topology)
     )
     targets, order = TARGETS[run.task], np.arange(run.n_parameters)
     entropy = np.random.SeedSequence(run.seed, spawn_key=(run.hidden, xor.PERMUTATIONS))

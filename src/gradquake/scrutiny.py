@@ -149,11 +149,6 @@ def measure(
 
 def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
     """Raise InputError where a sweep cannot be put under scrutiny, before anything is measured."""
-    surrogate = sweep.attrs.get("surrogate", REAL)
-    require(
-        surrogate == REAL,
-        f"the sweep was measured on {surrogate} surrogates; a sweep of real gradients is needed",
-    )
     replay.runs_of(sweep)
     scales = np.unique(sweep["n_parameters"].values)
     require(
@@ -224,10 +219,11 @@ def scrutinize(
     InputError, GradquakeError
         As ``measure`` does, or for fewer than three scales.
     """
+    sweep = _in_order(sweep)
     names = (REAL, *rungs)
     by_reading = measure(sweep, [Reading(name) for name in names], executor)
     # The sweep itself stands for its gradients: that they give its avalanches has been checked.
-    measured = [_in_order(sweep), *(by_reading[Reading(name)] for name in rungs)]
+    measured = [sweep, *(by_reading[Reading(name)] for name in rungs)]
     results = list(each(_Analysis(n_resamples), measured, executor))
     ladder = Ladder(results[0], dict(zip(rungs, results[1:], strict=True)))
     windows: tuple[Window, ...] = ("all", "pre", "post")

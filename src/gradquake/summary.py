@@ -10,7 +10,7 @@ from gradquake.analysis import specifications
 from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import Bootstrapped
+from gradquake.analysis.resampling import Bootstrapped, difference
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import WINDOWS, Curve, SweepAnalysis, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
@@ -352,24 +352,16 @@ def timing_table(scrutiny: Scrutiny, statistics: Sequence[Statistic] = STATISTIC
     rows = []
     for statistic in statistics:
         timing = scrutiny.timing[statistic]
-        rows += [
-            (
-                SYMBOLS[statistic],
-                "1",
-                time_with_interval(timing.of_one),
-                time_with_interval(timing.lag_of_one),
-                time_with_interval(timing.aligned.crossing),
-                number(timing.follows.p_value),
-            ),
-            (
-                SYMBOLS[statistic],
-                "permuted null",
-                time_with_interval(timing.of_null),
-                time_with_interval(timing.lag_of_null),
-                time_with_interval(timing.aligned_of_null),
-                "",
-            ),
-        ]
+        null = scrutiny.ladder.nulls["permuted"].curves[statistic].crossing
+        of_one = (timing.of_one, timing.lag_of_one, timing.aligned.crossing)
+        of_null = (timing.of_null, timing.lag_of_null, timing.aligned_of_null)
+        by_null = (null, difference(null, scrutiny.grokking), timing.aligned_null.crossing)
+        for name, times, p_value in (
+            ("1", of_one, number(timing.follows.p_value)),
+            ("permuted null", of_null, ""),
+            ("1, by the null itself", by_null, ""),
+        ):
+            rows.append((SYMBOLS[statistic], name, *map(time_with_interval, times), p_value))
     return Table(
         "When D(t) crosses",
         ("exponent", "level", "epoch", "minus median t_g", "aligned: t - t_g", "p (follows t_g)"),
@@ -540,8 +532,10 @@ def importance_table(table: xr.Dataset) -> Table:
     rows = []
     for name, found in varied(table).items():
         shares = _importance(table, found)
-        low, middle, high = found.quantile([0.025, 0.5, 0.975]).values.tolist()
-        spread = f"{number(middle)} [{number(low)}, {number(high)}]"
+        spread = "none"
+        if found.notnull().any():
+            low, middle, high = found.quantile([0.025, 0.5, 0.975]).values.tolist()
+            spread = f"{number(middle)} [{number(low)}, {number(high)}]"
         cells = (shares[choice] for choice in choices)
         rows.append((name, spread, *("none" if cell != cell else f"{cell:.0%}" for cell in cells)))
     return Table(

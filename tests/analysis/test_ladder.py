@@ -49,7 +49,7 @@ def ladder(sweep_of) -> Ladder:
 @by_case
 def test_three_parts_make_up_the_exponent(ladder, window, statistic):
     parts = ladder.attribution(window, statistic)
-    three = [parts[name] for name in ("estimator", "marginal distribution", "arrangement")]
+    three = [parts[name] for name in ("estimator", "marginal_distribution", "arrangement")]
     real = ladder.real.exponents[window, statistic]
     assert np.isfinite(real.estimate)
     assert sum(part.estimate for part in three) == pytest.approx(real.estimate - 1, abs=1e-12)
@@ -61,7 +61,7 @@ def test_three_parts_make_up_the_exponent(ladder, window, statistic):
 @by_case
 def test_the_arrangement_is_what_a_tensor_and_a_place_in_it_make_up(ladder, window, statistic):
     parts = ladder.attribution(window, statistic)
-    two = [parts["which tensor"], parts["place in the tensor"]]
+    two = [parts["which_tensor"], parts["place_in_tensor"]]
     whole = parts["arrangement"]
     assert sum(part.estimate for part in two) == pytest.approx(whole.estimate, abs=1e-12)
     resampled = sum(part.resamples for part in two)
@@ -117,15 +117,15 @@ def test_the_excess_is_the_arrangement(ladder, window, statistic):
     ("rungs", "names"),
     [
         ((), []),
-        (("permuted_within_tensor",), ["which tensor", "place in the tensor"]),
+        (("permuted_within_tensor",), ["which_tensor", "place_in_tensor"]),
         (("sign_flipped",), ["signs"]),
-        (("sign_flipped", "permuted_within_tensor"), ["which tensor", "place in the tensor", "signs"]),
+        (("sign_flipped", "permuted_within_tensor"), ["which_tensor", "place_in_tensor", "signs"]),
     ],
 )
 def test_parts_whose_rungs_were_not_measured_are_left_out(ladder, rungs, names):
     few = Ladder(ladder.real, {rung: ladder.nulls[rung] for rung in ("gaussian", "permuted", *rungs)})
     found = few.attribution("post", "max")
-    assert list(found) == ["estimator", "marginal distribution", "arrangement", *names]
+    assert list(found) == ["estimator", "marginal_distribution", "arrangement", *names]
     whole = ladder.attribution("post", "max")
     assert [part.estimate for part in found.values()] == [whole[name].estimate for name in found]
 
@@ -146,7 +146,7 @@ def test_without_structure_every_part_is_zero(sweep_of, window, statistic):
     one = analyze(sweep_of(noisy(1), GROKKING), n_resamples=10)
     again = analyze(sweep_of(noisy(1), GROKKING), n_resamples=10)
     parts = Ladder(one, {"gaussian": again, "permuted": again}).attribution(window, statistic)
-    for name in ("marginal distribution", "arrangement"):
+    for name in ("marginal_distribution", "arrangement"):
         assert parts[name].estimate == 0
         assert (parts[name].interval.low, parts[name].interval.high) == (0, 0)
 
@@ -158,7 +158,7 @@ def test_planted_exponents_are_attributed(sweep_of, statistic):
     )
     parts = Ladder(real, {"gaussian": gaussian, "permuted": permuted}).attribution("all", statistic)
     found = {name: part.estimate for name, part in parts.items()}
-    expected = {"estimator": -0.1, "marginal distribution": 0.15, "arrangement": 0.2}
+    expected = {"estimator": -0.1, "marginal_distribution": 0.15, "arrangement": 0.2}
     assert found == pytest.approx(expected, abs=1e-5)
     for part in parts.values():
         assert part.resamples == pytest.approx(np.full(5, part.estimate))
@@ -169,7 +169,7 @@ def test_a_window_without_an_exponent_has_no_parts(sweep_of, statistic):
     never = {n: [None] * 3 for n in SCALES}
     real, null = (analyze(sweep_of(noisy(seed), never), n_resamples=10) for seed in (1, 2))
     parts = Ladder(real, {"gaussian": null, "permuted": null}).attribution("post", statistic)
-    assert list(parts) == ["estimator", "marginal distribution", "arrangement"]
+    assert list(parts) == ["estimator", "marginal_distribution", "arrangement"]
     for part in parts.values():
         assert np.isnan([part.estimate, part.interval.low, part.interval.high]).all()
         assert part.interval.invalid == 1

@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import difference, estimated, percentile_interval, run_resamples
 from gradquake.analysis.timing import (
     follows_grokking,
     median_grokking_epoch,
-    onsets_follow_grokking,
-    run_onsets,
 )
 from gradquake.errors import InputError
 
@@ -237,7 +234,7 @@ def test_the_unit_of_size_does_not_matter(random_sweep, factor, statistic):
 def test_the_test_refuses_what_it_cannot_permute(random_sweep):
     with pytest.raises(InputError, match="statistic is 'median'"):
         follows_grokking(random_sweep, "median", n_permutations=5)
-    for test in (follows_grokking, lambda d, **k: onsets_follow_grokking(d, np.zeros(18), **k)):
+    for test in (follows_grokking,):
         with pytest.raises(InputError, match="n_permutations is 0; an integer of at least 1"):
             test(random_sweep, n_permutations=0)
 
@@ -314,140 +311,3 @@ def test_the_lag_of_a_planted_crossing(sweep_of):
     assert found.estimate == pytest.approx(1.0, abs=1e-3)
     assert found.interval.low == pytest.approx(0.5, abs=0.3)
     assert found.interval.high == pytest.approx(1.5, abs=0.3)
-
-
-# --- Run by run --------------------------------------------------------------------------------------
-
-
-def test_an_onset_is_the_crossing_of_the_mean_of_a_runs_null(sweep_of):
-    rng = np.random.default_rng(10)
-    epochs = np.arange(0, 120, 10)
-    grow = np.linspace(0.3, 2.0, 12)
-    sizes = {n: np.ceil(n * grow * rng.gamma(8.0, size=(4, 12))) for n in SCALES}
-    of_null = {n: np.ceil(n * rng.gamma(8.0, size=(4, 12))) for n in SCALES}
-    sweep, null = (sweep_of(s, epochs=epochs) for s in (sizes, of_null))
-    found = run_onsets(sweep, null)
-    assert found.shape == (16,)
-    assert np.isfinite(found).sum() > 8
-    for run in range(16):
-        level = float(np.mean(null["size"].values[run]))
-        expected = transitions.crossing(epochs, sweep["size"].values[run].astype(float), level)
-        assert found[run] == pytest.approx(float(expected), nan_ok=True)
-
-
-def test_onsets_by_hand(sweep_of):
-    # The null's means are 10, 20 and 30: a line from 5 to 15 passes 10 halfway, one from 10 to 50
-    # passes 20 after a quarter, and the last run stays below.
-    sizes = [[5, 5, 15, 15, 15], [10, 50, 50, 50, 10], [29, 30, 29, 30, 29]]
-    null = [[8, 12, 10, 9, 11], [20] * 5, [0, 60, 0, 60, 30]]
-    epochs = [0, 10, 20, 30, 40]
-    found = run_onsets(sweep_of({85: sizes}, epochs=epochs), sweep_of({85: null}, epochs=epochs))
-    assert found == pytest.approx([15, 2.5, np.nan], nan_ok=True)
-
-
-@pytest.mark.parametrize("shape", [(3, 5), (2, 6), (3, 6)])
-def test_onsets_need_the_same_runs_and_epochs(sweep_of, shape):
-    sweep, null = sweep_of({85: np.ones((2, 5))}), sweep_of({85: np.ones(shape)})
-    with pytest.raises(InputError, match="differ in sizes, seeds or epochs; they must be equal"):
-        run_onsets(sweep, null)
-
-
-def test_onsets_need_equal_epochs_and_not_only_equally_many(sweep_of):
-    sweep = sweep_of({85: np.ones((2, 5))})
-    null = sweep_of({85: np.ones((2, 5))}, epochs=range(10, 15))
-    with pytest.raises(InputError):
-        run_onsets(sweep, null)
-
-
-@pytest.mark.parametrize(("sign", "p_value"), [(1, 1 / 201), (-1, 1.0)])
-def test_onsets_in_the_order_of_grokking_follow_it(sweep_of, sign, p_value):
-    rng = np.random.default_rng(11)
-    reached = {n: rng.choice(100, 7, replace=False).tolist() for n in SCALES}
-    sweep = sweep_of({n: np.ones((7, 2)) for n in SCALES}, reached)
-    onsets = sign * np.exp(sweep["grokking_epoch"].values / 30)
-    found = onsets_follow_grokking(sweep, onsets, n_permutations=200)
-    assert found.observed == pytest.approx(sign)
-    assert found.expected == pytest.approx(0, abs=0.1)
-    assert found.p_value == pytest.approx(p_value)
-
-
-def test_independent_onsets_raise_few_false_alarms(sweep_of):
-    rng = np.random.default_rng(12)
-    sizes = {n: np.ones((6, 2)) for n in SCALES}
-    p_values = []
-    for _ in range(200):
-        sweep = sweep_of(sizes, {n: rng.integers(0, 40, 6).tolist() for n in SCALES})
-        test = onsets_follow_grokking(sweep, rng.normal(size=24), n_permutations=99)
-        p_values.append(test.p_value)
-    assert 0.01 <= np.mean(np.array(p_values) <= 0.05) <= 0.11
-    assert np.mean(p_values) == pytest.approx(0.5, abs=0.1)
-    # Shares of 100 are too coarse to be exactly uniform.
-    assert stats.kstest(p_values, "uniform").statistic < 0.12
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.data())
-def test_with_one_scale_the_statistic_is_spearmans_correlation(sweep_of, data):
-    runs = data.draw(st.integers(3, 12))
-    # Few values, so that many are equal.
-    reached = data.draw(st.lists(st.integers(0, 8), min_size=runs, max_size=runs))
-    onsets = data.draw(st.lists(st.integers(0, 8), min_size=runs, max_size=runs))
-    found = onsets_follow_grokking(
-        of_one_scale(sweep_of, reached), np.array(onsets, float), n_permutations=3
-    )
-    if len(set(reached)) == 1 or len(set(onsets)) == 1:
-        assert np.isnan([found.observed, found.expected, found.p_value]).all()
-    else:
-        assert found.observed == pytest.approx(stats.spearmanr(reached, onsets).statistic, abs=1e-12)
-
-
-def test_runs_without_either_do_not_take_part(sweep_of):
-    reached = [4, None, 1, 9, 3, 7]
-    onsets = np.array([2.0, 5.0, 4.0, np.nan, 1.0, 6.0])
-    found = onsets_follow_grokking(of_one_scale(sweep_of, reached), onsets, n_permutations=5)
-    assert found.observed == pytest.approx(stats.spearmanr([4, 1, 3, 7], [2, 4, 1, 6]).statistic)
-
-
-def test_the_statistic_is_the_mean_over_scales(sweep_of):
-    rng = np.random.default_rng(13)
-    runs_of = {85: 5, 201: 3, 401: 8}
-    reached = {n: rng.integers(0, 9, runs).tolist() for n, runs in runs_of.items()}
-    sweep = sweep_of({n: np.ones((runs, 2)) for n, runs in runs_of.items()}, reached)
-    onsets = rng.normal(size=16)
-    found = onsets_follow_grokking(sweep, onsets, n_permutations=5)
-    parts = np.split(onsets, [5, 8])
-    expected = [stats.spearmanr(a, b).statistic for a, b in zip(reached.values(), parts, strict=True)]
-    assert found.observed == pytest.approx(np.mean(expected))
-
-
-def test_scales_with_too_few_runs_or_none_that_differ_do_not_take_part(sweep_of):
-    reached = {85: [1, 2, 3, 4], 201: [1, 2, None, None], 401: [6, 6, 6, 6], 1201: [4, 1, 3, 2]}
-    onsets = np.array([3.0, 1, 4, 2, 1, 2, 3, 4, 1, 2, 3, 4, 7, 7, 7, 7])
-    sweep = sweep_of({n: np.ones((4, 2)) for n in reached}, reached)
-    found = onsets_follow_grokking(sweep, onsets, n_permutations=9)
-    assert found.observed == pytest.approx(stats.spearmanr([1, 2, 3, 4], [3, 1, 4, 2]).statistic)
-    others = onsets_follow_grokking(sweep.isel(run=slice(4, None)), onsets[4:], n_permutations=9)
-    assert np.isnan([others.observed, others.expected, others.p_value]).all()
-    assert others.n_permutations == 9
-
-
-def test_the_p_value_of_onsets_is_the_share_of_all_permutations(sweep_of):
-    reached, onsets = [1, 2, 3, 5, 5], np.array([2.0, 1.0, 4.0, 4.0, 5.0])
-    found = onsets_follow_grokking(of_one_scale(sweep_of, reached), onsets, n_permutations=4_000)
-    every = [stats.spearmanr(order, onsets).statistic for order in permutations(reached)]
-    exact = np.mean(np.array(every) >= stats.spearmanr(reached, onsets).statistic - 1e-9)
-    assert found.p_value == pytest.approx(exact, abs=4 * np.sqrt(0.25 / 4_000))
-
-
-def test_onsets_found_in_sizes_follow_grokking(sweep_of):
-    rng = np.random.default_rng(14)
-    reached = {n: rng.permutation([4, 8, 12, 16, 20]).tolist() for n in SCALES}
-    sizes = jumps(rng, lambda n, run: reached[n][run] + 2, runs=5, scatter=0.02)
-    # The null lies between the levels before and after the jump.
-    of_null = {n: np.full((5, 30), round(50 * n**0.9 * (n / 50) ** 0.2)) for n in SCALES}
-    sweep, null = sweep_of(sizes, reached), sweep_of(of_null, reached)
-    onsets = run_onsets(sweep, null)
-    assert onsets == pytest.approx([t + 1.5 for n in SCALES for t in reached[n]], abs=0.25)
-    found = onsets_follow_grokking(sweep, onsets, n_permutations=100)
-    assert found.observed == pytest.approx(1)
-    assert found.p_value == pytest.approx(1 / 101)

@@ -154,14 +154,14 @@ def condition(group, name, pre, post):
     ],
 )
 def test_thresholds_agree_where_each_is_on_its_side_of_1(at_080, own, expected):
-    evidence = SimpleNamespace(
-        conditions=[
-            condition("alpha_train", "0", (2.0, 2.0), (0.0, 0.0)),
-            condition("alpha_train", "0.3", *own),
-            condition("quantile", "0.95", (0.5, 0.5), (1.5, 1.5)),
-            condition("quantile", "0.80", *at_080),
-        ]
-    )
+    conditions = [
+        condition("alpha_train", "0", (2.0, 2.0), (0.0, 0.0)),
+        condition("alpha_train", "0.3", *own),
+        condition("quantile", "0.95", (0.5, 0.5), (1.5, 1.5)),
+        condition("quantile", "0.80", *at_080),
+    ]
+    by_name = {(of.group, of.name): of for of in conditions}
+    evidence = SimpleNamespace(conditions=conditions, condition=lambda *name: by_name[name])
     claim = claims.quantile(evidence)
     assert claim.verdict == expected
     names = [quantity.name for quantity in claim.quantities]

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from gradquake.analysis import scaling, transitions
-from gradquake.analysis.ladder import Ladder
+from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.resampling import percentile_interval, run_resamples
 from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.sweep import WINDOWS, analyze
 from gradquake.analysis.timing import median_grokking_epoch
 from gradquake.analysis.transitions import grokking_epochs
+from gradquake.errors import InputError
 from gradquake.experiments import xor
 from gradquake.experiments.replay import Reading
 from gradquake.experiments.xor import XorRun
 from gradquake.graphs import TOPOLOGIES
-from gradquake.paper.conditions import Condition, Todo, conditions, examine
+from gradquake.paper.conditions import INLINE, SHADOW, Condition, Todo, conditions, examine
 from gradquake.recording import to_dataset
 from gradquake.scrutiny import measure
 
@@ -50,8 +51,8 @@ def control():
 
 
 @pytest.fixture(scope="module")
-def controlled(control, shadow):
-    return examine(Todo("control", "AND, in-line", control, shadow, split_by_twin=True))
+def controlled(control, shadow, inline):
+    return examine(Todo("control", "AND, in-line", control, shadow, inline))
 
 
 # What they are
@@ -61,7 +62,7 @@ def test_every_condition_has_a_name_of_its_own():
     names = [(c.group, c.name) for c in conditions()]
     assert len(set(names)) == len(names)
     # Those of the paper's own training, which stand beside them.
-    assert not {("alpha_train", "0.3"), ("alpha_train", "0")} & set(names)
+    assert not {("alpha_train", INLINE), ("alpha_train", SHADOW)} & set(names)
 
 
 def test_every_setting_is_one_of_a_run():
@@ -76,11 +77,6 @@ def test_no_two_conditions_train_the_same_network():
     own = [XorRun(3, 0), XorRun(3, 0, alpha_train=0)]
     runs = [run for condition in conditions() for run in condition.runs([3], 1)]
     assert len({*own, *runs}) == len(own) + len(runs)
-
-
-def test_controls_alone_are_split_at_the_epoch_of_their_twin():
-    assert {c.group for c in conditions() if c.split_by_twin} == {"control"}
-    assert all(c.split_by_twin == (c.group == "control") for c in conditions())
 
 
 def test_there_is_a_control_of_every_kind_in_line_and_in_shadow():
@@ -175,11 +171,19 @@ def test_the_numbers_are_those_of_the_ladder(inline, result):
         expected = ladder.exponent(rung, *key)
         assert exponent.fit == expected.fit
         assert exponent.interval == expected.interval
-    for key, excess in result.excess.items():
-        expected = ladder.excess(*key)
+    assert set(result.excess) == {(span, s) for span in SPANS for s in STATISTICS}
+    for (span, statistic), excess in result.excess.items():
+        expected = ladder.excess(span, statistic)
         assert excess.interval == expected.interval
-        own = [result.exponents[rung, *key].estimate for rung in ("real", "permuted")]
-        assert excess.estimate == expected.estimate == own[0] - own[1]
+        assert excess.estimate == expected.estimate
+        if span != "rise":
+            own = [result.exponents[rung, span, statistic].estimate for rung in ("real", "permuted")]
+            assert excess.estimate == own[0] - own[1]
+    for statistic, rise in result.rise.items():
+        expected = ladder.value("real", "rise", statistic)
+        own = [result.exponents["real", phase, statistic].estimate for phase in ("pre", "post")]
+        assert rise.estimate == expected.estimate == own[1] - own[0]
+        assert rise.interval == expected.interval
     for statistic in STATISTICS:
         curve = result.curves[statistic]
         assert curve.dimension.identical(real.curves[statistic].slim().dimension)
@@ -195,6 +199,7 @@ def test_the_numbers_are_those_of_the_ladder(inline, result):
 def test_no_result_carries_its_resamples(result, controlled):
     for of in (result, controlled):
         estimates = [of.grokking, of.delay, *of.excess.values(), *of.crossing_of_null.values()]
+        estimates += of.rise.values()
         estimates += [curve.crossing for curve in of.curves.values()]
         assert all(estimate.resamples.size == 0 for estimate in estimates)
         for exponent in of.exponents.values():
@@ -203,8 +208,8 @@ def test_no_result_carries_its_resamples(result, controlled):
             assert "resample" not in curve.dimension.dims
 
 
-def test_a_control_is_split_at_the_epochs_of_its_twin(control, shadow, controlled):
-    twin = shadow["grokking_epoch"].values
+def test_a_control_is_split_at_the_epochs_of_its_twin(control, inline, controlled):
+    twin = inline["grokking_epoch"].values
     assert not np.array_equal(control["grokking_epoch"], twin, equal_nan=True)
     moved = control.assign_coords(grokking_epoch=("run", twin))
     for phase in ("pre", "post"):
@@ -224,3 +229,11 @@ def test_when_a_control_groks_is_its_own(control, shadow, controlled):
     estimate, interval = naive_delay(control, shadow)
     assert controlled.delay.estimate == estimate
     assert controlled.delay.interval == interval
+
+
+@pytest.mark.parametrize("part", ["shadow", "twin"])
+def test_a_sweep_of_other_runs_is_no_twin(inline, shadow, part):
+    beside = {"shadow": shadow, "twin": inline}
+    beside[part] = beside[part].isel(run=slice(4))
+    with pytest.raises(InputError, match="AND has other sizes, seeds or epochs than its twin"):
+        examine(Todo("control", "AND", inline, **beside))

@@ -195,7 +195,8 @@ def test_claims_do_not_rest_on_what_is_left_out(whole, quick):
 
 
 def test_the_scrutiny_is_one_strict_object(scrutiny):
-    assert set(scrutiny) == {"sweeps", "conditions", "topologies", "tails", "power", "specifications"}
+    parts = {"sweeps", "conditions", "topologies", "tails", "power", "specifications"}
+    assert set(scrutiny) == {*parts, "follows_grokking"}
     assert set(scrutiny["sweeps"]) == {"inline", "shadow"}
     for name, alpha_train in (("inline", 0.3), ("shadow", 0.0)):
         for statistic in STATISTICS:
@@ -206,8 +207,9 @@ def test_the_scrutiny_is_one_strict_object(scrutiny):
             for window in WINDOWS:
                 assert {"estimate", "ci_low", "ci_high"} <= set(of["D"][window])
                 assert {"estimate", "ci_low", "ci_high"} == set(of["excess"][window])
-            assert "timing" in of
-    for of in (scrutiny["topologies"], scrutiny["tails"], scrutiny["power"]):
+            assert of["timing"] is not None
+    of_modes = ("topologies", "tails", "power", "follows_grokking")
+    for of in (scrutiny[name] for name in of_modes):
         assert set(of) == {"in-line", "shadow"}
     for of_sweep in scrutiny["topologies"].values():
         assert [on["topology"] for on in of_sweep] == list(TOPOLOGIES)
@@ -216,6 +218,9 @@ def test_the_scrutiny_is_one_strict_object(scrutiny):
     for power in scrutiny["power"].values():
         assert {of["runs"] for of in power} == {6}
         assert len(power) == 4
+    for tests in scrutiny["follows_grokking"].values():
+        assert set(tests) == set(STATISTICS)
+        assert all(0 < test["p_value"] <= 1 for test in tests.values())
 
 
 def test_the_scrutiny_and_the_claims_say_the_same(whole, scrutiny):
@@ -233,7 +238,7 @@ def test_the_scrutiny_and_the_claims_say_the_same(whole, scrutiny):
         assert by_id[name]["null"] == of["nulls"]["gaussian"][window]["estimate"]
         assert by_id[name]["excess"] == of["excess"][window]["estimate"]
         parts = of["attribution"][window]
-        assert by_id[name]["marginal"] == parts["marginal distribution"]["estimate"]
+        assert by_id[name]["marginal"] == parts["marginal_distribution"]["estimate"]
     assert by_id["collapse"]["measured"] == inline["max"]["collapse"]["real"]["all"]["quality"]
 
 
@@ -248,13 +253,15 @@ def test_every_condition_is_there(scrutiny):
                 estimate = of[statistic]["D"][window]["estimate"]
                 assert estimate == sweep[statistic]["D"][window]["estimate"]
                 assert of[statistic]["excess"][window] == sweep[statistic]["excess"][window]
+            assert of[statistic]["rise"] == sweep[statistic]["rise"]
+            assert of[statistic]["excess"]["rise"] == sweep[statistic]["excess"]["rise"]
     assert all(of["runs"] == 12 for of in scrutiny["conditions"])
     assert scrutiny["conditions"][1]["later_than_shadow"]["estimate"] == 0
 
 
 def test_quick_leaves_out_what_no_claim_rests_on(whole, quick, scrutiny):
     found = read(quick[0] / "scrutiny.json")
-    assert found["topologies"] == found["power"] == {}
+    assert found["topologies"] == found["power"] == found["follows_grokking"] == {}
     assert found["specifications"] is None
     assert found["sweeps"] == scrutiny["sweeps"]
     assert found["tails"] == scrutiny["tails"]
@@ -274,7 +281,7 @@ def test_the_page_of_the_scrutiny_is_made_of_tables(name, request):
     assert page.startswith("# The paper's experiment under scrutiny\n")
     sections = page.split("\n## ")[1:]
     titles = [section.splitlines()[0] for section in sections]
-    assert len(set(titles)) == len(titles) == (15 if name == "whole" else 10)
+    assert len(set(titles)) == len(titles) == (17 if name == "whole" else 11)
     for section in sections:
         rows = [line for line in section.splitlines() if line.startswith("|")]
         assert len(rows) > 2
@@ -335,6 +342,7 @@ def test_a_single_seed_leaves_little_to_judge(tmp_path):
     judged = {claim.id for claim in claims if claim.verdict != "not testable"}
     assert judged <= {"grok-h21", "angle", "gini", "heavy-tail"}
     assert "A scale has a single run" in (tmp_path / "claims.md").read_text(encoding="utf-8")
+    assert "nan" not in (tmp_path / "scrutiny.md").read_text(encoding="utf-8")
     assert read(tmp_path / "scrutiny.json")["sweeps"]["inline"]["max"]["D"]["all"]["ci_low"] is None
 
 

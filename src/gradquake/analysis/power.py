@@ -143,7 +143,8 @@ def _power(
         width=float(np.mean(widths)),
         scatter=float(np.std(estimates, ddof=1)) if len(groups) > 1 else np.nan,
         detected={
-            name: float(np.mean([not of.interval.contains(0.0) for of in found]))
+            # An interval that is not there detects nothing: comparisons with NaN are false.
+            name: _mean(of.interval.low > 0 or of.interval.high < 0 for of in found)
             for name, found in excesses.items()
         },
         excess={name: _mean(of.estimate for of in found) for name, found in excesses.items()},

@@ -57,8 +57,19 @@ class Reading:
 
 
 def runs_of(sweep: xr.Dataset) -> list[XorRun | SyntheticRun]:
-    """Return the configurations of a sweep's runs, in its order."""
-    settings = {name: value for name, value in sweep.attrs.items() if name != "experiment"}
+    """Return the configurations of a sweep's runs, in its order.
+
+    Raises
+    ------
+    InputError
+        For an experiment whose gradients cannot be made again, or a sweep of surrogates.
+    """
+    surrogate_rung = sweep.attrs.get("surrogate", REAL)
+    require(
+        surrogate_rung == REAL,
+        f"the sweep was measured on {surrogate_rung} surrogates; a sweep of real gradients is needed",
+    )
+    settings = {k: v for k, v in sweep.attrs.items() if k not in ("experiment", "surrogate")}
     known = {"xor": (XorRun, "hidden"), "synthetic": (SyntheticRun, "n_parameters")}
     experiment = sweep.attrs.get("experiment")
     if experiment not in known:

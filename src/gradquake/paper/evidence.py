@@ -84,7 +84,7 @@ class Plan:
     gini_seeds : int
         Seeds of the Gini study.
     hidden : sequence of int
-        The scales, at least three.
+        The scales, at least three where it is quick, four where not.
     quick : bool
         Whether to leave out what no claim rests on: controls, interventions, topologies, the
         specification curve and power.
@@ -107,9 +107,11 @@ class Plan:
         require_count("seeds", self.seeds, 1)
         require_count("gini_seeds", self.gini_seeds, 1)
         require_count("power_seeds", self.power_seeds, FEWEST_RUNS)
+        # Beyond the claims, fits are also made without each of the scales.
+        fewest = scaling.FEWEST_SCALES + (not self.quick)
         require(
-            len(set(self.hidden)) >= scaling.FEWEST_SCALES,
-            f"hidden is {self.hidden}; at least {scaling.FEWEST_SCALES} different sizes are needed",
+            len(set(self.hidden)) >= fewest,
+            f"hidden is {self.hidden}; at least {fewest} different sizes are needed",
         )
 
     @cached_property

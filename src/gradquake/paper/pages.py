@@ -11,6 +11,7 @@ from gradquake.analysis.ladder import SPANS, Span
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import WINDOWS
 from gradquake.analysis.timing import PermutationTest
+from gradquake.analysis.transitions import GrokkingEpochs
 from gradquake.paper.conditions import ConditionResult
 from gradquake.paper.evidence import Evidence
 from gradquake.paper.verdicts import Claim, Quantity
@@ -166,7 +167,7 @@ def grokking_table(results: list[ConditionResult]) -> Table:
         (
             result.group.replace("_", " "),
             result.name.replace("_", " "),
-            *(bracketed(s.median, s.interval.low, s.interval.high) for s in result.by_scale),
+            *(_epochs(scale) for scale in result.by_scale),
         )
         for result in results
     ]
@@ -176,6 +177,14 @@ def grokking_table(results: list[ConditionResult]) -> Table:
         rows,
         "Medians over runs; a run that never reaches 100 % is infinitely late.",
     )
+
+
+def _epochs(scale: GrokkingEpochs) -> str:
+    if scale.median == float("inf"):
+        return "never"
+    if scale.interval.low != scale.interval.low:
+        return f"{scale.median:g}"
+    return f"{scale.median:g} [{scale.interval.low:.0f}, {scale.interval.high:.0f}]"
 
 
 def follows_table(follows: Mapping[str, Mapping[Statistic, PermutationTest]]) -> Table:
