@@ -6,9 +6,9 @@ PYTHON := $(VENV)/bin/python
 
 .PHONY: reproduce test lint benchmark locks clean
 
-## reproduce: train, probe, measure and judge the whole paper
+## reproduce: train, probe, measure and judge the whole paper (ARGS=--quick leaves out the scrutiny)
 reproduce: $(VENV)/.core
-	$(VENV)/bin/gradquake reproduce --out reproduction
+	$(VENV)/bin/gradquake reproduce --out reproduction $(ARGS)
 
 ## test: run all tests
 test: $(VENV)/.test

@@ -46,16 +46,34 @@ def ladder(sweep_of) -> Ladder:
     return Ladder(analyses[0], dict(zip(RUNGS, analyses[1:], strict=True)))
 
 
+THREE = ("estimator", "marginal_distribution", "arrangement")
+
+
 @by_case
 def test_three_parts_make_up_the_exponent(ladder, window, statistic):
     parts = ladder.attribution(window, statistic)
-    three = [parts[name] for name in ("estimator", "marginal_distribution", "arrangement")]
+    three = [parts[name] for name in THREE]
     real = ladder.real.exponents[window, statistic]
     assert np.isfinite(real.estimate)
     assert sum(part.estimate for part in three) == pytest.approx(real.estimate - 1, abs=1e-12)
     assert np.isfinite(real.resamples).sum() == {"post": 24}.get(window, N_RESAMPLES)
     resampled = sum(part.resamples for part in three)
     assert resampled == pytest.approx(real.resamples - 1, abs=1e-12, nan_ok=True)
+
+
+@by_statistic
+def test_three_parts_make_up_the_rise(ladder, statistic):
+    parts = ladder.attribution("rise", statistic)
+    rise = ladder.value("real", "rise", statistic)
+    post, pre = (ladder.real.exponents[window, statistic] for window in ("post", "pre"))
+    assert rise.estimate == post.estimate - pre.estimate
+    assert np.array_equal(rise.resamples, post.resamples - pre.resamples, equal_nan=True)
+    assert sum(parts[name].estimate for name in THREE) == pytest.approx(rise.estimate, abs=1e-12)
+    assert parts["above_gaussian"].estimate == pytest.approx(
+        rise.estimate - parts["estimator"].estimate, abs=1e-12
+    )
+    excess = ladder.excess("post", statistic).estimate - ladder.excess("pre", statistic).estimate
+    assert ladder.excess("rise", statistic).estimate == pytest.approx(excess, abs=1e-12)
 
 
 @by_case
@@ -125,7 +143,7 @@ def test_the_excess_is_the_arrangement(ladder, window, statistic):
 def test_parts_whose_rungs_were_not_measured_are_left_out(ladder, rungs, names):
     few = Ladder(ladder.real, {rung: ladder.nulls[rung] for rung in ("gaussian", "permuted", *rungs)})
     found = few.attribution("post", "max")
-    assert list(found) == ["estimator", "marginal_distribution", "arrangement", *names]
+    assert list(found) == ["estimator", "above_gaussian", *THREE[1:], *names]
     whole = ladder.attribution("post", "max")
     assert [part.estimate for part in found.values()] == [whole[name].estimate for name in found]
 
@@ -136,8 +154,9 @@ def test_the_parts_of_any_three_sweeps_add_up(sweep_of, seed, case):
     rungs = [analyze(sweep_of(noisy(seed + i), GROKKING), n_resamples=4) for i in range(3)]
     parts = Ladder(rungs[0], {"gaussian": rungs[1], "permuted": rungs[2]}).attribution(*case)
     real = rungs[0].exponents[case]
-    assert sum(part.estimate for part in parts.values()) == pytest.approx(real.estimate - 1, abs=1e-12)
-    resampled = sum(part.resamples for part in parts.values())
+    three = [parts[name] for name in THREE]
+    assert sum(part.estimate for part in three) == pytest.approx(real.estimate - 1, abs=1e-12)
+    resampled = sum(part.resamples for part in three)
     assert resampled == pytest.approx(real.resamples - 1, abs=1e-12, nan_ok=True)
 
 
@@ -158,7 +177,9 @@ def test_planted_exponents_are_attributed(sweep_of, statistic):
     )
     parts = Ladder(real, {"gaussian": gaussian, "permuted": permuted}).attribution("all", statistic)
     found = {name: part.estimate for name, part in parts.items()}
-    expected = {"estimator": -0.1, "marginal_distribution": 0.15, "arrangement": 0.2}
+    expected = {
+        "estimator": -0.1, "above_gaussian": 0.35, "marginal_distribution": 0.15, "arrangement": 0.2,
+    }  # fmt: skip
     assert found == pytest.approx(expected, abs=1e-5)
     for part in parts.values():
         assert part.resamples == pytest.approx(np.full(5, part.estimate))
@@ -169,7 +190,7 @@ def test_a_window_without_an_exponent_has_no_parts(sweep_of, statistic):
     never = {n: [None] * 3 for n in SCALES}
     real, null = (analyze(sweep_of(noisy(seed), never), n_resamples=10) for seed in (1, 2))
     parts = Ladder(real, {"gaussian": null, "permuted": null}).attribution("post", statistic)
-    assert list(parts) == ["estimator", "marginal_distribution", "arrangement"]
+    assert list(parts) == ["estimator", "above_gaussian", *THREE[1:]]
     for part in parts.values():
         assert np.isnan([part.estimate, part.interval.low, part.interval.high]).all()
         assert part.interval.invalid == 1

@@ -385,7 +385,7 @@ def test_a_quick_plan_is_part_of_the_whole():
         ({"seeds": 0}, "seeds is 0"),
         ({"gini_seeds": 0}, "gini_seeds is 0"),
         ({"power_seeds": 1}, "power_seeds is 1; an integer of at least 2"),
-        ({"hidden": (3, 5)}, "at least 3 different sizes are needed"),
+        ({"hidden": (3, 5), "quick": True}, "at least 3 different sizes are needed"),
         ({"hidden": (3, 5, 5), "quick": True}, "at least 3 different sizes are needed"),
         # The specification curve leaves each of them out.
         ({"hidden": (3, 5, 8)}, "at least 4 different sizes are needed"),
