@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gradquake import cli, scrutiny
+from gradquake import cli, sensitivity
 from gradquake.cli import main
 from gradquake.graphs import TOPOLOGIES
 from gradquake.paper import evidence, reproduce
@@ -88,9 +88,9 @@ def grown(tmp_path_factory):
 @pytest.fixture
 def few_choices(monkeypatch):
     """A small specification curve."""
-    monkeypatch.setattr(scrutiny, "SPECIFIED_QUANTILES", (0.9,))
-    monkeypatch.setattr(scrutiny, "SPECIFIED_ALPHAS", (0.2, 0.3))
-    monkeypatch.setattr(scrutiny, "SPECIFIED_STEPS", (20,))
+    monkeypatch.setattr(sensitivity, "SPECIFIED_QUANTILES", (0.9,))
+    monkeypatch.setattr(sensitivity, "SPECIFIED_ALPHAS", (0.2, 0.3))
+    monkeypatch.setattr(sensitivity, "SPECIFIED_STEPS", (20,))
 
 
 def strict_json(done):

@@ -38,7 +38,9 @@ ORDER = [
     "experiments.synthetic",
     "experiments.replay",
     "scrutiny",
-    "summary",
+    "sensitivity",
+    "tables",
+    "objects",
     "figures",
     "paper",
     "paper.conditions",
@@ -53,7 +55,8 @@ ORDER = [
     "cli",
 ]
 HIDDEN_FROM_EXPERIMENTS = (
-    "store", "execution", "analysis", "scrutiny", "summary", "figures", "paper", "cli",
+    "store", "execution", "analysis", "scrutiny", "sensitivity", "tables", "objects",
+    "figures", "paper", "cli",
 )  # fmt: skip
 HOMES = {
     "numba": "_kernels",

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from gradquake import execution, scrutiny, summary
+from gradquake import execution, objects, scrutiny, sensitivity
 from gradquake.analysis import scaling, timing, transitions
 from gradquake.analysis.collapse import best_collapse
 from gradquake.analysis.ladder import SPANS
@@ -28,8 +28,8 @@ from gradquake.scrutiny import (
     measure_aligned,
     on_topologies,
     scrutinize,
-    specify,
 )
+from gradquake.sensitivity import specify
 from gradquake.surrogates import RUNGS
 
 HIDDEN = (3, 5, 8, 13)
@@ -378,16 +378,16 @@ def test_two_rungs_are_enough(sweep, found):
 def test_processes_find_the_same_bits(sweep, found, pool):
     there = scrutinize(sweep, executor=pool, n_resamples=RESAMPLES)
     for statistic in STATISTICS:
-        here = json.dumps(summary.analysis_json(found, statistic))
-        assert json.dumps(summary.analysis_json(there, statistic)) == here
+        here = json.dumps(objects.analysis_json(found, statistic))
+        assert json.dumps(objects.analysis_json(there, statistic)) == here
 
 
 def test_the_order_of_the_runs_does_not_matter_to_any_number(sweep, found):
     mixed = sweep.isel(run=np.random.default_rng(0).permutation(12))
     again = scrutinize(mixed, ("gaussian", "permuted"), n_resamples=RESAMPLES)
-    expected = summary.analysis_json(found, "max")
+    expected = objects.analysis_json(found, "max")
     for name in ("D", "D_t", "rise", "excess", "timing"):
-        assert json.dumps(summary.analysis_json(again, "max")[name]) == json.dumps(expected[name])
+        assert json.dumps(objects.analysis_json(again, "max")[name]) == json.dumps(expected[name])
 
 
 def test_too_few_scales_are_refused():
@@ -440,8 +440,8 @@ def test_another_topology_gives_what_is_read_on_it(sweep, on_each):
 
 def test_processes_find_the_same_bits_on_every_topology(sweep, on_each, pool):
     there = on_topologies(sweep, pool, n_resamples=RESAMPLES)
-    here = [json.dumps(summary.topology_json(on)) for on in on_each]
-    assert [json.dumps(summary.topology_json(on)) for on in there] == here
+    here = [json.dumps(objects.topology_json(on)) for on in on_each]
+    assert [json.dumps(objects.topology_json(on)) for on in there] == here
 
 
 # Under every choice
@@ -469,7 +469,7 @@ def specify_few(*arguments, **options):
     """``specify`` with few choices of the probe; all of them belong to the whole paper."""
     with pytest.MonkeyPatch.context() as patch:
         for name, values in FEW_CHOICES.items():
-            patch.setattr(scrutiny, name, values)
+            patch.setattr(scrutiny if name == "TOPOLOGIES" else sensitivity, name, values)
         return specify(*arguments, **options)
 
 
@@ -501,11 +501,11 @@ def test_there_is_a_dimension_a_choice(table):
 
 def test_the_papers_own_choice_is_among_them():
     own = xor.XorRun(1, 0)
-    assert own.quantile in scrutiny.SPECIFIED_QUANTILES
-    assert own.alpha in scrutiny.SPECIFIED_ALPHAS
-    assert own.max_steps in scrutiny.SPECIFIED_STEPS
+    assert own.quantile in sensitivity.SPECIFIED_QUANTILES
+    assert own.alpha in sensitivity.SPECIFIED_ALPHAS
+    assert own.max_steps in sensitivity.SPECIFIED_STEPS
     # A higher limit is measured where a lower one truncated.
-    assert list(scrutiny.SPECIFIED_STEPS) == sorted(scrutiny.SPECIFIED_STEPS)
+    assert list(sensitivity.SPECIFIED_STEPS) == sorted(sensitivity.SPECIFIED_STEPS)
 
 
 def by_hand(sweep, rung, choice):

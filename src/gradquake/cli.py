@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gradquake.analysis.scaling import Statistic
     from gradquake.paper.verdicts import Claim
     from gradquake.scrutiny import Scrutiny
-    from gradquake.summary import Table
+    from gradquake.tables import Table
 
 app = typer.Typer(
     name="gradquake",
@@ -205,9 +205,10 @@ def analyze(
 
     Example: `gradquake analyze reproduction/study.sqlite --where task=and --where alpha_train=0`
     """
-    from gradquake import scrutiny, summary
+    from gradquake import objects, scrutiny, tables
     from gradquake.analysis.scaling import STATISTICS, check_statistic
     from gradquake.execution import worker_pool
+    from gradquake.sensitivity import specify
     from gradquake.store import open_study
     from gradquake.surrogates import RUNGS
 
@@ -227,29 +228,29 @@ def analyze(
             topologies = scrutiny.on_topologies(dataset, pool)
         if sensitivity:
             advance("choices", 0)
-            table = scrutiny.specify([dataset], pool)
+            table = specify([dataset], pool)
     if as_json:
         _print_json(
             {
-                **summary.analysis_json(found, chosen[0]),
-                **({} if statistic else {"mean": summary.analysis_json(found, "mean")}),
-                **({"topologies": [summary.topology_json(on) for on in topologies]} if nulls else {}),
-                **({} if table is None else {"sensitivity": summary.specifications_json(table)}),
+                **objects.analysis_json(found, chosen[0]),
+                **({} if statistic else {"mean": objects.analysis_json(found, "mean")}),
+                **({"topologies": [objects.topology_json(on) for on in topologies]} if nulls else {}),
+                **({} if table is None else {"sensitivity": objects.specifications_json(table)}),
             }
         )
         return
-    tables = [
-        summary.exponents_table(found.ladder, chosen),
-        summary.attribution_table(found.ladder, chosen),
+    shown = [
+        tables.exponents_table(found.ladder, chosen),
+        tables.attribution_table(found.ladder, chosen),
     ]
     if found.timing:
-        tables.append(summary.timing_table(found, chosen))
+        shown.append(tables.timing_table(found, chosen))
     if nulls:
-        tables.append(summary.collapse_table({"": found.collapses}))
-        tables.append(summary.topologies_table({"": topologies}, chosen))
+        shown.append(tables.collapse_table({"": found.collapses}))
+        shown.append(tables.topologies_table({"": topologies}, chosen))
     if table is not None:
-        tables += [summary.shares_table(table), summary.importance_table(table)]
-    _print_analysis(found, tables, chosen)
+        shown += [tables.shares_table(table), tables.importance_table(table)]
+    _print_analysis(found, shown, chosen)
 
 
 @app.command()
@@ -466,7 +467,7 @@ def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[S
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    from gradquake.summary import number, time_with_interval
+    from gradquake.tables import number, time_with_interval
 
     console = _console()
     analysis = found.ladder.real

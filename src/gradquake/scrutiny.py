@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +46,6 @@ if TYPE_CHECKING:
 
 # An offset in aligned time is shown where every scale has at least this share of its runs there.
 LEAST_SHARE = 0.5
-
-SPECIFIED_QUANTILES = (0.80, 0.85, 0.90, 0.95)
-SPECIFIED_ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
-SPECIFIED_STEPS = (20, 200)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +135,7 @@ def measure(
     for reading, measured in found.items():
         wanted = reading.settings()
         own = wanted.pop("surrogate") == REAL and wanted.items() <= sweep.attrs.items()
-        if own and not np.array_equal(measured["size"].values, _in_order(sweep)["size"].values):
+        if own and not np.array_equal(measured["size"].values, in_order(sweep)["size"].values):
             raise GradquakeError(
                 "the gradients made again give other avalanches than the study holds, so it was "
                 "measured by another version of gradquake or NumPy; measure it anew"
@@ -219,7 +215,7 @@ def scrutinize(
     InputError, GradquakeError
         As ``measure`` does, or for fewer than three scales.
     """
-    sweep = _in_order(sweep)
+    sweep = in_order(sweep)
     names = (REAL, *rungs)
     by_reading = measure(sweep, [Reading(name) for name in names], executor)
     # The sweep itself stands for its gradients: that they give its avalanches has been checked.
@@ -243,87 +239,14 @@ def on_topologies(
 ) -> list[OnTopology]:
     """Measure a sweep's gradients, and their nulls, on every topology that has its sizes."""
     rungs = (REAL, "permuted", "gaussian")
-    names = _topologies_of(sweep["n_parameters"].values)
+    names = topologies_of(sweep["n_parameters"].values)
     readings = [Reading(rung, topology=name) for name in names for rung in rungs]
     measured = measure(sweep, readings, executor)
     todo = [(name, {rung: measured[Reading(rung, topology=name)] for rung in rungs}) for name in names]
     return list(each(_OnTopology(n_resamples), todo, executor))
 
 
-def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> xr.Dataset:
-    """Measure the specification curve of sweeps that differ in how they were trained.
-
-    Under every topology, threshold quantile, alpha, limit of steps, statistic, snapshot interval
-    (half, once and twice the sweep's; half only of an even one) and window of scales (all, and
-    without each), the data and their permuted null.
-
-    Parameters
-    ----------
-    sweeps : sequence of xarray.Dataset
-        XOR sweeps of the same sizes that differ in ``alpha_train``.
-    executor : concurrent.futures.Executor, optional
-
-    Returns
-    -------
-    xarray.Dataset
-        A dimension a choice; ``pre``, ``post``, ``all``, ``average``, ``crossing`` and
-        ``worst_r_squared`` as in ``specifications.results``, and ``null_pre``, ``null_post`` and
-        ``null_all`` of the permuted null.
-
-    Raises
-    ------
-    InputError
-        For fewer than four scales, sweeps of different sizes, seeds or snapshots or of one
-        ``alpha_train``, or a sweep whose gradients cannot be made again.
-    """
-    import xarray as xr
-
-    sweeps = [_in_order(sweep) for sweep in sweeps]
-    # A synthetic sweep has no training.
-    trained = [float(sweep.attrs.get("alpha_train", np.nan)) for sweep in sweeps]
-    require(
-        len(set(trained)) == len(sweeps)
-        and all(scaling.same_runs(sweep, sweeps[0]) for sweep in sweeps),
-        "the sweeps have different sizes, seeds or snapshots, or one alpha_train; sweeps that differ in "
-        "alpha_train alone are needed",
-    )
-    scales = np.unique(sweeps[0]["n_parameters"].values)
-    windows = list(specifications.windows(scales))
-    every = sweeps[0].attrs["every"]
-    # Snapshots between the recorded ones can be had of what is trained, not of what is drawn.
-    halved = every % 2 == 0 and sweeps[0].attrs["experiment"] == "xor"
-    intervals = [every // 2, every, 2 * every] if halved else [every, 2 * every]
-    names = _topologies_of(scales)
-    pairs = [(sweep, name, tuple(intervals)) for sweep in sweeps for name in names]
-    blocks = list(each(_specify, pairs, executor))
-    shape = (len(sweeps), len(names))
-    stacked = np.stack(blocks).reshape(*shape, *blocks[0].shape)
-    # (alpha_train, topology, result, quantile, ...) to (result, alpha_train, topology, ...)
-    of_result = np.moveaxis(stacked, 2, 0)
-    coordinates = {
-        "alpha_train": trained,
-        "topology": names,
-        "quantile": list(SPECIFIED_QUANTILES),
-        "alpha": list(SPECIFIED_ALPHAS),
-        "max_steps": list(SPECIFIED_STEPS),
-        "statistic": list(specifications.STATISTICS),
-        "interval": intervals,
-        "window": windows,
-    }
-    names_of = [*specifications.RESULTS, *(f"null_{r}" for r in specifications.NULL_RESULTS)]
-    reached = [sweep["grokking_epoch"].values for sweep in sweeps]
-    reached = [r if np.isfinite(r).any() else np.full(1, np.inf) for r in reached]
-    found = xr.Dataset(
-        {name: (list(coordinates), values) for name, values in zip(names_of, of_result, strict=True)},
-        coordinates,
-    )
-    return found.assign(
-        first_grokking_epoch=("alpha_train", [float(np.nanmin(r)) for r in reached]),
-        last_grokking_epoch=("alpha_train", [float(np.nanmax(r)) for r in reached]),
-    )
-
-
-def _topologies_of(n_parameters: NDArray[np.int64]) -> list[str]:
+def topologies_of(n_parameters: NDArray[np.int64]) -> list[str]:
     """Return the topologies that have these sizes; the network's own graph is that of a 2-h-1 MLP."""
     own = bool((n_parameters % 4 == 1).all() and (n_parameters >= 5).all())
     return [name for name in TOPOLOGIES if own or name != "computational"]
@@ -355,7 +278,7 @@ def _measure(
     offsets: NDArray[np.int64] | None,
     executor: Executor | None,
 ) -> dict[Reading, xr.Dataset]:
-    sweep = _in_order(sweep)
+    sweep = in_order(sweep)
     runs = replay.runs_of(sweep)
     reached = dict(zip(runs, sweep["grokking_epoch"].values.tolist(), strict=True))
     todo = [_Task(t, readings, offsets, [reached[r] for r in t]) for t in tasks(runs)]
@@ -372,7 +295,7 @@ def _measure(
     }
 
 
-def _in_order(sweep: xr.Dataset) -> xr.Dataset:
+def in_order(sweep: xr.Dataset) -> xr.Dataset:
     """Return a sweep with its runs ordered as ``to_dataset`` orders them."""
     return sweep.isel(run=np.lexsort((sweep["seed"].values, sweep["n_parameters"].values)))
 
@@ -479,35 +402,3 @@ class _OnTopology:
             },
             {phase: _collapse((measured[REAL], phase)) for phase in phases},
         )
-
-
-def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float64]:
-    """Return (results, quantiles, alphas, step limits, statistics, intervals, windows)."""
-    sweep, topology, intervals = item
-    finest = intervals[0]
-    strides = tuple(interval // finest for interval in intervals)
-    runs = [replace(run, every=finest) for run in replay.runs_of(sweep)]
-    records = replay.gradients(runs)
-    n = np.array([run.n_parameters for run in runs])
-    reached = sweep["grokking_epoch"].values
-    order = np.argsort(n, kind="stable")
-    parts = []
-    for rung, kept in ((REAL, None), ("permuted", len(specifications.NULL_RESULTS))):
-        sizes = replay.sizes(
-            records,
-            topology,
-            quantiles=SPECIFIED_QUANTILES,
-            alphas=SPECIFIED_ALPHAS,
-            step_limits=SPECIFIED_STEPS,
-            surrogate_rung=rung,
-        )
-        settings = sizes.shape[:3]
-        results = [
-            specifications.results(
-                n[order], of_setting[order], records[0].epochs, reached[order], strides
-            )[:kept]
-            for of_setting in sizes.reshape(-1, *sizes.shape[3:])
-        ]
-        stacked = np.stack(results, axis=1)
-        parts.append(stacked.reshape(stacked.shape[0], *settings, *stacked.shape[2:]))
-    return np.concatenate(parts)

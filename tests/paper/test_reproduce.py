@@ -11,7 +11,7 @@ from itertools import product
 
 import pytest
 
-import gradquake.scrutiny
+import gradquake.sensitivity
 from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.sweep import WINDOWS
 from gradquake.errors import InputError
@@ -75,8 +75,8 @@ def made(folder, plan, jobs):
 def whole(tmp_path_factory):
     """All of it, in this process; of the specification curve, some choices."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradquake.scrutiny, "SPECIFIED_QUANTILES", (0.8, 0.9))
-        patch.setattr(gradquake.scrutiny, "SPECIFIED_ALPHAS", (0.2, 0.3))
+        patch.setattr(gradquake.sensitivity, "SPECIFIED_QUANTILES", (0.8, 0.9))
+        patch.setattr(gradquake.sensitivity, "SPECIFIED_ALPHAS", (0.2, 0.3))
         return made(tmp_path_factory.mktemp("reproduce") / "whole", PLAN, 1)
 
 

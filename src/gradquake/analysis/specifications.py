@@ -157,6 +157,32 @@ def importance(values: xr.DataArray) -> dict[str, float]:
     return shares
 
 
+def varied(table: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return by name the results of which it is asked what they depend on."""
+    return {
+        "D before": table["pre"],
+        "D after": table["post"],
+        "rise": table["post"] - table["pre"],
+        "excess before": table["pre"] - table["null_pre"],
+        "excess after": table["post"] - table["null_post"],
+        "excess of the rise": (table["post"] - table["null_post"]) - (table["pre"] - table["null_pre"]),
+    }
+
+
+def choices(table: xr.Dataset) -> list[str]:
+    """Return the choices of which there is more than one level."""
+    return [str(name) for name, levels in table["pre"].sizes.items() if levels > 1]
+
+
+def importances(table: xr.Dataset) -> dict[str, dict[str, float]]:
+    """Return the importance of every choice for every result; NaN where none has a value."""
+    found = {}
+    for name, values in varied(table).items():
+        shares = importance(values) if values.notnull().any() else {}
+        found[name] = {choice: shares.get(choice, np.nan) for choice in choices(table)}
+    return found
+
+
 def _pooled(sizes: Floats, phase: NDArray[np.bool_], starts: NDArray[np.intp]) -> list[Floats]:
     """Return each statistic over the runs and chosen snapshots of every scale; NaN without one."""
     largest = np.maximum.reduceat(np.where(phase, sizes, -np.inf).max(axis=1), starts)

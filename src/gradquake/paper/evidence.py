@@ -41,8 +41,9 @@ from gradquake.paper.conditions import (
     conditions,
     examine,
 )
-from gradquake.scrutiny import OnTopology, Scrutiny, on_topologies, scrutinize, specify
+from gradquake.scrutiny import OnTopology, Scrutiny, on_topologies, scrutinize
 from gradquake.scrutiny import measure as measure_readings
+from gradquake.sensitivity import specify
 from gradquake.store import Study
 from gradquake.surrogates import RUNGS
 

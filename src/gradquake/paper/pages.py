@@ -6,21 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gradquake import summary
+from gradquake import objects, tables
 from gradquake.analysis.ladder import SPANS, Span
 from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.analysis.sweep import WINDOWS
+from gradquake.analysis.sweep import PHASES, WINDOWS
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import GrokkingEpochs
 from gradquake.paper.conditions import ConditionResult
 from gradquake.paper.evidence import Evidence
 from gradquake.paper.verdicts import Claim, Quantity
-from gradquake.summary import (
-    PHASES,
+from gradquake.tables import (
     SYMBOLS,
     Table,
     bracketed,
-    estimate_json,
     number,
     time_with_interval,
     with_interval,
@@ -97,32 +95,32 @@ def scrutiny_page(found: Evidence) -> str:
 
 def _tables(found: Evidence) -> list[Table]:
     sweeps = {"in-line": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
-    tables = []
+    pages: list[Table] = []
     for name, scrutiny in sweeps.items():
-        of_sweep = [summary.exponents_table(scrutiny.ladder), summary.attribution_table(scrutiny.ladder)]
+        of_sweep = [tables.exponents_table(scrutiny.ladder), tables.attribution_table(scrutiny.ladder)]
         if scrutiny.timing:
-            of_sweep.append(summary.timing_table(scrutiny))
-        tables += [replace(table, title=f"{table.title}, {name}") for table in of_sweep]
-    tables += [conditions_table(found.conditions), grokking_table(found.conditions)]
-    tables.append(summary.collapse_table({n: s.collapses for n, s in sweeps.items()}))
-    tables += [
+            of_sweep.append(tables.timing_table(scrutiny))
+        pages += [replace(table, title=f"{table.title}, {name}") for table in of_sweep]
+    pages += [conditions_table(found.conditions), grokking_table(found.conditions)]
+    pages.append(tables.collapse_table({n: s.collapses for n, s in sweeps.items()}))
+    pages += [
         replace(table, title=f"{table.title}, {mode}")
         for mode, fits in found.tails.items()
-        for table in [summary.tails_table(fits)]
+        for table in [tables.tails_table(fits)]
     ]
     if found.on_topologies:
-        tables.append(summary.topologies_table(found.on_topologies))
+        pages.append(tables.topologies_table(found.on_topologies))
     if found.power:
-        tables += [
+        pages += [
             replace(table, title=f"{table.title}, {mode}")
             for mode, power in found.power.items()
-            for table in [summary.power_table(power)]
+            for table in [tables.power_table(power)]
         ]
-        tables.append(follows_table(found.follows))
+        pages.append(follows_table(found.follows))
     if found.specifications is not None:
-        tables.append(summary.shares_table(found.specifications))
-        tables.append(summary.importance_table(found.specifications))
-    return tables
+        pages.append(tables.shares_table(found.specifications))
+        pages.append(tables.importance_table(found.specifications))
+    return pages
 
 
 def conditions_table(results: list[ConditionResult]) -> Table:
@@ -209,21 +207,21 @@ def scrutiny_object(found: Evidence) -> dict[str, Any]:
     table = found.specifications
     return {
         "sweeps": {
-            name: {s: summary.analysis_json(scrutiny, s) for s in STATISTICS}
+            name: {s: objects.analysis_json(scrutiny, s) for s in STATISTICS}
             for name, scrutiny in sweeps.items()
         },
         "conditions": [_condition_object(result) for result in found.conditions],
         "topologies": {
-            name: [summary.topology_json(on) for on in of_sweep]
+            name: [objects.topology_json(on) for on in of_sweep]
             for name, of_sweep in found.on_topologies.items()
         },
-        "tails": {mode: [summary.tail_json(f) for f in fits] for mode, fits in found.tails.items()},
-        "power": {mode: [summary.power_json(p) for p in power] for mode, power in found.power.items()},
+        "tails": {mode: [objects.tail_json(f) for f in fits] for mode, fits in found.tails.items()},
+        "power": {mode: [objects.power_json(p) for p in power] for mode, power in found.power.items()},
         "follows_grokking": {
-            mode: {statistic: summary.test_json(test) for statistic, test in of_mode.items()}
+            mode: {statistic: objects.permutation_json(test) for statistic, test in of_mode.items()}
             for mode, of_mode in found.follows.items()
         },
-        "specifications": None if table is None else summary.specifications_json(table),
+        "specifications": None if table is None else objects.specifications_json(table),
     }
 
 
@@ -233,16 +231,18 @@ def _condition_object(result: ConditionResult) -> dict[str, Any]:
         "name": result.name,
         "runs": result.n_runs,
         "runs_that_grok": result.n_grokked,
-        "grokking_epoch": estimate_json(result.grokking),
-        "later_than_shadow": estimate_json(result.delay),
-        "grokking": [summary.grokking_json(scale) for scale in result.by_scale],
+        "grokking_epoch": objects.estimate_json(result.grokking),
+        "later_than_shadow": objects.estimate_json(result.delay),
+        "grokking": [objects.grokking_json(scale) for scale in result.by_scale],
         **{
             statistic: {
-                "D": {w: estimate_json(result.exponents["real", w, statistic]) for w in WINDOWS},
-                "rise": estimate_json(result.rise[statistic]),
-                "excess": {span: estimate_json(result.excess[span, statistic]) for span in SPANS},
-                "crossing": summary.crossing_json(result.curves[statistic].crossing),
-                "crossing_of_null": summary.crossing_json(result.crossing_of_null[statistic]),
+                "D": {w: objects.estimate_json(result.exponents["real", w, statistic]) for w in WINDOWS},
+                "rise": objects.estimate_json(result.rise[statistic]),
+                "excess": {
+                    span: objects.estimate_json(result.excess[span, statistic]) for span in SPANS
+                },
+                "crossing": objects.crossing_json(result.curves[statistic].crossing),
+                "crossing_of_null": objects.crossing_json(result.crossing_of_null[statistic]),
             }
             for statistic in STATISTICS
         },

@@ -28,7 +28,6 @@ from gradquake.figures import (
 from gradquake.paper.conditions import INLINE, SHADOW, ConditionResult
 from gradquake.paper.evidence import Evidence
 from gradquake.scrutiny import OnTopology
-from gradquake.summary import varied
 
 RUNGS = {
     "gaussian": "Gaussian",
@@ -284,7 +283,7 @@ def choices(evidence: Evidence, path: Path) -> None:
         curve.set_xlabel(f"share of {table['pre'].size:,} specifications")
         curve.set_ylabel("$D$")
         curve.legend(loc="upper left")
-        results = varied(table)
+        results = specifications.varied(table)
         shares = np.array(
             [
                 [specifications.importance(values)[choice] for choice in CHOICES]

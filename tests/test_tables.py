@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from gradquake import scrutiny, summary
+from gradquake import objects, scrutiny, sensitivity, tables
 from gradquake.analysis import power as power_analysis
 from gradquake.analysis.resampling import Interval
 from gradquake.analysis.scaling import STATISTICS
@@ -17,18 +17,19 @@ from gradquake.analysis.sweep import WINDOWS
 from gradquake.analysis.tails import tail_fit, tail_fits
 from gradquake.experiments import xor
 from gradquake.experiments.replay import Reading
+from gradquake.objects import finite
 from gradquake.recording import to_dataset
-from gradquake.scrutiny import measure, on_topologies, scrutinize, specify
-from gradquake.summary import (
+from gradquake.scrutiny import measure, on_topologies, scrutinize
+from gradquake.sensitivity import specify
+from gradquake.surrogates import RUNGS
+from gradquake.tables import (
     SYMBOLS,
     Table,
     bracketed,
-    finite,
     number,
     time_with_interval,
     with_interval,
 )
-from gradquake.surrogates import RUNGS
 
 HIDDEN = (3, 5, 8, 13)
 SCALES = [13, 21, 33, 53]
@@ -108,7 +109,7 @@ def specified(sweep):
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, values in few.items():
-            patch.setattr(scrutiny, name, values)
+            patch.setattr(scrutiny if name == "TOPOLOGIES" else sensitivity, name, values)
         return specify([sweep])
 
 
@@ -208,11 +209,11 @@ def test_a_table_without_a_note_has_no_empty_lines_for_it():
 
 def tables_of(scrutiny, statistics=STATISTICS):
     ladder = scrutiny.ladder
-    yield summary.exponents_table(ladder, statistics), 3 * len(statistics)
-    yield summary.attribution_table(ladder, statistics), 4 * len(statistics)
+    yield tables.exponents_table(ladder, statistics), 3 * len(statistics)
+    yield tables.attribution_table(ladder, statistics), 4 * len(statistics)
     if scrutiny.timing:
-        yield summary.timing_table(scrutiny, statistics), 3 * len(statistics)
-    yield summary.collapse_table({"": scrutiny.collapses}), 3 * (1 + len(ladder.nulls))
+        yield tables.timing_table(scrutiny, statistics), 3 * len(statistics)
+    yield tables.collapse_table({"": scrutiny.collapses}), 3 * (1 + len(ladder.nulls))
 
 
 def check_table(table, rows):
@@ -236,12 +237,12 @@ def test_rows_are_as_wide_as_their_header(name, statistics, request):
 
 
 def test_further_tables_are_as_wide_as_their_header(sweep, on_each, choices):
-    check_table(summary.topologies_table({"a": on_each, "b": on_each}), 2 * 8 * 4)
-    check_table(summary.topologies_table({"": on_each}, ("max",)), 8 * 2)
-    check_table(summary.tails_table(tail_fits(sweep)), 4)
-    check_table(summary.power_table(powers(sweep)), 2 * 4)
-    check_table(summary.shares_table(choices), len(claims(choices).data_vars))
-    check_table(summary.importance_table(choices), 6)
+    check_table(tables.topologies_table({"a": on_each, "b": on_each}), 2 * 8 * 4)
+    check_table(tables.topologies_table({"": on_each}, ("max",)), 8 * 2)
+    check_table(tables.tails_table(tail_fits(sweep)), 4)
+    check_table(tables.power_table(powers(sweep)), 2 * 4)
+    check_table(tables.shares_table(choices), len(claims(choices).data_vars))
+    check_table(tables.importance_table(choices), 6)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -250,21 +251,21 @@ def test_a_tail_without_a_fit_has_a_row_as_wide_as_the_others(first):
     fits = [tail_fit(sizes, 85), tail_fit([1, 1], 21)]
     assert fits[0].comparisons
     assert not fits[1].comparisons
-    table = summary.tails_table(fits if first == 0 else fits[::-1])
+    table = tables.tails_table(fits if first == 0 else fits[::-1])
     check_table(table, 2)
     assert f"N = 21: {fits[1].message}" in table.note
-    strict([summary.tail_json(fit) for fit in fits])
+    strict([objects.tail_json(fit) for fit in fits])
 
 
 def test_tables_of_nothing_have_no_rows():
-    check_table(summary.power_table([]), 0)
-    check_table(summary.tails_table([]), 0)
-    check_table(summary.topologies_table({}), 0)
-    check_table(summary.collapse_table({}), 0)
+    check_table(tables.power_table([]), 0)
+    check_table(tables.tails_table([]), 0)
+    check_table(tables.topologies_table({}), 0)
+    check_table(tables.collapse_table({}), 0)
 
 
 def test_the_exponents_stand_beside_their_nulls(found):
-    table = summary.exponents_table(found.ladder)
+    table = tables.exponents_table(found.ladder)
     row = table.rows[2]
     assert row[:2] == ("D (largest)", "post")
     by_name = dict(zip(table.header, row, strict=True))
@@ -279,7 +280,7 @@ def test_the_exponents_stand_beside_their_nulls(found):
 
 
 def test_the_attribution_is_in_the_order_of_its_sum(found):
-    table = summary.attribution_table(found.ladder)
+    table = tables.attribution_table(found.ladder)
     three = ("estimator", "above gaussian", "marginal distribution", "arrangement")
     assert table.header[:7] == ("exponent", "of what", "measured", *three)
     ladder = found.ladder
@@ -292,11 +293,11 @@ def test_the_attribution_is_in_the_order_of_its_sum(found):
 
 
 def test_the_topologies_note_does_not_say_how_many_scales_another_sweep_has(on_each):
-    assert "Eight" not in summary.topologies_table({"": on_each}).note
+    assert "Eight" not in tables.topologies_table({"": on_each}).note
 
 
 def test_what_has_no_fit_says_why(flat):
-    [row] = [r for r in summary.exponents_table(flat.ladder, ("max",)).rows if r[1] == "post"]
+    [row] = [r for r in tables.exponents_table(flat.ladder, ("max",)).rows if r[1] == "post"]
     assert row[-1] == "no snapshot at N = 13, 21, 33, 53"
 
 
@@ -308,7 +309,7 @@ def test_what_has_no_fit_says_why(flat):
 def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic, request):
     of = request.getfixturevalue(name)
     ladder = of.ladder
-    read = strict(summary.analysis_json(of, statistic))
+    read = strict(objects.analysis_json(of, statistic))
     assert read["statistic"] == statistic
     assert read["settings"] == ladder.real.dataset.attrs
     for window in WINDOWS:
@@ -361,7 +362,7 @@ def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic,
 
 
 def test_intervals_are_null_where_a_scale_has_a_single_run(single):
-    read = strict(summary.analysis_json(single, "max"))
+    read = strict(objects.analysis_json(single, "max"))
     for of in (read["D"], read["nulls"]["permuted"], read["excess"]):
         assert of["all"]["estimate"] is not None
         assert of["all"]["ci_low"] is of["all"]["ci_high"] is None
@@ -371,7 +372,7 @@ def test_intervals_are_null_where_a_scale_has_a_single_run(single):
 def test_grokking_epochs_by_scale(found, halted):
     for of, seeds in ((found, 3), (halted, 3)):
         dataset = of.ladder.real.dataset
-        for n, scale in zip(SCALES, strict(summary.analysis_json(of, "max"))["grokking"], strict=True):
+        for n, scale in zip(SCALES, strict(objects.analysis_json(of, "max"))["grokking"], strict=True):
             reached = dataset["grokking_epoch"].values[dataset["n_parameters"].values == n]
             grokked = int(np.isfinite(reached).sum())
             assert (scale["n_parameters"], scale["runs"]) == (n, seeds)
@@ -383,7 +384,7 @@ def test_grokking_epochs_by_scale(found, halted):
 def test_timing_agrees(found):
     for statistic in STATISTICS:
         of = found.timing[statistic]
-        read = strict(summary.analysis_json(found, statistic))
+        read = strict(objects.analysis_json(found, statistic))
         for name, crossing in (
             ("crossing_of_one", of.of_one),
             ("crossing_of_null", of.of_null),
@@ -400,7 +401,7 @@ def test_timing_agrees(found):
 
 def test_a_topology_is_strict_json(on_each):
     for on in on_each:
-        read = strict(summary.topology_json(on))
+        read = strict(objects.topology_json(on))
         assert read["topology"] == on.topology
         for statistic, window in product(STATISTICS, PHASES):
             of = read[statistic][window]
@@ -420,7 +421,7 @@ def powers(sweep):
 
 def test_power_is_strict_json(sweep):
     for of in powers(sweep):
-        read = strict(summary.power_json(of))
+        read = strict(objects.power_json(of))
         assert (read["runs"], read["statistic"], read["phase"]) == (of.runs, of.statistic, of.phase)
         # A single group does not scatter.
         assert (read["scatter"] is None) == (of.groups == 1)
@@ -432,20 +433,20 @@ def test_power_is_strict_json(sweep):
 def test_power_without_a_value_is_strict_json(flat_sweep, flat):
     null = flat.ladder.nulls["permuted"].dataset
     for of in power_analysis.power(flat_sweep, {"permuted": null}, [2], n_resamples=RESAMPLES):
-        read = strict(summary.power_json(of))
+        read = strict(objects.power_json(of))
         assert (read["excess"]["permuted"] is None) == (of.phase == "post")
 
 
 def test_a_tail_is_strict_json(sweep):
     for fit in tail_fits(sweep):
-        read = strict(summary.tail_json(fit))
+        read = strict(objects.tail_json(fit))
         assert read["n_parameters"] == fit.n_parameters
         assert read["exponent"] == finite(fit.exponent)
         assert set(read["against"]) == {c.alternative for c in fit.comparisons}
 
 
 def test_specifications_are_strict_json(choices):
-    read = strict(summary.specifications_json(choices))
+    read = strict(objects.specifications_json(choices))
     assert read["specifications"] == choices["pre"].size == 2 * 2 * 3 * 3 * 5
     holds = claims(choices)
     assert set(read["holds"]) == {str(name) for name in holds.data_vars}
@@ -459,13 +460,13 @@ def test_specifications_are_strict_json(choices):
         assert 0 < sum(of.values()) <= 1 + 1e-9, name
     expected = importance(choices["post"])
     assert read["importance"]["D after"] == {name: expected[name] for name in varied}
-    assert summary.importance_table(choices).header[2:] == tuple(varied)
+    assert tables.importance_table(choices).header[2:] == tuple(varied)
 
 
 def test_specifications_without_a_d_after_are_reported_as_such(flat_sweep):
     table = specified(flat_sweep)
     assert table["post"].isnull().all()
-    read = strict(summary.specifications_json(table))
+    read = strict(objects.specifications_json(table))
     assert read["holds"]["D after > 1"]["share"] == 0
-    check_table(summary.shares_table(table), len(claims(table).data_vars))
-    check_table(summary.importance_table(table), 6)
+    check_table(tables.shares_table(table), len(claims(table).data_vars))
+    check_table(tables.importance_table(table), 6)
