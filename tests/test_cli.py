@@ -425,7 +425,12 @@ def test_interrupt_is_one_clean_line_and_resumes(jobs, tmp_path):
     path = tmp_path / "s.sqlite"
     command = [COMMAND, "run", "xor", "--out", str(path), "--hidden", "300,301,302", "--seeds", "60"]
     process = subprocess.Popen(
-        [*command, "--jobs", jobs], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--jobs", jobs],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What runs in the background of a shell ignores interrupts, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (path.exists() and finished(path) > 0):
         assert process.poll() is None, process.communicate()
