@@ -11,7 +11,14 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 import pytest
 
 from gradquake.errors import GradquakeError, InputError, StudyError
-from gradquake.execution import PARAMETERS_A_TASK, available_cores, execute, tasks, worker_pool
+from gradquake.execution import (
+    PARAMETERS_A_TASK,
+    available_cores,
+    each,
+    execute,
+    tasks,
+    worker_pool,
+)
 from gradquake.experiments import synthetic, xor
 from gradquake.recording import to_dataset
 from gradquake.store import open_study
@@ -353,3 +360,19 @@ def is_running(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_each_yields_in_order_here_and_on_a_pool():
+    items = list(range(20))
+    assert list(each(abs, items, None)) == items
+    with worker_pool(2) as pool:
+        assert list(each(abs, items, pool)) == items
+
+
+def test_each_says_that_a_worker_died():
+    with worker_pool(2) as pool, pytest.raises(GradquakeError, match="a worker process died"):
+        list(each(die, [1, 2], pool))

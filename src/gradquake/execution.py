@@ -25,6 +25,11 @@ from gradquake.store import Study
 # A task's runs are trained side by side; about this many parameters together stay in the caches.
 PARAMETERS_A_TASK = 15_000
 
+WORKER_DIED = (
+    "a worker process died (killed, or out of memory); what was finished is kept, and the same command "
+    "continues from there"
+)
+
 
 class RunConfig(Protocol):
     """The configuration of one run: a frozen dataclass that an experiment defines."""
@@ -105,9 +110,21 @@ def worker_pool(jobs: int) -> Iterator[Executor | None]:
 
 def each(
     function: Callable[[Item], Result], items: Iterable[Item], executor: Executor | None
-) -> Iterable[Result]:
-    """Return the results of a picklable function in order, computed on an executor or here."""
-    return map(function, items) if executor is None else executor.map(function, items)
+) -> Iterator[Result]:
+    """Yield the results of a picklable function in order, computed on an executor or here.
+
+    Raises
+    ------
+    GradquakeError
+        Where a worker process died.
+    """
+    if executor is None:
+        yield from map(function, items)
+        return
+    try:
+        yield from executor.map(function, items)
+    except BrokenProcessPool as error:
+        raise GradquakeError(WORKER_DIED) from error
 
 
 def available_cores() -> int:
@@ -163,9 +180,6 @@ def _results(
             for other in futures:
                 other.cancel()
     if isinstance(failure, BrokenProcessPool):
-        raise GradquakeError(
-            "a worker process died (killed, or out of memory); what was finished is kept, and the "
-            "same command continues from there"
-        ) from failure
+        raise GradquakeError(WORKER_DIED) from failure
     if failure is not None:
         raise failure

@@ -107,7 +107,6 @@ def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float6
     records = replay.gradients(runs)
     n = np.array([run.n_parameters for run in runs])
     reached = sweep["grokking_epoch"].values
-    order = np.argsort(n, kind="stable")
     parts = []
     for rung, kept in ((REAL, None), ("permuted", len(specifications.NULL_RESULTS))):
         sizes = replay.sizes(
@@ -120,9 +119,7 @@ def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float6
         )
         settings = sizes.shape[:3]
         results = [
-            specifications.results(
-                n[order], of_setting[order], records[0].epochs, reached[order], strides
-            )[:kept]
+            specifications.results(n, of_setting, records[0].epochs, reached, strides)[:kept]
             for of_setting in sizes.reshape(-1, *sizes.shape[3:])
         ]
         stacked = np.stack(results, axis=1)
