@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradquake import experiments, figures, graphs, scrutiny, surrogates
+    from gradquake import experiments, figures, graphs, scrutiny, sensitivity, surrogates
     from gradquake.analysis import collapse, resampling, scaling, tails, transitions
     from gradquake.cascade import Avalanche, AvalancheBatch, relax
     from gradquake.errors import GradquakeError, InputError, StudyError
@@ -48,6 +48,7 @@ _PUBLIC = {
     "resampling": ("analysis.resampling", ""),
     "scaling": ("analysis.scaling", ""),
     "scrutiny": ("scrutiny", ""),
+    "sensitivity": ("sensitivity", ""),
     "surrogates": ("surrogates", ""),
     "tails": ("analysis.tails", ""),
     "transitions": ("analysis.transitions", ""),
@@ -71,6 +72,7 @@ __all__ = [
     "resampling",
     "scaling",
     "scrutiny",
+    "sensitivity",
     "surrogates",
     "tails",
     "transitions",
