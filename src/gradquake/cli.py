@@ -486,7 +486,11 @@ def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[S
             f"{number(values[-1])}; {crosses}"
         )
     first, last = analysis.grokking_window
-    print(f"runs grok at epochs {number(first)} to {number(last)}" if first == first else "no run groks")
+    print(
+        f"runs grok at epochs {number(first)} to {number(last)}; phases are split at each run's own t_g"
+        if first == first
+        else "no run groks; every snapshot is before"
+    )
     if any(len(scale.epochs) == 1 for scale in analysis.grokking):
         print("a size has a single run, so that there are no intervals over runs")
     for table in tables:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import (
     Curve,
+    SweepAnalysis,
     Window,
     analyze,
     crossing_of_null,
@@ -220,7 +221,7 @@ def scrutinize(
     by_reading = measure(sweep, [Reading(name) for name in names], executor)
     # The sweep itself stands for its gradients: that they give its avalanches has been checked.
     measured = [sweep, *(by_reading[Reading(name)] for name in rungs)]
-    results = list(each(_Analysis(n_resamples), measured, executor))
+    results = list(each(Analysis(n_resamples), measured, executor))
     ladder = Ladder(results[0], dict(zip(rungs, results[1:], strict=True)))
     windows: tuple[Window, ...] = ("all", "pre", "post")
     pairs = list(product(range(len(names)), windows))
@@ -253,12 +254,13 @@ def topologies_of(n_parameters: NDArray[np.int64]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Analysis:
+class Analysis:
     """``analyze`` with its number of resamples, to be sent to a worker."""
 
     n_resamples: int
 
-    def __call__(self, dataset: xr.Dataset) -> Any:
+    def __call__(self, dataset: xr.Dataset) -> SweepAnalysis:
+        """Return the analysis of a sweep."""
         return analyze(dataset, n_resamples=self.n_resamples)
 
 

@@ -304,7 +304,9 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
                 # disk, and others can read meanwhile.
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("SELECT count(*) FROM runs, planned").fetchone()
+            # Not joined: that would count every pair of them.
+            for table in ("runs", "planned"):
+                connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608
     except BaseException:
         connection.close()
         raise
@@ -326,6 +328,8 @@ def _clear_errors(path: Path) -> Iterator[None]:
         raise StudyError(f"{path} already holds this run: {error}") from error
     except sqlite3.OperationalError as error:
         raise StudyError(f"{path} cannot be used: {error}") from error
+    except sqlite3.ProgrammingError as error:
+        raise StudyError(f"{path} cannot be used ({error}); open it again") from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if "not a database" in str(error):
             raise StudyError(f"{path} is not a gradquake study ({error})") from error

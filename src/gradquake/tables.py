@@ -10,7 +10,7 @@ from gradquake.analysis import specifications
 from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import Bootstrapped, difference
+from gradquake.analysis.resampling import FEWEST_RUNS, Bootstrapped, difference
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import PHASES, WINDOWS, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
@@ -79,6 +79,8 @@ def time_with_interval(found: Bootstrapped) -> str:
         return "none"
     if found.estimate == float("inf"):
         return "never"
+    if low != low and found.runs < FEWEST_RUNS:
+        return f"{found.estimate:.0f}"
     if low != low:
         return f"{found.estimate:.0f} ({found.interval.invalid:.0%} of resamples without)"
     return f"{found.estimate:.0f} [{low:.0f}, {high:.0f}]"
@@ -142,8 +144,8 @@ def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTI
         "The exponent minus 1, and its rise from before to after t_g, are each the sum of three: what "
         "the estimator gives on Gaussian gradients, what the marginal distribution of the gradient adds "
         "(permuted minus gaussian), and what its arrangement on the graph adds (real minus permuted). "
-        "Above gaussian is the sum of the last two. Further columns look into the arrangement, and "
-        "overlap.",
+        "Above gaussian is the sum of the last two."
+        + (" Further columns look into the arrangement, and overlap." if len(names) > 4 else ""),
     )
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradquake.analysis.resampling import Bootstrapped, Estimate, difference
-from gradquake.analysis.scaling import Exponent, Statistic
+from gradquake.analysis.scaling import Exponent, Statistic, check_statistic
 from gradquake.analysis.sweep import SweepAnalysis, Window, crossing_of_null
+from gradquake.errors import require
 
 # "rise" is what an exponent gains from before to after the grokking epochs.
 Span = Literal["all", "pre", "post", "rise"]
@@ -51,7 +52,17 @@ class Ladder:
         return analysis.exponents[window, statistic]
 
     def value(self, rung: str, span: Span, statistic: Statistic) -> Bootstrapped:
-        """Return the exponent of a rung over a window, or its rise: D_post - D_pre, paired."""
+        """Return the exponent of a rung over a window, or its rise: D_post - D_pre, paired.
+
+        Raises
+        ------
+        InputError
+            For a rung that was not measured, or another span or statistic.
+        """
+        check_statistic(statistic)
+        require(span in SPANS, f"the span is {span!r}; one of {', '.join(SPANS)} is needed")
+        rungs = ("real", *self.nulls)
+        require(rung in rungs, f"the rung is {rung!r}; one of {', '.join(rungs)} was measured")
         if span == "rise":
             return difference(
                 self.exponent(rung, "post", statistic), self.exponent(rung, "pre", statistic)

@@ -16,6 +16,7 @@ from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import (
     FEWEST_RUNS,
+    N_RESAMPLES,
     Estimate,
     Interval,
     estimated,
@@ -41,7 +42,7 @@ from gradquake.paper.conditions import (
     conditions,
     examine,
 )
-from gradquake.scrutiny import OnTopology, Scrutiny, on_topologies, scrutinize
+from gradquake.scrutiny import Analysis, OnTopology, Scrutiny, on_topologies, scrutinize
 from gradquake.scrutiny import measure as measure_readings
 from gradquake.sensitivity import specify
 from gradquake.store import Study
@@ -279,6 +280,8 @@ class Evidence:
         What numbers of runs tell, in-line and shadow; empty where it was quick.
     follows : dict
         Over the many seeds, in-line and shadow, by statistic: whether the rise of D follows t_g.
+    many_seeds : dict
+        The many seeds, in-line and shadow, beside their Gaussian and permuted nulls.
     has_intervals : bool
         False where a scale has a single run, so that nothing can be resampled.
     """
@@ -297,6 +300,7 @@ class Evidence:
     specifications: xr.Dataset | None
     power: dict[str, list[Power]]
     follows: dict[str, dict[Statistic, PermutationTest]]
+    many_seeds: dict[str, Ladder]
     has_intervals: bool
 
     def condition(self, group: str, name: str) -> ConditionResult:
@@ -400,6 +404,7 @@ def gather(
     table: xr.Dataset | None = None
     told: dict[str, list[Power]] = {}
     follows: dict[str, dict[Statistic, PermutationTest]] = {}
+    ladders: dict[str, Ladder] = {}
     if not plan.quick:
         progress("topologies")
         on_each = {
@@ -412,7 +417,12 @@ def gather(
         progress("power")
         for mode, runs in plan.power.items():
             sweep = sweep_of(runs, many)
-            told[mode] = _power(sweep, executor)
+            names = ("gaussian", "permuted")
+            measured = measure_readings(sweep, [Reading(name) for name in names], executor)
+            nulls = {name: measured[Reading(name)] for name in names}
+            told[mode] = _power(sweep, nulls, executor)
+            real, *beside = each(Analysis(N_RESAMPLES), [sweep, *nulls.values()], executor)
+            ladders[mode] = Ladder(real, dict(zip(names, beside, strict=True)))
             pairs = [(sweep, statistic) for statistic in scaling.STATISTICS]
             tests = each(_follows, pairs, executor)
             follows[mode] = dict(zip(scaling.STATISTICS, tests, strict=True))
@@ -433,6 +443,7 @@ def gather(
         specifications=table,
         power=told,
         follows=follows,
+        many_seeds=ladders,
         has_intervals=plan.seeds >= FEWEST_RUNS,
     )
 
@@ -452,10 +463,7 @@ def _paper_seeds(sweep: xr.Dataset) -> xr.Dataset:
     return sweep.isel(run=np.flatnonzero(sweep["seed"].values < PAPER_SEEDS))
 
 
-def _power(sweep: xr.Dataset, executor: Executor | None) -> list[Power]:
-    names = ("gaussian", "permuted")
-    measured = measure_readings(sweep, [Reading(name) for name in names], executor)
-    nulls = {name: measured[Reading(name)] for name in names}
+def _power(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset], executor: Executor | None) -> list[Power]:
     available = int((sweep["n_parameters"] == sweep["n_parameters"][0]).sum())
     counts = [count for count in POWER_COUNTS if count <= available]
     # The largest first, since they take longest.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradquake import objects, tables
-from gradquake.analysis.ladder import SPANS, Span
+from gradquake.analysis.ladder import SPANS, Ladder, Span
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import PHASES, WINDOWS
 from gradquake.analysis.timing import PermutationTest
@@ -117,6 +117,12 @@ def _tables(found: Evidence) -> list[Table]:
             for table in [tables.power_table(power)]
         ]
         pages.append(follows_table(found.follows))
+        pages += [
+            replace(table, title=f"{table.title}, {mode}, over many seeds")
+            for mode, ladder in found.many_seeds.items()
+            for table in (tables.exponents_table(ladder), tables.attribution_table(ladder))
+        ]
+        pages.append(crossings_table(found.many_seeds))
     if found.specifications is not None:
         pages.append(tables.shares_table(found.specifications))
         pages.append(tables.importance_table(found.specifications))
@@ -177,6 +183,17 @@ def grokking_table(results: list[ConditionResult]) -> Table:
     )
 
 
+def crossings_table(ladders: Mapping[str, Ladder]) -> Table:
+    """Return when D(t) crosses 1, over many seeds."""
+    rows = [
+        (mode, SYMBOLS[statistic], time_with_interval(ladder.real.curves[statistic].crossing))
+        for mode, ladder in ladders.items()
+        for statistic in STATISTICS
+    ]
+    header = ("sweep", "exponent", "epoch")
+    return Table("When D(t) crosses 1, over many seeds", header, rows)
+
+
 def _epochs(scale: GrokkingEpochs) -> str:
     if scale.median == float("inf"):
         return "never"
@@ -220,6 +237,24 @@ def scrutiny_object(found: Evidence) -> dict[str, Any]:
         "follows_grokking": {
             mode: {statistic: objects.permutation_json(test) for statistic, test in of_mode.items()}
             for mode, of_mode in found.follows.items()
+        },
+        "many_seeds": {
+            mode: {
+                statistic: {
+                    "D": objects.exponents_json(ladder.real, statistic),
+                    "attribution": {
+                        span: {
+                            name: objects.estimate_json(part)
+                            for name, part in ladder.attribution(span, statistic).items()
+                        }
+                        for span in SPANS
+                    },
+                    "rise": objects.estimate_json(ladder.value("real", "rise", statistic)),
+                    "crossing": objects.crossing_json(ladder.real.curves[statistic].crossing),
+                }
+                for statistic in STATISTICS
+            }
+            for mode, ladder in found.many_seeds.items()
         },
         "specifications": None if table is None else objects.specifications_json(table),
     }
