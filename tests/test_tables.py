@@ -45,6 +45,7 @@ class Value:
 
     estimate: float
     interval: Interval
+    runs: int = 6
 
 
 def value(estimate, low=NAN, high=NAN, invalid=0.0):
