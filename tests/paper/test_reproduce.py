@@ -196,7 +196,7 @@ def test_claims_do_not_rest_on_what_is_left_out(whole, quick):
 
 def test_the_scrutiny_is_one_strict_object(scrutiny):
     parts = {"sweeps", "conditions", "topologies", "tails", "power", "specifications"}
-    assert set(scrutiny) == {*parts, "follows_grokking"}
+    assert set(scrutiny) == {*parts, "follows_grokking", "many_seeds"}
     assert set(scrutiny["sweeps"]) == {"inline", "shadow"}
     for name, alpha_train in (("inline", 0.3), ("shadow", 0.0)):
         for statistic in STATISTICS:
@@ -208,7 +208,7 @@ def test_the_scrutiny_is_one_strict_object(scrutiny):
                 assert {"estimate", "ci_low", "ci_high"} <= set(of["D"][window])
                 assert {"estimate", "ci_low", "ci_high"} == set(of["excess"][window])
             assert of["timing"] is not None
-    of_modes = ("topologies", "tails", "power", "follows_grokking")
+    of_modes = ("topologies", "tails", "power", "follows_grokking", "many_seeds")
     for of in (scrutiny[name] for name in of_modes):
         assert set(of) == {"in-line", "shadow"}
     for of_sweep in scrutiny["topologies"].values():
@@ -281,7 +281,7 @@ def test_the_page_of_the_scrutiny_is_made_of_tables(name, request):
     assert page.startswith("# The paper's experiment under scrutiny\n")
     sections = page.split("\n## ")[1:]
     titles = [section.splitlines()[0] for section in sections]
-    assert len(set(titles)) == len(titles) == (17 if name == "whole" else 11)
+    assert len(set(titles)) == len(titles) == (22 if name == "whole" else 11)
     for section in sections:
         rows = [line for line in section.splitlines() if line.startswith("|")]
         assert len(rows) > 2
