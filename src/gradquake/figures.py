@@ -287,11 +287,9 @@ def series(
     return ax
 
 
-def categories(ax: Axes, names: Sequence[str], *, size: float = 6.5, rotation: float = 35) -> Axes:
+def categories(ax: Axes, names: Sequence[str]) -> Axes:
     """Name the places 0, 1, ... of an axis."""
-    ax.set_xticks(
-        range(len(names)), names, fontsize=size, rotation=rotation, ha="right" if rotation else "center"
-    )
+    ax.set_xticks(range(len(names)), names, fontsize=6.5, rotation=35, ha="right")
     ax.set_xlim(-0.6, len(names) - 0.4)
     return ax
 

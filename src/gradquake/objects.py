@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from gradquake.analysis import specifications
 from gradquake.analysis.collapse import Collapse
-from gradquake.analysis.ladder import SPANS
+from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Bootstrapped
 from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.analysis.sweep import PHASES, WINDOWS, Curve, SweepAnalysis
+from gradquake.analysis.sweep import WINDOWS, Curve, SweepAnalysis
 from gradquake.analysis.tails import TailFit
 from gradquake.analysis.timing import PermutationTest
-from gradquake.analysis.transitions import GrokkingEpochs
+from gradquake.analysis.transitions import PHASES, GrokkingEpochs
 from gradquake.scrutiny import OnTopology, Scrutiny, Timing
 
 if TYPE_CHECKING:
@@ -45,6 +45,14 @@ def exponents_json(analysis: SweepAnalysis, statistic: Statistic) -> dict[str, A
             "cautions": list(analysis.exponents[window, statistic].cautions),
         }
         for window in WINDOWS
+    }
+
+
+def attribution_json(ladder: Ladder, statistic: Statistic) -> dict[str, Any]:
+    """Return by window, and of the rise, what each property of the gradient accounts for."""
+    return {
+        span: {name: estimate_json(e) for name, e in ladder.attribution(span, statistic).items()}
+        for span in SPANS
     }
 
 
@@ -201,10 +209,7 @@ def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
         "nulls": {rung: exponents_json(null, statistic) for rung, null in ladder.nulls.items()},
         "rise": estimate_json(ladder.value("real", "rise", statistic)),
         "excess": {span: estimate_json(ladder.excess(span, statistic)) for span in SPANS},
-        "attribution": {
-            span: {name: estimate_json(e) for name, e in ladder.attribution(span, statistic).items()}
-            for span in SPANS
-        },
+        "attribution": attribution_json(ladder, statistic),
         "D_t": curve_json(ladder.real.curves[statistic]),
         "nulls_D_t": {rung: curve_json(null.curves[statistic]) for rung, null in ladder.nulls.items()},
         "collapse": {

@@ -21,6 +21,7 @@ from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import (
+    WINDOWS,
     Curve,
     SweepAnalysis,
     Window,
@@ -31,7 +32,7 @@ from gradquake.analysis.sweep import (
 )
 from gradquake.analysis.tails import ccdfs
 from gradquake.analysis.timing import PermutationTest
-from gradquake.analysis.transitions import Phase
+from gradquake.analysis.transitions import PHASES
 from gradquake.errors import GradquakeError, require
 from gradquake.execution import each, tasks
 from gradquake.experiments import replay
@@ -223,8 +224,7 @@ def scrutinize(
     measured = [sweep, *(by_reading[Reading(name)] for name in rungs)]
     results = list(each(Analysis(n_resamples), measured, executor))
     ladder = Ladder(results[0], dict(zip(rungs, results[1:], strict=True)))
-    windows: tuple[Window, ...] = ("all", "pre", "post")
-    pairs = list(product(range(len(names)), windows))
+    pairs = list(product(range(len(names)), WINDOWS))
     collapses = each(_collapse, [(measured[i], window) for i, window in pairs], executor)
     grokking = timing.median_grokking_epoch(sweep, n_resamples=n_resamples)
     return Scrutiny(
@@ -385,13 +385,12 @@ class _OnTopology:
 
     def __call__(self, item: tuple[str, dict[str, xr.Dataset]]) -> OnTopology:
         topology, measured = item
-        phases: tuple[Phase, ...] = ("pre", "post")
         exponents: dict[tuple[str, Window, Statistic], Exponent] = {
             (rung, phase, statistic): scaling.exponent(
                 dataset, statistic, transitions.phase(dataset, phase), n_resamples=self.n_resamples
             )
             for rung, dataset in measured.items()
-            for phase in phases
+            for phase in PHASES
             for statistic in STATISTICS
         }
         return OnTopology(
@@ -399,8 +398,8 @@ class _OnTopology:
             {key: exponent.slim() for key, exponent in exponents.items()},
             {
                 (p, s): difference(exponents[REAL, p, s], exponents["permuted", p, s]).slim()
-                for p in phases
+                for p in PHASES
                 for s in STATISTICS
             },
-            {phase: _collapse((measured[REAL], phase)) for phase in phases},
+            {phase: _collapse((measured[REAL], phase)) for phase in PHASES},
         )

@@ -12,8 +12,9 @@ from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import FEWEST_RUNS, Bootstrapped, difference
 from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.analysis.sweep import PHASES, WINDOWS, Window
+from gradquake.analysis.sweep import WINDOWS, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
+from gradquake.analysis.transitions import PHASES
 from gradquake.scrutiny import OnTopology, Scrutiny
 
 if TYPE_CHECKING:

@@ -64,10 +64,12 @@ class Ladder:
         rungs = ("real", *self.nulls)
         require(rung in rungs, f"the rung is {rung!r}; one of {', '.join(rungs)} was measured")
         if span == "rise":
-            return difference(
-                self.exponent(rung, "post", statistic), self.exponent(rung, "pre", statistic)
-            )
+            return self.rise(rung, statistic)
         return self.exponent(rung, span, statistic)
+
+    def rise(self, rung: str, statistic: Statistic) -> Estimate:
+        """Return D_post - D_pre of a rung, paired."""
+        return difference(self.exponent(rung, "post", statistic), self.exponent(rung, "pre", statistic))
 
     def part(self, name: str, span: Span, statistic: Statistic) -> Estimate:
         """Return one of ``PARTS`` of an exponent or of its rise, with its paired interval."""

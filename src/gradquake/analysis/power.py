@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Statistic, scale_groups
-from gradquake.analysis.transitions import Phase
+from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.errors import require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
-
-PHASES: tuple[Phase, ...] = ("pre", "post")
 
 # No more disjoint groups than this are analysed of one number of runs.
 MOST_GROUPS = 16

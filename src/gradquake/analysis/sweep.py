@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Window = Literal["all", "pre", "post"]
 WINDOWS: tuple[Window, ...] = ("all", "pre", "post")
-PHASES: tuple[Window, ...] = ("pre", "post")
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,17 +52,25 @@ def median_grokking_epoch(
     dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Estimate:
     """Return the median grokking epoch of all runs; one that never grokked is infinitely late."""
-    groups = scale_groups(dataset)
     reached = dataset["grokking_epoch"].fillna(np.inf).values
+    return median_over_runs(dataset, reached, n_resamples=n_resamples, seed=seed)
+
+
+def median_over_runs(
+    dataset: xr.Dataset, values: Floats, *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Return the median over all runs of a sweep of one value each, shape (runs,); may be infinite."""
+    groups = scale_groups(dataset)
     draws = run_resamples([runs.size for _, runs in groups], n_resamples, seed)
     resampled = np.concatenate(
-        [reached[runs[chosen]] for (_, runs), chosen in zip(groups, draws, strict=True)], axis=1
+        [values[runs[chosen]] for (_, runs), chosen in zip(groups, draws, strict=True)], axis=1
     )
-    return estimated(
-        float(np.median(reached)),
-        np.median(resampled, axis=1),
-        min(runs.size for _, runs in groups),
-    )
+    with np.errstate(invalid="ignore"):  # half of them infinite one way, half the other
+        return estimated(
+            float(np.median(values)),
+            np.median(resampled, axis=1),
+            min(runs.size for _, runs in groups),
+        )
 
 
 def follows_grokking(

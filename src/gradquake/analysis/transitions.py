@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Phase = Literal["pre", "post"]
+PHASES: tuple[Phase, ...] = ("pre", "post")
 
 
 @dataclass(frozen=True)

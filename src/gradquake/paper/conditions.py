@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gradquake.analysis.ladder import SPANS, Ladder, Span
-from gradquake.analysis.resampling import Estimate, difference, estimated, run_resamples
-from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, same_runs, scale_groups
+from gradquake.analysis.resampling import Estimate
+from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, same_runs
 from gradquake.analysis.sweep import Curve, Window, analyze
-from gradquake.analysis.timing import median_grokking_epoch
+from gradquake.analysis.timing import median_grokking_epoch, median_over_runs
 from gradquake.analysis.transitions import GrokkingEpochs, grokking_epochs
 from gradquake.errors import require
 from gradquake.experiments import xor
@@ -151,7 +151,6 @@ def examine(todo: Todo) -> ConditionResult:
         Where the sweeps are not of the same sizes and seeds.
     """
     sweep = todo.sweep
-    reached = sweep["grokking_epoch"]
     for other in (todo.shadow, sweep if todo.twin is None else todo.twin):
         require(
             same_runs(sweep, other),
@@ -162,7 +161,12 @@ def examine(todo: Todo) -> ConditionResult:
         sweep = sweep.assign_coords(grokking_epoch=("run", todo.twin["grokking_epoch"].values))
     measured = measure(sweep, [Reading(), Reading("permuted")])
     real, null = (analyze(dataset) for dataset in measured.values())
-    ladder = Ladder(real, {"permuted": null})
+    return summarize(todo, Ladder(real, {"permuted": null}))
+
+
+def summarize(todo: Todo, ladder: Ladder) -> ConditionResult:
+    """Return the result of a condition whose sweep stands beside its permuted null already."""
+    reached = todo.sweep["grokking_epoch"]
     return ConditionResult(
         todo.group,
         todo.name,
@@ -173,12 +177,12 @@ def examine(todo: Todo) -> ConditionResult:
         _delay(todo.sweep, todo.shadow).slim(),
         {
             (rung, window, statistic): exponent.slim()
-            for rung, analysis in (("real", real), ("permuted", null))
+            for rung, analysis in (("real", ladder.real), ("permuted", ladder.nulls["permuted"]))
             for (window, statistic), exponent in analysis.exponents.items()
         },
         {(span, s): ladder.excess(span, s).slim() for span in SPANS for s in STATISTICS},
-        {s: difference(real.exponents["post", s], real.exponents["pre", s]).slim() for s in STATISTICS},
-        {statistic: curve.slim() for statistic, curve in real.curves.items()},
+        {s: ladder.rise("real", s).slim() for s in STATISTICS},
+        {statistic: curve.slim() for statistic, curve in ladder.real.curves.items()},
         {s: ladder.crossing_of_null("permuted", s).slim() for s in STATISTICS},
     )
 
@@ -188,14 +192,4 @@ def _delay(sweep: xr.Dataset, shadow: xr.Dataset) -> Estimate:
     with np.errstate(invalid="ignore"):
         delay = late - early
     delay[np.isnan(delay)] = 0.0  # neither ever grokked
-    groups = scale_groups(sweep)
-    draws = run_resamples([runs.size for _, runs in groups])
-    resampled = np.concatenate(
-        [delay[runs[chosen]] for (_, runs), chosen in zip(groups, draws, strict=True)], axis=1
-    )
-    with np.errstate(invalid="ignore"):  # half of them infinitely late, half infinitely early
-        return estimated(
-            float(np.median(delay)),
-            np.median(resampled, axis=1),
-            min(runs.size for _, runs in groups),
-        )
+    return median_over_runs(sweep, delay)

@@ -41,6 +41,7 @@ from gradquake.paper.conditions import (
     Todo,
     conditions,
     examine,
+    summarize,
 )
 from gradquake.scrutiny import Analysis, OnTopology, Scrutiny, on_topologies, scrutinize
 from gradquake.scrutiny import measure as measure_readings
@@ -383,14 +384,19 @@ def gather(
     inline, shadow = sweep_of(plan.inline), sweep_of(plan.shadow)
     scrutinies = [scrutinize(sweep, RUNGS, executor) for sweep in (inline, shadow)]
     progress("conditions")
-    todo = [Todo("alpha_train", INLINE, inline, shadow), Todo("alpha_train", SHADOW, shadow, shadow)]
+    # The paper's own two ways to train stand beside their nulls already.
+    results = [
+        summarize(Todo("alpha_train", name, sweep, shadow), scrutiny.ladder)
+        for name, sweep, scrutiny in zip((INLINE, SHADOW), (inline, shadow), scrutinies, strict=True)
+    ]
+    todo = []
     for condition in plan.conditions:
         sweep = sweep_of(plan.condition(condition))
         # What does not learn as XOR does is split where XOR, trained in the same mode, learns.
         own_mode = shadow if sweep.attrs["alpha_train"] == 0 else inline
         twin = own_mode if condition.group == "control" else None
         todo.append(Todo(condition.group, condition.name, sweep, shadow, twin))
-    results = list(each(examine, todo, executor))
+    results += each(examine, todo, executor)
     default = SyntheticRun(5, 0)
     baselines = {
         (runs[0].topology, runs[0].alpha): study.dataset_of([run.config() for run in runs])

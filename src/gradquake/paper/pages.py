@@ -9,9 +9,9 @@ from typing import Any
 from gradquake import objects, tables
 from gradquake.analysis.ladder import SPANS, Ladder, Span
 from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.analysis.sweep import PHASES, WINDOWS
+from gradquake.analysis.sweep import WINDOWS
 from gradquake.analysis.timing import PermutationTest
-from gradquake.analysis.transitions import GrokkingEpochs
+from gradquake.analysis.transitions import PHASES, GrokkingEpochs
 from gradquake.paper.conditions import ConditionResult
 from gradquake.paper.evidence import Evidence
 from gradquake.paper.verdicts import Claim, Quantity
@@ -97,36 +97,31 @@ def _tables(found: Evidence) -> list[Table]:
     sweeps = {"in-line": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
     pages: list[Table] = []
     for name, scrutiny in sweeps.items():
-        of_sweep = [tables.exponents_table(scrutiny.ladder), tables.attribution_table(scrutiny.ladder)]
+        pages.append(_titled(tables.exponents_table(scrutiny.ladder), name))
+        pages.append(_titled(tables.attribution_table(scrutiny.ladder), name))
         if scrutiny.timing:
-            of_sweep.append(tables.timing_table(scrutiny))
-        pages += [replace(table, title=f"{table.title}, {name}") for table in of_sweep]
+            pages.append(_titled(tables.timing_table(scrutiny), name))
     pages += [conditions_table(found.conditions), grokking_table(found.conditions)]
     pages.append(tables.collapse_table({n: s.collapses for n, s in sweeps.items()}))
-    pages += [
-        replace(table, title=f"{table.title}, {mode}")
-        for mode, fits in found.tails.items()
-        for table in [tables.tails_table(fits)]
-    ]
+    pages += [_titled(tables.tails_table(fits), mode) for mode, fits in found.tails.items()]
     if found.on_topologies:
         pages.append(tables.topologies_table(found.on_topologies))
     if found.power:
-        pages += [
-            replace(table, title=f"{table.title}, {mode}")
-            for mode, power in found.power.items()
-            for table in [tables.power_table(power)]
-        ]
+        pages += [_titled(tables.power_table(power), mode) for mode, power in found.power.items()]
         pages.append(follows_table(found.follows))
-        pages += [
-            replace(table, title=f"{table.title}, {mode}, over many seeds")
-            for mode, ladder in found.many_seeds.items()
-            for table in (tables.exponents_table(ladder), tables.attribution_table(ladder))
-        ]
+        for mode, ladder in found.many_seeds.items():
+            name = f"{mode}, over many seeds"
+            pages.append(_titled(tables.exponents_table(ladder), name))
+            pages.append(_titled(tables.attribution_table(ladder), name))
         pages.append(crossings_table(found.many_seeds))
     if found.specifications is not None:
         pages.append(tables.shares_table(found.specifications))
         pages.append(tables.importance_table(found.specifications))
     return pages
+
+
+def _titled(table: Table, of: str) -> Table:
+    return replace(table, title=f"{table.title}, {of}")
 
 
 def conditions_table(results: list[ConditionResult]) -> Table:
@@ -242,13 +237,7 @@ def scrutiny_object(found: Evidence) -> dict[str, Any]:
             mode: {
                 statistic: {
                     "D": objects.exponents_json(ladder.real, statistic),
-                    "attribution": {
-                        span: {
-                            name: objects.estimate_json(part)
-                            for name, part in ladder.attribution(span, statistic).items()
-                        }
-                        for span in SPANS
-                    },
+                    "attribution": objects.attribution_json(ladder, statistic),
                     "rise": objects.estimate_json(ladder.value("real", "rise", statistic)),
                     "crossing": objects.crossing_json(ladder.real.curves[statistic].crossing),
                 }
