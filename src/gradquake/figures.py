@@ -111,10 +111,19 @@ def inset(ax: Axes, bounds: tuple[float, float, float, float]) -> Axes:
 
 
 def line_with_band(
-    ax: Axes, x: Any, middle: Any, low: Any, high: Any, color: str, label: str = "", **style: Any
+    ax: Axes,
+    x: Any,
+    middle: Any,
+    low: Any,
+    high: Any,
+    color: Any,
+    label: str = "",
+    *,
+    opacity: float = 0.22,
+    **style: Any,
 ) -> Axes:
-    """Draw a curve and its interval as a band."""
-    ax.fill_between(x, low, high, color=color, alpha=0.22, linewidth=0)
+    """Draw a curve and its interval as a band of some opacity."""
+    ax.fill_between(x, low, high, color=color, alpha=opacity, linewidth=0)
     ax.plot(x, middle, color=color, label=label or None, **style)
     return ax
 
@@ -136,7 +145,7 @@ def grokking_epochs(ax: Axes, scales: Sequence[GrokkingEpochs]) -> Axes:
     return ax
 
 
-def dimension(ax: Axes, curve: xr.Dataset, color: str = BLUE, label: str = "", **style: Any) -> Axes:
+def dimension(ax: Axes, curve: xr.Dataset, color: Any = BLUE, label: str = "", **style: Any) -> Axes:
     """Draw D(t) with its bootstrap band."""
     epoch = curve["epoch"].values
     middle, low, high = (curve[name].values for name in ("exponent", "ci_low", "ci_high"))

@@ -11,7 +11,7 @@ from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import FEWEST_RUNS, Bootstrapped, difference
-from gradquake.analysis.scaling import STATISTICS, Statistic
+from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import WINDOWS, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.transitions import PHASES
@@ -102,7 +102,7 @@ def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS
                     f"[{number(snapshots.low)}, {number(snapshots.high)}]",
                     number(found.fit.r_squared),
                     *(with_interval(ladder.exponent(rung, window, statistic)) for rung in ladder.nulls),
-                    "; ".join(filter(None, (found.fit.message, *found.cautions))),
+                    _warnings(found),
                 )
             )
     nulls = (rung.replace("_", " ") for rung in ladder.nulls)
@@ -197,6 +197,11 @@ def collapse_table(collapses: Mapping[str, Mapping[tuple[str, Window], Collapse]
     )
 
 
+def _warnings(found: Exponent) -> str:
+    """Say why an exponent is not to be trusted; empty where nothing speaks against it."""
+    return "; ".join(filter(None, (found.fit.message, *found.cautions)))
+
+
 def topologies_table(
     on_topologies: Mapping[str, Iterable[OnTopology]], statistics: Sequence[Statistic] = STATISTICS
 ) -> Table:
@@ -222,6 +227,7 @@ def topologies_table(
                             with_interval(on.excess[window, statistic]),
                             with_interval(permuted),
                             with_interval(gaussian),
+                            _warnings(real),
                         )
                     )
     header = (
@@ -235,6 +241,7 @@ def topologies_table(
         "excess",
         "permuted",
         "gaussian",
+        "note",
     )
     return Table(
         "The same gradients on every topology",

@@ -160,7 +160,7 @@ def controls(evidence: Evidence, path: Path) -> None:
 
 
 def intervention(evidence: Evidence, path: Path) -> None:
-    """What in-line diffusion does to the grokking epoch and to D."""
+    """What in-line diffusion does to the grokking epoch, to D(t) and to D."""
     by_alpha = sorted(
         (r for r in evidence.conditions if r.group == "alpha_train"), key=lambda r: float(r.name)
     )
@@ -168,7 +168,7 @@ def intervention(evidence: Evidence, path: Path) -> None:
     own = evidence.condition("alpha_train", INLINE)
     by_graph = [own, *graphs]
     names = [TOPOLOGIES["barabasi_albert"], *(TOPOLOGIES.get(r.name, r.name) for r in graphs)]
-    with figures.sheet(path, "ab\ncd", 5.8, between=0.2, below=0.45, bottom=0.85) as panels:
+    with figures.sheet(path, "ab\ncd\nef", 8.2, between=0.2, below=0.45, bottom=0.85) as panels:
         shades = figures.scale_colors(len(by_alpha))
         for shift, result, color in zip(
             np.linspace(0.94, 1.06, len(by_alpha)), by_alpha, shades, strict=True
@@ -186,10 +186,19 @@ def intervention(evidence: Evidence, path: Path) -> None:
             ax.set_xlabel("parameters $N$")
             ax.set_ylabel("median $t_g$")
             ax.set_ylim(0, 1.15 * ax.get_ylim()[1])
+        for ax, results, colors in (
+            (panels[2], by_alpha, shades),
+            (panels[3], [by_alpha[0], *by_graph], (GREY, *PALETTE)),
+        ):
+            for result, color in zip(results, colors, strict=False):
+                figures.dimension(ax, result.curves["max"].dimension, color, opacity=0.08, lw=0.9)
+            ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+            ax.set_ylim(0.55, 1.75)
+            ax.set_ylabel("$D(t)$ of $s_{\\max}$")
         places = np.array([float(r.name) for r in by_alpha])
         for ax, x, step, results in (
-            (panels[2], places, 0.1, by_alpha),
-            (panels[3], np.arange(len(names)), 1.0, by_graph),
+            (panels[4], places, 0.1, by_alpha),
+            (panels[5], np.arange(len(names)), 1.0, by_graph),
         ):
             for shift, (key, (color, marker, label)) in zip(_shifts(4), LOOKS.items(), strict=True):
                 found = [r.exponents["real", key[0], key[1]] for r in results]
@@ -197,10 +206,10 @@ def intervention(evidence: Evidence, path: Path) -> None:
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
             ax.set_ylim(0.6, 1.75)
             ax.set_ylabel("$D$ or $\\gamma$")
-        panels[2].set_xlabel("$\\alpha$ of the in-line diffusion")
-        panels[2].legend(loc="upper left", ncols=2)
-        figures.categories(panels[3], names)
-        panels[3].set_xlabel("graph of the in-line diffusion, $\\alpha$ = 0.3")
+        panels[4].set_xlabel("$\\alpha$ of the in-line diffusion")
+        panels[4].legend(loc="upper left", ncols=2)
+        figures.categories(panels[5], names)
+        panels[5].set_xlabel("graph of the in-line diffusion, $\\alpha$ = 0.3")
 
 
 def topologies(evidence: Evidence, path: Path) -> None:
