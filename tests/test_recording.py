@@ -153,6 +153,30 @@ def test_runs_of_two_sweeps_are_refused(changed):
         to_dataset([record(41, 0), record(41, 1, **changed)])
 
 
+def test_runs_of_other_epochs_and_variables_leave_nan_where_nothing_was_measured():
+    long = record(41, 0)
+    short = RunRecord(
+        record(41, 1).config,
+        None,
+        EPOCHS[1:],
+        {"size": long.values["size"][1:], "extra": EPOCHS[1:] / 2},
+    )
+    dataset = to_dataset([long, short])
+    assert dataset["epoch"].values.tolist() == EPOCHS.tolist()
+    np.testing.assert_array_equal(dataset["size"].values[0], long.values["size"])
+    np.testing.assert_array_equal(dataset["size"].values[1], [np.nan, *long.values["size"][1:]])
+    np.testing.assert_array_equal(dataset["extra"].values[1], [np.nan, *EPOCHS[1:] / 2])
+    assert np.isnan(dataset["extra"].values[0]).all()
+
+
+def test_labels_stand_on_the_runs_and_do_not_part_a_sweep():
+    records = [record(41, seed, run={"depth": seed + 1, "name": f"r{seed}"}) for seed in range(2)]
+    dataset = to_dataset(records)
+    assert dataset["depth"].values.tolist() == [1, 2]
+    assert dataset["name"].values.tolist() == ["r0", "r1"]
+    assert "run" not in dataset.attrs
+
+
 def test_no_run_is_refused():
     with pytest.raises(InputError, match="no run was given; a dataset needs at least one"):
         to_dataset([])

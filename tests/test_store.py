@@ -141,8 +141,8 @@ def test_a_run_stored_twice_is_refused_and_nothing_is_half_written(path, study):
 
 
 def test_a_batch_with_what_cannot_be_stored_leaves_nothing(path, study):
-    broken = RunRecord(record(seed=1).config, None, np.arange(2), {"no such variable": np.zeros(2)})
-    with pytest.raises(KeyError):
+    broken = RunRecord(record(seed=1).config, None, np.arange(2), {"size": np.array(["many", "few"])})
+    with pytest.raises(ValueError, match="invalid literal"):
         study.write([record(seed=0), broken])
     assert study.keys() == set()
     assert rows_without_a_run(path) == 0
@@ -306,7 +306,7 @@ def test_another_schema_is_refused_by_its_number(path):
         pass
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
-    assert "has schema 99; this version of gradquake reads schema 1" in refusal(path, create=True)
+    assert "has schema 99; this version of gradquake reads schema 2" in refusal(path, create=True)
 
 
 def test_a_study_without_its_tables_is_refused(path):
@@ -516,3 +516,59 @@ def test_a_lost_measurement_is_noticed(path):
         connection.execute("DELETE FROM measurements WHERE name = 'size'")
     with open_study(path) as study, pytest.raises(StudyError, match="lacks some of its measurements"):
         _ = study.dataset
+
+
+# Runs that are written while they train
+
+SNAPSHOTS = {
+    0: {"size": 4, "threshold": 0.5, "truncated": False},
+    10: {"size": 7, "threshold": 0.25, "truncated": True, "valid_loss": 0.125},
+}
+
+
+def test_an_unfinished_run_is_read_as_far_as_it_is_and_then_becomes_a_run(path, study):
+    config = record(seed=5).config
+    study.begin(config)
+    assert study.unfinished() == []
+    study.append(config, SNAPSHOTS)
+    with open_study(path) as reader:
+        (found,) = reader.unfinished()
+        assert reader.keys() == set()
+    assert (found.config, found.grokking_epoch) == (config, None)
+    assert found.epochs.tolist() == [0, 10]
+    assert found.values["size"].tolist() == [4, 7]
+    assert found.values["size"].dtype == np.int64
+    assert found.values["truncated"].tolist() == [False, True]
+    np.testing.assert_array_equal(found.values["valid_loss"], [np.nan, 0.125])
+    study.append(config, {10: SNAPSHOTS[10] | {"size": 8}, 20: SNAPSHOTS[0]}, 10)
+    study.finish([config])
+    assert study.unfinished() == []
+    dataset = study.dataset
+    assert dataset["size"].values.tolist() == [[4, 8, 4]]
+    np.testing.assert_array_equal(dataset["valid_loss"].values, [[np.nan, 0.125, np.nan]])
+    assert dataset["grokking_epoch"].values.tolist() == [10]
+    with pytest.raises(StudyError, match="holds the finished run"):
+        study.begin(config)
+
+
+def test_an_unfinished_run_is_continued_only_from_a_step(study):
+    config = record(seed=5).config
+    study.begin(config)
+    study.append(config, SNAPSHOTS | {20: SNAPSHOTS[0]}, 20)
+    with pytest.raises(StudyError, match="measured to step 20; give the step to continue it from"):
+        study.begin(config)
+    assert study.unfinished()[0].epochs.tolist() == [0, 10, 20]
+    study.begin(config, step=15)
+    (found,) = study.unfinished()
+    assert found.epochs.tolist() == [0, 10]
+    assert found.grokking_epoch is None
+
+
+def test_a_changed_snapshot_is_named(path, study):
+    config = record(seed=5).config
+    study.begin(config)
+    study.append(config, SNAPSHOTS)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE snapshots SET data = replace(data, '7', '9') WHERE epoch = 10")
+    with pytest.raises(StudyError, match="step 10 of an unfinished run does not match"):
+        study.unfinished()

@@ -1,9 +1,9 @@
 """The labelled measurements of runs: one record a run, one xarray Dataset a sweep.
 
-A sweep is a set of runs that share every setting but their size and seed. Its Dataset has the
-dimensions ``run`` and ``epoch``, the variables of ``VARIABLES`` that were measured, the coordinates
-``n_parameters``, ``hidden``, ``seed`` and ``grokking_epoch`` on ``run``, and the shared settings as
-attributes.
+A sweep is a set of runs that share every setting but their size, seed and labels. Its Dataset has the
+dimensions ``run`` and ``epoch``, the variables of ``VARIABLES`` that were measured and whatever else was
+logged, the coordinates ``n_parameters``, ``hidden`` or ``width``, ``seed``, ``grokking_epoch`` and the
+labels on ``run``, and the shared settings as attributes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     import xarray as xr
     from _typeshed import DataclassInstance
 
-# What is measured at a snapshot: the stored type, and the unit or meaning.
+# What is measured at a snapshot: the stored type, and the unit or meaning. Any other name is an
+# outcome that was logged, a float.
 VARIABLES: dict[str, tuple[str, str]] = {
-    "loss": ("<f8", "mean binary cross-entropy in nats"),
+    "loss": ("<f8", "training loss; a mean cross-entropy is in nats"),
     "accuracy": ("<f8", "share of samples predicted right"),
     "threshold": ("<f8", "quantile of the gradient's magnitudes"),
     "size": ("<i8", "topplings over all steps"),
@@ -37,8 +38,8 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
 }
 
-# The settings in which the runs of one sweep may differ.
-RUN_KEYS = ("hidden", "n_parameters", "seed")
+# The settings in which the runs of one sweep may differ; "run" holds labels of the user's own.
+RUN_KEYS = ("hidden", "width", "n_parameters", "seed", "run")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +52,12 @@ class RunRecord:
         The full configuration: ``experiment``, ``n_parameters``, ``seed`` and every setting. Two
         runs of equal configuration have equal measurements.
     grokking_epoch : int or None
-        The first epoch at which the accuracy is 100 %; None where that never happened.
+        The first epoch at which the accuracy is 100 % (or what the experiment asks for); None where
+        that never happened.
     epochs : array of int64, shape (snapshots,)
-        The epoch of each snapshot.
+        The epoch of each snapshot, or its step where training is counted in steps; ascending.
     values : mapping of str to array, shape (snapshots,)
-        The measured ``VARIABLES``.
+        The measured ``VARIABLES`` and logged outcomes.
     """
 
     config: Mapping[str, Any]
@@ -122,6 +124,9 @@ def sweep_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
     """Return the runs of one sweep as a Dataset, ordered by size and then seed.
 
+    Where runs were recorded at different epochs, or lack a variable that others have, the Dataset has
+    all of them, and NaN where a run was not measured; its variables are then floats.
+
     Raises
     ------
     InputError
@@ -137,20 +142,37 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
                 f"the runs differ in more than size and seed: {settings} and "
                 f"{sweep_settings(record.config)}; choose one sweep"
             )
-        require(
-            np.array_equal(record.epochs, records[0].epochs),
-            "the runs were recorded at different epochs; choose one sweep",
-        )
     runs = sorted(records, key=lambda r: (r.config["n_parameters"], r.config["seed"]))
+    epochs = runs[0].epochs
+    if not all(np.array_equal(run.epochs, epochs) for run in runs):
+        epochs = np.unique(np.concatenate([run.epochs for run in runs]))
     reached = [np.nan if r.grokking_epoch is None else float(r.grokking_epoch) for r in runs]
-    coordinates: dict[str, Any] = {"epoch": runs[0].epochs}
+    coordinates: dict[str, Any] = {"epoch": epochs}
     for name in RUN_KEYS:
-        if name in runs[0].config:
+        if name in runs[0].config and name != "run":
             coordinates[name] = ("run", np.array([r.config[name] for r in runs], np.int64))
+    labels = [run.config.get("run", {}) for run in runs]
+    for name in sorted({name for of_run in labels for name in of_run} - coordinates.keys()):
+        coordinates[name] = ("run", [of_run.get(name) for of_run in labels])
     coordinates["grokking_epoch"] = ("run", np.array(reached))
+    measured = {name for run in runs for name in run.values}
+    names = [*(n for n in VARIABLES if n in measured), *sorted(measured - VARIABLES.keys())]
     variables = {
-        name: (("run", "epoch"), np.stack([r.values[name] for r in runs]), {"meaning": meaning})
-        for name, (_, meaning) in VARIABLES.items()
-        if name in runs[0].values
+        name: (
+            ("run", "epoch"),
+            np.stack([_at(epochs, run, name) for run in runs]),
+            {"meaning": VARIABLES[name][1] if name in VARIABLES else "logged"},
+        )
+        for name in names
     }
     return xr.Dataset(variables, coordinates, settings)
+
+
+def _at(epochs: NDArray[np.int64], run: RunRecord, name: str) -> NDArray[Any]:
+    """Return a variable of a run at these epochs, NaN where it was not measured."""
+    if name in run.values and np.array_equal(run.epochs, epochs):
+        return run.values[name]
+    values = np.full(epochs.size, np.nan)
+    if name in run.values:
+        values[np.searchsorted(epochs, run.epochs)] = run.values[name]
+    return values

@@ -1,7 +1,9 @@
 """A study on disk: one SQLite file with the runs of any number of sweeps.
 
-A run is written in one transaction when it is done, so a file holds whole runs only, whenever its
-writer was stopped. Measurements are stored as little-endian arrays with a checksum each.
+A run is written in one transaction when it is done. One that is measured while it trains is written
+snapshot by snapshot as an unfinished run, which others can read meanwhile and which becomes a run when
+it is done. So, whenever a writer was stopped, a file holds whole runs and whole snapshots only.
+Measurements of runs are stored as little-endian arrays with a checksum each.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 APPLICATION_ID = 0x47514B45  # "GQKE"
-SCHEMA = 1
+SCHEMA = 2
 
 TABLES = """
 CREATE TABLE planned (key TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -46,9 +48,22 @@ CREATE TABLE measurements (
     checksum INTEGER NOT NULL,
     PRIMARY KEY (run, name)
 );
+CREATE TABLE unfinished (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    grokking_epoch INTEGER
+);
+CREATE TABLE snapshots (
+    run INTEGER NOT NULL REFERENCES unfinished (id),
+    epoch INTEGER NOT NULL,
+    data TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (run, epoch)
+) WITHOUT ROWID;
 """
 
 TYPES = {"epoch": "<i8"} | {name: kind for name, (kind, _) in VARIABLES.items()}
+OUTCOME = "<f8"
 
 
 class Study:
@@ -94,7 +109,9 @@ class Study:
         with _clear_errors(self.path), self._connection:
             for record in records:
                 arrays = {"epoch": record.epochs, **record.values}
-                blobs = {name: np.asarray(a, TYPES[name]).tobytes() for name, a in arrays.items()}
+                blobs = {
+                    name: np.asarray(a, TYPES.get(name, OUTCOME)).tobytes() for name, a in arrays.items()
+                }
                 header = (record.key, record.grokking_epoch, software, json.dumps(sorted(blobs)))
                 cursor = self._connection.execute(
                     "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) "
@@ -105,6 +122,100 @@ class Study:
                     "INSERT INTO measurements VALUES (?, ?, ?, ?)",
                     [(cursor.lastrowid, name, blob, zlib.crc32(blob)) for name, blob in blobs.items()],
                 )
+                self._forget(record.key)
+
+    def begin(self, config: Mapping[str, Any], step: int | None = None) -> None:
+        """Begin a run that will be written snapshot by snapshot.
+
+        Parameters
+        ----------
+        config : mapping
+            Of the run, as in ``RunRecord``.
+        step : int, optional
+            Continue the unfinished run of this configuration: its snapshots before ``step`` stay, the
+            later ones, which will be measured again, are removed.
+
+        Raises
+        ------
+        StudyError
+            Where the run is finished already, or unfinished and no step is given.
+        """
+        key = config_key(config)
+        with _clear_errors(self.path), self._connection:
+            execute = self._connection.execute
+            if execute("SELECT 1 FROM runs WHERE key = ?", (key,)).fetchone():
+                raise StudyError(f"{self.path} holds the finished run {key} already")
+            row = execute("SELECT id FROM unfinished WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                execute("INSERT INTO unfinished (key) VALUES (?)", (key,))
+                return
+            (last,) = execute("SELECT max(epoch) FROM snapshots WHERE run = ?", row).fetchone()
+            if step is None and last is not None:
+                raise StudyError(
+                    f"{self.path} holds an unfinished run of this configuration, measured to step "
+                    f"{last}; give the step to continue it from, or another label: {key}"
+                )
+            execute("DELETE FROM snapshots WHERE run = ? AND epoch >= ?", (*row, step or 0))
+            execute(
+                "UPDATE unfinished SET grokking_epoch = NULL WHERE id = ? AND grokking_epoch >= ?",
+                (*row, step or 0),
+            )
+
+    def append(
+        self,
+        config: Mapping[str, Any],
+        snapshots: Mapping[int, Mapping[str, float]],
+        grokking_epoch: int | None = None,
+    ) -> None:
+        """Write snapshots of a run that was begun, by step; one that is there is replaced."""
+        key = config_key(config)
+        rows = []
+        for step, values in snapshots.items():
+            data = json.dumps(dict(values))
+            rows.append((key, step, data, zlib.crc32(data.encode())))
+        with _clear_errors(self.path), self._connection:
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO snapshots SELECT id, ?2, ?3, ?4 FROM unfinished WHERE key = ?1",
+                rows,
+            )
+            if grokking_epoch is not None:
+                self._connection.execute(
+                    "UPDATE unfinished SET grokking_epoch = ? WHERE key = ?", (grokking_epoch, key)
+                )
+
+    def finish(self, configs: Iterable[Mapping[str, Any]]) -> None:
+        """Make unfinished runs finished ones, all of them or on any failure none."""
+        keys = {config_key(config) for config in configs}
+        self.write([record for record in self.unfinished() if record.key in keys])
+
+    def unfinished(self) -> list[RunRecord]:
+        """Return the runs that are being written, or whose writer was stopped, as far as they are."""
+        with _clear_errors(self.path):
+            # One statement, so that a run that is finished meanwhile is not seen half.
+            rows = self._connection.execute(
+                "SELECT u.key, u.grokking_epoch, s.epoch, s.data, s.checksum FROM unfinished u "
+                "JOIN snapshots s ON s.run = u.id ORDER BY u.id, s.epoch"
+            ).fetchall()
+        found: dict[str, tuple[int | None, list[int], list[dict[str, float]]]] = {}
+        for key, grokking_epoch, step, data, checksum in rows:
+            if not isinstance(data, str) or zlib.crc32(data.encode()) != checksum:
+                raise _damaged(
+                    self.path, f"step {step} of an unfinished run does not match its checksum"
+                )
+            _, steps, snapshots = found.setdefault(key, (grokking_epoch, [], []))
+            steps.append(step)
+            snapshots.append(json.loads(data))
+        return [
+            RunRecord(json.loads(key), grokking_epoch, np.array(steps, np.int64), _columns(snapshots))
+            for key, (grokking_epoch, steps, snapshots) in found.items()
+        ]
+
+    def _forget(self, key: str) -> None:
+        """Remove an unfinished run, once it is finished."""
+        row = self._connection.execute("SELECT id FROM unfinished WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            self._connection.execute("DELETE FROM snapshots WHERE run = ?", row)
+            self._connection.execute("DELETE FROM unfinished WHERE id = ?", row)
 
     def keys(self) -> set[str]:
         """Return the keys (canonical configurations) of all finished runs."""
@@ -236,11 +347,20 @@ class Study:
         for name, data, checksum in rows:
             if not isinstance(data, bytes) or zlib.crc32(data) != checksum:
                 raise _damaged(self.path, f"{name} of run {run.row} does not match its checksum")
-        return {name: np.frombuffer(data, TYPES[name]) for name, data, _ in rows}
+        return {name: np.frombuffer(data, TYPES.get(name, OUTCOME)) for name, data, _ in rows}
 
     def _query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         with _clear_errors(self.path):
             return self._connection.execute(sql, parameters).fetchall()
+
+
+def _columns(snapshots: Sequence[Mapping[str, float]]) -> dict[str, NDArray[Any]]:
+    """Return snapshots as one array a name; NaN where an outcome was not logged."""
+    names = {name: None for snapshot in snapshots for name in snapshot}
+    return {
+        name: np.array([snapshot.get(name, np.nan) for snapshot in snapshots], TYPES.get(name, OUTCOME))
+        for name in names
+    }
 
 
 class _Run(NamedTuple):

@@ -426,10 +426,9 @@ def _over_runs(statistic: Statistic, sizes: Floats, draws: NDArray[np.intp]) -> 
 
 
 def chosen_snapshots(dataset: xr.Dataset, where: xr.DataArray | None) -> NDArray[np.bool_]:
-    """Return a choice of snapshots as an array (runs, epochs); all of them where there is none."""
-    if where is None:
-        return np.ones(dataset["size"].shape, bool)
-    return where.transpose("run", "epoch").values
+    """Return a choice of snapshots as an array (runs, epochs), of those that were measured."""
+    measured: NDArray[np.bool_] = np.isfinite(dataset["size"].values)
+    return measured if where is None else measured & where.transpose("run", "epoch").values
 
 
 def _slopes(n: NDArray[Any], sizes: Floats) -> tuple[Floats, Floats]:
