@@ -14,8 +14,15 @@ import pytest
 
 from gradquake.errors import StudyError
 from gradquake.experiments import xor
-from gradquake.recording import VARIABLES, RunRecord, config_key, sweep_settings, to_dataset
-from gradquake.store import TYPES, open_study
+from gradquake.recording import (
+    VARIABLES,
+    RunRecord,
+    config_key,
+    stored_type,
+    sweep_settings,
+    to_dataset,
+)
+from gradquake.store import open_study
 
 SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring"}
 
@@ -81,7 +88,7 @@ def test_a_run_is_read_bit_for_bit(path, grokking_epoch):
     with open_study(path) as study:
         dataset = study.dataset
     for name in VARIABLES:
-        assert dataset[name].values.dtype == np.dtype(TYPES[name])
+        assert dataset[name].values.dtype == np.dtype(stored_type(name))
         assert dataset[name].values[0].tobytes() == written.values[name].tobytes(), name
     assert dataset["epoch"].values.tolist() == written.epochs.tolist()
     expected = np.nan if grokking_epoch is None else float(grokking_epoch)

@@ -38,6 +38,12 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
 }
 
+
+def stored_type(name: str) -> str:
+    """Return the type in which a variable, an outcome or the epoch is stored."""
+    return "<i8" if name == "epoch" else VARIABLES.get(name, ("<f8", ""))[0]
+
+
 # The settings in which the runs of one sweep may differ; "run" holds labels of the user's own.
 RUN_KEYS = ("hidden", "width", "n_parameters", "seed", "run")
 
@@ -64,6 +70,22 @@ class RunRecord:
     grokking_epoch: int | None
     epochs: NDArray[np.int64]
     values: Mapping[str, NDArray[Any]]
+
+    @classmethod
+    def of_snapshots(
+        cls,
+        config: Mapping[str, Any],
+        grokking_epoch: int | None,
+        snapshots: Mapping[int, Mapping[str, float]],
+    ) -> RunRecord:
+        """Return a record of single snapshots by epoch; an outcome that one lacks is NaN there."""
+        epochs = sorted(snapshots)
+        names = {name: None for epoch in epochs for name in snapshots[epoch]}
+        values = {
+            name: np.array([snapshots[epoch].get(name, np.nan) for epoch in epochs], stored_type(name))
+            for name in names
+        }
+        return cls(config, grokking_epoch, np.array(epochs, np.int64), values)
 
     @property
     def key(self) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.errors import StudyError
-from gradquake.recording import VARIABLES, RunRecord, config_key, sweep_settings, to_dataset
+from gradquake.recording import RunRecord, config_key, stored_type, sweep_settings, to_dataset
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,9 +61,6 @@ CREATE TABLE snapshots (
     PRIMARY KEY (run, epoch)
 ) WITHOUT ROWID;
 """
-
-TYPES = {"epoch": "<i8"} | {name: kind for name, (kind, _) in VARIABLES.items()}
-OUTCOME = "<f8"
 
 
 class Study:
@@ -109,9 +106,7 @@ class Study:
         with _clear_errors(self.path), self._connection:
             for record in records:
                 arrays = {"epoch": record.epochs, **record.values}
-                blobs = {
-                    name: np.asarray(a, TYPES.get(name, OUTCOME)).tobytes() for name, a in arrays.items()
-                }
+                blobs = {name: np.asarray(a, stored_type(name)).tobytes() for name, a in arrays.items()}
                 header = (record.key, record.grokking_epoch, software, json.dumps(sorted(blobs)))
                 cursor = self._connection.execute(
                     "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) "
@@ -196,18 +191,16 @@ class Study:
                 "SELECT u.key, u.grokking_epoch, s.epoch, s.data, s.checksum FROM unfinished u "
                 "JOIN snapshots s ON s.run = u.id ORDER BY u.id, s.epoch"
             ).fetchall()
-        found: dict[str, tuple[int | None, list[int], list[dict[str, float]]]] = {}
+        found: dict[str, tuple[int | None, dict[int, dict[str, float]]]] = {}
         for key, grokking_epoch, step, data, checksum in rows:
             if not isinstance(data, str) or zlib.crc32(data.encode()) != checksum:
                 raise _damaged(
                     self.path, f"step {step} of an unfinished run does not match its checksum"
                 )
-            _, steps, snapshots = found.setdefault(key, (grokking_epoch, [], []))
-            steps.append(step)
-            snapshots.append(json.loads(data))
+            found.setdefault(key, (grokking_epoch, {}))[1][step] = json.loads(data)
         return [
-            RunRecord(json.loads(key), grokking_epoch, np.array(steps, np.int64), _columns(snapshots))
-            for key, (grokking_epoch, steps, snapshots) in found.items()
+            RunRecord.of_snapshots(json.loads(key), grokking_epoch, snapshots)
+            for key, (grokking_epoch, snapshots) in found.items()
         ]
 
     def _forget(self, key: str) -> None:
@@ -347,20 +340,11 @@ class Study:
         for name, data, checksum in rows:
             if not isinstance(data, bytes) or zlib.crc32(data) != checksum:
                 raise _damaged(self.path, f"{name} of run {run.row} does not match its checksum")
-        return {name: np.frombuffer(data, TYPES.get(name, OUTCOME)) for name, data, _ in rows}
+        return {name: np.frombuffer(data, stored_type(name)) for name, data, _ in rows}
 
     def _query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         with _clear_errors(self.path):
             return self._connection.execute(sql, parameters).fetchall()
-
-
-def _columns(snapshots: Sequence[Mapping[str, float]]) -> dict[str, NDArray[Any]]:
-    """Return snapshots as one array a name; NaN where an outcome was not logged."""
-    names = {name: None for snapshot in snapshots for name in snapshot}
-    return {
-        name: np.array([snapshot.get(name, np.nan) for snapshot in snapshots], TYPES.get(name, OUTCOME))
-        for name in names
-    }
 
 
 class _Run(NamedTuple):
