@@ -133,7 +133,7 @@ def test_info(study):
     assert (sweep["runs"], sweep["seeds"], sweep["n_parameters"]) == (6, [0, 1], [13, 21, 33])
     assert sweep["missing"] == []
     assert sweep["settings"]["epochs"] == 60
-    assert "6 runs finished, 0 planned and missing" in gradquake("info", study).stdout
+    assert "6 runs finished, 0 planned and missing, 0 unfinished" in gradquake("info", study).stdout
 
 
 def test_info_counts_what_is_missing(tmp_path):

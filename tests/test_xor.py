@@ -528,6 +528,7 @@ def test_the_task_is_all_that_differs_between_tasks():
 def test_the_configuration_has_every_setting():
     assert XorRun(20, 3).config() == {
         "experiment": "xor",
+        "surrogate": "real",
         "n_parameters": 81,
         "hidden": 20,
         "seed": 3,

@@ -6,7 +6,7 @@ Everything here is measured after the fact, on the gradients that the sweep was 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
@@ -45,9 +45,6 @@ from gradquake.surrogates import RUNGS
 
 if TYPE_CHECKING:
     import xarray as xr
-
-# An offset in aligned time is shown where every scale has at least this share of its runs there.
-LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,14 +145,18 @@ def measure(
 def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
     """Raise InputError where a sweep cannot be put under scrutiny, before anything is measured."""
     replay.runs_of(sweep)
+    _check_scales(sweep)
+    if sensitivity:
+        specifications.windows(np.unique(sweep["n_parameters"].values))
+
+
+def _check_scales(sweep: xr.Dataset) -> None:
     scales = np.unique(sweep["n_parameters"].values)
     require(
         scales.size >= scaling.FEWEST_SCALES,
         f"the sweep has {scales.size} scales; D(t) needs at least {scaling.FEWEST_SCALES} sizes of "
         "network",
     )
-    if sensitivity:
-        specifications.windows(scales)
 
 
 def aligned_offsets(sweep: xr.Dataset) -> NDArray[np.int64]:
@@ -184,14 +185,7 @@ def measure_aligned(
         bool(np.isfinite(sweep["grokking_epoch"].values).any()), "no run grokked; none can be aligned"
     )
     found = _measure(sweep, readings, aligned_offsets(sweep), executor)
-    return {reading: aligned.where(_half_there(aligned)) for reading, aligned in found.items()}
-
-
-def _half_there(aligned: xr.Dataset) -> xr.DataArray:
-    there = aligned["size"].notnull()
-    shares = [there.isel(run=runs).mean("run") for _, runs in scaling.scale_groups(aligned)]
-    enough = np.min([share.values for share in shares], axis=0) >= LEAST_SHARE
-    return there["epoch"].copy(data=enough)
+    return {reading: timing.where_half_are_there(aligned) for reading, aligned in found.items()}
 
 
 def scrutinize(
@@ -218,12 +212,68 @@ def scrutinize(
         As ``measure`` does, or for fewer than three scales.
     """
     sweep = in_order(sweep)
-    names = (REAL, *rungs)
-    by_reading = measure(sweep, [Reading(name) for name in names], executor)
+    by_reading = measure(sweep, [Reading(name) for name in (REAL, *rungs)], executor)
     # The sweep itself stands for its gradients: that they give its avalanches has been checked.
-    measured = [sweep, *(by_reading[Reading(name)] for name in rungs)]
+    nulls = {name: by_reading[Reading(name)] for name in rungs}
+    aligned = None
+    if sweep.attrs["experiment"] == "xor" and np.isfinite(sweep["grokking_epoch"].values).any():
+        exact = measure_aligned(sweep, [Reading(), Reading("permuted")], executor)
+        aligned = exact[Reading()], exact[Reading("permuted")]
+    return _beside(sweep, nulls, aligned, executor, n_resamples)
+
+
+def beside(
+    sweep: xr.Dataset,
+    nulls: Mapping[str, xr.Dataset],
+    executor: Executor | None = None,
+    *,
+    n_resamples: int = N_RESAMPLES,
+) -> Scrutiny:
+    """Put a sweep beside nulls that were measured while it was trained.
+
+    Time since t_g is read at the run's own snapshots, t_g rounded down to one of them.
+
+    Parameters
+    ----------
+    sweep : xarray.Dataset
+        One sweep (see ``gradquake.recording``), with three scales or more.
+    nulls : mapping
+        The same runs measured on surrogates, by their names in ``surrogates.RUNGS``.
+    executor, n_resamples
+        As in ``scrutinize``.
+
+    Raises
+    ------
+    InputError
+        For fewer than three scales, or without the "gaussian" and "permuted" nulls.
+    """
+    sweep = in_order(sweep)
+    _check_scales(sweep)
+    missing = [rung for rung in ("gaussian", "permuted") if rung not in nulls]
+    require(
+        not missing,
+        f"no {' and no '.join(missing)} null was measured beside these runs, whose gradients were not "
+        "kept; attach(..., nulls=['gaussian', 'permuted']) measures both",
+    )
+    nulls = {rung: in_order(nulls[rung]) for rung in RUNGS if rung in nulls}
+    reached, every = sweep["grokking_epoch"].values, sweep.attrs.get("every")
+    aligned = None
+    if every and np.isfinite(reached).any():
+        pair = [timing.aligned(d, reached, every) for d in (sweep, nulls["permuted"])]
+        aligned = pair[0], pair[1]
+    return _beside(sweep, nulls, aligned, executor, n_resamples)
+
+
+def _beside(
+    sweep: xr.Dataset,
+    nulls: Mapping[str, xr.Dataset],
+    aligned: tuple[xr.Dataset, xr.Dataset] | None,
+    executor: Executor | None,
+    n_resamples: int,
+) -> Scrutiny:
+    names, measured = (REAL, *nulls), (sweep, *nulls.values())
     results = list(each(Analysis(n_resamples), measured, executor))
-    ladder = Ladder(results[0], dict(zip(rungs, results[1:], strict=True)))
+    ladder = Ladder(results[0], dict(zip(nulls, results[1:], strict=True)))
     pairs = list(product(range(len(names)), WINDOWS))
     collapses = each(_collapse, [(measured[i], window) for i, window in pairs], executor)
     grokking = timing.median_grokking_epoch(sweep, n_resamples=n_resamples)
@@ -231,7 +281,7 @@ def scrutinize(
         ladder,
         {(names[i], window): c for (i, window), c in zip(pairs, collapses, strict=True)},
         grokking,
-        _timing(sweep, ladder, grokking, executor, n_resamples),
+        _timing(sweep, ladder, grokking, aligned, executor, n_resamples) if aligned else {},
     )
 
 
@@ -344,14 +394,11 @@ def _timing(
     sweep: xr.Dataset,
     ladder: Ladder,
     grokking: Estimate,
+    aligned: tuple[xr.Dataset, xr.Dataset],
     executor: Executor | None,
     n_resamples: int,
 ) -> dict[Statistic, Timing]:
-    grokked = np.isfinite(sweep["grokking_epoch"].values).any()
-    if not grokked or sweep.attrs["experiment"] != "xor":
-        return {}
-    aligned = measure_aligned(sweep, [Reading(), Reading("permuted")], executor)
-    pairs = [(aligned[Reading(name)], s) for s in STATISTICS for name in (REAL, "permuted")]
+    pairs = [(dataset, statistic) for statistic in STATISTICS for dataset in aligned]
     curves = list(each(_AlignedCurve(n_resamples), pairs, executor))
     found: dict[Statistic, Timing] = {}
     for i, statistic in enumerate(STATISTICS):

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.errors import StudyError
-from gradquake.recording import RunRecord, config_key, stored_type, sweep_settings, to_dataset
+from gradquake.recording import RUN_KEYS, RunRecord, config_key, stored_type, sweep_settings, to_dataset
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -234,15 +234,18 @@ class Study:
         """Return a summary of every sweep, planned or begun.
 
         Each a dict of ``settings``, ``runs`` (finished), ``n_parameters`` and ``seeds`` (of the
-        finished runs, ascending), ``grokked`` (finished runs that reached 100 %), and ``missing``
-        (the size and seed of each run that was planned and is not finished).
+        finished runs, ascending), ``grokked`` (finished runs that reached 100 %), ``missing`` (the
+        size and seed of each run that was planned and is not finished), and ``unfinished`` (the size,
+        seed and labels of each run that is being written, or whose writer was stopped, and the last
+        epoch that it was measured at).
         """
         found: dict[str, dict[str, Any]] = {}
 
         def sweep_of(config: Mapping[str, Any]) -> dict[str, Any]:
             settings = sweep_settings(config)
             empty = {"settings": settings, "runs": 0, "n_parameters": set(), "seeds": set()}
-            return found.setdefault(config_key(settings), empty | {"grokked": 0, "missing": []})
+            empty |= {"grokked": 0, "missing": [], "unfinished": []}
+            return found.setdefault(config_key(settings), empty)
 
         for run in self._runs():
             sweep = sweep_of(run.config)
@@ -253,6 +256,9 @@ class Study:
         for config in self.missing():
             wanted = {name: config[name] for name in ("n_parameters", "seed")}
             sweep_of(config)["missing"].append(wanted)
+        for record in self.unfinished():
+            known = {name: record.config[name] for name in RUN_KEYS if name in record.config}
+            sweep_of(record.config)["unfinished"].append({**known, "epoch": int(record.epochs[-1])})
         return [
             sweep | {"n_parameters": sorted(sweep["n_parameters"]), "seeds": sorted(sweep["seeds"])}
             for sweep in found.values()
@@ -298,6 +304,22 @@ class Study:
                 f"setting in which they differ: {choices}"
             )
         return self._dataset([run for run in runs if sweep_settings(run.config) == fitting[0]])
+
+    def with_nulls(self, **settings: Any) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
+        """Return the one sweep of real gradients that fits, and by name the nulls stored beside it.
+
+        Raises
+        ------
+        StudyError
+            As ``select`` does.
+        """
+        sweep = self.select(**settings, **({} if "surrogate" in settings else {"surrogate": "real"}))
+        twins = {
+            other["surrogate"]: other
+            for other in self.sweeps
+            if other.get("surrogate") != "real" and {**other, "surrogate": "real"} == sweep.attrs
+        }
+        return sweep, {rung: self.select(**other) for rung, other in twins.items()}
 
     def dataset_of(self, configs: Iterable[Mapping[str, Any]]) -> xr.Dataset:
         """Return exactly the runs of these configurations, of one sweep, as a Dataset.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradquake.analysis import specifications
 from gradquake.analysis.collapse import Collapse
@@ -15,6 +15,7 @@ from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import WINDOWS, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.transitions import PHASES
+from gradquake.experiments.replay import REAL
 from gradquake.scrutiny import OnTopology, Scrutiny
 
 if TYPE_CHECKING:
@@ -195,6 +196,46 @@ def collapse_table(collapses: Mapping[str, Mapping[tuple[str, Window], Collapse]
         rows,
         "S after Houdayer and Hartmann (2004): 1 for a collapse within the errors, more for none.",
     )
+
+
+def contents_table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what is in a study (``Study.contents``), by sweep; its nulls stand with the real one."""
+    nulls: dict[str, list[str]] = {}
+    real = []
+    for sweep in sweeps:
+        settings = dict(sweep["settings"])
+        rung = settings.pop("surrogate", REAL)
+        if rung == REAL:
+            real.append((sweep, settings))
+        else:
+            nulls.setdefault(str(settings), []).append(rung)
+    shared: dict[str, set[tuple[str, str]]] = {}
+    for _, settings in real:
+        pairs = {(name, str(value)) for name, value in settings.items() if name != "experiment"}
+        shared[settings["experiment"]] = shared.get(settings["experiment"], pairs) & pairs
+    rows = [
+        (
+            str(settings["experiment"]),
+            str(sweep["runs"]),
+            str(len(sweep["missing"])),
+            str(len(sweep["unfinished"])),
+            ", ".join(map(str, sweep["n_parameters"])),
+            str(len(sweep["seeds"])),
+            ", ".join(nulls.get(str(settings), [])),
+            ", ".join(
+                f"{name}={value}"
+                for name, value in settings.items()
+                if name != "experiment" and (name, str(value)) not in shared[settings["experiment"]]
+            ),
+        )
+        for sweep, settings in real
+    ]
+    notes = [
+        f"All of {experiment}: {', '.join(f'{name}={value}' for name, value in sorted(pairs))}."
+        for experiment, pairs in shared.items()
+    ]
+    header = ("experiment", "runs", "missing", "unfinished", "N", "seeds", "nulls", "differ in")
+    return Table("Sweeps", header, rows, "\n".join(notes))
 
 
 def _warnings(found: Exponent) -> str:

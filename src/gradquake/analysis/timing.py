@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from gradquake.analysis.resampling import (
     run_resamples,
 )
 from gradquake.analysis.scaling import Statistic, scale_groups
-from gradquake.errors import require_count
+from gradquake.errors import require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 N_PERMUTATIONS = 10_000
+
+# A time since an event is shown where every scale has at least this share of its runs there.
+LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,53 @@ def median_over_runs(
             np.median(resampled, axis=1),
             min(runs.size for _, runs in groups),
         )
+
+
+def aligned(sweep: xr.Dataset, events: NDArray[Any], every: int) -> xr.Dataset:
+    """Return a sweep on the time since an event of each run, at the run's own snapshots.
+
+    Parameters
+    ----------
+    sweep : xarray.Dataset
+        With snapshots at multiples of ``every``.
+    events : array, shape (runs,)
+        An epoch of each run, rounded down to a snapshot; NaN where there was none.
+    every : int
+        The snapshot interval.
+
+    Returns
+    -------
+    xarray.Dataset
+        Its sizes, with the times since the event as epochs; see ``where_half_are_there``.
+
+    Raises
+    ------
+    InputError
+        Where no run has the event.
+    """
+    reached = np.asarray(events, np.float64)
+    require(bool(np.isfinite(reached).any()), "no run has the event; none can be aligned")
+    first, last = int(sweep["epoch"].values[0]), int(sweep["epoch"].values[-1])
+    shift = (reached // every) * every
+    offsets = np.arange(first - int(np.nanmax(shift)), last - int(np.nanmin(shift)) + 1, every)
+    size = np.full((reached.size, offsets.size), np.nan)
+    for row, values, start in zip(size, sweep["size"].values, shift, strict=True):
+        if np.isfinite(start):
+            place = np.searchsorted(offsets, sweep["epoch"].values - int(start))
+            row[place] = values
+    moved = sweep.drop_vars([*sweep.data_vars, "epoch"]).assign_coords(epoch=offsets)
+    return where_half_are_there(moved.assign(size=(("run", "epoch"), size)))
+
+
+def where_half_are_there(sweep: xr.Dataset) -> xr.Dataset:
+    """Return a sweep with NaN for all sizes at epochs where a scale lacks more than half of its runs.
+
+    The largest size of few runs is no match for that of many.
+    """
+    there = sweep["size"].notnull()
+    shares = [there.isel(run=runs).mean("run") for _, runs in scale_groups(sweep)]
+    enough = np.min([share.values for share in shares], axis=0) >= LEAST_SHARE
+    return sweep.where(there["epoch"].copy(data=enough))
 
 
 def follows_grokking(

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 REAL = "real"
 
+# The experiments whose gradients can be made again, with the configuration and the size of a run.
+KINDS: dict[str, tuple[type[XorRun] | type[SyntheticRun], str]] = {
+    "xor": (XorRun, "hidden"),
+    "synthetic": (SyntheticRun, "n_parameters"),
+}
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -70,11 +76,10 @@ def runs_of(sweep: xr.Dataset) -> list[XorRun | SyntheticRun]:
         f"the sweep was measured on {surrogate_rung} surrogates; a sweep of real gradients is needed",
     )
     settings = {k: v for k, v in sweep.attrs.items() if k not in ("experiment", "surrogate")}
-    known = {"xor": (XorRun, "hidden"), "synthetic": (SyntheticRun, "n_parameters")}
     experiment = sweep.attrs.get("experiment")
-    if experiment not in known:
+    if experiment not in KINDS:
         raise InputError(f"the sweep's experiment is {experiment!r}; its gradients cannot be made again")
-    kind, size = known[experiment]
+    kind, size = KINDS[experiment]
     sizes, seeds = sweep[size].values.tolist(), sweep["seed"].values.tolist()
     return [kind(n, seed, **settings) for n, seed in zip(sizes, seeds, strict=True)]
 

@@ -70,7 +70,7 @@ class SyntheticRun:
 
     def config(self) -> dict[str, Any]:
         """Return the full configuration as JSON-ready values."""
-        return {"experiment": "synthetic", **asdict(self)}
+        return {"experiment": "synthetic", "surrogate": "real", **asdict(self)}
 
 
 def measure(runs: Sequence[SyntheticRun]) -> list[RunRecord]:

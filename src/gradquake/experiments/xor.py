@@ -141,7 +141,8 @@ class XorRun:
 
     def config(self) -> dict[str, Any]:
         """Return the full configuration as JSON-ready values."""
-        return {"experiment": "xor", "n_parameters": self.n_parameters, **asdict(self)}
+        own = {"experiment": "xor", "surrogate": "real", "n_parameters": self.n_parameters}
+        return {**own, **asdict(self)}
 
 
 def sweep(hidden: Sequence[int], seeds: int, **settings: Any) -> list[XorRun]:
