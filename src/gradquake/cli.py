@@ -64,10 +64,15 @@ def root(
 
 @app.command()
 def reproduce(
+    experiment: Annotated[
+        str, typer.Argument(help="xor, the main job; or modadd, the Transformers, which needs torch.")
+    ] = "xor",
     out: Annotated[Path, typer.Option(help="Folder for the study, claims and figures.")] = Path(
         "reproduction"
     ),
-    seeds: Annotated[int, typer.Option(help="Seeds at each of the eight sizes.")] = 6,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds at each size; 6 of the XOR networks, 3 Transformers.")
+    ] = None,
     quick: Annotated[
         bool,
         typer.Option(
@@ -84,22 +89,46 @@ def reproduce(
     beside their nulls and under every choice of measuring them; then prints the paper's claims beside
     what was measured. Continues where an interrupted run stopped.
 
+    With `modadd`, trains one-layer Transformers of two architectures on modular addition instead, under
+    four conditions, half an hour's work on two cores; its claims join those in the folder.
+
     Example: `gradquake reproduce --out reproduction`
     """
-    from gradquake.paper.evidence import Plan
-    from gradquake.paper.reproduce import reproduce as run_all
+    from gradquake.errors import require
 
-    plan = Plan(seeds=_at_least_one("--seeds", seeds), quick=quick)
-    with _progress(plan.n_runs) as advance:
-        claims = run_all(out, plan, jobs=_jobs(jobs), progress=advance)
+    require(
+        experiment in ("xor", "modadd"), f"the experiment is {experiment!r}; xor or modadd is needed"
+    )
+    require(not (quick and experiment == "modadd"), "--quick is of xor; modadd leaves nothing out")
+    if seeds is not None:
+        _at_least_one("--seeds", seeds)
+    claims = _claims_of(experiment, out, seeds, _jobs(jobs), quick=quick)
     if as_json:
         _print_json([claim.as_json() for claim in claims])
         return
     _print_claims(claims)
+    name = "scrutiny" if experiment == "xor" else "modadd"
+    study = "study" if experiment == "xor" else "modadd"
     print(
-        f"Written to {out}: claims.md and scrutiny.md to read, claims.json and scrutiny.json for "
-        "programs, figures/, study.sqlite"
+        f"Written to {out}: claims.md and {name}.md to read, claims.json and {name}.json for "
+        f"programs, figures/, {study}.sqlite"
     )
+
+
+def _claims_of(experiment: str, out: Path, seeds: int | None, jobs: int, *, quick: bool) -> list[Claim]:
+    if experiment == "modadd":
+        from gradquake.paper.modadd import evidence as modadd
+        from gradquake.paper.modadd.reproduce import reproduce as run_modadd
+
+        transformers = modadd.Plan(seeds or modadd.SEEDS)
+        with _progress(len(transformers.runs)) as advance:
+            return run_modadd(out, transformers, jobs=jobs, progress=advance)
+    from gradquake.paper.evidence import PAPER_SEEDS, Plan
+    from gradquake.paper.reproduce import reproduce as run_xor
+
+    plan = Plan(seeds=seeds or PAPER_SEEDS, quick=quick)
+    with _progress(plan.n_runs) as advance:
+        return run_xor(out, plan, jobs=jobs, progress=advance)
 
 
 @run_app.command("xor")
@@ -174,6 +203,95 @@ def run_xor(
 
 
 @app.command()
+def probe(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Gradient files in order, or one folder of them: .npy, .npz, .safetensors, .pt, .pth "
+            "or .bin."
+        ),
+    ],
+    differences: Annotated[
+        bool,
+        typer.Option("--differences", help="The files are checkpoints: measure later minus earlier."),
+    ] = False,
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only tensors whose name fits this pattern, such as '*.weight'; may be repeated."
+        ),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Measure a fixed random subset of this many entries.")
+    ] = None,
+    topology: Annotated[
+        str, typer.Option(help="Graph: a name that `run xor` lists.")
+    ] = "barabasi_albert",
+    alpha: Annotated[float, typer.Option(help="Share that a toppling node gives away.")] = 0.3,
+    quantile: Annotated[float, typer.Option(help="Quantile of |gradient| taken as threshold.")] = 0.9,
+    max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the graph, the nulls and the sample.")] = 0,
+    no_nulls: Annotated[bool, typer.Option("--no-nulls", help="Measure no nulls.")] = False,
+    all_nulls: Annotated[
+        bool, typer.Option("--all-nulls", help="The nulls that keep something of each tensor, too.")
+    ] = False,
+    draws: Annotated[
+        int | None,
+        typer.Option(help="Surrogates of each gradient and null: 20 of a single gradient, else 1."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Record the series as a run of this study; made, or added to.")
+    ] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(help="A label of the recorded run, as name=value; may be repeated."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure gradients that any program saved, or the differences of checkpoints, beside nulls.
+
+    Every file holds one gradient, and all the same tensors; a folder is taken in the order of the
+    numbers in its files' names. docs/files.md shows how to save them and how to read the table.
+
+    Example: `gradquake probe gradients/ --out study.sqlite --run width=64`
+    """
+    from gradquake import series
+    from gradquake.errors import require
+    from gradquake.probe import Probe
+    from gradquake.store import open_study
+    from gradquake.surrogates import RUNGS
+
+    require(not (no_nulls and all_nulls), "--no-nulls and --all-nulls were both given; choose one")
+    require(not (no_nulls and draws), "--draws is a number of nulls, which --no-nulls leaves out")
+    require(out is not None or not run, "--run labels what --out records; --out is needed")
+    labels = _settings(run or [], "--run")
+    rungs = RUNGS if all_nulls else () if no_nulls else ("gaussian", "permuted", "sign_flipped")
+    settings = Probe(topology, alpha, quantile, max_steps, seed)
+    opened = series.open_series(
+        files, match=match or (), differences=differences, sample=sample, seed=seed
+    )
+    n_draws = series.default_draws(opened) if draws is None else _at_least_one("--draws", draws)
+    n_avalanches = len(opened) * (1 + len(rungs) * n_draws)
+    wanted = series.configs(opened, settings, rungs, labels)
+    if out is not None:
+        with open_study(out, create=True) as study:
+            series.check_free(study, wanted)
+    with _progress(n_avalanches, "avalanches", resumes=False) as advance:
+        measured = series.measure(opened, settings, rungs, n_draws, lambda n: advance("measuring", n))
+    if out is not None:
+        with open_study(out, create=True) as study:
+            study.write(series.records(measured, wanted))
+    if as_json:
+        _print_json(series.as_json(opened, settings, measured))
+        return
+    _print_table(series.table(opened, settings, measured))
+    for note in opened.notes:
+        print(note)
+    if out is not None:
+        print(f"Recorded in {out}, the nulls beside it; `gradquake info {out}` lists it")
+
+
+@app.command()
 def analyze(
     study: StudyFile,
     where: Annotated[
@@ -199,15 +317,17 @@ def analyze(
 ) -> None:
     """Exponents, D(t) and its crossing of 1, beside nulls measured on the very gradients.
 
-    The runs are trained once more, bit for bit, to measure surrogates of their gradients: Gaussian and
-    permuted ones, or with --nulls the whole ladder and every topology. Needs finished runs at three
-    sizes or more. Intervals are 95 % bootstraps over runs.
+    XOR runs are trained once more, bit for bit, to measure surrogates of their gradients: Gaussian and
+    permuted ones, or with --nulls the whole ladder and every topology. Of any other run the nulls are
+    shown that were measured beside it. Needs finished runs at three sizes or more. Intervals are 95 %
+    bootstraps over runs.
 
     Example: `gradquake analyze reproduction/study.sqlite --where task=and --where alpha_train=0`
     """
     from gradquake import objects, scrutiny, tables
     from gradquake.analysis.scaling import STATISTICS, check_statistic
     from gradquake.execution import worker_pool
+    from gradquake.experiments import replay
     from gradquake.sensitivity import specify
     from gradquake.store import open_study
     from gradquake.surrogates import RUNGS
@@ -217,13 +337,20 @@ def analyze(
     chosen: Any = STATISTICS if statistic is None else (statistic,)
     n_jobs = _jobs(jobs)
     with open_study(study) as opened:
-        dataset = opened.select(**_settings(where or []))
-    scrutiny.check(dataset, sensitivity=sensitivity)
+        dataset, recorded = opened.with_nulls(**_settings(where or []))
+    again = dataset.attrs["experiment"] in replay.KINDS
+    if again or sensitivity:
+        scrutiny.check(dataset, sensitivity=sensitivity)
+    rungs = RUNGS if nulls else ("gaussian", "permuted")
     topologies, table = [], None
     with worker_pool(n_jobs) as pool, _progress() as advance:
         advance("nulls", 0)
-        found = scrutiny.scrutinize(dataset, RUNGS if nulls else ("gaussian", "permuted"), pool)
-        if nulls:
+        if again:
+            found = scrutiny.scrutinize(dataset, rungs, pool)
+        else:
+            beside = {rung: null for rung, null in recorded.items() if rung in rungs}
+            found = scrutiny.beside(dataset, beside, pool)
+        if nulls and again:
             advance("topologies", 0)
             topologies = scrutiny.on_topologies(dataset, pool)
         if sensitivity:
@@ -234,7 +361,11 @@ def analyze(
             {
                 **objects.analysis_json(found, chosen[0]),
                 **({} if statistic else {"mean": objects.analysis_json(found, "mean")}),
-                **({"topologies": [objects.topology_json(on) for on in topologies]} if nulls else {}),
+                **(
+                    {"topologies": [objects.topology_json(on) for on in topologies]}
+                    if topologies
+                    else {}
+                ),
                 **({} if table is None else {"sensitivity": objects.specifications_json(table)}),
             }
         )
@@ -247,10 +378,74 @@ def analyze(
         shown.append(tables.timing_table(found, chosen))
     if nulls:
         shown.append(tables.collapse_table({"": found.collapses}))
+    if topologies:
         shown.append(tables.topologies_table({"": topologies}, chosen))
     if table is not None:
         shown += [tables.shares_table(table), tables.importance_table(table)]
     _print_analysis(found, shown, chosen)
+
+
+@app.command()
+def watch(
+    study: StudyFile,
+    interval: Annotated[float, typer.Option(help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the present state and exit.")] = False,
+) -> None:
+    """Watch the runs that other processes write to a study, until it is interrupted.
+
+    A row a run: s / N, the share of parameters that toppled (a node that topples twice counts twice),
+    beside its level for Gaussian gradients, and loss, accuracy and threshold, as lines of blocks with
+    the newest value; and D(t) as soon as there are runs of three sizes. A finished run has a tick.
+
+    Example: `gradquake watch runs.sqlite`
+    """
+    import time
+
+    from rich.console import Group
+    from rich.live import Live
+
+    from gradquake import live
+    from gradquake.errors import require_between
+
+    require_between("--interval", interval, 0.1, 3600, inclusive=True)
+
+    def view() -> Group:
+        sweeps = live.read(study)
+        shown = [part for sweep in sweeps for part in _renderables(live.table(sweep))]
+        return Group(*(shown or [f"{study} holds no measurement yet"]))
+
+    if once:
+        _console().print(view(), highlight=False)
+        return
+    with Live(view(), console=_console(), auto_refresh=False) as shown:
+        try:
+            while True:
+                time.sleep(interval)
+                shown.update(view(), refresh=True)
+        except KeyboardInterrupt:
+            raise _InterruptError("stopped watching; the runs go on") from None
+
+
+@app.command()
+def plot(
+    study: StudyFile,
+    out: Annotated[Path, typer.Option(help="The figure; written as .png and .svg.")] = Path("runs.png"),
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated."),
+    ] = None,
+) -> None:
+    """Draw every run of a sweep, finished or not: s / N beside its nulls, outcomes, and D(t).
+
+    Example: `gradquake plot runs.sqlite --out runs.png`
+    """
+    from gradquake import live
+    from gradquake.errors import require
+
+    require(out.suffix in ("", ".png", ".svg"), f"--out is {out}; a .png or .svg name is needed")
+    require(out.parent.is_dir(), f"--out is {out}; there is no folder {out.parent}")
+    live.draw(live.choose(live.read(study), study, _settings(where or [])), out)
+    print(f"Drawn: {out.with_suffix('.png')} and {out.with_suffix('.svg')}")
 
 
 @app.command()
@@ -266,26 +461,14 @@ def info(study: StudyFile, as_json: AsJson = False) -> None:
     if as_json:
         _print_json({"study": str(study), "sweeps": sweeps})
         return
-    from rich.markup import escape
-    from rich.table import Table
+    from gradquake.tables import contents_table
 
-    table = Table(title=escape(str(study)), title_justify="left")
-    for name in ("experiment", "runs", "missing", "N", "seeds", "settings"):
-        table.add_column(name)
-    for sweep in sweeps:
-        settings = dict(sweep["settings"])
-        table.add_row(
-            str(settings.pop("experiment")),
-            str(sweep["runs"]),
-            str(len(sweep["missing"])),
-            ", ".join(map(str, sweep["n_parameters"])),
-            str(len(sweep["seeds"])),
-            escape(", ".join(f"{name}={value}" for name, value in settings.items())),
-        )
-    _console().print(table)
-    finished = sum(sweep["runs"] for sweep in sweeps)
-    missing = sum(len(sweep["missing"]) for sweep in sweeps)
-    print(f"{finished} runs finished, {missing} planned and missing")
+    _print_table(contents_table(sweeps))
+    finished, missing, unfinished = (
+        sum(len(sweep[name]) if name != "runs" else sweep[name] for sweep in sweeps)
+        for name in ("runs", "missing", "unfinished")
+    )
+    print(f"{finished} runs finished, {missing} planned and missing, {unfinished} unfinished")
 
 
 class _InterruptError(Exception):
@@ -339,13 +522,13 @@ def _integers(name: str, text: str) -> list[int]:
         ) from None
 
 
-def _settings(pairs: list[str]) -> dict[str, Any]:
+def _settings(pairs: list[str], option: str = "--where") -> dict[str, Any]:
     from gradquake.errors import require
 
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        require(bool(name and equals), f"--where is {pair!r}; name=value is needed")
+        require(bool(name and equals), f"{option} is {pair!r}; name=value is needed")
         try:
             settings[name] = json.loads(value)
         except ValueError:
@@ -354,7 +537,9 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(total: int | None = None) -> Iterator[Callable[[str, int], None]]:
+def _progress(
+    total: int | None = None, unit: str = "runs", *, resumes: bool = True
+) -> Iterator[Callable[[str, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -377,7 +562,7 @@ def _progress(total: int | None = None) -> Iterator[Callable[[str, int], None]]:
         task = begun[-1][1]
         bar.advance(task, runs)
         if len(begun) == 1 and total is not None:
-            bar.update(task, count=f"{bar.tasks[0].completed:.0f}/{total} runs")
+            bar.update(task, count=f"{bar.tasks[0].completed:.0f}/{total} {unit}")
 
     def finish() -> None:
         for _, task in begun if total is None else begun[1:]:
@@ -388,7 +573,7 @@ def _progress(total: int | None = None) -> Iterator[Callable[[str, int], None]]:
         finish()
     except KeyboardInterrupt:
         kept = "; what was finished is kept, and the same command continues from there"
-        raise _InterruptError(f"interrupted{'' if total is None else kept}") from None
+        raise _InterruptError(f"interrupted{kept if total is not None and resumes else ''}") from None
     finally:
         if bar.live.is_started:
             bar.stop()
@@ -400,6 +585,34 @@ def _console() -> Console:
     console = Console()
     # In a file or a pipe nothing wraps for want of width.
     return console if console.is_terminal else Console(width=160)
+
+
+def _print_table(table: Table) -> None:
+    console = _console()
+    for part in _renderables(table):
+        console.print(part, highlight=False)
+
+
+def _renderables(table: Table) -> list[Any]:
+    """Return a table with little around its columns, so that many fit on 80 characters, and its note."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    shown = RichTable(
+        title=escape(table.title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    first = table.rows[0] if table.rows else table.header
+    for name, of_first in zip(table.header, first, strict=True):
+        shown.add_column(escape(name), justify="right" if of_first[:1].isdigit() else "left")
+    for row in table.rows:
+        shown.add_row(*map(escape, row))
+    return [shown, escape(table.note)] if table.note else [shown]
 
 
 def _print_json(value: Any) -> None:
@@ -427,7 +640,7 @@ def _print_claims_table(claims: list[Claim], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    from gradquake.paper.pages import quantity_attribution, quantity_null, quantity_with_interval
+    from gradquake.paper.verdicts import quantity_attribution, quantity_null, quantity_with_interval
 
     table = RichTable(title="The paper's claims and what was measured", title_justify="left")
     fixed = ("id", "value [95 % interval]", "Gaussian null", "verdict")
@@ -450,7 +663,7 @@ def _print_claims_table(claims: list[Claim], console: Console) -> None:
 
 
 def _print_claims_stacked(claims: list[Claim]) -> None:
-    from gradquake.paper.pages import quantity_attribution, quantity_null, quantity_with_interval
+    from gradquake.paper.verdicts import quantity_attribution, quantity_null, quantity_with_interval
 
     for claim in claims:
         print(f"{claim.id}: {claim.verdict}\n  {claim.claim}; paper: {claim.paper}")
@@ -464,12 +677,8 @@ def _print_claims_stacked(claims: list[Claim]) -> None:
 
 
 def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[Statistic]) -> None:
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
     from gradquake.tables import number, time_with_interval
 
-    console = _console()
     analysis = found.ladder.real
     settings = ", ".join(f"{name}={value}" for name, value in analysis.dataset.attrs.items())
     print(f"{analysis.dataset.sizes['run']} runs: {settings}\n")
@@ -495,11 +704,4 @@ def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[S
         print("a size has a single run, so that there are no intervals over runs")
     for table in tables:
         print()
-        shown = RichTable(title=escape(table.title), title_justify="left")
-        for name in table.header:
-            shown.add_column(escape(name))
-        for row in table.rows:
-            shown.add_row(*map(escape, row))
-        console.print(shown)
-        if table.note:
-            console.print(escape(table.note), highlight=False)
+        _print_table(table)

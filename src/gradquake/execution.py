@@ -63,7 +63,8 @@ def execute(
     study : Study
         Where the records go; what is in it already is kept.
     measure : callable
-        A picklable function from run configurations to their records, in order.
+        A picklable function from run configurations to their records, those of nulls that were
+        measured with a run among them.
     runs : sequence
         The configurations; together they are noted in the study as planned.
     executor : concurrent.futures.Executor, optional
@@ -83,9 +84,11 @@ def execute(
     done = study.keys()
     missing = [run for run, key in zip(runs, keys, strict=True) if key not in done]
     progress(len(runs) - len(missing))
+    wanted = set(keys)
     for records in _results(measure, tasks(missing), executor):
         study.write(records)
-        progress(len(records))
+        # A run may bring records of its nulls along.
+        progress(sum(record.key in wanted for record in records))
 
 
 @contextmanager

@@ -110,6 +110,12 @@ def inset(ax: Axes, bounds: tuple[float, float, float, float]) -> Axes:
     return small
 
 
+def path(ax: Axes, x: Any, y: Any, color: Any, label: str = "", **style: Any) -> Axes:
+    """Draw one run's path through time."""
+    ax.plot(x, y, color=color, label=label or None, **{"lw": 0.8, **style})
+    return ax
+
+
 def line_with_band(
     ax: Axes,
     x: Any,

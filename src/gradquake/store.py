@@ -336,13 +336,17 @@ class Study:
                 raise StudyError(f"{self.path} does not hold the run {key}")
         return self._dataset([finished[key] for key in keys])
 
+    def records(self) -> list[RunRecord]:
+        """Return every finished run, in the order in which they were written."""
+        return [self._record(run) for run in self._runs()]
+
+    def _record(self, run: _Run) -> RunRecord:
+        values = self._arrays(run)
+        epochs = values.pop("epoch")
+        return RunRecord(run.config, run.grokking_epoch, epochs, values)
+
     def _dataset(self, runs: Iterable[_Run]) -> xr.Dataset:
-        records = []
-        for run in runs:
-            values = self._arrays(run)
-            epochs = values.pop("epoch")
-            records.append(RunRecord(run.config, run.grokking_epoch, epochs, values))
-        return to_dataset(records)
+        return to_dataset([self._record(run) for run in runs])
 
     def _runs(self) -> list[_Run]:
         runs = []

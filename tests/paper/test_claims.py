@@ -9,14 +9,18 @@ import pytest
 
 from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.resampling import Interval
+from gradquake.errors import InputError
 from gradquake.paper import claims, quantities
-from gradquake.paper.pages import (
-    claims_page,
+from gradquake.paper.folder import write_claims
+from gradquake.paper.verdicts import (
+    Claim,
+    Quantity,
+    page,
     quantity_attribution,
     quantity_null,
     quantity_with_interval,
+    verdict,
 )
-from gradquake.paper.verdicts import Claim, Quantity, verdict
 
 
 def test_a_value_agrees_when_its_interval_contains_the_papers():
@@ -110,11 +114,29 @@ def test_a_quantity_without_a_null_or_an_interval_as_text():
     assert quantity_attribution(undefined) == "marginal none; arrangement 0.500"
 
 
+def test_claims_come_back_from_json_and_stand_beside_those_of_the_other_experiment(tmp_path):
+    one = Claim("D-pre", "before", "0.90 ± 0.02", (ATTRIBUTED, BARE), "reproduced", "a note")
+    other = Claim("modadd-lead", "a lead", "stated", (BARE,), "not reproduced", "another")
+    assert repr(Claim.of_json(json.loads(json.dumps(one.as_json())))) == repr(one)
+    write_claims(tmp_path, [other])
+    write_claims(tmp_path, [one])
+    newer = Claim("modadd-lead", "a lead", "stated", (BARE,), "direction only", "another")
+    write_claims(tmp_path, [newer])
+    held = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
+    assert [(claim["id"], claim["verdict"]) for claim in held] == [
+        ("D-pre", "reproduced"),
+        ("modadd-lead", "direction only"),
+    ]
+    assert "modadd-lead" in (tmp_path / "claims.md").read_text(encoding="utf-8")
+    (tmp_path / "claims.json").write_text("[{}]", encoding="utf-8")
+    with pytest.raises(InputError, match="does not hold claims"):
+        write_claims(tmp_path, [one])
+
+
 def test_the_page_of_claims():
     claim = Claim("D-pre", "before", "0.90 ± 0.02", (ATTRIBUTED, BARE), "reproduced", "a note")
     other = Claim("gini", "a peak", "stated", (BARE,), "not testable", "another note")
-    page = claims_page([claim, other])
-    lines = page.splitlines()
+    lines = page([claim, other]).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert [len(row.split("|")) for row in rows] == [10] * 5
     assert rows[2] == (

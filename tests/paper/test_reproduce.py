@@ -19,8 +19,8 @@ from gradquake.graphs import TOPOLOGIES
 from gradquake.paper import reproduce as module
 from gradquake.paper.conditions import conditions
 from gradquake.paper.evidence import Plan
-from gradquake.paper.pages import quantity_attribution, quantity_null, quantity_with_interval
 from gradquake.paper.reproduce import MORE_PLATES, PLATES, reproduce
+from gradquake.paper.verdicts import quantity_attribution, quantity_null, quantity_with_interval
 from gradquake.store import open_study
 from gradquake.surrogates import RUNGS
 

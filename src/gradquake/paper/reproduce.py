@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from gradquake.errors import InputError
 from gradquake.execution import worker_pool
 from gradquake.paper import evidence, pages
 from gradquake.paper.claims import judge
 from gradquake.paper.evidence import Evidence, Plan
+from gradquake.paper.folder import as_json, made, write, write_claims
 from gradquake.paper.verdicts import Claim
 from gradquake.store import open_study
 
@@ -35,10 +33,10 @@ def reproduce(
     Parameters
     ----------
     out : str or Path
-        A folder, made where it is missing. It receives ``study.sqlite``, ``claims.json``,
-        ``claims.md``, ``scrutiny.json``, ``scrutiny.md``, ``figures/`` and, unless it is quick,
-        ``specifications.csv`` and ``power.sqlite``. Runs that its studies hold already are not
-        measured again.
+        A folder, made where it is missing. It receives ``study.sqlite``, ``claims.json`` and
+        ``claims.md`` (which keep claims on modular addition that are there), ``scrutiny.json``,
+        ``scrutiny.md``, ``figures/`` and, unless it is quick, ``specifications.csv`` and
+        ``power.sqlite``. Runs that its studies hold already are not measured again.
     plan : Plan
         The runs.
     jobs : int
@@ -53,11 +51,7 @@ def reproduce(
     StudyError
         Where its study cannot be used.
     """
-    folder = Path(out)
-    try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); a folder is needed") from error
+    folder = made(out)
     with (
         open_study(folder / "study.sqlite", create=True) as study,
         nullcontext() if plan.quick else open_study(folder / "power.sqlite", create=True) as many,
@@ -71,13 +65,12 @@ def reproduce(
         parts = [names[first::jobs] for first in range(min(jobs, len(names)))]
         drawn = [] if pool is None else [pool.submit(_draw, part, found, folder) for part in parts]
         claims = judge(found)
-        _write(folder / "claims.json", _as_json([claim.as_json() for claim in claims]))
-        _write(folder / "claims.md", pages.claims_page(claims))
-        _write(folder / "scrutiny.json", _as_json(pages.scrutiny_object(found)))
-        _write(folder / "scrutiny.md", pages.scrutiny_page(found))
+        write_claims(folder, claims)
+        write(folder / "scrutiny.json", as_json(pages.scrutiny_object(found)))
+        write(folder / "scrutiny.md", pages.scrutiny_page(found))
         if found.specifications is not None:
             table = found.specifications.to_dataframe().reset_index()
-            _write(folder / "specifications.csv", table.to_csv(index=False, float_format="%.6g"))
+            write(folder / "specifications.csv", table.to_csv(index=False, float_format="%.6g"))
         for plate in drawn:
             plate.result()
         if pool is None:
@@ -91,14 +84,3 @@ def _draw(names: Sequence[str], found: Evidence, folder: Path) -> None:
 
     for name in names:
         plates.draw(name, found, folder / "figures")
-
-
-def _as_json(value: object) -> str:
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file so that whoever reads it finds the old one or the new one whole."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

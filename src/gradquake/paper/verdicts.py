@@ -1,11 +1,14 @@
-"""What a claim is, and the rule that gives its verdict."""
+"""What a claim is, the rule that gives its verdict, and the page that shows it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
+
+from gradquake.tables import bracketed, number
 
 Verdict = Literal["reproduced", "direction only", "not reproduced", "not testable"]
 
@@ -68,6 +71,12 @@ class Quantity:
             for name, value in vars(self).items()
         }
 
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the quantity of which ``as_json`` gave these values."""
+        always = ("measured", "ci_low", "ci_high")
+        return cls(**{**values, **{name: np.nan for name in always if values[name] is None}})
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -114,9 +123,75 @@ class Claim:
             "quantities": [quantity.as_json() for quantity in self.quantities],
         }
 
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the claim of which ``as_json`` gave these values."""
+        quantities = tuple(Quantity.of_json(quantity) for quantity in values["quantities"])
+        head = values["id"], values["claim"], values["paper"]
+        return cls(*head, quantities, values["verdict"], values["note"])
+
 
 def verdict(value_holds: bool, direction_holds: bool) -> Verdict:
     """Return the verdict of a claim whose value or rule holds, or at least its direction."""
     if value_holds:
         return "reproduced"
     return "direction only" if direction_holds else "not reproduced"
+
+
+def page(claims: Sequence[Claim]) -> str:
+    """Return the claims as a Markdown page: a table, then the notes."""
+    lines = [
+        "# The paper's claims and what was measured",
+        "",
+        "Intervals are 95 %, percentile bootstraps over runs unless it is said otherwise. The null is "
+        "the same statistic on i.i.d. Gaussian gradients of the same sizes, seeds, snapshots and "
+        "graphs. The attribution divides what is above it: the marginal distribution of the gradient "
+        "(its permuted null minus the Gaussian one) and its arrangement on the graph (the data minus "
+        "the permuted null).",
+        "",
+        "| id | claim | paper | measured | value [95 %] | Gaussian null | attribution | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for claim in claims:
+        for i, quantity in enumerate(claim.quantities):
+            head = [claim.id, claim.claim, claim.paper] if i == 0 else [""] * 3
+            verdict = claim.verdict if i == 0 else ""
+            cells = [*head, quantity.name, quantity_with_interval(quantity), quantity_null(quantity)]
+            cells += [quantity_attribution(quantity), verdict]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "## How each was judged", ""]
+    lines += [f"- **{claim.id}**: {claim.note}." for claim in claims]
+    lines += [
+        "",
+        "Intervals from a bootstrap over single snapshots, which takes the snapshots of one run for "
+        "independent and is too narrow:",
+        "",
+    ]
+    lines += [
+        f"- {q.name}: [{number(q.snapshot_low)}, {number(q.snapshot_high)}]"
+        for claim in claims
+        for q in claim.quantities
+        if q.snapshot_low is not None
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def quantity_with_interval(quantity: Quantity) -> str:
+    """Return a measured quantity as text: its value and interval."""
+    return bracketed(quantity.measured, quantity.ci_low, quantity.ci_high)
+
+
+def quantity_null(quantity: Quantity) -> str:
+    """Return the Gaussian null of a quantity as text, empty where it has none."""
+    if quantity.null is None:
+        return ""
+    return bracketed(quantity.null, quantity.null_low, quantity.null_high)
+
+
+def quantity_attribution(quantity: Quantity) -> str:
+    """Return what accounts for the distance to the null as text, empty where that was not asked."""
+    if quantity.marginal is None or quantity.excess is None:
+        return ""
+    marginal = bracketed(quantity.marginal, quantity.marginal_low, quantity.marginal_high)
+    excess = bracketed(quantity.excess, quantity.excess_low, quantity.excess_high)
+    return f"marginal {marginal}; arrangement {excess}"

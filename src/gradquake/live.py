@@ -1,0 +1,265 @@
+"""Studies as they are being written: what every run is doing, for the terminal and for a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.analysis import scaling
+from gradquake.analysis.scaling import FEWEST_SCALES
+from gradquake.errors import StudyError
+from gradquake.experiments.replay import REAL
+from gradquake.graphs import TOPOLOGIES
+from gradquake.probe import Probe
+from gradquake.recording import RunRecord, config_key, sweep_settings, to_dataset
+from gradquake.store import open_study
+from gradquake.surrogates import gaussian
+from gradquake.tables import Table, number
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARKLINE = 16
+# What is drawn as a sparkline, with its heading.
+SHOWN = {"loss": "loss", "accuracy": "accuracy", "threshold": "threshold"}
+
+# The Gaussian level hardly depends on N, so that a graph of this many nodes stands for larger ones.
+LEVEL_NODES = 20_000
+LEVEL_DRAWS = 8
+# Enough for a band that is looked at while it moves.
+N_RESAMPLES = 500
+
+
+@dataclass(frozen=True, eq=False)
+class LiveSweep:
+    """A sweep as far as it has come.
+
+    Attributes
+    ----------
+    settings : dict
+    runs : list of RunRecord
+        Finished and unfinished, by size and seed.
+    unfinished : set of str
+        The keys of those that are not finished.
+    nulls : dict
+        By rung, the same runs measured on its surrogates.
+    """
+
+    settings: dict[str, Any]
+    runs: list[RunRecord]
+    unfinished: set[str]
+    nulls: dict[str, list[RunRecord]]
+
+    @property
+    def dataset(self) -> xr.Dataset:
+        """The runs as a Dataset, NaN where one has not come yet."""
+        return to_dataset(self.runs)
+
+    @property
+    def n_scales(self) -> int:
+        """How many sizes of network there are."""
+        return len({run.config["n_parameters"] for run in self.runs})
+
+    def dimension(self) -> xr.Dataset | None:
+        """Return D(t) of the largest size, at the steps that all runs were measured at, or None.
+
+        None where there are fewer than three sizes, or no step that all runs share.
+        """
+        if self.n_scales < FEWEST_SCALES:
+            return None
+        dataset = self.dataset
+        shared = np.isfinite(dataset["size"].values).all(axis=0)
+        if not shared.any():
+            return None
+        return scaling.dimension(dataset.isel(epoch=shared), "max", n_resamples=N_RESAMPLES)
+
+    def gaussian_level(self, run: RunRecord) -> float:
+        """Return the mean s / N of Gaussian gradients for a run, NaN on a graph of its own."""
+        n = int(run.config["n_parameters"])
+        for null in self.nulls.get("gaussian", []):
+            if {**null.config, "surrogate": REAL} == run.config and null.values["size"].size:
+                return float(null.values["size"].mean() / n)
+        names = ("topology", "alpha", "quantile", "max_steps")
+        return gaussian_level(min(n, LEVEL_NODES), *(self.settings[name] for name in names))
+
+
+def read(path: str | Path) -> list[LiveSweep]:
+    """Return every sweep of a study, with the runs that are still being written.
+
+    Raises
+    ------
+    StudyError
+        Where the study cannot be read.
+    """
+    with open_study(path) as study:
+        # In this order: a run that is finished in between is then found twice, and not missed.
+        unfinished = study.unfinished()
+        finished = study.records()
+    done = {record.key for record in finished}
+    unfinished = [record for record in unfinished if record.key not in done]
+    found: dict[str, LiveSweep] = {}
+    for record in sorted([*finished, *unfinished], key=_place):
+        settings = sweep_settings({**record.config, "surrogate": REAL})
+        sweep = found.setdefault(config_key(settings), LiveSweep(settings, [], set(), {}))
+        rung = record.config.get("surrogate", REAL)
+        (sweep.runs if rung == REAL else sweep.nulls.setdefault(rung, [])).append(record)
+    for record in unfinished:
+        found[config_key(sweep_settings({**record.config, "surrogate": REAL}))].unfinished.add(
+            record.key
+        )
+    return [sweep for sweep in found.values() if sweep.runs]
+
+
+@lru_cache(maxsize=256)
+def gaussian_level(n: int, topology: str, alpha: float, quantile: float, max_steps: int) -> float:
+    """Return the mean s / N of Gaussian gradients; NaN on a topology that is not known by n alone."""
+    if topology not in TOPOLOGIES or topology == "computational":
+        return np.nan
+    draws = gaussian(np.empty((LEVEL_DRAWS, n)), seed=0)
+    batch = Probe(topology, alpha, quantile, max_steps, seed=0).measure_batch(draws)
+    return float(batch.size.mean()) / n
+
+
+def sparkline(values: NDArray[Any], width: int = SPARKLINE) -> str:
+    """Return values as a line of blocks from the smallest to the largest, thinned out to a width.
+
+    What is not finite is a space.
+    """
+    if values.size > width:
+        values = values[np.linspace(0, values.size - 1, width).round().astype(int)]
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return " " * values.size
+    low, high = float(finite.min()), float(finite.max())
+    place = (values - low) / (high - low) if high > low else np.where(np.isfinite(values), 0.0, np.nan)
+    return "".join(
+        BLOCKS[min(int(p * len(BLOCKS)), len(BLOCKS) - 1)] if np.isfinite(p) else " " for p in place
+    )
+
+
+def table(sweep: LiveSweep) -> Table:
+    """Return the runs of a sweep, a row each, with their newest numbers and how these came about."""
+    shown = {name: head for name, head in SHOWN.items() if any(name in run.values for run in sweep.runs)}
+    rows = []
+    for run in sweep.runs:
+        share = run.values["size"] / run.config["n_parameters"]
+        cells = [
+            _label(run) + ("" if run.key in sweep.unfinished else " ✓"),
+            f"{run.config['n_parameters']:,}",
+            str(run.epochs[-1]),
+            f"{sparkline(share)} {share[-1]:.3f}",
+            "" if np.isnan(level := sweep.gaussian_level(run)) else f"{level:.3f}",
+        ]
+        for name in shown:
+            values = run.values.get(name, np.empty(0))
+            known = values[np.isfinite(values)]
+            cells.append(f"{sparkline(known, SPARKLINE // 2)} {known[-1]:.3g}" if known.size else "")
+        rows.append(tuple(cells))
+    header = ("run", "N", "step", "s/N", "Gaussian", *shown.values())
+    labels = {"experiment", "task", "architecture"}
+    title = ", ".join(str(value) for name, value in sweep.settings.items() if name in labels)
+    return Table(title, header, rows, "\n".join(_notes(sweep)))
+
+
+def _notes(sweep: LiveSweep) -> Iterator[str]:
+    dimension = sweep.dimension()
+    if dimension is None:
+        missing = FEWEST_SCALES - sweep.n_scales
+        if missing > 0:
+            yield f"D(t) needs runs of three sizes: {missing} more"
+        return
+    last = dimension.isel(epoch=-1)
+    band = f"[{number(float(last['ci_low']))}, {number(float(last['ci_high']))}]"
+    band = band if np.isfinite(float(last["ci_low"])) else "(no interval: a size has a single run)"
+    yield (
+        f"D(t) of s_max {sparkline(dimension['exponent'].values, 32)} "
+        f"{number(float(last['exponent']))} {band} at step {int(last['epoch'])}, "
+        f"from {sweep.n_scales} sizes"
+    )
+
+
+def _label(run: RunRecord) -> str:
+    labels = run.config.get("run") or {
+        name: run.config[name] for name in ("hidden", "width") if name in run.config
+    }
+    own: Sequence[str] = [f"{name}={value}" for name, value in labels.items()]
+    return " ".join([*own, f"seed={run.config['seed']}"])
+
+
+def _place(run: RunRecord) -> tuple[int, int, str]:
+    return run.config["n_parameters"], run.config["seed"], run.key
+
+
+def choose(sweeps: Sequence[LiveSweep], path: Path, settings: dict[str, Any]) -> LiveSweep:
+    """Return the one sweep whose settings include those given.
+
+    Raises
+    ------
+    StudyError
+        Where none fits, or several.
+    """
+    fitting = [sweep for sweep in sweeps if settings.items() <= sweep.settings.items()]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        asked = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        raise StudyError(f"{path} holds no run{f' with {asked}' if asked else ''}")
+    differing = sorted(
+        name
+        for name in {name for sweep in fitting for name in sweep.settings}
+        if len({str(sweep.settings.get(name)) for sweep in fitting}) > 1
+    )
+    raise StudyError(
+        f"{path} holds {len(fitting)} sweeps that fit; choose one with name=value by a setting in which "
+        f"they differ: {', '.join(differing)}"
+    )
+
+
+def draw(sweep: LiveSweep, path: Path) -> None:
+    """Draw a sweep as it is: s / N of every run beside its nulls, loss, accuracy, and D(t)."""
+    from gradquake import figures
+
+    sizes = sorted({run.config["n_parameters"] for run in sweep.runs})
+    colors = dict(zip(sizes, figures.scale_colors(len(sizes)), strict=True))
+    with figures.sheet(path, "ab\ncd", 5.0, between=0.25) as panels:
+        share, loss, accuracy, dimension = panels
+        for n in sizes:
+            runs = [run for run in sweep.runs if run.config["n_parameters"] == n]
+            for i, run in enumerate(runs):
+                label = f"N = {n:,}" if i == 0 else ""
+                figures.path(share, run.epochs, run.values["size"] / n, colors[n], label)
+                for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
+                    if name in run.values:
+                        known = np.isfinite(run.values[name])
+                        figures.path(ax, run.epochs[known], run.values[name][known], colors[n])
+        for rung, style in (("permuted", "--"), ("gaussian", ":")):
+            for i, null in enumerate(sweep.nulls.get(rung, [])):
+                n = null.config["n_parameters"]
+                label = rung if i == 0 else ""
+                figures.path(share, null.epochs, null.values["size"] / n, colors[n], label, ls=style)
+        share.set_ylabel("$s / N$")
+        loss.set_ylabel("loss")
+        accuracy.set_ylabel("accuracy")
+        for ax in panels:
+            ax.set_xlabel("step")
+        share.legend(fontsize=5.5)
+        found = sweep.dimension()
+        if found is None:
+            dimension.text(0.5, 0.5, "$D(t)$ needs runs of three sizes", ha="center", va="center")
+            dimension.set_axis_off()
+            return
+        for rung, color in (("gaussian", figures.GREY), ("permuted", figures.ORANGE)):
+            of_null = LiveSweep(sweep.settings, sweep.nulls.get(rung, []), set(), {}).dimension()
+            if of_null is not None:
+                figures.dimension(dimension, of_null, color, rung, lw=0.8)
+        figures.dimension(dimension, found, figures.BLUE, "real")
+        dimension.axhline(1, color=figures.BLACK, lw=0.7, ls=":")
+        dimension.set_xlabel("step")
+        dimension.legend()

@@ -1,0 +1,1 @@
+"""The paper's second system: Transformers that learn modular addition."""

@@ -1,0 +1,178 @@
+"""The figures of modular addition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from gradquake import figures
+from gradquake.analysis.scaling import STATISTICS, Statistic
+from gradquake.experiments.replay import REAL
+from gradquake.figures import (
+    BELOW_LEGEND,
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    Axes,
+)
+from gradquake.paper.modadd.evidence import (
+    ALIGNMENTS,
+    ARCHITECTURES,
+    CONDITIONS,
+    GROKKING,
+    LITERAL,
+    NO_DECAY,
+    SHARED,
+    SINCE_TEST,
+    SMALL,
+    WARNINGS,
+    Evidence,
+)
+from gradquake.surrogates import RUNGS
+
+SYMBOLS: dict[Statistic, str] = {"max": "$s_{\\max}$", "mean": "$\\langle s \\rangle$"}
+COLORS = {GROKKING: BLUE, NO_DECAY: VERMILION, SMALL: ORANGE, LITERAL: GREEN}
+WARNING_COLORS = dict(zip(WARNINGS, (BLUE, SKY, VERMILION, ORANGE, PURPLE), strict=True))
+TEST_90, TRAIN_99 = ("accuracy", 0.9), ("train_accuracy", 0.99)
+
+
+def accuracy(evidence: Evidence, path: Path) -> None:
+    """Train and test accuracy under every condition."""
+    with figures.sheet(path, "abcd\nefgh", 4.2, between=0.3, below=0.45) as panels:
+        for ax, (subject, found) in zip(panels, evidence.found.items(), strict=True):
+            architecture, condition = subject
+            data = found.ladder.real.dataset
+            epochs = data["epoch"].values
+            for name, color, label in (("train_accuracy", GREY, "train"), ("accuracy", BLUE, "test")):
+                low, middle, high = np.quantile(data[name].values, [0.25, 0.5, 0.75], axis=0)
+                figures.line_with_band(ax, epochs, middle, low, high, color, label)
+            ax.set_ylim(-0.03, 1.05)
+            ax.set_xlabel("epoch")
+            ax.set_ylabel(f"accuracy, {architecture}" if condition == GROKKING else "")
+            ax.text(0.98, 0.5, condition, ha="right", fontsize=6.5, transform=ax.transAxes)
+        panels[0].legend(loc="lower right")
+
+
+def dimension(evidence: Evidence, path: Path) -> None:
+    """D(t) on shared epochs under every condition."""
+    with figures.sheet(path, "ab\ncd", 5.0, between=0.22, below=0.42) as panels:
+        pairs = [(a, s) for a in ARCHITECTURES for s in STATISTICS]
+        for ax, (architecture, statistic) in zip(panels, pairs, strict=True):
+            null = evidence.found[architecture, GROKKING].views[SHARED, statistic].null
+            figures.dimension(ax, null.dimension, GREY, "permuted null of grokking", lw=0.8)
+            for condition in reversed(CONDITIONS):
+                view = evidence.found[architecture, condition].views[SHARED, statistic]
+                figures.dimension(
+                    ax, view.real.dimension, COLORS[condition], condition, opacity=0.12, lw=0.9
+                )
+            _mark(ax, evidence, architecture)
+            ax.set_ylabel(f"$D(t)$ of {SYMBOLS[statistic]}, {architecture}")
+        _same_height(panels)
+        panels[0].legend(loc="upper left", ncols=2)
+
+
+def alignment(evidence: Evidence, path: Path) -> None:
+    """D(t) of the grokking runs on three kinds of time, beside the permuted null."""
+    with figures.sheet(path, "abc\ndef", 4.6, between=0.26, below=0.42) as panels:
+        pairs = [(a, time) for a in ARCHITECTURES for time in ALIGNMENTS]
+        for ax, (architecture, time) in zip(panels, pairs, strict=True):
+            views = evidence.found[architecture, GROKKING].views
+            for statistic, color, faint in (("max", BLUE, GREY), ("mean", VERMILION, ORANGE)):
+                view = views.get((time, "max" if statistic == "max" else "mean"))
+                if view is None:
+                    ax.text(0.5, 0.5, "too few runs grokked", ha="center", transform=ax.transAxes)
+                    continue
+                symbol = SYMBOLS["max" if statistic == "max" else "mean"]
+                figures.dimension(ax, view.null.dimension, faint, f"permuted, {symbol}", lw=0.8)
+                figures.dimension(ax, view.real.dimension, color, symbol)
+            ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+            if time == SHARED:
+                _mark(ax, evidence, architecture)
+            elif time == SINCE_TEST:
+                ax.axvline(0, ymax=BELOW_LEGEND, color=BLACK, lw=0.7)
+            ax.set_xlabel("epoch" if time == SHARED else f"epochs {time}")
+            ax.set_ylabel(f"$D(t)$, {architecture}" if time == SHARED else "")
+        _same_height(panels)
+        panels[0].legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.2)
+
+
+def excess(evidence: Evidence, path: Path) -> None:
+    """The exponents of every rung, pooled over all snapshots."""
+    rungs = (*RUNGS, REAL)
+    names = [rung.replace("gaussian", "Gaussian").replace("_", " ") for rung in rungs]
+    with figures.sheet(path, "ab\ncd", 5.4, between=0.22, below=0.2, bottom=0.95) as panels:
+        pairs = [(a, s) for a in ARCHITECTURES for s in STATISTICS]
+        for ax, (architecture, statistic) in zip(panels, pairs, strict=True):
+            for shift, condition in zip(np.linspace(-0.2, 0.2, 4), CONDITIONS, strict=True):
+                ladder = evidence.found[architecture, condition].ladder
+                found = [ladder.exponent(rung, "all", statistic) for rung in rungs]
+                places = np.arange(len(rungs)) + shift
+                figures.series(ax, places, found, COLORS[condition], "o", condition, ls=":")
+            ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+            last = architecture == ARCHITECTURES[-1]
+            figures.categories(ax, names if last else [""] * len(rungs))
+            exponent = "D" if statistic == "max" else "\\gamma"
+            ax.set_ylabel(f"${exponent}$ of {SYMBOLS[statistic]}, {architecture}")
+        _same_height(panels)
+        panels[0].legend(loc="upper left", ncols=2)
+
+
+def warning(evidence: Evidence, path: Path) -> None:
+    """How early which number tells the runs that will grok."""
+    with figures.sheet(path, "ab", 2.8, between=0.2) as panels:
+        for ax, architecture in zip(panels, ARCHITECTURES, strict=True):
+            for name in WARNINGS:
+                found = evidence.warnings[architecture, name]
+                middle = [area.estimate for area in found.area]
+                low = [area.interval.low for area in found.area]
+                high = [area.interval.high for area in found.area]
+                figures.line_with_band(
+                    ax, found.epochs, middle, low, high, WARNING_COLORS[name], name, opacity=0.1, lw=0.9
+                )
+            ax.axhline(0.5, color=BLACK, lw=0.7, ls=":")
+            _mark(ax, evidence, architecture, level=None)
+            ax.set_ylim(-0.03, 1.35)
+            ax.set_yticks([0, 0.25, 0.5, 0.75, 1])
+            ax.set_xlabel("epoch")
+            ax.set_ylabel(f"area under the ROC, {architecture}")
+        panels[0].legend(loc="upper left", ncols=3, columnspacing=0.8, handlelength=1.2)
+
+
+PLATES: dict[str, Callable[[Evidence, Path], None]] = {
+    "accuracy": accuracy,
+    "dimension": dimension,
+    "alignment": alignment,
+    "ladder": excess,
+    "warning": warning,
+}
+
+
+def draw(evidence: Evidence, folder: Path) -> None:
+    """Draw every figure into a folder."""
+    for name, plate in PLATES.items():
+        plate(evidence, folder / f"modadd-{name}")
+
+
+def _mark(ax: Axes, evidence: Evidence, architecture: str, level: float | None = 1.0) -> None:
+    """Mark the median epochs at which training saturates and at which runs grok, and the level 1."""
+    levels = evidence.found[architecture, GROKKING].levels
+    for key, style in ((TRAIN_99, "--"), (TEST_90, "-")):
+        if np.isfinite(levels[key].estimate):
+            ax.axvline(levels[key].estimate, ymax=BELOW_LEGEND, color=BLACK, lw=0.7, ls=style)
+    if level is not None:
+        ax.axhline(level, color=BLACK, lw=0.7, ls=":")
+
+
+def _same_height(panels: list[Axes]) -> None:
+    """Give all panels one vertical range, with room for a legend above."""
+    ranges = [ax.get_ylim() for ax in panels]
+    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    for ax in panels:
+        ax.set_ylim(low, high + 0.25 * (high - low))

@@ -1,0 +1,465 @@
+"""A series of gradient files, or of checkpoints, measured beside the nulls of every gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake import files
+from gradquake.cascade import Avalanche, Gradient
+from gradquake.errors import InputError, require, require_count
+from gradquake.objects import finite
+from gradquake.probe import Probe
+from gradquake.recording import VARIABLES, RunRecord, config_key
+from gradquake.store import Study
+from gradquake.surrogates import surrogate
+from gradquake.tables import Table, bracketed, number
+
+REAL = "real"
+
+# Picks the same entries as a sample that is taken while training, with the same stream.
+SAMPLE_STREAM = 0x73616D70
+
+# Labels of a run must not be mistaken for what is measured.
+TAKEN = (*VARIABLES, "epoch", "run", "n_parameters", "seed", "grokking_epoch")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a recording keeps of one avalanche; the fields of ``Avalanche``."""
+
+    threshold: float
+    size: int
+    duration: int
+    area: int
+    peak: int
+    truncated: bool
+    deviation: float
+
+    @classmethod
+    def of(cls, avalanche: Avalanche) -> Outcome:
+        """Return an avalanche without its relaxed gradient."""
+        return cls(**{name: getattr(avalanche, name) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Null:
+    """Surrogates of one gradient on one rung.
+
+    Attributes
+    ----------
+    draws : tuple of Outcome
+        One of each surrogate drawn.
+    low, high : float or None
+        The range that holds 95 % of their sizes; None of a single draw.
+    p_value : float or None
+        (r + 1) / (draws + 1), r of the draws being at least as large as the gradient's own avalanche
+        (North, Curtis and Sham, Am. J. Hum. Genet. 71, 439 (2002)); None of a single draw.
+    """
+
+    draws: tuple[Outcome, ...]
+    low: float | None
+    high: float | None
+    p_value: float | None
+
+    @property
+    def mean(self) -> float:
+        """The mean size."""
+        return float(np.mean([draw.size for draw in self.draws]))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One gradient of a series, measured.
+
+    Attributes
+    ----------
+    source : str
+        The file, or the two whose difference it is.
+    step : int
+    real : Outcome
+    gradient_norm : float
+    nulls : mapping of str to Null
+        By rung.
+    """
+
+    source: str
+    step: int
+    real: Outcome
+    gradient_norm: float
+    nulls: Mapping[str, Null]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Gradients in files, ready to be measured; made by ``open_series``.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+    steps : array of int64
+        Of each gradient, ascending; of a difference, the later file's.
+    layout : GradientFile
+        What each file holds.
+    match : tuple of str
+    differences : bool
+    sample : int or None
+    positions : array of int64 or None
+        The entries that are measured; None for all.
+    notes : tuple of str
+        What a reader must know of how the files were taken.
+    """
+
+    paths: tuple[Path, ...]
+    steps: NDArray[np.int64] = field(repr=False)
+    layout: files.GradientFile = field(repr=False)
+    match: tuple[str, ...] = ()
+    differences: bool = False
+    sample: int | None = None
+    positions: NDArray[np.int64] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.steps.size
+
+    @property
+    def n_parameters(self) -> int:
+        """How many entries are measured: N."""
+        return self.layout.size if self.positions is None else self.positions.size
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """How many entries are measured of each tensor, of which any are."""
+        lengths = np.array([tensor.size for tensor in self.layout.tensors])
+        if self.positions is not None:
+            lengths = np.diff(np.searchsorted(self.positions, np.cumsum([0, *lengths])))
+        return tuple(lengths[lengths > 0].tolist())
+
+    def gradients(self) -> Iterator[tuple[str, Gradient]]:
+        """Read one gradient after the other, each with its name, into the same memory."""
+        vectors = [np.empty(self.n_parameters, self.layout.dtype) for _ in range(1 + self.differences)]
+        if not self.differences:
+            for path in self.paths:
+                self._read(path, vectors[0])
+                yield str(path), vectors[0]
+            return
+        earlier, later = vectors
+        self._read(self.paths[0], earlier)
+        for before, after in pairwise(self.paths):
+            self._read(after, later)
+            with np.errstate(over="ignore"):  # the probe says it better
+                np.subtract(later, earlier, out=earlier)
+            yield f"{after} minus {before}", earlier
+            earlier, later = later, earlier
+
+    def _read(self, path: Path, vector: Gradient) -> None:
+        files.read(path, self.layout, vector, self.positions)
+
+
+def open_series(
+    paths: Sequence[Path],
+    *,
+    match: Sequence[str] = (),
+    differences: bool = False,
+    sample: int | None = None,
+    seed: int = 0,
+) -> Series:
+    """Find files and check that they are alike, without reading their data.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files in order, or one folder of them (see ``files.find``).
+    match : sequence of str
+        Only tensors whose names fit one of these patterns.
+    differences : bool
+        Take the files as checkpoints, and measure later minus earlier of each two that follow one
+        another, in float32 or, where a tensor is stored so, float64.
+    sample : int, optional
+        Measure a random subset of this many entries, the same of every file; all where there are
+        fewer.
+    seed : int
+        Of the sample.
+
+    Raises
+    ------
+    InputError
+        For files that are not there, cannot be read or are not alike; a sample below 1; or a single
+        checkpoint.
+    """
+    require_count("seed", seed, 0)
+    if sample is not None:
+        require_count("sample", sample, 1)
+    found = files.find(paths)
+    require(
+        not differences or len(found) > 1,
+        f"{found[0]} is a single checkpoint; a difference needs at least two",
+    )
+    layout = files.describe(found[0], match, checkpoint=differences)
+    for path in found[1:]:
+        files.check_alike(layout, files.describe(path, match, checkpoint=differences))
+    notes = []
+    if layout.left_out:
+        more = f" and {len(layout.left_out) - 5} more" if len(layout.left_out) > 5 else ""
+        notes.append(f"left out: {', '.join(layout.left_out[:5])}{more}")
+    steps = files.steps(found)
+    if steps is None:
+        steps = np.arange(len(found))
+        if len(found) > 1:
+            notes.append("the last integers in the names do not increase; steps are counted 0, 1, ...")
+    positions = None
+    if sample is not None and sample < layout.size:
+        rng = np.random.default_rng(np.random.SeedSequence((SAMPLE_STREAM, seed)))
+        positions = np.sort(rng.choice(layout.size, sample, replace=False, shuffle=False))
+        notes.append(f"{sample} of {layout.size} entries, drawn with seed {seed}")
+    return Series(
+        tuple(found), steps[1:] if differences else steps, layout, tuple(match), differences, sample,
+        positions, tuple(notes),
+    )  # fmt: skip
+
+
+def measure(
+    series: Series,
+    probe: Probe,
+    rungs: Sequence[str] = (),
+    draws: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> list[Measurement]:
+    """Measure every gradient of a series, and surrogates of each.
+
+    Parameters
+    ----------
+    series : Series
+    probe : Probe
+        Its seed draws the surrogates too, those of a step independently of the other steps.
+    rungs : sequence of str
+        Names in ``surrogates.RUNGS``.
+    draws : int
+        Surrogates of each gradient on each rung, at least 1.
+    progress : callable, optional
+        Called with 1 for every avalanche measured.
+
+    Raises
+    ------
+    InputError
+        For a gradient that cannot be measured, naming its file; a number of entries that the topology
+        cannot have, or too many for the memory.
+    """
+    require_count("draws", draws, 1)
+
+    def outcome(gradient: Gradient) -> Outcome:
+        found = Outcome.of(probe.measure(gradient, graph))
+        if progress is not None:
+            progress(1)
+        return found
+
+    measured = []
+    try:
+        graph = probe.graph(series.n_parameters)
+        for (source, gradient), step in zip(series.gradients(), series.steps.tolist(), strict=True):
+            seeds = [_seed(probe.seed, step, draw) for draw in range(draws)]
+            nulls = {}
+            try:
+                real = outcome(gradient)
+                for rung in rungs:
+                    drawn = (surrogate(rung, gradient, series.tensors, seed=seed) for seed in seeds)
+                    nulls[rung] = _null(real, [outcome(vector) for vector in drawn])
+            except InputError as error:
+                raise InputError(f"{source}: {error}") from None
+            measured.append(Measurement(source, step, real, _norm(gradient), nulls))
+    except MemoryError:
+        raise InputError(
+            f"there is not enough memory for a graph of {series.n_parameters} entries; --sample takes "
+            "fewer"
+        ) from None
+    return measured
+
+
+def default_draws(series: Series) -> int:
+    """Return 1 for a series, and 20 for a single gradient: no other step tells how a null scatters."""
+    return 20 if len(series) == 1 else 1
+
+
+def _seed(seed: int, step: int, draw: int) -> int:
+    """Return the seed of one draw; the first is that of a null measured at this step while training."""
+    mixed = np.random.SeedSequence((seed, step, draw)).generate_state(1, np.uint64)[0]
+    return int(mixed >> np.uint64(1))
+
+
+def _norm(gradient: Gradient) -> float:
+    # The square of a double may be infinite or 0 where the norm is neither.
+    largest = float(max(gradient.max(), -gradient.min())) or 1.0
+    unit = largest if gradient.dtype == np.float64 else 1.0
+    scaled = gradient / unit
+    return unit * float(np.sqrt(np.einsum("i,i->", scaled, scaled, dtype=np.float64)))
+
+
+def _null(real: Outcome, draws: Sequence[Outcome]) -> Null:
+    sizes = np.array([draw.size for draw in draws])
+    if sizes.size == 1:
+        return Null(tuple(draws), None, None, None)
+    low, high = np.quantile(sizes, [0.025, 0.975]).tolist()
+    p_value = (int((sizes >= real.size).sum()) + 1) / (sizes.size + 1)
+    return Null(tuple(draws), low, high, p_value)
+
+
+def configs(
+    series: Series, probe: Probe, rungs: Sequence[str], labels: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return under "real" and each rung the configuration under which a series is recorded.
+
+    Raises
+    ------
+    InputError
+        For a label that is not text or a number, or has the name of something measured.
+    """
+    for name, value in labels.items():
+        require(name not in TAKEN, f"a label is named {name}, which gradquake records; choose another")
+        plain = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+        require(plain, f"the label {name} is {value!r}; text or a finite number is needed")
+    total = series.layout.total
+    whole = {} if series.n_parameters == total else {"total_parameters": total}
+    shared = {
+        "experiment": "files",
+        "n_parameters": series.n_parameters,
+        **asdict(probe),
+        "differences": series.differences,
+        "sample": series.sample,
+        "match": list(series.match),
+        "run": {**whole, **labels},
+    }
+    return {rung: {**shared, "surrogate": rung} for rung in (REAL, *rungs)}
+
+
+def check_free(study: Study, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise InputError where a study holds one of these configurations already."""
+    held = study.keys()
+    for config in wanted.values():
+        labels = ", ".join(f"{name}={value}" for name, value in config["run"].items())
+        require(
+            config_key(config) not in held,
+            f"{study.path} holds this run already ({labels or 'without labels'}); another label, such "
+            "as --run width=64, tells it from that",
+        )
+
+
+def records(measured: Sequence[Measurement], wanted: Mapping[str, Mapping[str, Any]]) -> list[RunRecord]:
+    """Return the records of a measured series, the first draw of each null, by ``configs``."""
+    found = []
+    for rung, config in wanted.items():
+        snapshots = {
+            one.step: asdict(one.real) | {"gradient_norm": one.gradient_norm}
+            if rung == REAL
+            else asdict(one.nulls[rung].draws[0])
+            for one in measured
+        }
+        found.append(RunRecord.of_snapshots(config, None, snapshots))
+    return found
+
+
+def as_json(series: Series, probe: Probe, measured: Sequence[Measurement]) -> dict[str, Any]:
+    """Return a measured series as ``json`` can write it."""
+    return {
+        "n_parameters": series.n_parameters,
+        "settings": asdict(probe)
+        | {"differences": series.differences, "sample": series.sample, "match": list(series.match)},
+        "notes": list(series.notes),
+        "left_out": list(series.layout.left_out),
+        "measurements": [
+            {
+                "source": one.source,
+                "step": one.step,
+                **asdict(one.real),
+                "gradient_norm": finite(one.gradient_norm),
+                "nulls": {
+                    rung: {
+                        "mean_size": null.mean,
+                        "low": null.low,
+                        "high": null.high,
+                        "p_value": null.p_value,
+                        "draws": [asdict(draw) for draw in null.draws],
+                    }
+                    for rung, null in one.nulls.items()
+                },
+            }
+            for one in measured
+        ],
+    }
+
+
+def table(series: Series, probe: Probe, measured: Sequence[Measurement]) -> Table:
+    """Return a measured series for a reader: a row a gradient, or of a single one a row a null."""
+    n = series.n_parameters
+    title = f"N = {n}, {probe.topology}, alpha {probe.alpha:g}, quantile {probe.quantile:g}"
+    terms = "T: steps of the cascade; cut: ended by --max-steps; angle: degrees it turned the gradient."
+    kept = (
+        "gaussian: random numbers; permuted: the gradient's own, in random places; sign flipped: its "
+        "own in place, with random signs."
+    )
+    if len(measured) == 1:
+        p_value = "p: (1 + draws at least as large) / (1 + draws)." if measured[0].nulls else ""
+        rows = _rows_of_one(measured[0], n)
+        header = ("gradient", "size [95 %]", "s/N", "T", "cut", "angle", "threshold", "p")
+        shown = header if p_value else header[:-1]
+        return Table(
+            f"{measured[0].source}: {title}",
+            shown,
+            [row[: len(shown)] for row in rows],
+            f"{terms} {p_value} {kept}" if p_value else terms,
+        )
+    named = files.steps(series.paths) is None
+    later = series.paths[1:] if series.differences else series.paths
+    rungs = tuple(measured[0].nulls)
+    rows = [
+        (
+            path.name if named else str(one.step),
+            number(one.real.size),
+            *_shape(n, one.real),
+            *(bracketed(null.mean, null.low, null.high) for null in one.nulls.values()),
+        )
+        for path, one in zip(later, measured, strict=True)
+    ]
+    names = (rung.replace("_", " ") for rung in rungs)
+    return Table(
+        title,
+        ("file" if named else "step", "size", "s/N", "T", "cut", "angle", "threshold", *names),
+        rows,
+        f"{terms} Nulls: sizes. {kept}" if rungs else terms,
+    )
+
+
+def _rows_of_one(one: Measurement, n: int) -> list[tuple[str, ...]]:
+    rows = [("real", number(one.real.size), *_shape(n, one.real), "")]
+    for rung, null in one.nulls.items():
+        rows.append(
+            (
+                rung.replace("_", " "),
+                bracketed(null.mean, null.low, null.high),
+                *_shape(n, *null.draws),
+                "" if null.p_value is None else number(null.p_value),
+            )
+        )
+    return rows
+
+
+def _shape(n: int, *draws: Outcome) -> tuple[str, ...]:
+    """Return the cells of one avalanche, or means over several."""
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(draw, name) for draw in draws]))
+
+    cut = sum(draw.truncated for draw in draws)
+    return (
+        number(mean("size") / n),
+        number(mean("duration")),
+        ("yes" if cut else "no") if len(draws) == 1 else f"{cut} of {len(draws)}",
+        number(mean("deviation")),
+        number(mean("threshold")),
+    )

@@ -1,0 +1,186 @@
+"""The gradient of a PyTorch model as one flat vector, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gradquake.errors import InputError, require, require_count
+
+# Distinguishes the stream that picks a sample from any other that a seed feeds.
+STREAM = 0x73616D70
+
+
+class FlatGradient:
+    """Reads the gradients of chosen parameters into one vector, the same one every time.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Unwrapped or in ``DistributedDataParallel`` or ``torch.compile``.
+    optimizer : torch.optim.Optimizer
+        Only what it updates is read.
+    chosen : callable, optional
+        Whether a parameter of this name is read; all without.
+    sample : int, optional
+        Read a random subset of this many entries, fixed by ``seed``; all where there are fewer.
+    seed : int
+
+    Attributes
+    ----------
+    names : list of str
+        Of the parameters read, in the model's order.
+    tensors : tuple of int
+        How many entries are read of each.
+    total : int
+        How many entries there are to read or to sample from.
+    size : int
+        How many are read: N.
+    device : torch.device
+        Where the vector is: the parameters' own device, or the CPU where they are on several or on
+        Metal.
+
+    Raises
+    ------
+    InputError
+        For parameters that cannot be read: none, complex, lazy, or sharded in another way than as
+        ``DTensor``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        chosen: Callable[[str], bool] | None = None,
+        sample: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        _refuse_sharded(model)
+        named = [(n, p) for n, p in unwrapped(model).named_parameters() if id(p) in updated]
+        require(
+            bool(named),
+            "the optimizer updates no parameter of this model; both of one network are needed",
+        )
+        trained = [(n, p) for n, p in named if p.requires_grad]
+        require(bool(trained), "all parameters are frozen; at least one must require a gradient")
+        read = [(n, p) for n, p in trained if chosen is None or chosen(n)]
+        require(
+            bool(read),
+            f"the filter chooses none of the {len(trained)} parameters; the first is {trained[0][0]}",
+        )
+        for name, parameter in read:
+            lazy = isinstance(parameter, nn.parameter.UninitializedParameter)
+            require(not lazy, f"{name} has no shape yet; run the model once before attaching to it")
+            require(
+                parameter.is_floating_point(),
+                f"{name} has dtype {parameter.dtype}; real floating-point parameters are needed",
+            )
+        if sample is not None:
+            require_count("sample", sample, 1)
+        self.names = [name for name, _ in read]
+        self.shapes = [tuple(parameter.shape) for _, parameter in read]
+        self._parameters = [parameter for _, parameter in read]
+        lengths = [parameter.numel() for parameter in self._parameters]
+        self.total = sum(lengths)
+        places = {parameter.device for parameter in self._parameters}
+        place = places.pop() if len(places) == 1 else torch.device("cpu")
+        # Metal has no double precision, which thresholds need.
+        self.device = torch.device("cpu") if place.type == "mps" else place
+        self._picked = _sample(lengths, sample, seed) if sample and sample < self.total else None
+        if self._picked is not None:
+            lengths = [len(picked) for picked in self._picked]
+            self._picked = [torch.from_numpy(p).to(self.device) for p in self._picked]
+        self.tensors = tuple(lengths)
+        self.size = sum(lengths)
+        doubles = any(parameter.dtype == torch.float64 for parameter in self._parameters)
+        self.vector = torch.zeros(
+            self.size, dtype=torch.float64 if doubles else torch.float32, device=self.device
+        )
+
+    @property
+    def gathers(self) -> bool:
+        """Whether reading is a collective operation, in which every process must take part."""
+        return any(hasattr(parameter, "full_tensor") for parameter in self._parameters)
+
+    def read(self) -> bool:
+        """Fill ``vector``; a parameter without a gradient gives zeros. Returns whether any has one."""
+        found = False
+        with torch.no_grad():
+            for i, (parameter, part) in enumerate(zip(self._parameters, self._parts(), strict=True)):
+                gradient = parameter.grad
+                if gradient is None:
+                    part.zero_()
+                    continue
+                found = True
+                gradient = _dense(gradient).reshape(-1)
+                if self._picked is not None:
+                    gradient = gradient[self._picked[i].to(gradient.device)]
+                part.copy_(gradient)
+        return found
+
+    def write(self, values: torch.Tensor) -> None:
+        """Put a vector in place of the gradients; a parameter without one stays without.
+
+        Raises
+        ------
+        InputError
+            For a sparse gradient.
+        """
+        with torch.no_grad():
+            for name, parameter, part in zip(
+                self.names, self._parameters, torch.split(values, list(self.tensors)), strict=True
+            ):
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                require(
+                    not gradient.is_sparse,
+                    f"the gradient of {name} is sparse; in-line relaxation needs dense gradients",
+                )
+                gradient.copy_(part.reshape(gradient.shape))
+
+    def _parts(self) -> Sequence[torch.Tensor]:
+        return torch.split(self.vector, list(self.tensors))
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside ``DistributedDataParallel``, ``DataParallel`` or ``torch.compile``."""
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, wrappers) else model._orig_mod  # type: ignore[assignment]
+    return model
+
+
+def _dense(gradient: torch.Tensor) -> torch.Tensor:
+    """Return a whole, dense gradient, whatever its layout; a collective operation for a DTensor."""
+    if hasattr(gradient, "full_tensor"):
+        gradient = gradient.full_tensor()
+    return gradient.to_dense() if gradient.layout != torch.strided else gradient
+
+
+def _sample(lengths: Sequence[int], sample: int, seed: int) -> list[Any]:
+    """Return for each tensor the ascending positions of its sampled entries."""
+    rng = np.random.default_rng(np.random.SeedSequence((STREAM, seed)))
+    picked = np.sort(rng.choice(sum(lengths), sample, replace=False, shuffle=False))
+    ends = np.cumsum(lengths)
+    parts = np.split(picked, np.searchsorted(picked, ends[:-1]))
+    return [part - start for part, start in zip(parts, [0, *ends[:-1]], strict=True)]
+
+
+def _refuse_sharded(model: nn.Module) -> None:
+    kinds = {type(module).__name__ for module in model.modules()}
+    if "FullyShardedDataParallel" in kinds:
+        raise InputError(
+            "the model is in FullyShardedDataParallel, whose flat shards are not its parameters; "
+            "torch.distributed.fsdp.fully_shard is needed"
+        )
+    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        raise InputError(
+            "the model is sharded by DeepSpeed ZeRO-3, which keeps its gradients to itself; "
+            "torch.distributed.fsdp.fully_shard or ZeRO-2 is needed"
+        )

@@ -1,0 +1,75 @@
+"""The probe as a callback of Lightning's Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gradquake.torch.attach import Quake, attach
+
+
+class GradquakeCallback(Callback):
+    """Attaches to the module and its optimizer for as long as ``Trainer.fit`` runs.
+
+    The training loss is logged by itself. A fit that ends with an exception stays unfinished in the
+    study; one that is resumed from a checkpoint continues its run from the checkpoint's step.
+
+    Parameters
+    ----------
+    outcomes : mapping of str to str
+        What else to keep after every validation: an outcome's name, ``accuracy`` say, to the name of
+        the metric that the module logs.
+    optimizer : int
+        Which of the module's optimizers.
+    **settings
+        As ``gradquake.torch.attach`` takes them.
+
+    Attributes
+    ----------
+    quake : Quake or None
+        What ``attach`` returned, once the fit has begun.
+    """
+
+    def __init__(
+        self, *, outcomes: Mapping[str, str] | None = None, optimizer: int = 0, **settings: Any
+    ) -> None:
+        super().__init__()
+        self.quake: Quake | None = None
+        self._outcomes = dict(outcomes or {})
+        self._optimizer = optimizer
+        self._settings = settings
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attach."""
+        step = trainer.global_step or None
+        self.quake = attach(pl_module, trainer.optimizers[self._optimizer], step=step, **self._settings)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loss."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if self.quake is not None and loss is not None:
+            self.quake.log(loss=loss)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the outcomes; the check before training has none to keep."""
+        found = trainer.callback_metrics
+        if self.quake is not None:
+            self.quake.log(
+                **{n: found[metric] for n, metric in self._outcomes.items() if metric in found}
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Detach."""
+        if self.quake is not None:
+            self.quake.detach()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Detach, and leave the run unfinished."""
+        if self.quake is not None:
+            self.quake.detach(finished=False)

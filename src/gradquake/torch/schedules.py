@@ -1,0 +1,57 @@
+"""When to measure: a schedule is a function from a step, counted from 0, to whether it is measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from gradquake.errors import InputError, require_count
+
+Schedule = Callable[[int], bool]
+
+
+def every(interval: int) -> Schedule:
+    """Return the schedule 0, n, 2 n, ...
+
+    Raises
+    ------
+    InputError
+        For an interval below 1.
+    """
+    require_count("every", interval, 1)
+    return lambda step: step % interval == 0
+
+
+def logarithmic(per_decade: int = 20) -> Schedule:
+    """Return a schedule of about equally many steps in every decade: 0, 1, 2, ..., 100, 112, 126, ...
+
+    Raises
+    ------
+    InputError
+        For fewer than one step a decade.
+    """
+    require_count("per_decade", per_decade, 1)
+
+    def chosen(step: int) -> bool:
+        if step <= 1:
+            return True
+        # Whether a power of 10^(1 / per_decade), rounded, is this step.
+        power = round(math.log10(step) * per_decade)
+        return any(round(10 ** (k / per_decade)) == step for k in (power - 1, power, power + 1))
+
+    return chosen
+
+
+def schedule(given: int | Schedule) -> Schedule:
+    """Return an interval or a function as a schedule.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    if callable(given):
+        return given
+    if isinstance(given, int):
+        return every(given)
+    raise InputError(f"every is {given!r}; a number of steps or a function of the step is needed")

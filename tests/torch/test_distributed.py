@@ -1,0 +1,151 @@
+"""Two real processes that train one model together, over gloo on loopback."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gradquake import open_study
+
+START = """
+import os, sys, warnings
+import torch, torch.distributed as dist
+from torch import nn
+import gradquake.torch as gqt
+warnings.simplefilter("error")
+rank, meeting, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method="file://" + meeting, rank=rank, world_size=2)
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+torch.manual_seed(7)
+x = torch.randn(8, 4, dtype=torch.float64).float()
+mine = x[4 * rank : 4 * rank + 4]
+def train(model, optimizer, quake, data, steps=5):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model(data).square().mean()
+        loss.backward()
+        optimizer.step()
+        quake.log(loss=loss)
+def finish():
+    dist.barrier()
+    dist.destroy_process_group()
+"""
+
+
+def together(tmp_path, body):
+    """Run a script in two processes; return what each printed."""
+    script = tmp_path / "script.py"
+    script.write_text(START + body, encoding="utf-8")
+    running = [
+        subprocess.Popen(
+            [sys.executable, script, str(rank), tmp_path / "meeting", tmp_path / "runs.sqlite"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"GLOO_SOCKET_IFNAME": "lo", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        )
+        for rank in range(2)
+    ]
+    results = [process.communicate(timeout=120) for process in running]
+    for process, (_, errors) in zip(running, results, strict=True):
+        assert process.returncode == 0, errors
+    return [out for out, _ in results]
+
+
+ALONE = """
+if rank == 0:
+    alone = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    alone.load_state_dict(start)
+    optimizer = torch.optim.SGD(alone.parameters(), lr=0.5)
+    half = x.reshape(2, 4, 4)
+    reduced = []
+    for _ in range(5):
+        grads = []
+        for part in half:
+            optimizer.zero_grad()
+            alone(part).square().mean().backward()
+            grads.append([p.grad.clone() for p in alone.parameters()])
+        for p, a, b in zip(alone.parameters(), *grads):
+            p.grad = (a + b) / 2
+        flat = torch.cat([p.grad.reshape(-1) for p in alone.parameters()])
+        reduced.append(float(torch.linalg.vector_norm(flat.double())))
+        optimizer.step()
+    print(*reduced)
+"""
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_measured_once_after_reduction(tmp_path, kind):
+    wrap = {
+        "ddp": "model = nn.parallel.DistributedDataParallel(model)",
+        "fsdp2": """
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.device_mesh import init_device_mesh
+mesh = init_device_mesh("cpu", (2,))
+for layer in model:
+    if isinstance(layer, nn.Linear):
+        fully_shard(layer, mesh=mesh)
+fully_shard(model, mesh=mesh)
+""",
+    }[kind]
+    body = f"""
+start = {{k: v.clone() for k, v in model.state_dict().items()}}
+{wrap}
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+with gqt.attach(model, optimizer, every=2, study=path, nulls=["permuted"]) as quake:
+    assert quake.n_parameters == 58, quake.n_parameters
+    train(model, optimizer, quake, mine)
+{ALONE}
+finish()
+"""
+    out = together(tmp_path, body)
+    assert out[1] == ""
+    norms = [float(word) for word in out[0].split()]
+    with open_study(tmp_path / "runs.sqlite") as study:
+        real, null = study.select(surrogate="real"), study.select(surrogate="permuted")
+    assert real["epoch"].values.tolist() == [0, 2, 4]
+    assert real.sizes["run"] == null.sizes["run"] == 1
+    np.testing.assert_allclose(real["gradient_norm"].values[0], norms[::2], rtol=1e-5)
+
+
+def test_inline_keeps_replicas_equal(tmp_path):
+    body = """
+model = nn.parallel.DistributedDataParallel(model)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+with gqt.attach(model, optimizer, every=2, study=path, inline=True) as quake:
+    train(model, optimizer, quake, mine)
+print([p.tolist() for p in model.parameters()])
+finish()
+"""
+    one, other = together(tmp_path, body)
+    assert one == other
+
+
+def test_what_cannot_be_read_is_refused(tmp_path):
+    body = """
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.device_mesh import init_device_mesh
+fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+try:
+    gqt.attach(model, optimizer, inline=True)
+except gqt.attach.__globals__["InputError"] as error:
+    print(error)
+class FullyShardedDataParallel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.flat = nn.Parameter(torch.zeros(3))
+sharded = FullyShardedDataParallel()
+try:
+    gqt.attach(sharded, torch.optim.SGD(sharded.parameters(), lr=0.5))
+except gqt.attach.__globals__["InputError"] as error:
+    print(error)
+finish()
+"""
+    for out in together(tmp_path, body):
+        first, second = out.splitlines()
+        assert "the parameters are sharded (DTensor); inline needs them whole" in first
+        assert "fully_shard is needed" in second
