@@ -1,10 +1,31 @@
 """Sweeps made of chosen sizes, in the schema that recorded sweeps have."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import xarray as xr
 
+from gradquake.cli import main
 from gradquake.recording import RunRecord, to_dataset
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The command line in this process, where nothing has to be loaded again."""
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gradquake", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        printed = capsys.readouterr()
+        return SimpleNamespace(
+            returncode=stopped.value.code or 0, stdout=printed.out, stderr=printed.err
+        )
+
+    return called
 
 
 def build_sweep(sizes, grokking=None, *, epochs=None, **variables):

@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,27 +16,11 @@ from safetensors.numpy import save_file
 
 import gradquake as gq
 from gradquake import cli, series
-from gradquake.cli import main
 from gradquake.surrogates import RUNGS
 
 NULLS = ("gaussian", "permuted", "sign_flipped")
 GUIDE = Path(__file__).parents[1] / "docs" / "files.md"
 MEASURED = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def called(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gradquake", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        printed = capsys.readouterr()
-        return SimpleNamespace(
-            returncode=stopped.value.code or 0, stdout=printed.out, stderr=printed.err
-        )
-
-    return called
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from gradquake.graphs import TOPOLOGIES
 from gradquake.recording import to_dataset
 from gradquake.scrutiny import (
     aligned_offsets,
+    beside,
     check,
     measure,
     measure_aligned,
@@ -660,3 +661,30 @@ def test_a_sweep_of_surrogates_is_refused_first(sweep):
     null = measure(sweep, [Reading("permuted")])[Reading("permuted")]
     with pytest.raises(InputError, match="surrogate"):
         check(null)
+
+
+# Nulls that were measured with the runs
+
+
+def test_a_sweep_beside_recorded_nulls_is_the_sweep_beside_nulls_measured_again(sweep):
+    rungs = ("gaussian", "permuted")
+    again = scrutinize(sweep, rungs, n_resamples=RESAMPLES)
+    measured = measure(sweep, [Reading(rung) for rung in rungs])
+    nulls = {rung: measured[Reading(rung)] for rung in rungs}
+    # Given in any order, as a study may hold them.
+    shuffled = sweep.isel(run=np.random.default_rng(0).permutation(sweep.sizes["run"]))
+    found = beside(shuffled, dict(reversed(nulls.items())), n_resamples=RESAMPLES)
+    for span, statistic in product(SPANS, STATISTICS):
+        one, other = (s.ladder.attribution(span, statistic) for s in (found, again))
+        assert {k: e.interval for k, e in one.items()} == {k: e.interval for k, e in other.items()}
+    assert found.collapses["real", "all"].quality == again.collapses["real", "all"].quality
+    assert found.timing["max"].of_one.estimate == pytest.approx(
+        again.timing["max"].of_one.estimate, nan_ok=True
+    )
+
+
+def test_nulls_that_were_not_measured_are_named(sweep):
+    with pytest.raises(InputError, match=r"no gaussian and no permuted null was measured"):
+        beside(sweep, {})
+    with pytest.raises(InputError, match="D\\(t\\) needs at least 3 sizes"):
+        beside(sweep.isel(run=slice(0, 3)), {"gaussian": sweep, "permuted": sweep})

@@ -341,6 +341,8 @@ def analyze(
     again = dataset.attrs["experiment"] in replay.KINDS
     if again or sensitivity:
         scrutiny.check(dataset, sensitivity=sensitivity)
+    else:
+        scrutiny.check_beside(dataset, recorded)
     rungs = RUNGS if nulls else ("gaussian", "permuted")
     topologies, table = [], None
     with worker_pool(n_jobs) as pool, _progress() as advance:

@@ -122,7 +122,7 @@ def gaussian_level(n: int, topology: str, alpha: float, quantile: float, max_ste
     """Return the mean s / N of Gaussian gradients; NaN on a topology that is not known by n alone."""
     if topology not in TOPOLOGIES or topology == "computational":
         return np.nan
-    draws = gaussian(np.empty((LEVEL_DRAWS, n)), seed=0)
+    draws = gaussian(np.zeros((LEVEL_DRAWS, n)), seed=0)
     batch = Probe(topology, alpha, quantile, max_steps, seed=0).measure_batch(draws)
     return float(batch.size.mean()) / n
 

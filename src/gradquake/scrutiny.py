@@ -6,7 +6,7 @@ Everything here is measured after the fact, on the gradients that the sweep was 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
@@ -247,14 +247,8 @@ def beside(
     InputError
         For fewer than three scales, or without the "gaussian" and "permuted" nulls.
     """
+    check_beside(sweep, nulls)
     sweep = in_order(sweep)
-    _check_scales(sweep)
-    missing = [rung for rung in ("gaussian", "permuted") if rung not in nulls]
-    require(
-        not missing,
-        f"no {' and no '.join(missing)} null was measured beside these runs, whose gradients were not "
-        "kept; attach(..., nulls=['gaussian', 'permuted']) measures both",
-    )
     nulls = {rung: in_order(nulls[rung]) for rung in RUNGS if rung in nulls}
     reached, every = sweep["grokking_epoch"].values, sweep.attrs.get("every")
     aligned = None
@@ -262,6 +256,17 @@ def beside(
         pair = [timing.aligned(d, reached, every) for d in (sweep, nulls["permuted"])]
         aligned = pair[0], pair[1]
     return _beside(sweep, nulls, aligned, executor, n_resamples)
+
+
+def check_beside(sweep: xr.Dataset, nulls: Collection[str]) -> None:
+    """Raise InputError where a sweep cannot be put beside the nulls of these names."""
+    _check_scales(sweep)
+    missing = [rung for rung in ("gaussian", "permuted") if rung not in nulls]
+    require(
+        not missing,
+        f"no {' and no '.join(missing)} null was measured beside these runs, whose gradients were not "
+        "kept; attach(..., nulls=['gaussian', 'permuted']) measures both",
+    )
 
 
 def _beside(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import difference, estimated, percentile_interval, run_resamples
 from gradquake.analysis.timing import (
+    aligned,
     follows_grokking,
     median_grokking_epoch,
 )
@@ -311,3 +312,46 @@ def test_the_lag_of_a_planted_crossing(sweep_of):
     assert found.estimate == pytest.approx(1.0, abs=1e-3)
     assert found.interval.low == pytest.approx(0.5, abs=0.3)
     assert found.interval.high == pytest.approx(1.5, abs=0.3)
+
+
+# Time since an event
+
+
+def test_runs_are_read_from_the_snapshot_of_their_event(sweep_of):
+    sizes = {n: [[n, n + 1, n + 2, n + 3, n + 4]] * 2 for n in (10, 20, 30)}
+    sweep = sweep_of(sizes, epochs=[0, 10, 20, 30, 40])
+    # Rounded down to 10, 20, 0, 10, 20 and 10.
+    moved = aligned(sweep, np.array([10, 29, 0, 17, 20, 10]), 10)
+    assert moved["epoch"].values.tolist() == [-20, -10, 0, 10, 20, 30, 40]
+    expected = {10: [(1, 0), (2, 1)], 20: [(0, 0), (1, 1)], 30: [(2, 0), (1, 1)]}
+    for n, starts in expected.items():
+        for start, row in starts:
+            got = moved["size"].values[moved["n_parameters"].values == n][row]
+            at = dict(zip(moved["epoch"].values.tolist(), got, strict=True))
+            assert at[0] == n + start
+            assert at[10] == n + start + 1
+    # At -20 one scale lacks both of its runs, at 40 two do.
+    assert np.isnan(moved["size"].sel(epoch=[-20, 40]).values).all()
+
+
+@given(st.data())
+def test_every_size_keeps_its_time(sweep_of, data):
+    events = data.draw(
+        st.lists(st.one_of(st.just(np.nan), st.integers(0, 50)), min_size=6, max_size=6).filter(
+            lambda values: not np.isnan(values).all()
+        )
+    )
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    sizes = {n: rng.integers(1, 100, (2, 11)) for n in (10, 20, 30)}
+    sweep = sweep_of(sizes, epochs=np.arange(0, 55, 5))
+    moved = aligned(sweep, np.array(events, float), 5)
+    for row, event, original in zip(moved["size"].values, events, sweep["size"].values, strict=True):
+        for offset, size in zip(moved["epoch"].values, row, strict=True):
+            if np.isfinite(size):
+                assert size == original[(offset + event // 5 * 5) // 5]
+
+
+def test_without_any_event_nothing_is_aligned(sweep_of):
+    sweep = sweep_of({n: [[1, 2]] for n in (10, 20, 30)}, epochs=[0, 10])
+    with pytest.raises(InputError, match="no run has the event"):
+        aligned(sweep, np.full(3, np.nan), 10)

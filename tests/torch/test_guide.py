@@ -1,0 +1,35 @@
+"""docs/pytorch.md, followed from top to bottom by a newcomer."""
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import gradquake.torch as gqt
+from gradquake import open_study
+
+GUIDE = Path(__file__).parents[2] / "docs" / "pytorch.md"
+
+
+def test_the_guide_can_be_followed(tmp_path, monkeypatch, call):
+    monkeypatch.chdir(tmp_path)
+    text = GUIDE.read_text("utf-8")
+    loop, callback = re.findall("```python\n(.*?)```", text, re.S)
+    names = {}
+    exec(loop, names)
+    with open_study("runs.sqlite") as study:
+        assert study.select(surrogate="real").sizes["run"] == 9
+    commands = dict.fromkeys(re.findall(r"^    gradquake (.*?)(?: +#.*)?$", text, re.M))
+    assert len(commands) == 3
+    for command in commands:
+        done = call(*shlex.split(command))
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert Path("runs.png").stat().st_size > 10_000
+    exec(callback, names)
+    assert names["callback"].quake is None
+
+
+def test_every_option_of_attach_is_in_the_guide():
+    text = GUIDE.read_text("utf-8")
+    options = set(inspect.signature(gqt.attach).parameters) - {"model", "optimizer"}
+    assert [name for name in options if name not in text] == []
