@@ -71,7 +71,7 @@ ORDER = [
     "torch.topology",
     "torch.gradients",
     "torch.device",
-    "torch.attach",
+    "torch.quake",
     "torch",
     "torch.lightning",
     "torch.huggingface",

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -556,6 +557,8 @@ def test_an_unfinished_run_is_read_as_far_as_it_is_and_then_becomes_a_run(path, 
     assert dataset["grokking_epoch"].values.tolist() == [10]
     with pytest.raises(StudyError, match="holds the finished run"):
         study.begin(config)
+    with pytest.raises(StudyError, match="does not hold the unfinished run"):
+        study.append(config, SNAPSHOTS)
 
 
 def test_an_unfinished_run_is_continued_only_from_a_step(study):
@@ -579,3 +582,18 @@ def test_a_changed_snapshot_is_named(path, study):
         connection.execute("UPDATE snapshots SET data = replace(data, '7', '9') WHERE epoch = 10")
     with pytest.raises(StudyError, match="step 10 of an unfinished run does not match"):
         study.unfinished()
+
+
+def test_many_processes_make_one_study_at_once(path):
+    code = f"""
+import sys, time
+from gradquake.store import open_study
+time.sleep(max(0, float(sys.argv[1]) - time.time()))
+open_study({str(path)!r}, create=True).close()
+"""
+    start = str(time.time() + 3)
+    made = [
+        subprocess.Popen([sys.executable, "-c", code, start], stderr=subprocess.PIPE) for _ in range(6)
+    ]
+    assert [process.communicate()[1] for process in made] == [b""] * 6
+    assert open_study(path).contents() == []

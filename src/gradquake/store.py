@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x47514B45  # "GQKE"
 SCHEMA = 2
+
+# Seconds to wait for another process that writes.
+PATIENCE = 30.0
 
 TABLES = """
 CREATE TABLE planned (key TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -162,21 +166,26 @@ class Study:
         snapshots: Mapping[int, Mapping[str, float]],
         grokking_epoch: int | None = None,
     ) -> None:
-        """Write snapshots of a run that was begun, by step; one that is there is replaced."""
+        """Write snapshots of a run that was begun, by step; one that is there is replaced.
+
+        Raises
+        ------
+        StudyError
+            Where the run was not begun, or is finished.
+        """
         key = config_key(config)
-        rows = []
-        for step, values in snapshots.items():
-            data = json.dumps(dict(values))
-            rows.append((key, step, data, zlib.crc32(data.encode())))
         with _clear_errors(self.path), self._connection:
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO snapshots SELECT id, ?2, ?3, ?4 FROM unfinished WHERE key = ?1",
-                rows,
-            )
+            execute = self._connection.execute
+            row = execute("SELECT id FROM unfinished WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                raise StudyError(f"{self.path} does not hold the unfinished run {key}")
+            written = []
+            for step, values in snapshots.items():
+                data = json.dumps(dict(values))
+                written.append((*row, step, data, zlib.crc32(data.encode())))
+            self._connection.executemany("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", written)
             if grokking_epoch is not None:
-                self._connection.execute(
-                    "UPDATE unfinished SET grokking_epoch = ? WHERE key = ?", (grokking_epoch, key)
-                )
+                execute("UPDATE unfinished SET grokking_epoch = ? WHERE id = ?", (grokking_epoch, *row))
 
     def finish(self, configs: Iterable[Mapping[str, Any]]) -> None:
         """Make unfinished runs finished ones, all of them or on any failure none."""
@@ -409,16 +418,13 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
         raise StudyError(f"{path} does not exist; a study file is needed")
     with _clear_errors(path):
         try:
-            connection = sqlite3.connect(path, timeout=30)
+            connection = sqlite3.connect(path, timeout=PATIENCE)
         except sqlite3.OperationalError as error:
             raise StudyError(f"{path} cannot be opened: {error}") from error
     try:
         with _clear_errors(path):
             if new:
-                connection.executescript(
-                    f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID};"
-                    f"PRAGMA user_version = {SCHEMA}; COMMIT;"
-                )
+                _make_tables(connection)
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             (schema,) = connection.execute("PRAGMA user_version").fetchone()
             if path.stat().st_size == 0:
@@ -432,7 +438,7 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
             if create:
                 # A killed process loses nothing that was committed, commits need not wait for the
                 # disk, and others can read meanwhile.
-                connection.execute("PRAGMA journal_mode = WAL")
+                _write_ahead(connection)
                 connection.execute("PRAGMA synchronous = NORMAL")
             # Not joined: that would count every pair of them.
             for table in ("runs", "planned"):
@@ -441,6 +447,31 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
         connection.close()
         raise
     return Study(path, connection)
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    # Another process may have made them since this one looked.
+    if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+        for statement in filter(str.strip, TABLES.split(";")):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.commit()
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Turn write-ahead logging on, for which SQLite itself does not wait until others let go."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def software_versions() -> dict[str, str]:

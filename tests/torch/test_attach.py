@@ -17,6 +17,7 @@ import gradquake.torch as gqt
 from gradquake import GradquakeError, InputError, Probe, StudyError, open_study
 from gradquake.graphs import build
 from gradquake.torch.gradients import FlatGradient
+from gradquake.torch.quake import MEASURED
 
 X = torch.linspace(-1, 1, 64).reshape(16, 4)
 Y = (X.sum(1, keepdim=True) > 0).float()
@@ -86,7 +87,7 @@ def test_every_snapshot_is_the_avalanche_of_the_gradient_that_the_optimizer_uses
     null = quake.dataset_of("permuted")
     assert null.attrs["surrogate"] == "permuted"
     assert (null["threshold"].values == data["threshold"].values).all()
-    assert set(null.data_vars) == set(gqt.attach.__globals__["MEASURED"])
+    assert set(null.data_vars) == set(MEASURED)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -510,6 +511,24 @@ os.kill(os.getpid(), signal.SIGKILL)
     with open_study(path) as study:
         (found,) = study.unfinished()
     assert found.epochs.tolist() == [0, 1]
+
+
+def test_a_study_that_cannot_be_written_does_not_end_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradquake.torch.quake.FLUSH_EVERY", 0.0)
+    path, away = tmp_path / "runs.sqlite", tmp_path / "away"
+    model = network()
+    optimizer = sgd(model)
+    quake = gqt.attach(model, optimizer, every=1, study=path)
+    train(model, optimizer, 3, quake)
+    path.rename(away)
+    with pytest.warns(UserWarning, match="does not exist.*measurements are kept in memory"):
+        train(model, optimizer, 3, quake)
+    away.rename(path)
+    train(model, optimizer, 3, quake)
+    quake.detach()
+    with open_study(path) as study:
+        assert study.dataset["epoch"].values.tolist() == list(range(9))
+        assert np.isfinite(study.dataset["loss"].values).all()
 
 
 # What it leaves behind

@@ -13,6 +13,7 @@ import os, sys, warnings
 import torch, torch.distributed as dist
 from torch import nn
 import gradquake.torch as gqt
+from gradquake import InputError
 warnings.simplefilter("error")
 rank, meeting, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.set_num_threads(1)
@@ -132,7 +133,7 @@ fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
 try:
     gqt.attach(model, optimizer, inline=True)
-except gqt.attach.__globals__["InputError"] as error:
+except InputError as error:
     print(error)
 class FullyShardedDataParallel(nn.Module):
     def __init__(self):
@@ -141,7 +142,7 @@ class FullyShardedDataParallel(nn.Module):
 sharded = FullyShardedDataParallel()
 try:
     gqt.attach(sharded, torch.optim.SGD(sharded.parameters(), lr=0.5))
-except gqt.attach.__globals__["InputError"] as error:
+except InputError as error:
     print(error)
 finish()
 """

@@ -15,7 +15,7 @@
 [0, 1, 2]
 """
 
-from gradquake.torch.attach import Quake, attach
+from gradquake.torch.quake import Quake, attach
 from gradquake.torch.schedules import every, logarithmic
 
 __all__ = ["Quake", "attach", "every", "logarithmic"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gradquake.torch.attach import Quake, attach
+from gradquake.torch.quake import Quake, attach
 
 
 class GradquakeCallback(TrainerCallback):

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gradquake.torch.attach import Quake, attach
+from gradquake.torch.quake import Quake, attach
 
 
 class GradquakeCallback(Callback):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gradquake.errors import InputError, require, require_number
+from gradquake.errors import InputError, StudyError, require, require_number
 from gradquake.graphs import Graph, build
 from gradquake.neurons import neuron_graph
 from gradquake.probe import Probe
@@ -217,6 +217,7 @@ class Quake:
                 for rung in self._waiting:
                     opened.begin(self._config_of(rung), step)
         self._flushed = time.monotonic()
+        self._warned = False
         self._handle: Any = optimizer.register_step_pre_hook(self._before_step)
 
     def __enter__(self) -> Self:
@@ -277,6 +278,11 @@ class Quake:
         ----------
         finished : bool
             Whether the run is complete; otherwise it stays unfinished in the study, to be continued.
+
+        Raises
+        ------
+        StudyError
+            Where the study cannot be written.
         """
         if self._handle is None:
             return
@@ -288,7 +294,7 @@ class Quake:
         if self._study is not None:
             self._flush()
             if finished:
-                with open_study(self._study, create=True) as opened:
+                with open_study(self._study) as opened:
                     opened.finish(self._config_of(rung) for rung in self._waiting)
 
     @property
@@ -408,7 +414,7 @@ class Quake:
         values |= self._early
         self._early = {}
         if self._study is not None and time.monotonic() - self._flushed > FLUSH_EVERY:
-            self._flush()
+            self._try_to_flush()
         self.latest = {"step": step, **values}
         self._waiting[REAL][step] = values
         for rung, of_null in nulls.items():
@@ -427,9 +433,20 @@ class Quake:
         for send in self._send:
             send({f"gradquake/{name}": float(value) for name, value in values.items()}, step)
 
+    def _try_to_flush(self) -> None:
+        # A study that cannot be written must not end a training; detach tries again, and raises.
+        try:
+            self._flush()
+            self._warned = False
+        except StudyError as error:
+            if not self._warned:
+                warnings.warn(f"{error}; measurements are kept in memory meanwhile", stacklevel=2)
+            self._warned = True
+            self._flushed = time.monotonic()
+
     def _flush(self) -> None:
         assert self._study is not None  # noqa: S101
-        with open_study(self._study, create=True) as opened:
+        with open_study(self._study) as opened:
             for rung, snapshots in self._waiting.items():
                 opened.append(self._config_of(rung), snapshots, self._grokked)
         for snapshots in self._waiting.values():
