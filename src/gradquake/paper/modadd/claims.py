@@ -19,7 +19,7 @@ from gradquake.paper.modadd.evidence import (
     View,
 )
 from gradquake.paper.quantities import measured_quantity
-from gradquake.paper.verdicts import Claim, Quantity, verdict
+from gradquake.paper.verdicts import Claim, Quantity, Verdict, verdict
 
 TEST_90 = ("accuracy", 0.9)
 # A crossing so many epochs from the median grokking epoch is at the transition.
@@ -57,7 +57,7 @@ def crossing(evidence: Evidence) -> Claim:
         "modular addition mod 59: D(t) crosses 1 at generalization",
         "stated; companion: descending",
         tuple(quantities),
-        verdict(all(holds), any(holds)),
+        _verdict(evidence, all(holds), any(holds)),
         f"Holds where D(t) first crosses 1, up or down, within {NEAR:g} epochs of the median epoch of "
         f"90 % test accuracy, in both architectures. Crossings there: {'; '.join(seen)}",
     )
@@ -119,12 +119,20 @@ def lead(evidence: Evidence) -> Claim:
         "modular addition: grokked and ungrokked runs part 100 to 200 epochs before the transition",
         "companion",
         tuple(quantities),
-        verdict(all(holds), any(holds) or any(early)),
+        _verdict(evidence, all(holds), any(holds) or any(early)),
         f"Holds where the lead is {LEAD[0]:g} to {LEAD[1]:g} epochs against both controls in both "
         "architectures; direction only where they part before the transition in all of them. The "
         "epoch of parting is the first from which the 90 % bands of D(t) stay apart to the end; none "
         "where they do not. The interval is that of the median t_g",
     )
+
+
+def _verdict(evidence: Evidence, value_holds: bool, direction_holds: bool) -> Verdict:
+    """Return the verdict of a claim on the transition, which most runs must have had."""
+    medians = [evidence.found[a, GROKKING].levels[TEST_90].estimate for a in ARCHITECTURES]
+    if not np.isfinite(medians).all():
+        return "not testable"
+    return verdict(value_holds, direction_holds)
 
 
 def _time(name: str, found: Estimate) -> Quantity:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from gradquake.analysis import scaling, timing, transitions
 from gradquake.analysis.collapse import Collapse, best_collapse
 from gradquake.analysis.early_warning import Separation, area_under_roc
 from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import Estimate, estimated
+from gradquake.analysis.resampling import Estimate, estimated, percentile_interval
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import Curve, SweepAnalysis, analyze, curve
 from gradquake.analysis.tails import ccdfs
@@ -63,17 +63,24 @@ class Plan:
     ----------
     seeds : int
         Seeds at each width.
+    widths : mapping of str to tuple of int
+        The widths of each architecture.
+    settings : mapping
+        What every run is given besides, for a smaller experiment: as in ``ModularAdditionRun``.
     """
 
     seeds: int = SEEDS
+    widths: Mapping[str, Sequence[int]] = field(default_factory=lambda: WIDTHS)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_count("seeds", self.seeds, 1)
 
     def sweep(self, architecture: str, condition: str) -> list[ModularAdditionRun]:
         """Return the runs of an architecture under a condition."""
+        settings = {**self.settings, **CONDITIONS[condition]}
         return modular_addition.sweep(
-            WIDTHS[architecture], self.seeds, architecture=architecture, **CONDITIONS[condition]
+            self.widths[architecture], self.seeds, architecture=architecture, **settings
         )
 
     @property
@@ -158,7 +165,7 @@ class Evidence:
         By (architecture, control, statistic): the first epoch from which the 90 % bands of D(t) of the
         grokking runs and of the control stay apart to the end; NaN where they do not.
     warnings : dict
-        By (architecture, name in ``WARNINGS``).
+        By (architecture, name in ``WARNINGS``); NaN where no width has both kinds of runs.
     """
 
     found: dict[Subject, Found]
@@ -304,15 +311,21 @@ def _found(
 
 def _parting(grokking: View, control: View) -> float:
     """Return the first epoch from which the 90 % bands of two D(t) stay apart to the end."""
-    bands = [
-        np.nanquantile(view.real.dimension["exponent_resamples"].values, [0.05, 0.95], axis=0)
-        for view in (grokking, control)
-    ]
-    apart = (bands[0][0] > bands[1][1]) | (bands[0][1] < bands[1][0])
+    one, other = (_band(view.real) for view in (grokking, control))
+    # Comparisons with NaN are false: without an interval the two are not apart.
+    apart = (one[0] > other[1]) | (one[1] < other[0])
     together = np.flatnonzero(~apart)
     first = together[-1] + 1 if together.size else 0
     epochs = grokking.real.dimension["epoch"].values
     return float(epochs[first]) if first < epochs.size else np.nan
+
+
+def _band(real: Curve) -> NDArray[np.float64]:
+    """Return the ends of the 90 % intervals of D(t), shape (2, epochs)."""
+    resamples = real.dimension["exponent_resamples"].values
+    runs = real.dimension.attrs["fewest_runs"]
+    ends = [percentile_interval(at, runs, 0.90) for at in resamples.T]
+    return np.array([[interval.low for interval in ends], [interval.high for interval in ends]])
 
 
 def _separation(item: tuple[dict[str, xr.Dataset], str]) -> Separation:
@@ -323,8 +336,10 @@ def _separation(item: tuple[dict[str, xr.Dataset], str]) -> Separation:
     condition = np.repeat(np.arange(len(sweeps)), [sweep.sizes["run"] for sweep in sweeps.values()])
     cells = condition * (sizes.max() + 1) + sizes
     epochs = next(iter(sweeps.values()))["epoch"].values
-    area = [area_under_roc(at, positive, sizes, cells).slim() for at in values.T]
-    return Separation(epochs, area)
+    both = any(len(set(positive[sizes == n].tolist())) == 2 for n in sizes)
+    if not both:
+        return Separation(epochs, [estimated(np.nan, np.empty(0), 1) for _ in epochs])
+    return Separation(epochs, [area_under_roc(at, positive, sizes, cells).slim() for at in values.T])
 
 
 def _warning(sweep: xr.Dataset, warning: str) -> NDArray[np.float64]:

@@ -141,14 +141,16 @@ def truncated_table(evidence: Evidence) -> Table:
 def warnings_table(evidence: Evidence) -> Table:
     """Return how well numbers tell early which runs will grok."""
     rows = []
+    measured = next(iter(evidence.warnings.values())).epochs.tolist()
+    epochs = [epoch for epoch in WARNED_AT if epoch in measured]
     for architecture in ARCHITECTURES:
         for name in WARNINGS:
             found = evidence.warnings[architecture, name]
             at = dict(zip(found.epochs.tolist(), found.area, strict=True))
-            rows.append((architecture, name, *(with_interval(at[epoch]) for epoch in WARNED_AT)))
+            rows.append((architecture, name, *(with_interval(at[epoch]) for epoch in epochs)))
     return Table(
         "Early warning: area under the ROC",
-        ("architecture", "number", *(f"epoch {epoch}" for epoch in WARNED_AT)),
+        ("architecture", "number", *(f"epoch {epoch}" for epoch in epochs)),
         rows,
         "Of a run that will grok and one that will not, of one width: how often the first has the "
         "higher number. 1/2 tells nothing; 0 tells as much as 1. Runs of the grokking condition and of "

@@ -1,0 +1,220 @@
+"""The claims on modular addition: the rules on chosen curves, and the whole on small Transformers."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import product
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from gradquake import open_study
+from gradquake.analysis.resampling import Estimate, Interval
+from gradquake.analysis.scaling import STATISTICS, fit_exponent
+from gradquake.analysis.sweep import curve
+from gradquake.experiments import modular_addition
+from gradquake.paper.modadd import claims, evidence
+from gradquake.paper.modadd.claims import TEST_90
+from gradquake.paper.modadd.evidence import (
+    ARCHITECTURES,
+    CONTROLS,
+    GROKKING,
+    SHARED,
+    Evidence,
+    Plan,
+    View,
+    first_reaching,
+)
+from gradquake.paper.modadd.plates import PLATES
+from gradquake.paper.modadd.reproduce import reproduce
+
+EPOCHS = np.arange(0, 310, 10)
+SCALES = (100, 200, 400)
+
+
+def view_of(sweep_of, exponents):
+    """A view whose D(t) is given: s = 5 N^D at every epoch, in two runs."""
+    sizes = {n: np.tile(np.round(10**6 * 5 * float(n) ** np.asarray(exponents)), (2, 1)) for n in SCALES}
+    real = curve(sweep_of(sizes, epochs=EPOCHS), "max", n_resamples=50)
+    return View(real, real, real.crossing, evidence._crossing_down(real))
+
+
+def at(epoch, runs=2):
+    return Estimate(float(epoch), Interval(epoch - 10, epoch + 10, 0.0), runs, np.full(50, float(epoch)))
+
+
+@pytest.fixture(scope="module")
+def rising(sweep_of):
+    """D(t) that crosses 1 upwards at epoch 105."""
+    return view_of(sweep_of, np.where(EPOCHS <= 100, 0.9, 1.1))
+
+
+@pytest.fixture(scope="module")
+def falling(sweep_of):
+    """D(t) that crosses 1 downwards at epoch 105."""
+    return view_of(sweep_of, np.where(EPOCHS <= 100, 1.1, 0.9))
+
+
+@pytest.fixture(scope="module")
+def flat(sweep_of):
+    """D(t) that stays at 1.1."""
+    return view_of(sweep_of, np.full(EPOCHS.size, 1.1))
+
+
+def found_with(grokking, control, *, reached=120, parting=math.nan):
+    """Evidence in which both architectures and statistics look alike."""
+    found = {}
+    for architecture in ARCHITECTURES:
+        for condition, view in ((GROKKING, grokking), *((c, control) for c in CONTROLS)):
+            found[architecture, condition] = SimpleNamespace(
+                levels={TEST_90: at(reached)},
+                views={(SHARED, statistic): view for statistic in STATISTICS},
+                grokked=0,
+            )
+    parted = dict.fromkeys(product(ARCHITECTURES, CONTROLS, STATISTICS), parting)
+    return Evidence(found, parted, {})
+
+
+def test_the_chosen_curves_cross_where_they_should(rising, falling, flat):
+    assert rising.up.estimate == pytest.approx(105, abs=0.1)
+    assert falling.down.estimate == pytest.approx(105, abs=0.1)
+    nothing = [rising.down, falling.up, flat.up, flat.down]
+    assert np.isnan([crossing.estimate for crossing in nothing]).all()
+
+
+@pytest.mark.parametrize(
+    ("reached", "verdict"),
+    [(120, "reproduced"), (154, "reproduced"), (156, "not reproduced"), (54, "not reproduced")],
+)
+def test_a_crossing_within_50_epochs_is_at_the_transition(rising, falling, flat, reached, verdict):
+    for view, direction in ((rising, "up"), (falling, "down")):
+        claim = claims.crossing(found_with(view, flat, reached=reached))
+        assert claim.verdict == verdict
+        assert (f"plain (max) {direction}" in claim.note) is (verdict == "reproduced")
+    assert claims.crossing(found_with(flat, flat, reached=reached)).verdict == "not reproduced"
+
+
+def test_one_statistic_in_both_architectures_is_direction_only(rising, flat):
+    found = found_with(rising, flat)
+    for architecture in ARCHITECTURES:
+        found.found[architecture, GROKKING].views[SHARED, "mean"] = flat
+    assert claims.crossing(found).verdict == "direction only"
+    found.found["plain", GROKKING].views[SHARED, "max"] = flat
+    assert claims.crossing(found).verdict == "not reproduced"
+
+
+def test_without_a_transition_its_claims_are_not_testable(rising, flat):
+    found = found_with(rising, flat, reached=math.inf)
+    assert claims.crossing(found).verdict == claims.lead(found).verdict == "not testable"
+
+
+def test_controls_must_stay_above_1(rising, falling, flat, sweep_of):
+    below = view_of(sweep_of, np.full(EPOCHS.size, 0.9))
+    assert claims.control(found_with(rising, flat)).verdict == "reproduced"
+    for control in (rising, falling, below):
+        assert claims.control(found_with(rising, control)).verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("parting", "verdict"),
+    [(150, "reproduced"), (50, "reproduced"), (160, "direction only"), (40, "direction only"),
+     (250, "not reproduced"), (math.nan, "not reproduced")],
+)  # fmt: skip
+def test_the_lead(rising, flat, parting, verdict):
+    claim = claims.lead(
+        found_with(rising, flat, reached=250 if parting != 250 else 240, parting=parting)
+    )
+    assert claim.verdict == verdict
+
+
+def test_bands_part_at_the_first_epoch_from_which_they_stay_apart(rising, flat, falling):
+    # 0.9 and 1.1 until 100, equal from then on; the other way round they part at 110.
+    assert math.isnan(evidence._parting(rising, flat))
+    assert evidence._parting(falling, flat) == 110
+    assert evidence._parting(rising, falling) == 0
+
+
+def test_first_reaching(sweep_of):
+    values = {n: [[0, 0.5, 0.9, 0.8], [0, 0.1, 0.2, 0.3]] for n in (10, 20)}
+    sweep = sweep_of(values, epochs=[0, 10, 20, 30], accuracy=values)
+    np.testing.assert_array_equal(first_reaching(sweep, "accuracy", 0.5), [10, np.nan] * 2)
+
+
+def test_the_plan_has_every_condition_and_the_longest_runs_first():
+    runs = Plan().runs
+    assert len(runs) == 3 * 4 * (8 + 7)
+    assert [run.width for run in runs] == sorted((run.width for run in runs), reverse=True)
+    assert len({run.config()["weight_decay"] for run in runs}) == 2
+    with pytest.raises(ValueError, match="seeds is 0"):
+        Plan(0)
+
+
+# On small Transformers
+
+SMALL = Plan(
+    seeds=2,
+    widths={"plain": (4, 8, 16), "layernorm": (4, 8, 12)},
+    settings={"modulus": 5, "epochs": 40, "learning_rate": 0.02},
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("modadd")
+    seen = []
+    reproduce(out, SMALL, progress=lambda stage, runs: seen.append((stage, runs)))
+    assert sum(runs for _, runs in seen) == len(SMALL.runs) == 48
+    return out
+
+
+def test_what_is_written(folder):
+    rows = json.loads((folder / "claims.json").read_text("utf-8"))
+    assert [row["id"] for row in rows] == ["modadd-crossing", "modadd-control", "modadd-lead"]
+    assert {path.stem for path in (folder / "figures").glob("*.png")} == {f"modadd-{n}" for n in PLATES}
+    found = json.loads((folder / "modadd.json").read_text("utf-8"))
+    assert len(found) == 8 + 2
+    assert found["plain, grokking"]["runs"] == 6
+    page = (folder / "modadd.md").read_text("utf-8")
+    assert "## Early warning" in page
+    assert "nan" not in page
+
+
+def test_what_is_there_is_not_trained_again(folder, monkeypatch):
+    before = {p.name: p.read_bytes() for p in folder.glob("*.*") if p.suffix in (".json", ".md")}
+    monkeypatch.setattr(modular_addition, "measure", None)
+    reproduce(folder, SMALL)
+    assert before == {p.name: p.read_bytes() for p in folder.glob("*.*") if p.name in before}
+
+
+def test_numbers_come_from_the_runs(folder):
+    with open_study(folder / "modadd.sqlite") as study:
+        gathered = evidence.gather(study, SMALL, None)
+        runs = SMALL.sweep("plain", GROKKING)
+        real = study.dataset_of([run.config() for run in runs])
+        null = study.dataset_of([{**run.config(), "surrogate": "permuted"} for run in runs])
+    found = gathered.found["plain", GROKKING]
+    assert found.truncated == {
+        int(w): float(real["truncated"].values[real["width"].values == w].mean())
+        for w in np.unique(real["width"].values)
+    }
+    sizes = [
+        null["size"].values[null["n_parameters"].values == n].max()
+        for n in np.unique(null["n_parameters"])
+    ]
+    expected = fit_exponent(np.unique(null["n_parameters"]), sizes).exponent
+    assert found.ladder.exponent("permuted", "all", "max").estimate == pytest.approx(expected)
+    # One exponent a seed from its three widths.
+    seeds = evidence._warning(real, "D of the seed")
+    mine = np.flatnonzero(real["seed"].values == 1)
+    n, s = real["n_parameters"].values[mine], real["size"].values[mine, 2]
+    assert seeds[mine, 2] == pytest.approx([fit_exponent(n, s).exponent] * 3)
+    share = evidence._warning(real, "s / N")
+    assert share[0, 0] == real["size"].values[0, 0] / real["n_parameters"].values[0]
+
+
+def test_one_seed_has_no_intervals_and_still_a_page(tmp_path):
+    few = replace(SMALL, seeds=1, settings={**SMALL.settings, "epochs": 20})
+    rows = reproduce(tmp_path, few)
+    assert len(rows) == 3
+    assert (tmp_path / "modadd.md").exists()
