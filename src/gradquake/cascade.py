@@ -22,6 +22,9 @@ from gradquake.graphs import Graph, GraphStack, check_graph, stack
 
 Gradient = NDArray[np.floating[Any]]
 
+# What a recording keeps of every avalanche.
+MEASURED = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
+
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -116,8 +119,7 @@ class AvalancheBatch:
 
     def measured(self) -> dict[str, NDArray[Any]]:
         """Return by name what a recording keeps of every avalanche, arrays of shape (batch,)."""
-        names = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in MEASURED}
 
     def __len__(self) -> int:
         return self.offsets.size - 1

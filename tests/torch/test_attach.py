@@ -15,9 +15,9 @@ from torch import nn
 
 import gradquake.torch as gqt
 from gradquake import GradquakeError, InputError, Probe, StudyError, open_study
+from gradquake.cascade import MEASURED
 from gradquake.graphs import build
 from gradquake.torch.gradients import FlatGradient
-from gradquake.torch.quake import MEASURED
 
 X = torch.linspace(-1, 1, 64).reshape(16, 4)
 Y = (X.sum(1, keepdim=True) > 0).float()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gradquake.cascade import MEASURED
 from gradquake.errors import InputError, StudyError, require, require_number
 from gradquake.graphs import Graph, build
 from gradquake.neurons import neuron_graph
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 REAL = "real"
-MEASURED = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
 OUTCOMES = ("loss", "accuracy")
 # What is measured reaches the study file at least this often, in seconds.
 FLUSH_EVERY = 1.0

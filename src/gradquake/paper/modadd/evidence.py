@@ -50,7 +50,8 @@ SHARED, SINCE_TRAIN, SINCE_TEST = "shared epochs", "since train saturation", "si
 ALIGNMENTS = (SHARED, SINCE_TRAIN, SINCE_TEST)
 
 # What may warn of grokking: a name, and whether it is one number for all sizes of a seed.
-WARNINGS = ("s / N", "D of the seed", "weight norm", "gradient norm", "train loss")
+OF_SEED = "D of the seed"
+WARNINGS = ("s / N", OF_SEED, "weight norm", "gradient norm", "train loss")
 
 Subject = tuple[str, str]
 
@@ -104,12 +105,15 @@ class View:
     real, null : Curve
     up, down : Estimate
         When D(t) first crosses 1 from below, and from above, and stays for three snapshots.
+    left_out : tuple of int
+        The widths of which fewer than half of the runs have what time is counted from.
     """
 
     real: Curve
     null: Curve
     up: Estimate
     down: Estimate
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +134,8 @@ class Found:
     lasted : int
         How many of them stay at 0.85 or above from then on.
     views : dict
-        By (alignment, statistic); on grokking-aligned time only where at least half of the runs of
-        every width grokked.
+        By (alignment, statistic); aligned only where at least half of the runs of three widths have
+        what time is counted from.
     truncated : dict
         By width, the share of avalanches that the limit of steps ended.
     collapse : Collapse
@@ -233,7 +237,8 @@ def _ladder(analyses: Iterator[SweepAnalysis]) -> Ladder:
 def _views(
     pairs: Mapping[Subject, tuple[xr.Dataset, xr.Dataset]], executor: Executor | None
 ) -> dict[Subject, dict[tuple[str, Statistic], View]]:
-    todo, names = [], []
+    todo: list[tuple[xr.Dataset, Statistic]] = []
+    of_views: dict[tuple[Subject, str], list[int]] = {}
     for subject, (real, null) in pairs.items():
         events = {
             SHARED: None,
@@ -241,28 +246,38 @@ def _views(
             SINCE_TEST: real["grokking_epoch"].values,
         }
         for alignment, event in events.items():
-            if event is not None and not _half_have_it(real, event):
+            kept = _with_event(real, event)
+            if kept is None:
                 continue
-            for statistic in STATISTICS:
-                names.append((subject, alignment, statistic))
-                for dataset in (real, null):
-                    every = dataset.attrs["every"]
-                    moved = dataset if event is None else timing.aligned(dataset, event, every)
-                    todo.append((moved, statistic))
+            of_views[subject, alignment] = sorted(
+                {*real["width"].values.tolist()} - {*real["width"].values[kept].tolist()}
+            )
+            for statistic, dataset in product(STATISTICS, (real.isel(run=kept), null.isel(run=kept))):
+                moved = dataset
+                if event is not None:
+                    moved = timing.aligned(dataset, event[kept], dataset.attrs["every"])
+                todo.append((moved, statistic))
     curves = each(_curve, todo, executor)
     views: dict[Subject, dict[tuple[str, Statistic], View]] = {subject: {} for subject in pairs}
-    for subject, alignment, statistic in names:
-        real_curve, null_curve = next(curves), next(curves)
-        down = _crossing_down(real_curve)
-        views[subject][alignment, statistic] = View(
-            real_curve, null_curve.slim(), real_curve.crossing, down
-        )
+    for (subject, alignment), left_out in of_views.items():
+        for statistic in STATISTICS:
+            real_curve, null_curve = next(curves), next(curves)
+            views[subject][alignment, statistic] = View(
+                real_curve,
+                null_curve.slim(),
+                real_curve.crossing,
+                _crossing_down(real_curve),
+                tuple(left_out),
+            )
     return views
 
 
-def _half_have_it(sweep: xr.Dataset, event: NDArray[np.float64]) -> bool:
-    groups = scaling.scale_groups(sweep)
-    return all(np.isfinite(event[runs]).mean() >= timing.LEAST_SHARE for _, runs in groups)
+def _with_event(sweep: xr.Dataset, event: NDArray[np.float64] | None) -> NDArray[np.intp] | None:
+    """Return the runs of the widths at which at least half have an event; None for under three."""
+    groups = [runs for _, runs in scaling.scale_groups(sweep)]
+    if event is not None:
+        groups = [runs for runs in groups if np.isfinite(event[runs]).mean() >= timing.LEAST_SHARE]
+    return np.concatenate(groups) if len(groups) >= scaling.FEWEST_SCALES else None
 
 
 def _curve(item: tuple[xr.Dataset, Statistic]) -> Curve:
@@ -330,16 +345,26 @@ def _band(real: Curve) -> NDArray[np.float64]:
 
 def _separation(item: tuple[dict[str, xr.Dataset], str]) -> Separation:
     sweeps, warning = item
-    values = np.concatenate([_warning(sweep, warning) for sweep in sweeps.values()])
-    sizes = np.concatenate([sweep["n_parameters"].values for sweep in sweeps.values()])
-    positive = np.concatenate([np.isfinite(s["grokking_epoch"].values) for s in sweeps.values()])
-    condition = np.repeat(np.arange(len(sweeps)), [sweep.sizes["run"] for sweep in sweeps.values()])
-    cells = condition * (sizes.max() + 1) + sizes
+    values, positive, sizes, cells = [], [], [], []
+    for condition, sweep in enumerate(sweeps.values()):
+        n, grokked = sweep["n_parameters"].values, np.isfinite(sweep["grokking_epoch"].values)
+        found = _warning(sweep, warning)
+        if warning == OF_SEED:
+            # One number for all runs of a seed is one number, and not as many as there are runs.
+            seeds = sweep["seed"].values
+            rows = [np.flatnonzero(seeds == seed) for seed in np.unique(seeds)]
+            found = found[[runs[0] for runs in rows]]
+            grokked = np.array([grokked[runs].mean() > 0.5 for runs in rows])
+            n = np.zeros(len(rows), np.int64)
+        values.append(found)
+        positive.append(grokked)
+        sizes.append(n)
+        cells.append(n * len(sweeps) + condition)
+    of_run, label, size, cell = (np.concatenate(part) for part in (values, positive, sizes, cells))
     epochs = next(iter(sweeps.values()))["epoch"].values
-    both = any(len(set(positive[sizes == n].tolist())) == 2 for n in sizes)
-    if not both:
+    if not any(len(set(label[size == n].tolist())) == 2 for n in size):
         return Separation(epochs, [estimated(np.nan, np.empty(0), 1) for _ in epochs])
-    return Separation(epochs, [area_under_roc(at, positive, sizes, cells).slim() for at in values.T])
+    return Separation(epochs, [area_under_roc(at, label, size, cell).slim() for at in of_run.T])
 
 
 def _warning(sweep: xr.Dataset, warning: str) -> NDArray[np.float64]:

@@ -81,17 +81,18 @@ def times_table(evidence: Evidence) -> Table:
             for statistic in STATISTICS:
                 view = found.views.get((alignment, statistic))
                 if view is not None:
-                    rows.append((*subject, alignment, SYMBOLS[statistic], *_crossings(view)))
+                    left_out = ", ".join(map(str, view.left_out))
+                    rows.append((*subject, alignment, SYMBOLS[statistic], *_crossings(view), left_out))
     return Table(
         "D(t) on three kinds of time",
         (
             "architecture", "condition", "time", "exponent", "lowest D(t)", "highest", "at the end",
-            "crosses 1 up", "crosses 1 down", "lowest of the permuted null", "highest",
+            "crosses 1 up", "crosses 1 down", "lowest of the permuted null", "highest", "without d",
         ),
         rows,
         "Since train saturation: each run read from its first snapshot at a train accuracy of 0.99. "
-        "Since grokking: from its first at a test accuracy of 0.9, where at least half of the runs of "
-        "every width have one.",
+        "Since grokking: from its first at a test accuracy of 0.9. Both without the widths at which "
+        "fewer than half of the runs have one.",
     )  # fmt: skip
 
 
@@ -154,7 +155,7 @@ def warnings_table(evidence: Evidence) -> Table:
         rows,
         "Of a run that will grok and one that will not, of one width: how often the first has the "
         "higher number. 1/2 tells nothing; 0 tells as much as 1. Runs of the grokking condition and of "
-        "the two controls.",
+        "the two controls. The D of a seed is one number for all its runs, and counted once.",
     )
 
 

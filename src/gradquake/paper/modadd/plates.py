@@ -87,7 +87,7 @@ def alignment(evidence: Evidence, path: Path) -> None:
             for statistic, color, faint in (("max", BLUE, GREY), ("mean", VERMILION, ORANGE)):
                 view = views.get((time, "max" if statistic == "max" else "mean"))
                 if view is None:
-                    ax.text(0.5, 0.5, "too few runs grokked", ha="center", transform=ax.transAxes)
+                    ax.text(0.5, 0.3, "too few runs have it", ha="center", transform=ax.transAxes)
                     continue
                 symbol = SYMBOLS["max" if statistic == "max" else "mean"]
                 figures.dimension(ax, view.null.dimension, faint, f"permuted, {symbol}", lw=0.8)
