@@ -32,9 +32,9 @@ class Block(nn.Module):
 
 
 class Gpt(nn.Module):
-    """GPT-style, of 10.7 million parameters: 6 layers, width 384, on 65 characters."""
+    """GPT-style, of 10.7 million parameters: 6 layers, width 384, on 65 characters, batches of 32 x 256."""
 
-    def __init__(self, vocabulary=65, width=384, layers=6, heads=6, length=128):
+    def __init__(self, vocabulary=65, width=384, layers=6, heads=6, length=256):
         super().__init__()
         self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
         self.blocks = nn.Sequential(*[Block(width, heads) for _ in range(layers)])
@@ -45,7 +45,7 @@ class Gpt(nn.Module):
         return self.head(self.norm(self.blocks(x)))
 
     def loss(self, generator):
-        tokens = torch.randint(65, (16, 129), generator=generator)
+        tokens = torch.randint(65, (32, 257), generator=generator)
         return functional.cross_entropy(self(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
 
 
@@ -69,7 +69,7 @@ class Residual(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 for images of 32 x 32, of 11.2 million parameters."""
+    """ResNet-18 for images of 32 x 32, of 11.2 million parameters, in batches of 128."""
 
     def __init__(self):
         super().__init__()
@@ -81,16 +81,17 @@ class ResNet18(nn.Module):
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
     def loss(self, generator):
-        images = torch.randn(32, 3, 32, 32, generator=generator)
-        labels = torch.randint(10, (32,), generator=generator)
+        images = torch.randn(128, 3, 32, 32, generator=generator)
+        labels = torch.randint(10, (128,), generator=generator)
         return functional.cross_entropy(self.body(images), labels)
 
 
-SETTINGS = {
-    "every=10": {"every": 10},
-    "every=1": {"every": 1},
-    "every=1, sample=1,000,000": {"every": 1, "sample": 1_000_000},
-    "every=10, gaussian and permuted nulls": {"every": 10, "nulls": ["gaussian", "permuted"]},
+# A measured step a block, at its beginning.
+BLOCKS = {"every=1": 1, "every=10": 10}
+PROBES = {
+    "no nulls": {},
+    "a sample of 1,000,000": {"sample": 1_000_000},
+    "gaussian and permuted nulls": {"nulls": ["gaussian", "permuted"]},
 }
 
 
@@ -104,34 +105,55 @@ def seconds(model, optimizer, generator, steps):
     return time.perf_counter() - start
 
 
+def probe_seconds(model, optimizer, generator, **settings):
+    """Return what a probe adds to one call of optimizer.step, and the time to attach it."""
+    optimizer.zero_grad()
+    model.loss(generator).backward()
+    times = {}
+    for kind in ("without", "with"):
+        start = time.perf_counter()
+        quake = gqt.attach(model, optimizer, every=1, **settings) if kind == "with" else None
+        attached = time.perf_counter() - start
+        laps = []
+        for _ in range(5):
+            start = time.perf_counter()
+            optimizer.step()
+            laps.append(time.perf_counter() - start)
+        times[kind] = np.median(laps)
+        if quake is not None:
+            quake.detach()
+    return times["with"] - times["without"], attached
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of blocks of 10 steps")
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of blocks with and without")
     rounds = parser.parse_args().rounds
-    print(f"{torch.get_num_threads()} threads; medians of {rounds} pairs of blocks of 10 steps")
+    print(f"{torch.get_num_threads()} threads; medians of {rounds} pairs of blocks, with the range")
     for kind in (Gpt, ResNet18):
         torch.manual_seed(0)
         model = kind()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         generator = torch.Generator().manual_seed(0)
         n = sum(p.numel() for p in model.parameters())
-        plain = seconds(model, optimizer, generator, 10) / 10
-        print(f"{kind.__name__}: {n / 1e6:.1f} million parameters, {plain:.2f} s a step without")
-        for name, settings in SETTINGS.items():
-            start = time.perf_counter()
-            quake = gqt.attach(model, optimizer, **settings)
-            built = time.perf_counter() - start
-            ratios = []
+        seconds(model, optimizer, generator, 1)
+        print(f"{kind.__name__}: {n / 1e6:.1f} million parameters", flush=True)
+        for name, every in BLOCKS.items():
+            block = max(every, 2)
+            ratios, plain = [], []
             for _ in range(rounds):
-                # In turn, so that the machine's drift hits both; the schedule decides which steps.
-                measured = seconds(model, optimizer, generator, 10)
-                quake._handle.remove()
-                without = seconds(model, optimizer, generator, 10)
-                quake._handle = optimizer.register_step_pre_hook(quake._before_step)
-                ratios.append(measured / without)
-            quake.detach()
+                # In turn, so that the machine's drift hits both.
+                quake = gqt.attach(model, optimizer, every=every)
+                measured = seconds(model, optimizer, generator, block)
+                quake.detach()
+                plain.append(seconds(model, optimizer, generator, block))
+                ratios.append(measured / plain[-1])
             low, middle, high = np.quantile(ratios, [0, 0.5, 1])
-            print(f"  {name:<40} {middle:.3f} [{low:.3f}, {high:.3f}]; attached in {built:.1f} s")
+            step = np.median(plain) / block
+            print(f"  {name:<9} {middle:.3f} [{low:.3f}, {high:.3f}], {step:.2f} s a step", flush=True)
+        for name, settings in PROBES.items():
+            added, attached = probe_seconds(model, optimizer, generator, **settings)
+            print(f"  {name:<28} {added:.2f} s a measurement, attached in {attached:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def study(tmp_path):
     path = tmp_path / "runs.sqlite"
     with open_study(path, create=True) as opened:
         opened.write([record(100), record(200), record(100, surrogate="gaussian", sizes=(1, 1, 1))])
-        opened.begin(config(400))
-        opened.append(config(400), {0: {"size": 800}, 10: {"size": 1200}})
+        (run,) = opened.begin([config(400)])
+        opened.append({run: {0: {"size": 800}, 10: {"size": 1200}}})
     return path
 
 
@@ -157,13 +157,13 @@ def test_watching_follows_a_writer_until_it_is_interrupted(tmp_path):
     path = tmp_path / "runs.sqlite"
     command = [os.path.join(os.path.dirname(sys.executable), "gradquake"), "watch", str(path)]
     with open_study(path, create=True) as opened:
-        opened.begin(config(100))
-        opened.append(config(100), {0: {"size": 100}})
+        (run,) = opened.begin([config(100)])
+        opened.append({run: {0: {"size": 100}}})
         watching = subprocess.Popen(
             [*command, "--interval", "0.2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         time.sleep(4)
-        opened.append(config(100), {7: {"size": 300}})
+        opened.append({run: {7: {"size": 300}}})
         time.sleep(2)
     watching.send_signal(signal.SIGINT)
     out, errors = watching.communicate(timeout=30)

@@ -536,9 +536,9 @@ SNAPSHOTS = {
 
 def test_an_unfinished_run_is_read_as_far_as_it_is_and_then_becomes_a_run(path, study):
     config = record(seed=5).config
-    study.begin(config)
+    (run,) = study.begin([config])
     assert study.unfinished() == []
-    study.append(config, SNAPSHOTS)
+    study.append({run: SNAPSHOTS})
     with open_study(path) as reader:
         (found,) = reader.unfinished()
         assert reader.keys() == set()
@@ -548,36 +548,63 @@ def test_an_unfinished_run_is_read_as_far_as_it_is_and_then_becomes_a_run(path, 
     assert found.values["size"].dtype == np.int64
     assert found.values["truncated"].tolist() == [False, True]
     np.testing.assert_array_equal(found.values["valid_loss"], [np.nan, 0.125])
-    study.append(config, {10: SNAPSHOTS[10] | {"size": 8}, 20: SNAPSHOTS[0]}, 10)
-    study.finish([config])
+    study.append({run: {10: SNAPSHOTS[10] | {"size": 8}, 20: SNAPSHOTS[0]}}, 10)
+    study.append({run: {}}, 20)
+    study.finish([run])
     assert study.unfinished() == []
     dataset = study.dataset
     assert dataset["size"].values.tolist() == [[4, 8, 4]]
     np.testing.assert_array_equal(dataset["valid_loss"].values, [[np.nan, 0.125, np.nan]])
     assert dataset["grokking_epoch"].values.tolist() == [10]
     with pytest.raises(StudyError, match="holds the finished run"):
-        study.begin(config)
-    with pytest.raises(StudyError, match="does not hold the unfinished run"):
-        study.append(config, SNAPSHOTS)
+        study.begin([config])
+    with pytest.raises(StudyError, match="no longer holds the run that was begun here"):
+        study.append({run: SNAPSHOTS})
 
 
 def test_an_unfinished_run_is_continued_only_from_a_step(study):
     config = record(seed=5).config
-    study.begin(config)
-    study.append(config, SNAPSHOTS | {20: SNAPSHOTS[0]}, 20)
+    (run,) = study.begin([config])
+    with pytest.raises(StudyError, match="not measured yet; give the step to continue it from"):
+        study.begin([config])
+    study.append({run: SNAPSHOTS | {20: SNAPSHOTS[0]}}, 20)
     with pytest.raises(StudyError, match="measured to step 20; give the step to continue it from"):
-        study.begin(config)
+        study.begin([config])
     assert study.unfinished()[0].epochs.tolist() == [0, 10, 20]
-    study.begin(config, step=15)
+    study.begin([config], step=15)
     (found,) = study.unfinished()
     assert found.epochs.tolist() == [0, 10]
     assert found.grokking_epoch is None
 
 
-def test_a_changed_snapshot_is_named(path, study):
+def test_who_continues_a_run_owns_it(study):
     config = record(seed=5).config
-    study.begin(config)
-    study.append(config, SNAPSHOTS)
+    (before,) = study.begin([config])
+    study.append({before: SNAPSHOTS}, 0)
+    (after,) = study.begin([config], step=5)
+    for call in (lambda: study.append({before: SNAPSHOTS}), lambda: study.finish([before])):
+        with pytest.raises(StudyError, match="another process continued it"):
+            call()
+    study.append({after: {7: SNAPSHOTS[0]}}, 7)
+    (found,) = study.unfinished()
+    assert found.epochs.tolist() == [0, 7]
+    assert found.grokking_epoch == 0
+
+
+def test_of_several_runs_all_are_begun_and_written_or_none(study):
+    configs = [record(seed=seed).config for seed in range(3)]
+    study.begin(configs[2:])
+    with pytest.raises(StudyError, match="unfinished run"):
+        study.begin(configs)
+    runs = study.begin(configs[:2])
+    with pytest.raises(StudyError, match="no longer holds"):
+        study.append({runs[0]: SNAPSHOTS, 1: SNAPSHOTS})
+    assert study.unfinished() == []
+
+
+def test_a_changed_snapshot_is_named(path, study):
+    (run,) = study.begin([record(seed=5).config])
+    study.append({run: SNAPSHOTS})
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE snapshots SET data = replace(data, '7', '9') WHERE epoch = 10")
     with pytest.raises(StudyError, match="step 10 of an unfinished run does not match"):

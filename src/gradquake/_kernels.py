@@ -26,7 +26,7 @@ LARGEST_SQUARE = 1e140
 SMALLEST_SQUARE = 1e-140
 
 # A step in which at least one node in this many topples is dense.
-DENSE = 32
+DENSE = 128
 
 # An unsigned index spares the compiled code the test for Python's indices from the end.
 index = np.uint64

@@ -444,7 +444,8 @@ def plot(
     from gradquake import live
     from gradquake.errors import require
 
-    require(out.suffix in ("", ".png", ".svg"), f"--out is {out}; a .png or .svg name is needed")
+    named = out.name not in ("", "..") and out.suffix in ("", ".png", ".svg")
+    require(named, f"--out is {out}; a .png or .svg name is needed")
     require(out.parent.is_dir(), f"--out is {out}; there is no folder {out.parent}")
     live.draw(live.choose(live.read(study), study, _settings(where or [])), out)
     print(f"Drawn: {out.with_suffix('.png')} and {out.with_suffix('.svg')}")
@@ -687,6 +688,10 @@ def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[S
     for statistic in statistics:
         curve = analysis.curves[statistic]
         values = curve.dimension["exponent"].values
+        values = values[values == values]  # NaN at epochs at which a size was not measured
+        if not values.size:
+            print(f"D(t), {statistic}: there is no epoch at which all sizes were measured")
+            continue
         crosses = (
             f"crosses 1 from below at epoch {time_with_interval(curve.crossing)}"
             if curve.crossing.estimate == curve.crossing.estimate

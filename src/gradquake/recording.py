@@ -174,10 +174,12 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
         if name in runs[0].config and name != "run":
             coordinates[name] = ("run", np.array([r.config[name] for r in runs], np.int64))
     labels = [run.config.get("run", {}) for run in runs]
-    for name in sorted({name for of_run in labels for name in of_run} - coordinates.keys()):
-        coordinates[name] = ("run", [of_run.get(name) for of_run in labels])
     coordinates["grokking_epoch"] = ("run", np.array(reached))
     measured = {name for run in runs for name in run.values}
+    for name in sorted({name for of_run in labels for name in of_run}):
+        # What one run has as a label, another may have logged.
+        free = name if name not in coordinates and name not in measured else f"label_{name}"
+        coordinates[free] = ("run", [of_run.get(name) for of_run in labels])
     names = [*(n for n in VARIABLES if n in measured), *sorted(measured - VARIABLES.keys())]
     variables = {
         name: (

@@ -6,7 +6,7 @@ Everything here is measured after the fact, on the gradients that the sweep was 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
@@ -258,8 +258,8 @@ def beside(
     return _beside(sweep, nulls, aligned, executor, n_resamples)
 
 
-def check_beside(sweep: xr.Dataset, nulls: Collection[str]) -> None:
-    """Raise InputError where a sweep cannot be put beside the nulls of these names."""
+def check_beside(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset]) -> None:
+    """Raise InputError where a sweep cannot be put beside these nulls."""
     _check_scales(sweep)
     missing = [rung for rung in ("gaussian", "permuted") if rung not in nulls]
     require(
@@ -267,6 +267,12 @@ def check_beside(sweep: xr.Dataset, nulls: Collection[str]) -> None:
         f"no {' and no '.join(missing)} null was measured beside these runs, whose gradients were not "
         "kept; attach(..., nulls=['gaussian', 'permuted']) measures both",
     )
+    for rung, null in nulls.items():
+        require(
+            scaling.same_runs(in_order(sweep), in_order(null)),
+            f"the {rung} null has {null.sizes['run']} of {sweep.sizes['run']} runs, or other epochs; "
+            "each run must have it",
+        )
 
 
 def _beside(

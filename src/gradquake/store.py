@@ -9,6 +9,7 @@ Measurements of runs are stored as little-endian arrays with a checksum each.
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 import time
 import zlib
@@ -123,83 +124,129 @@ class Study:
                 )
                 self._forget(record.key)
 
-    def begin(self, config: Mapping[str, Any], step: int | None = None) -> None:
-        """Begin a run that will be written snapshot by snapshot.
+    def begin(self, configs: Sequence[Mapping[str, Any]], step: int | None = None) -> list[int]:
+        """Begin runs that will be written snapshot by snapshot.
 
         Parameters
         ----------
-        config : mapping
-            Of the run, as in ``RunRecord``.
+        configs : sequence of mapping
+            Of the runs, as in ``RunRecord``.
         step : int, optional
-            Continue the unfinished run of this configuration: its snapshots before ``step`` stay, the
-            later ones, which will be measured again, are removed.
+            Continue the unfinished runs of these configurations: their snapshots before ``step`` stay,
+            the later ones, which will be measured again, are removed.
+
+        Returns
+        -------
+        list of int
+            For each run what ``append`` and ``finish`` ask for; whoever wrote to it before can no
+            longer do so.
 
         Raises
         ------
         StudyError
-            Where the run is finished already, or unfinished and no step is given.
+            Where a run is finished already, or unfinished and no step is given; then none is begun.
         """
-        key = config_key(config)
+        owned = []
         with _clear_errors(self.path), self._connection:
             execute = self._connection.execute
-            if execute("SELECT 1 FROM runs WHERE key = ?", (key,)).fetchone():
-                raise StudyError(f"{self.path} holds the finished run {key} already")
-            row = execute("SELECT id FROM unfinished WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                execute("INSERT INTO unfinished (key) VALUES (?)", (key,))
-                return
-            (last,) = execute("SELECT max(epoch) FROM snapshots WHERE run = ?", row).fetchone()
-            if step is None and last is not None:
-                raise StudyError(
-                    f"{self.path} holds an unfinished run of this configuration, measured to step "
-                    f"{last}; give the step to continue it from, or another label: {key}"
-                )
-            execute("DELETE FROM snapshots WHERE run = ? AND epoch >= ?", (*row, step or 0))
-            execute(
-                "UPDATE unfinished SET grokking_epoch = NULL WHERE id = ? AND grokking_epoch >= ?",
-                (*row, step or 0),
+            execute("BEGIN IMMEDIATE")
+            for config in configs:
+                key = config_key(config)
+                if execute("SELECT 1 FROM runs WHERE key = ?", (key,)).fetchone():
+                    raise StudyError(f"{self.path} holds the finished run {key} already")
+                row = execute("SELECT id FROM unfinished WHERE key = ?", (key,)).fetchone()
+                owner = secrets.randbits(62)
+                if row is None:
+                    execute("INSERT INTO unfinished (id, key) VALUES (?, ?)", (owner, key))
+                else:
+                    self._take_over(key, row[0], owner, step)
+                owned.append(owner)
+        return owned
+
+    def _take_over(self, key: str, run: int, owner: int, step: int | None) -> None:
+        execute = self._connection.execute
+        (last,) = execute("SELECT max(epoch) FROM snapshots WHERE run = ?", (run,)).fetchone()
+        if step is None:
+            measured = "not measured yet" if last is None else f"measured to step {last}"
+            raise StudyError(
+                f"{self.path} holds an unfinished run of this configuration, {measured}; give the step "
+                f"to continue it from, 0 to begin anew, or another label: {key}"
             )
+        execute("DELETE FROM snapshots WHERE run = ? AND epoch >= ?", (run, step))
+        execute("UPDATE snapshots SET run = ? WHERE run = ?", (owner, run))
+        execute(
+            "UPDATE unfinished SET id = ?1, "
+            "grokking_epoch = CASE WHEN grokking_epoch < ?2 THEN grokking_epoch END WHERE id = ?3",
+            (owner, step, run),
+        )
 
     def append(
         self,
-        config: Mapping[str, Any],
-        snapshots: Mapping[int, Mapping[str, float]],
+        snapshots: Mapping[int, Mapping[int, Mapping[str, float]]],
         grokking_epoch: int | None = None,
     ) -> None:
-        """Write snapshots of a run that was begun, by step; one that is there is replaced.
+        """Write snapshots of runs that were begun, all of them or on any failure none.
+
+        Parameters
+        ----------
+        snapshots : mapping
+            By run, as ``begin`` returned it, then by step; one that is there is replaced.
+        grokking_epoch : int, optional
+            Kept where the runs have none yet.
 
         Raises
         ------
         StudyError
-            Where the run was not begun, or is finished.
+            Where a run was not begun, is finished, or was begun again by another.
         """
-        key = config_key(config)
         with _clear_errors(self.path), self._connection:
             execute = self._connection.execute
-            row = execute("SELECT id FROM unfinished WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                raise StudyError(f"{self.path} does not hold the unfinished run {key}")
-            written = []
-            for step, values in snapshots.items():
-                data = json.dumps(dict(values))
-                written.append((*row, step, data, zlib.crc32(data.encode())))
-            self._connection.executemany("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", written)
-            if grokking_epoch is not None:
-                execute("UPDATE unfinished SET grokking_epoch = ? WHERE id = ?", (grokking_epoch, *row))
+            execute("BEGIN IMMEDIATE")
+            for run, of_run in snapshots.items():
+                self._check_owned(run)
+                rows = []
+                for step, values in of_run.items():
+                    data = json.dumps(dict(values))
+                    rows.append((run, int(step), data, zlib.crc32(data.encode())))
+                self._connection.executemany(
+                    "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", rows
+                )
+                execute(
+                    "UPDATE unfinished SET grokking_epoch = coalesce(grokking_epoch, ?) WHERE id = ?",
+                    (grokking_epoch, run),
+                )
 
-    def finish(self, configs: Iterable[Mapping[str, Any]]) -> None:
-        """Make unfinished runs finished ones, all of them or on any failure none."""
-        keys = {config_key(config) for config in configs}
-        self.write([record for record in self.unfinished() if record.key in keys])
+    def finish(self, runs: Iterable[int]) -> None:
+        """Make unfinished runs finished ones, all of them or on any failure none.
+
+        Raises
+        ------
+        StudyError
+            As ``append`` does.
+        """
+        owned = list(runs)
+        for run in owned:
+            self._check_owned(run)
+        self.write(self._unfinished("WHERE u.id IN (SELECT value FROM json_each(?))", json.dumps(owned)))
+
+    def _check_owned(self, run: int) -> None:
+        if not self._connection.execute("SELECT 1 FROM unfinished WHERE id = ?", (run,)).fetchone():
+            raise StudyError(
+                f"{self.path} no longer holds the run that was begun here: it was removed, or another "
+                "process continued it"
+            )
 
     def unfinished(self) -> list[RunRecord]:
         """Return the runs that are being written, or whose writer was stopped, as far as they are."""
-        with _clear_errors(self.path):
-            # One statement, so that a run that is finished meanwhile is not seen half.
-            rows = self._connection.execute(
-                "SELECT u.key, u.grokking_epoch, s.epoch, s.data, s.checksum FROM unfinished u "
-                "JOIN snapshots s ON s.run = u.id ORDER BY u.id, s.epoch"
-            ).fetchall()
+        return self._unfinished("")
+
+    def _unfinished(self, where: str, *parameters: object) -> list[RunRecord]:
+        # One statement, so that a run that is finished meanwhile is not seen half.
+        rows = self._query(
+            "SELECT u.key, u.grokking_epoch, s.epoch, s.data, s.checksum FROM unfinished u "  # noqa: S608
+            f"JOIN snapshots s ON s.run = u.id {where} ORDER BY u.key, s.epoch",
+            *parameters,
+        )
         found: dict[str, tuple[int | None, dict[int, dict[str, float]]]] = {}
         for key, grokking_epoch, step, data, checksum in rows:
             if not isinstance(data, str) or zlib.crc32(data.encode()) != checksum:
@@ -409,11 +456,14 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
         or is damaged.
     """
     path = Path(path)
-    if path.is_dir():
-        raise StudyError(f"{path} is a folder; a study is a file")
-    if create and not path.parent.is_dir():
-        raise StudyError(f"{path} cannot be made: there is no folder {path.parent}")
-    new = not path.exists() or (create and path.stat().st_size == 0)
+    try:
+        if path.is_dir():
+            raise StudyError(f"{path} is a folder; a study is a file")
+        if create and not path.parent.is_dir():
+            raise StudyError(f"{path} cannot be made: there is no folder {path.parent}")
+        new = not path.exists() or (create and path.stat().st_size == 0)
+    except OSError as error:
+        raise StudyError(f"{path} cannot be reached: {error.strerror}") from error
     if new and not create:
         raise StudyError(f"{path} does not exist; a study file is needed")
     with _clear_errors(path):

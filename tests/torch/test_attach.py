@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 import weakref
 
 import numpy as np
@@ -392,12 +393,18 @@ def test_outcomes_go_to_the_newest_snapshot_and_the_first_success_is_kept_exactl
         ({"size": 3}, "size is measured by gradquake; another name is needed"),
         ({"loss": torch.zeros(2)}, r"loss is .*; one number is needed"),
         ({"loss": "low"}, "loss is 'low'; one number is needed"),
+        ({"seed": 3}, "seed is measured by gradquake; another name is needed"),
+        ({"lr": 3}, "lr is a label of the run; another name is needed"),
     ],
 )
 def test_bad_outcomes_get_one_sentence(outcomes, sentence):
     model = network()
-    with gqt.attach(model, sgd(model)) as quake, pytest.raises(InputError, match=sentence):
+    quake = gqt.attach(model, sgd(model), run={"lr": 0.5})
+    with pytest.raises(InputError, match=sentence):
         quake.log(**outcomes)
+    quake.detach()
+    with pytest.raises(InputError, match="the probe is detached"):
+        quake.log(loss=1)
 
 
 def test_schedules():
@@ -510,7 +517,115 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert killed.returncode == -9, killed.stderr
     with open_study(path) as study:
         (found,) = study.unfinished()
-    assert found.epochs.tolist() == [0, 1]
+    # The last was measured within the last second.
+    assert found.epochs.tolist()[:2] == [0, 1]
+
+
+def test_a_script_that_forgets_to_detach_leaves_what_it_measured(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    code = f"""
+import torch, gradquake.torch as gqt
+model = torch.nn.Linear(4, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+quake = gqt.attach(model, optimizer, every=1, study={str(path)!r})
+for _ in range(3):
+    model(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with open_study(path) as study:
+        assert [found.epochs.tolist() for found in study.unfinished()] == [[0, 1, 2]]
+
+
+def test_measurements_reach_the_study_while_nothing_is_scheduled(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradquake.torch.quake.FLUSH_EVERY", 0.2)
+    path = tmp_path / "runs.sqlite"
+    model = network()
+    optimizer = sgd(model)
+    with gqt.attach(model, optimizer, every=1000, study=path) as quake:
+        train(model, optimizer, 1, quake)
+        time.sleep(0.3)
+        train(model, optimizer, 1, quake)
+        with open_study(path) as study:
+            assert [found.epochs.tolist() for found in study.unfinished()] == [[0]]
+
+
+def test_a_run_has_one_writer(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    model, other = network(), network()
+    first = gqt.attach(model, sgd(model), study=path)
+    with pytest.raises(StudyError, match="not measured yet; give the step to continue it from"):
+        gqt.attach(other, sgd(other), study=path)
+    second = gqt.attach(other, sgd(other), study=path, step=0)
+    with pytest.raises(StudyError, match="another process continued it"):
+        first.detach()
+    second.detach()
+
+
+def test_the_first_success_survives_an_interruption(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    model = network()
+    optimizer = sgd(model)
+    quake = gqt.attach(model, optimizer, every=1, study=path)
+    for accuracy in (0.5, 1.0, 1.0):
+        train(model, optimizer, 1)
+        quake.log(accuracy=accuracy)
+    quake.detach(finished=False)
+    with gqt.attach(model, optimizer, every=1, study=path, step=np.int64(3)) as quake:
+        train(model, optimizer, 1)
+        quake.log(accuracy=1.0)
+    with open_study(path) as study:
+        assert study.dataset["grokking_epoch"].values.tolist() == [1]
+        assert study.dataset["epoch"].values.tolist() == [0, 1, 2, 3]
+
+
+def test_detach_tries_again_where_it_failed(tmp_path):
+    path, away = tmp_path / "runs.sqlite", tmp_path / "away"
+    model = network()
+    optimizer = sgd(model)
+    quake = gqt.attach(model, optimizer, every=1, study=path)
+    train(model, optimizer, 3, quake)
+    path.rename(away)
+    with pytest.warns(UserWarning, match=r"does not exist; .* detach\(\) tries again"):
+        quake.__exit__(None, None, None)
+    with pytest.raises(StudyError, match="does not exist"):
+        quake.detach()
+    away.rename(path)
+    quake.detach()
+    with open_study(path) as study:
+        assert study.dataset["epoch"].values.tolist() == [0, 1, 2]
+        assert study.unfinished() == []
+
+
+def test_settings_may_be_numpy_numbers(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    with gqt.attach(
+        model, optimizer, every=np.int64(2), study=tmp_path / "s", run={"lr": np.float32(0.5)},
+        alpha=np.float32(0.25), max_steps=np.int64(20), sample=np.int64(9), grokked_at=np.float32(1),
+    ) as quake:  # fmt: skip
+        train(model, optimizer, 3)
+    assert quake.dataset.attrs["every"] == 2
+    assert quake.dataset["epoch"].values.tolist() == [0, 2]
+
+
+def test_a_sample_that_leaves_tensors_empty_has_nulls_within_tensors():
+    model = network()
+    optimizer = sgd(model)
+    with gqt.attach(model, optimizer, every=1, sample=3, nulls=["permuted_within_tensor"]) as quake:
+        assert 1 <= len(quake._gradient.tensors) <= 3
+        train(model, optimizer, 2)
+    assert quake.dataset_of("permuted_within_tensor")["epoch"].values.tolist() == [0, 1]
+
+
+def test_a_compiled_model_is_read_and_a_schedule_may_detach():
+    model = network()
+    compiled = torch.compile(model, backend="eager")
+    optimizer = sgd(compiled)
+    quake = gqt.attach(compiled, optimizer, every=lambda step: step < 2 or quake.detach())
+    assert quake._gradient.names == [name for name, _ in model.named_parameters()]
+    train(compiled, optimizer, 4)
+    assert quake.dataset["epoch"].values.tolist() == [0, 1]
 
 
 def test_a_study_that_cannot_be_written_does_not_end_the_training(tmp_path, monkeypatch):
@@ -609,7 +724,16 @@ def test_bad_models_and_optimizers_get_one_sentence():
         (model, sgd(model), {"sample": 0}, "sample is 0"),
         (model, sgd(model), {"sample": 9, "inline": True}, "inline relaxes the whole gradient"),
         (model, sgd(model), {"sample": 9, "topology": "computational"}, "cannot be drawn on a sample"),
-        (model, sgd(model), {"run": {"width": [1]}}, r"run\['width'\] is \[1\]; text or a number"),
+        (model, sgd(model), {"run": {"width": [1]}}, r"run\['width'\] is \[1\]; text or a finite"),
+        (model, sgd(model), {"sweep": {"wd": float("inf")}}, r"sweep\['wd'\] is inf; text or a finite"),
+        (model, sgd(model), {"run": [1]}, r"run is \[1\]; a mapping of names is needed"),
+        (model, sgd(model), {"step": -3}, "step is -3; an integer of at least 0 is needed"),
+        (model, sgd(model), {"step": 1.5}, "step is 1.5; an integer of at least 0 is needed"),
+        (model, sgd(model), {"nulls": "gaussian"}, "nulls is 'gaussian'; a list of names is needed"),
+        (model, sgd(model), {"parameters": 3}, "parameters is 3; a function of a parameter's name"),
+        (model, sgd(model), {"loggers": print}, "a list of loggers is needed"),
+        (model, sgd(model), {"study": 3}, "study is 3; a path is needed"),
+        ("model", sgd(model), {}, "the model is a str; a torch.nn.Module is needed"),
         (model, sgd(model), {"run": {"size": 1}}, "run names size, which gradquake measures"),
         (model, sgd(model), {"run": {"seed": -1}}, "seed is -1"),
         (model, sgd(model), {"sweep": {"alpha": 1}}, "sweep names alpha, which gradquake sets"),

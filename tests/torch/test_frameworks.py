@@ -179,18 +179,25 @@ def test_lightning(tmp_path, precision):
         fit([again, StopAt()])
     with open_study(other) as study:
         assert [record.epochs.tolist() for record in study.unfinished()] == [[0, 2, 4, 6]]
-    fit([], 3)
+    # A checkpoint of a run with the callback, and so with the callback's own count of steps.
+    fit([GradquakeCallback(every=2, study=tmp_path / "third.sqlite")], 3)
     fit([GradquakeCallback(every=2, study=other, run={"width": 8})], 6, tmp_path / "3.ckpt")
     with open_study(other) as study:
         np.testing.assert_array_equal(study.dataset["size"].values, data["size"].values)
 
 
 def test_hugging_face(tmp_path):
-    from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
 
     from gradquake.torch.huggingface import GradquakeCallback
 
-    def fit(callbacks):
+    def fit(callbacks, resume=None):
         torch.manual_seed(0)
         config = GPT2Config(
             vocab_size=20, n_positions=8, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
@@ -204,7 +211,8 @@ def test_hugging_face(tmp_path):
             per_device_train_batch_size=2,
             gradient_accumulation_steps=2,
             logging_steps=1,
-            save_strategy="no",
+            save_strategy="steps",
+            save_steps=3,
             eval_strategy="steps",
             eval_steps=2,
             report_to=[],
@@ -213,7 +221,7 @@ def test_hugging_face(tmp_path):
             seed=1,
         )
         trainer = Trainer(model, arguments, train_dataset=data, eval_dataset=data, callbacks=callbacks)
-        trainer.train()
+        trainer.train(resume_from_checkpoint=resume)
         return model
 
     path = tmp_path / "runs.sqlite"
@@ -228,3 +236,17 @@ def test_hugging_face(tmp_path):
     assert data["n_parameters"].item() == sum(p.numel() for p in probed.parameters())
     assert np.isfinite(data["loss"].values).all()
     assert np.isfinite(data["valid_loss"].values).any()
+
+    class StopAt(TrainerCallback):
+        def on_step_end(self, _arguments, state, *_, **__):
+            if state.global_step == 5:
+                raise RuntimeError("stop")
+
+    other = tmp_path / "other.sqlite"
+    again = GradquakeCallback(every=2, study=other, run={"width": 8})
+    with pytest.raises(RuntimeError, match="stop"):
+        fit([again, StopAt()])
+    fit([again], str(tmp_path / "out" / "checkpoint-3"))
+    with open_study(other) as study:
+        assert study.unfinished() == []
+        np.testing.assert_array_equal(study.dataset["size"].values, data["size"].values)

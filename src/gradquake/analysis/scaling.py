@@ -451,6 +451,9 @@ def _cautions(fit: Fit, dataset: xr.Dataset, chosen: NDArray[np.bool_]) -> tuple
         found.append(f"only {fit.n_scales} scales; {FEW_SCALES} or more fix a slope")
     if not fit.r_squared >= POOR_R_SQUARED:
         found.append(f"R² = {fit.r_squared:.3f}, under {POOR_R_SQUARED}: hardly a power law")
+    lacking = float(np.isnan(dataset["size"].values).mean())
+    if lacking > 0:
+        found.append(f"{lacking:.0%} of the snapshots are missing: runs are of unequal length")
     if "truncated" in dataset:
         cut = float(dataset["truncated"].values[chosen].mean())
         if cut > MOST_TRUNCATED:

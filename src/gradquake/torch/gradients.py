@@ -59,6 +59,10 @@ class FlatGradient:
         sample: int | None = None,
         seed: int = 0,
     ) -> None:
+        require(
+            isinstance(model, nn.Module),
+            f"the model is a {type(model).__name__}; a torch.nn.Module is needed",
+        )
         updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
         _refuse_sharded(model)
         named = [(n, p) for n, p in unwrapped(model).named_parameters() if id(p) in updated]
@@ -95,17 +99,32 @@ class FlatGradient:
         if self._picked is not None:
             lengths = [len(picked) for picked in self._picked]
             self._picked = [torch.from_numpy(p).to(self.device) for p in self._picked]
-        self.tensors = tuple(lengths)
+        self._lengths = lengths
+        # A tensor of which nothing is read is no tensor to a null.
+        self.tensors = tuple(length for length in lengths if length > 0)
         self.size = sum(lengths)
+        require(self.size > 0, "the parameters have no entries; at least one is needed")
         doubles = any(parameter.dtype == torch.float64 for parameter in self._parameters)
-        self.vector = torch.zeros(
-            self.size, dtype=torch.float64 if doubles else torch.float32, device=self.device
-        )
+        self._dtype = torch.float64 if doubles else torch.float32
+        self._vector: torch.Tensor | None = None
+
+    @property
+    def vector(self) -> torch.Tensor:
+        """What was read; made when it is first asked for."""
+        if self._vector is None:
+            self._vector = torch.zeros(self.size, dtype=self._dtype, device=self.device)
+        return self._vector
 
     @property
     def gathers(self) -> bool:
         """Whether reading is a collective operation, in which every process must take part."""
         return any(hasattr(parameter, "full_tensor") for parameter in self._parameters)
+
+    def take_part(self) -> None:
+        """Take part in gathering gradients that another process reads."""
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                _dense(parameter.grad)
 
     def read(self) -> bool:
         """Fill ``vector``; a parameter without a gradient gives zeros. Returns whether any has one."""
@@ -133,7 +152,7 @@ class FlatGradient:
         """
         with torch.no_grad():
             for name, parameter, part in zip(
-                self.names, self._parameters, torch.split(values, list(self.tensors)), strict=True
+                self.names, self._parameters, torch.split(values, self._lengths), strict=True
             ):
                 gradient = parameter.grad
                 if gradient is None:
@@ -145,7 +164,7 @@ class FlatGradient:
                 gradient.copy_(part.reshape(gradient.shape))
 
     def _parts(self) -> Sequence[torch.Tensor]:
-        return torch.split(self.vector, list(self.tensors))
+        return torch.split(self.vector, self._lengths)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -174,7 +193,8 @@ def _sample(lengths: Sequence[int], sample: int, seed: int) -> list[Any]:
 
 def _refuse_sharded(model: nn.Module) -> None:
     kinds = {type(module).__name__ for module in model.modules()}
-    if "FullyShardedDataParallel" in kinds:
+    flat = any(getattr(parameter, "_fsdp_flattened", False) for parameter in model.parameters())
+    if flat or "FullyShardedDataParallel" in kinds:
         raise InputError(
             "the model is in FullyShardedDataParallel, whose flat shards are not its parameters; "
             "torch.distributed.fsdp.fully_shard is needed"
@@ -182,5 +202,5 @@ def _refuse_sharded(model: nn.Module) -> None:
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         raise InputError(
             "the model is sharded by DeepSpeed ZeRO-3, which keeps its gradients to itself; "
-            "torch.distributed.fsdp.fully_shard or ZeRO-2 is needed"
+            "torch.distributed.fsdp.fully_shard is needed"
         )

@@ -40,15 +40,18 @@ class GradquakeCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Attach."""
-        step = state.global_step or None
-        self.quake = attach(kwargs["model"], kwargs["optimizer"], step=step, **self._settings)
+        if self.quake is not None:
+            # A training that was interrupted did not say so.
+            self.quake.detach(finished=False)
+        settings = {"step": state.global_step or None, **self._settings}
+        self.quake = attach(kwargs["model"], kwargs["optimizer"], **settings)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Keep the outcomes."""
         logs = kwargs.get("logs") or {}
-        if self.quake is not None:
+        if self.quake is not None and self.quake.attached:
             self.quake.log(**{n: logs[key] for n, key in self._outcomes.items() if key in logs})
 
     def on_train_end(

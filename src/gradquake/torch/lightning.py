@@ -40,24 +40,36 @@ class GradquakeCallback(Callback):
         self._outcomes = dict(outcomes or {})
         self._optimizer = optimizer
         self._settings = settings
+        self._resumed_at: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the step, for a checkpoint: the Trainer counts those of all optimizers together."""
+        return {"step": None if self.quake is None else self.quake.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the step of a checkpoint."""
+        self._resumed_at = state_dict["step"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach."""
-        step = trainer.global_step or None
-        self.quake = attach(pl_module, trainer.optimizers[self._optimizer], step=step, **self._settings)
+        # A checkpoint made without this callback knows the Trainer's count only.
+        counted = trainer.global_step or None
+        step = counted if self._resumed_at is None else self._resumed_at
+        settings = {"step": step, **self._settings}
+        self.quake = attach(pl_module, trainer.optimizers[self._optimizer], **settings)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the loss."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if self.quake is not None and loss is not None:
+        if self.quake is not None and self.quake.attached and loss is not None:
             self.quake.log(loss=loss)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the outcomes; the check before training has none to keep."""
         found = trainer.callback_metrics
-        if self.quake is not None:
+        if self.quake is not None and self.quake.attached:
             self.quake.log(
                 **{n: found[metric] for n, metric in self._outcomes.items() if metric in found}
             )

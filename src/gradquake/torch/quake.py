@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +19,7 @@ import torch
 from torch import nn
 
 from gradquake.cascade import MEASURED
-from gradquake.errors import InputError, StudyError, require, require_number
+from gradquake.errors import InputError, StudyError, require, require_count, require_number
 from gradquake.graphs import Graph, build
 from gradquake.neurons import neuron_graph
 from gradquake.probe import Probe
@@ -123,7 +126,7 @@ def attach(
         model, optimizer, schedule(every), study, _labels("run", run), _labels("sweep", sweep),
         nulls=nulls, inline=inline, parameters=parameters, sample=sample, topology=topology,
         alpha=alpha, quantile=quantile, max_steps=max_steps, grokked_at=grokked_at, loggers=loggers,
-        step=step, interval=every if isinstance(every, int) else None,
+        step=step, interval=None if callable(every) else int(every),
     )  # fmt: skip
 
 
@@ -170,9 +173,10 @@ class Quake:
         optimizer = _inner(optimizer)
         seed = run.pop("seed", 0)
         self._probe = Probe(topology, alpha, quantile, max_steps, seed)
-        for rung in nulls:
-            require(rung in RUNGS, f"a null is {rung!r}; one of {', '.join(RUNGS)} is needed")
-        require_number("grokked_at", grokked_at)
+        _check_settings(nulls, parameters, loggers, study)
+        grokked_at = require_number("grokked_at", grokked_at)
+        if step is not None:
+            require_count("step", step, 0)
         gradient = FlatGradient(model, optimizer, parameters, sample, seed)
         if inline:
             _check_inline(model, gradient, sample)
@@ -180,8 +184,9 @@ class Quake:
             run["total_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.n_parameters = gradient.size
         settings = {
-            "topology": topology, "alpha": alpha, "quantile": quantile, "max_steps": max_steps,
-            "alpha_train": alpha if inline else 0.0, "every": interval, "sample": sample,
+            "topology": topology, "alpha": float(alpha), "quantile": float(quantile),
+            "max_steps": int(max_steps), "alpha_train": float(alpha) if inline else 0.0,
+            "every": interval, "sample": None if sample is None else int(sample),
             "filtered": parameters is not None, "grokked_at": grokked_at,
         }  # fmt: skip
         own = {"experiment": "attached", "surrogate": REAL, "n_parameters": self.n_parameters}
@@ -190,35 +195,50 @@ class Quake:
             not taken, f"sweep names {', '.join(taken)}, which gradquake sets; other names are needed"
         )
         self.config: dict[str, Any] = {**own, **settings, **sweep, "seed": seed, "run": run}
-        self.step = 0 if step is None else step
+        self.step = 0 if step is None else int(step)
         self.latest: dict[str, float] = {}
         self.skipped = 0
         self._reason = ""
         self._gradient = gradient
-        self._graph = _graph(model, gradient, self._probe)
-        self._placed = None
-        if gradient.device.type != "cpu":
-            self._placed = device.place(self._graph, gradient.device)
-        self._schedule, self._inline, self._nulls = chosen, inline, tuple(nulls)
-        self._grokked: int | None = None
-        self._grokked_at = grokked_at
         # Of several processes that train one model, one writes.
         self._writes = not (
             torch.distributed.is_available()
             and torch.distributed.is_initialized()
             and torch.distributed.get_rank() > 0
         )
+        self._measures = self._writes or inline
+        self._graph: Graph | None = None
+        self._placed: device.DeviceGraph | None = None
+        if self._measures:
+            self._graph = _graph(model, gradient, self._probe)
+            if gradient.device.type != "cpu":
+                self._placed = device.place(self._graph, gradient.device)
+        self._schedule, self._inline, self._nulls = chosen, inline, tuple(nulls)
+        self._grokked: int | None = None
+        self._grokked_at = grokked_at
         self._send: list[Send] = [sender(logger) for logger in loggers] if self._writes else []
         self._waiting: dict[str, dict[int, Values]] = {rung: {} for rung in (REAL, *self._nulls)}
         self._early: Values = {}
         self._study = Path(study) if study is not None and self._writes else None
+        self._owned: dict[str, int] = {}
         if self._study is not None:
             with open_study(self._study, create=True) as opened:
-                for rung in self._waiting:
-                    opened.begin(self._config_of(rung), step)
+                configs = [self._config_of(rung) for rung in self._waiting]
+                self._owned = dict(
+                    zip(
+                        self._waiting,
+                        opened.begin(configs, None if step is None else int(step)),
+                        strict=True,
+                    )
+                )
+        self._finished: bool | None = None
         self._flushed = time.monotonic()
         self._warned = False
         self._handle: Any = optimizer.register_step_pre_hook(self._before_step)
+        if self._study is not None:
+            # A script that ends without detaching leaves an unfinished run, and not less than that.
+            self._at_exit = partial(_flush_at_exit, weakref.ref(self))
+            atexit.register(self._at_exit)
 
     def __enter__(self) -> Self:
         return self
@@ -229,7 +249,16 @@ class Quake:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.detach(finished=kind is None)
+        try:
+            self.detach(finished=kind is None)
+        except StudyError as failure:
+            # What follows the training must not be lost for that.
+            warnings.warn(f"{failure}; detach() tries again", stacklevel=2)
+
+    @property
+    def attached(self) -> bool:
+        """Whether steps are still measured."""
+        return self._handle is not None
 
     def __repr__(self) -> str:
         return (
@@ -252,8 +281,9 @@ class Quake:
         InputError
             For what is not a number, or a name that gradquake measures itself.
         """
+        require(self.attached, "the probe is detached; what is logged now belongs to no run")
         for name, value in outcomes.items():
-            _check_outcome(name, value)
+            _check_outcome(name, value, self.config["run"])
         if not self._writes:
             return
         # Nothing else is read: to read a number from an accelerator is to wait for it.
@@ -270,6 +300,7 @@ class Quake:
             values = {name: value for name, value in self.latest.items() if name != "step"}
             self._waiting[REAL][step] = values
             self._scalars(new, step)
+        self._flush_now_and_then()
 
     def detach(self, *, finished: bool = True) -> None:
         """Let go of the model and the optimizer, and write what is not written yet.
@@ -282,20 +313,25 @@ class Quake:
         Raises
         ------
         StudyError
-            Where the study cannot be written.
+            Where the study cannot be written; what is not written is kept, and a second call tries
+            again.
         """
-        if self._handle is None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = self._placed = self._graph = None
+            del self._gradient
+            self._finished = finished
+            if self.skipped:
+                warnings.warn(f"{self.skipped} steps were not measured: {self._reason}", stacklevel=2)
+        if self._study is None or not self._owned:
             return
-        self._handle.remove()
-        self._handle = self._placed = None
-        del self._gradient, self._graph
-        if self.skipped:
-            warnings.warn(f"{self.skipped} steps were not measured: {self._reason}", stacklevel=2)
-        if self._study is not None:
-            self._flush()
-            if finished:
-                with open_study(self._study) as opened:
-                    opened.finish(self._config_of(rung) for rung in self._waiting)
+        # Once more where it failed before: until then everything is kept.
+        self._flush()
+        if self._finished:
+            with open_study(self._study) as opened:
+                opened.finish(self._owned.values())
+        self._owned = {}
+        atexit.unregister(self._at_exit)
 
     @property
     def dataset(self) -> xr.Dataset:
@@ -317,7 +353,7 @@ class Quake:
         config = self._config_of(rung)
         if self._study is None:
             return to_dataset([RunRecord.of_snapshots(config, self._grokked, self._waiting[rung])])
-        if self._handle is not None:
+        if self._owned:
             self._flush()
         with open_study(self._study) as opened:
             key = config_key(config)
@@ -329,6 +365,7 @@ class Quake:
     def _config_of(self, rung: str) -> dict[str, Any]:
         return {**self.config, "surrogate": rung}
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _before_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -338,8 +375,10 @@ class Quake:
             return None
         step = self.step
         self.step += 1
+        self._flush_now_and_then()
         scheduled = bool(self._schedule(step))
-        if not (scheduled or self._inline):
+        # A schedule may have detached.
+        if not self.attached or not (scheduled or self._inline):
             return None
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
@@ -360,12 +399,11 @@ class Quake:
         return args, {**kwargs, "closure": measured_closure}
 
     def _measure(self, step: int, recorded: bool, scale: torch.Tensor | None = None) -> None:
-        if not (self._writes or self._inline or self._gradient.gathers):
+        if not self._measures:
+            if self._gradient.gathers:
+                self._gradient.take_part()
             return
-        found = self._gradient.read()
-        if not (self._writes or self._inline):
-            return
-        if not found:
+        if not self._gradient.read():
             self._skip(f"no parameter had a gradient at step {step}")
             return
         vector = self._gradient.vector
@@ -413,8 +451,6 @@ class Quake:
         values["gradient_norm"] = float(torch.linalg.vector_norm(vector, dtype=torch.float64))
         values |= self._early
         self._early = {}
-        if self._study is not None and time.monotonic() - self._flushed > FLUSH_EVERY:
-            self._try_to_flush()
         self.latest = {"step": step, **values}
         self._waiting[REAL][step] = values
         for rung, of_null in nulls.items():
@@ -424,6 +460,7 @@ class Quake:
             f"{rung}_size_per_parameter": v["size"] / self.n_parameters for rung, v in nulls.items()
         }
         self._scalars({**values, **share}, step)
+        self._flush_now_and_then()
 
     def _skip(self, reason: str) -> None:
         self.skipped += 1
@@ -433,7 +470,9 @@ class Quake:
         for send in self._send:
             send({f"gradquake/{name}": float(value) for name, value in values.items()}, step)
 
-    def _try_to_flush(self) -> None:
+    def _flush_now_and_then(self) -> None:
+        if self._study is None or time.monotonic() - self._flushed <= FLUSH_EVERY:
+            return
         # A study that cannot be written must not end a training; detach tries again, and raises.
         try:
             self._flush()
@@ -446,9 +485,10 @@ class Quake:
 
     def _flush(self) -> None:
         assert self._study is not None  # noqa: S101
-        with open_study(self._study) as opened:
-            for rung, snapshots in self._waiting.items():
-                opened.append(self._config_of(rung), snapshots, self._grokked)
+        if any(self._waiting.values()):
+            waiting = {self._owned[rung]: snapshots for rung, snapshots in self._waiting.items()}
+            with open_study(self._study) as opened:
+                opened.append(waiting, self._grokked)
         for snapshots in self._waiting.values():
             snapshots.clear()
         self._flushed = time.monotonic()
@@ -490,11 +530,15 @@ def _inner(optimizer: Any) -> torch.optim.Optimizer:
 def _labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return labels or settings as JSON-ready values."""
     labels: dict[str, Any] = {}
+    require(
+        given is None or isinstance(given, Mapping), f"{name} is {given!r}; a mapping of names is needed"
+    )
     for key, value in (given or {}).items():
         plain = value.item() if isinstance(value, np.generic) else value
         require(
-            isinstance(key, str) and isinstance(plain, str | bool | Real),
-            f"{name}[{key!r}] is {value!r}; text or a number is needed",
+            isinstance(key, str)
+            and (isinstance(plain, str | int) or (isinstance(plain, float) and math.isfinite(plain))),
+            f"{name}[{key!r}] is {value!r}; text or a finite number is needed",
         )
         require(
             key not in VARIABLES and key not in ("epoch", "run", "n_parameters", "grokking_epoch"),
@@ -504,13 +548,37 @@ def _labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     return labels
 
 
-def _check_outcome(name: str, value: Any) -> None:
+def _check_settings(nulls: Any, parameters: Any, loggers: Any, study: Any) -> None:
     require(
-        name in OUTCOMES or (name not in VARIABLES and name not in ("step", "epoch")),
+        isinstance(nulls, Sequence) and not isinstance(nulls, str),
+        f"nulls is {nulls!r}; a list of names is needed",
+    )
+    for rung in nulls:
+        require(rung in RUNGS, f"a null is {rung!r}; one of {', '.join(RUNGS)} is needed")
+    require(
+        parameters is None or callable(parameters),
+        f"parameters is {parameters!r}; a function of a parameter's name is needed",
+    )
+    require(isinstance(loggers, Sequence), f"loggers is {loggers!r}; a list of loggers is needed")
+    require(study is None or isinstance(study, str | Path), f"study is {study!r}; a path is needed")
+
+
+def _check_outcome(name: str, value: Any, labels: Mapping[str, Any]) -> None:
+    taken = name in VARIABLES or name in RUN_KEYS or name in ("step", "epoch", "grokking_epoch")
+    require(
+        name in OUTCOMES or not taken,
         f"{name} is measured by gradquake; another name is needed for an outcome",
     )
+    require(name not in labels, f"{name} is a label of the run; another name is needed for an outcome")
     single = isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) == 1
     require(single or isinstance(value, Real), f"{name} is {value!r}; one number is needed")
+
+
+def _flush_at_exit(quake: weakref.ref[Quake]) -> None:
+    """Write what a forgotten probe still holds."""
+    found = quake()
+    if found is not None and found.attached:
+        found.detach(finished=False)
 
 
 def _number(value: Any) -> float:

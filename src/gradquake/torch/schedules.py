@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Integral
 
 from gradquake.errors import InputError, require_count
 
@@ -52,6 +53,6 @@ def schedule(given: int | Schedule) -> Schedule:
     """
     if callable(given):
         return given
-    if isinstance(given, int):
-        return every(given)
+    if isinstance(given, Integral):
+        return every(int(given))
     raise InputError(f"every is {given!r}; a number of steps or a function of the step is needed")
