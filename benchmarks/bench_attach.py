@@ -32,7 +32,7 @@ class Block(nn.Module):
 
 
 class Gpt(nn.Module):
-    """GPT-style, of 10.7 million parameters: 6 layers, width 384, on 65 characters, batches of 32 x 256."""
+    """GPT-style, of 10.8 million parameters: 6 layers, width 384; batches of 32 x 256 characters."""
 
     def __init__(self, vocabulary=65, width=384, layers=6, heads=6, length=256):
         super().__init__()
@@ -86,74 +86,55 @@ class ResNet18(nn.Module):
         return functional.cross_entropy(self.body(images), labels)
 
 
-# A measured step a block, at its beginning.
-BLOCKS = {"every=1": 1, "every=10": 10}
 PROBES = {
-    "no nulls": {},
-    "a sample of 1,000,000": {"sample": 1_000_000},
-    "gaussian and permuted nulls": {"nulls": ["gaussian", "permuted"]},
+    "whole": {},
+    "whole, on the ring": {"topology": "ring"},
+    "sample of 1,000,000": {"sample": 1_000_000},
+    "whole, with 2 nulls": {"nulls": ["gaussian", "permuted"]},
 }
 
 
-def seconds(model, optimizer, generator, steps):
-    """Return the time of some steps of training."""
+def train(model, optimizer, generator, steps, **settings):
+    """Return the mean time of a step without the probe, that of the probe, and the time to attach it."""
+    laps = []
     start = time.perf_counter()
+    # Hooks run in their order: the probe's time is that between the two around it, in the same steps.
+    before = optimizer.register_step_pre_hook(lambda *_: laps.append(-time.perf_counter()))
+    quake = gqt.attach(model, optimizer, every=1, **settings)
+    after = optimizer.register_step_pre_hook(lambda *_: laps.append(time.perf_counter()))
+    begun = time.perf_counter()
     for _ in range(steps):
         optimizer.zero_grad()
         model.loss(generator).backward()
         optimizer.step()
-    return time.perf_counter() - start
-
-
-def probe_seconds(model, optimizer, generator, **settings):
-    """Return what a probe adds to one call of optimizer.step, and the time to attach it."""
-    optimizer.zero_grad()
-    model.loss(generator).backward()
-    times = {}
-    for kind in ("without", "with"):
-        start = time.perf_counter()
-        quake = gqt.attach(model, optimizer, every=1, **settings) if kind == "with" else None
-        attached = time.perf_counter() - start
-        laps = []
-        for _ in range(5):
-            start = time.perf_counter()
-            optimizer.step()
-            laps.append(time.perf_counter() - start)
-        times[kind] = np.median(laps)
-        if quake is not None:
-            quake.detach()
-    return times["with"] - times["without"], attached
+    total = time.perf_counter() - begun
+    share = np.mean(quake.dataset["size"].values) / quake.n_parameters
+    for handle in (before, after, quake):
+        handle.detach() if handle is quake else handle.remove()
+    probe = sum(laps)
+    return (total - probe) / steps, probe / steps, begun - start, share
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="pairs of blocks with and without")
-    rounds = parser.parse_args().rounds
-    print(f"{torch.get_num_threads()} threads; medians of {rounds} pairs of blocks, with the range")
+    parser.add_argument("--steps", type=int, default=8, help="steps of training for each row")
+    steps = parser.parse_args().steps
+    print(f"{torch.get_num_threads()} threads, means over {steps} steps")
+    print(f"{'':<22} {'step':>7} {'probe':>7} {'every=1':>8} {'every=10':>8} {'attach':>7} {'s/N':>6}")
     for kind in (Gpt, ResNet18):
         torch.manual_seed(0)
         model = kind()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         generator = torch.Generator().manual_seed(0)
         n = sum(p.numel() for p in model.parameters())
-        seconds(model, optimizer, generator, 1)
-        print(f"{kind.__name__}: {n / 1e6:.1f} million parameters", flush=True)
-        for name, every in BLOCKS.items():
-            block = max(every, 2)
-            ratios, plain = [], []
-            for _ in range(rounds):
-                # In turn, so that the machine's drift hits both.
-                quake = gqt.attach(model, optimizer, every=every)
-                measured = seconds(model, optimizer, generator, block)
-                quake.detach()
-                plain.append(seconds(model, optimizer, generator, block))
-                ratios.append(measured / plain[-1])
-            low, middle, high = np.quantile(ratios, [0, 0.5, 1])
-            step = np.median(plain) / block
-            print(f"  {name:<9} {middle:.3f} [{low:.3f}, {high:.3f}], {step:.2f} s a step", flush=True)
+        print(f"{kind.__name__}, {n / 1e6:.1f} million parameters")
         for name, settings in PROBES.items():
-            added, attached = probe_seconds(model, optimizer, generator, **settings)
-            print(f"  {name:<28} {added:.2f} s a measurement, attached in {attached:.1f} s", flush=True)
+            step, probe, attached, share = train(model, optimizer, generator, steps, **settings)
+            ratios = f"{1 + probe / step:>8.3f} {1 + probe / step / 10:>8.3f}"
+            print(
+                f"  {name:<20} {step:>5.2f} s {probe:>5.2f} s {ratios} {attached:>5.1f} s {share:>6.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
