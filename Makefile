@@ -12,7 +12,7 @@ reproduce: $(VENV)/.core
 
 ## test: run all tests
 test: $(VENV)/.test
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist loadfile
 
 ## lint: check style, format and types
 lint: $(VENV)/.test
