@@ -2,6 +2,8 @@
 
 import math
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -153,20 +155,34 @@ def test_an_empty_study_is_said(tmp_path, call):
     assert "holds no measurement yet" in call("watch", tmp_path / "s", "--once").stdout
 
 
+def seen(terminal, text, seconds=90):
+    """Read from a terminal until a text has appeared; return all that was read."""
+    shown, until = "", time.monotonic() + seconds
+    while text not in shown:
+        if not select.select([terminal], [], [], until - time.monotonic())[0]:
+            pytest.fail(f"{text!r} did not appear in {shown!r}")
+        shown += os.read(terminal, 65536).decode()
+    return shown
+
+
 def test_watching_follows_a_writer_until_it_is_interrupted(tmp_path):
     path = tmp_path / "runs.sqlite"
     command = [os.path.join(os.path.dirname(sys.executable), "gradquake"), "watch", str(path)]
+    terminal, side = pty.openpty()
     with open_study(path, create=True) as opened:
         (run,) = opened.begin([config(100)])
         opened.append({run: {0: {"size": 100}}})
         watching = subprocess.Popen(
-            [*command, "--interval", "0.2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, "--interval", "0.2"],
+            stdout=side,
+            stderr=side,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
         )
-        time.sleep(4)
+        os.close(side)
+        seen(terminal, "1.000")
         opened.append({run: {7: {"size": 300}}})
-        time.sleep(2)
+        seen(terminal, "3.000")
     watching.send_signal(signal.SIGINT)
-    out, errors = watching.communicate(timeout=30)
-    assert watching.returncode == 130
-    assert errors == "gradquake: stopped watching; the runs go on\n"
-    assert "3.000" in out
+    seen(terminal, "gradquake: stopped watching; the runs go on")
+    assert watching.wait(timeout=30) == 130
+    os.close(terminal)
