@@ -177,6 +177,8 @@ def test_watching_follows_a_writer_until_it_is_interrupted(tmp_path):
             stdout=side,
             stderr=side,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+            # A shell that runs the tests in the background has interrupts ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(side)
         seen(terminal, "1.000")

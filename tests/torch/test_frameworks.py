@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -47,12 +48,28 @@ def leveldb_records(data, block=32768, header=7):
         if block - at % block < header:
             at += block - at % block
         start = at - header
+        if start + 7 > len(data):
+            return
         length, kind = struct.unpack("<HB", data[start + 4 : start + 7])
+        if start + 7 + length > len(data):
+            return
         whole += data[start + 7 : start + 7 + length]
         at += header + length
         if kind in (1, 4):  # a full record, or the last part of one
             yield whole
             whole = b""
+
+
+def wandb_rows(path, kind):
+    """Return the history of an offline run, a mapping a row."""
+    rows = []
+    for data in leveldb_records(path.read_bytes()[7:]):
+        record = kind()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            rows.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items})
+    return rows
 
 
 def test_tensorboard(tmp_path):
@@ -82,15 +99,11 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
             for step in range(4):
                 train(model, quake, optimizer, 1)
                 run.log({"mine": step})
-    rows = []
-    for data in leveldb_records(next(tmp_path.rglob("*.wandb")).read_bytes()[7:]):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = {
-                i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item
-            }
-            rows.append(items)
+    # Its service, a process of its own, writes the file.
+    rows, until = [], time.monotonic() + 60
+    while len(rows) < 4 and time.monotonic() < until:
+        time.sleep(0.2)
+        rows = wandb_rows(next(tmp_path.rglob("*.wandb")), wandb_internal_pb2.Record)
     assert [row["mine"] for row in rows] == [0, 1, 2, 3]
     assert [row["gradquake/size"] for row in rows if "gradquake/size" in row] == [
         int(size) for size in quake.dataset["size"].values[0]
