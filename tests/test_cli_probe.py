@@ -284,7 +284,8 @@ def test_a_series_is_recorded_beside_its_nulls(folder, tmp_path, read, call):
         "topology": "barabasi_albert", "alpha": 0.3, "quantile": 0.9, "max_steps": 20,
         "differences": False, "sample": None, "match": [], "run": {"width": 8, "optimizer": "sgd"},
     }  # fmt: skip
-    assert "4 runs finished, 0 planned and missing" in call("info", out).stdout
+    listed = call("info", out).stdout
+    assert "1 runs finished, 0 planned and missing, 0 unfinished; 3 records of nulls" in listed
 
 
 def test_a_part_is_recorded_with_the_size_of_the_whole(checkpoints, tmp_path, call):
@@ -371,10 +372,10 @@ def test_dimension_from_three_recorded_sizes(tmp_path, call):
         (["g.npy", "--no-nulls", "--draws", "3"], "--draws is a number of nulls, which --no-nulls"),
         (["g.npy", "--run", "width=3"], "--run labels what --out records; --out is needed"),
         (["g.npy", "--out", "s", "--run", "width"], "--run is 'width'; name=value is needed"),
-        (["g.npy", "--out", "s", "--run", "size=3"], "a label is named size"),
-        (["g.npy", "--out", "s", "--run", "seed=3"], "a label is named seed"),
-        (["g.npy", "--out", "s", "--run", "x=[1]"], "the label x is [1]; text or a finite number"),
-        (["g.npy", "--out", "s", "--run", "x=NaN"], "the label x is nan; text or a finite number"),
+        (["g.npy", "--out", "s", "--run", "size=3"], "--run names size, which"),
+        (["g.npy", "--out", "s", "--run", "seed=3"], "--run names seed; --seed sets it"),
+        (["g.npy", "--out", "s", "--run", "x=[1]"], "x in --run is [1]; text or a finite number"),
+        (["g.npy", "--out", "s", "--run", "x=NaN"], "x in --run is nan; text or a finite number"),
         (["g.npy", "--out", "no/folder/s"], "there is no folder no/folder"),
         (["g.npy", "--out", "text"], "text is not a gradquake study"),
         (["g.npy", "big.npy"], "'array' has shape (300,) in big.npy and (200,) in g.npy"),

@@ -129,7 +129,7 @@ def test_watch_once_plot_and_info(study, call, tmp_path):
     assert {path.suffix for path in tmp_path.glob("a.*")} == {".png", ".svg"}
     listed = call("info", study).stdout
     assert "gaussian" in listed
-    assert "3 runs finished, 0 planned and missing, 1 unfinished" in listed
+    assert "2 runs finished, 0 planned and missing, 1 unfinished; 1 records of nulls beside" in listed
 
 
 def test_bad_input(study, call, tmp_path):

@@ -467,11 +467,12 @@ def info(study: StudyFile, as_json: AsJson = False) -> None:
     from gradquake.tables import contents_table
 
     _print_table(contents_table(sweeps))
-    finished, missing, unfinished = (
-        sum(len(sweep[name]) if name != "runs" else sweep[name] for sweep in sweeps)
-        for name in ("runs", "missing", "unfinished")
-    )
-    print(f"{finished} runs finished, {missing} planned and missing, {unfinished} unfinished")
+    runs = [sweep for sweep in sweeps if sweep["settings"].get("surrogate") == "real"]
+    finished = sum(sweep["runs"] for sweep in runs)
+    missing, unfinished = (sum(len(sweep[name]) for sweep in runs) for name in ("missing", "unfinished"))
+    of_nulls = sum(sweep["runs"] for sweep in sweeps) - finished
+    beside = f"; {of_nulls} records of nulls beside them" if of_nulls else ""
+    print(f"{finished} runs finished, {missing} planned and missing, {unfinished} unfinished{beside}")
 
 
 class _InterruptError(Exception):

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from gradquake.analysis import scaling
 from gradquake.analysis.scaling import FEWEST_SCALES
 from gradquake.errors import StudyError
-from gradquake.experiments.replay import REAL
 from gradquake.graphs import TOPOLOGIES
 from gradquake.probe import Probe
 from gradquake.recording import RunRecord, config_key, sweep_settings, to_dataset
 from gradquake.store import open_study
-from gradquake.surrogates import gaussian
+from gradquake.surrogates import REAL, gaussian
 from gradquake.tables import Table, number
 
 if TYPE_CHECKING:

@@ -22,6 +22,9 @@ from gradquake.cascade import (
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.graphs import Graph, GraphStack, build, check_topology, repeat, stack
 
+# Distinguishes the stream that picks a sample from any other that a seed feeds.
+SAMPLE_STREAM = 0x73616D70
+
 # Below this many entries a batch is done sooner than threads are started.
 THREADS_FROM = 200_000
 
@@ -204,6 +207,16 @@ def _check_lengths(lengths: NDArray[np.intp], graphs: GraphStack) -> None:
             f"gradient {b} of the batch has {length} entries and its graph {n} nodes; "
             "they must be equal",
         )
+
+
+def fixed_sample(total: int, size: int, seed: int) -> NDArray[np.int64]:
+    """Return ``size`` of ``total`` positions, ascending, drawn with a seed without replacement.
+
+    What a gradient too large to be measured whole is measured on: the same positions at every step.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence((SAMPLE_STREAM, seed)))
+    drawn: NDArray[np.int64] = np.sort(rng.choice(total, size, replace=False, shuffle=False))
+    return drawn
 
 
 @lru_cache(maxsize=8)

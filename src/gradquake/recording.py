@@ -9,6 +9,7 @@ labels on ``run``, and the shared settings as attributes.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,38 @@ def settle_types(run: DataclassInstance) -> None:
             object.__setattr__(run, field.name, int(value))
         elif field.type == "float":
             object.__setattr__(run, field.name, require_number(field.name, value))
+
+
+def labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a user's own labels of a run as JSON-ready values.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    given : mapping of str to text or number, optional
+
+    Raises
+    ------
+    InputError
+        For a value that is not text or a finite number, or the name of something that is recorded.
+    """
+    require(
+        given is None or isinstance(given, Mapping), f"{name} is {given!r}; a mapping of names is needed"
+    )
+    plain = {}
+    for key, value in (given or {}).items():
+        plain[key] = value.item() if isinstance(value, np.generic) else value
+        finite = isinstance(plain[key], float) and math.isfinite(plain[key])
+        require(
+            isinstance(key, str) and (isinstance(plain[key], str | int) or finite),
+            f"{key} in {name} is {value!r}; text or a finite number is needed",
+        )
+        require(
+            key not in VARIABLES and key not in ("epoch", "run", "n_parameters", "grokking_epoch"),
+            f"{name} names {key}, which gradquake records; another name is needed",
+        )
+    return plain
 
 
 def config_key(config: Mapping[str, Any]) -> str:

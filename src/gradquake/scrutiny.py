@@ -36,12 +36,12 @@ from gradquake.analysis.transitions import PHASES
 from gradquake.errors import GradquakeError, require
 from gradquake.execution import each, tasks
 from gradquake.experiments import replay
-from gradquake.experiments.replay import REAL, Reading
+from gradquake.experiments.replay import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.experiments.xor import XorRun
 from gradquake.graphs import TOPOLOGIES
 from gradquake.recording import GradientRecord, RunRecord, to_dataset
-from gradquake.surrogates import RUNGS
+from gradquake.surrogates import REAL, RUNGS
 
 if TYPE_CHECKING:
     import xarray as xr

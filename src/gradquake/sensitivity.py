@@ -14,8 +14,8 @@ from gradquake.analysis import scaling, specifications
 from gradquake.errors import require
 from gradquake.execution import each
 from gradquake.experiments import replay
-from gradquake.experiments.replay import REAL
 from gradquake.scrutiny import in_order, topologies_of
+from gradquake.surrogates import REAL
 
 if TYPE_CHECKING:
     import xarray as xr

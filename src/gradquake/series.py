@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -12,23 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake import files
+from gradquake import files, recording
 from gradquake.cascade import Avalanche, Gradient
 from gradquake.errors import InputError, require, require_count
 from gradquake.objects import finite
-from gradquake.probe import Probe
-from gradquake.recording import VARIABLES, RunRecord, config_key
+from gradquake.probe import Probe, fixed_sample
+from gradquake.recording import RunRecord, config_key
 from gradquake.store import Study
-from gradquake.surrogates import surrogate
+from gradquake.surrogates import REAL, seed_at, surrogate
 from gradquake.tables import Table, bracketed, number
-
-REAL = "real"
-
-# Picks the same entries as a sample that is taken while training, with the same stream.
-SAMPLE_STREAM = 0x73616D70
-
-# Labels of a run must not be mistaken for what is measured.
-TAKEN = (*VARIABLES, "epoch", "run", "n_parameters", "seed", "grokking_epoch")
 
 
 @dataclass(frozen=True)
@@ -216,8 +207,7 @@ def open_series(
             notes.append("the last integers in the names do not increase; steps are counted 0, 1, ...")
     positions = None
     if sample is not None and sample < layout.size:
-        rng = np.random.default_rng(np.random.SeedSequence((SAMPLE_STREAM, seed)))
-        positions = np.sort(rng.choice(layout.size, sample, replace=False, shuffle=False))
+        positions = fixed_sample(layout.size, sample, seed)
         notes.append(f"{sample} of {layout.size} entries, drawn with seed {seed}")
     return Series(
         tuple(found), steps[1:] if differences else steps, layout, tuple(match), differences, sample,
@@ -264,7 +254,7 @@ def measure(
     try:
         graph = probe.graph(series.n_parameters)
         for (source, gradient), step in zip(series.gradients(), series.steps.tolist(), strict=True):
-            seeds = [_seed(probe.seed, step, draw) for draw in range(draws)]
+            seeds = [seed_at(probe.seed, step, draw) for draw in range(draws)]
             nulls = {}
             try:
                 real = outcome(gradient)
@@ -285,12 +275,6 @@ def measure(
 def default_draws(series: Series) -> int:
     """Return 1 for a series, and 20 for a single gradient: no other step tells how a null scatters."""
     return 20 if len(series) == 1 else 1
-
-
-def _seed(seed: int, step: int, draw: int) -> int:
-    """Return the seed of one draw; the first is that of a null measured at this step while training."""
-    mixed = np.random.SeedSequence((seed, step, draw)).generate_state(1, np.uint64)[0]
-    return int(mixed >> np.uint64(1))
 
 
 def _norm(gradient: Gradient) -> float:
@@ -318,12 +302,10 @@ def configs(
     Raises
     ------
     InputError
-        For a label that is not text or a number, or has the name of something measured.
+        For a label that is not text or a number, or has the name of something recorded.
     """
-    for name, value in labels.items():
-        require(name not in TAKEN, f"a label is named {name}, which gradquake records; choose another")
-        plain = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-        require(plain, f"the label {name} is {value!r}; text or a finite number is needed")
+    own = recording.labels("--run", labels)
+    require("seed" not in own, "--run names seed; --seed sets it")
     total = series.layout.total
     whole = {} if series.n_parameters == total else {"total_parameters": total}
     shared = {
@@ -333,7 +315,7 @@ def configs(
         "differences": series.differences,
         "sample": series.sample,
         "match": list(series.match),
-        "run": {**whole, **labels},
+        "run": {**whole, **own},
     }
     return {rung: {**shared, "surrogate": rung} for rung in (REAL, *rungs)}
 

@@ -22,6 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 from gradquake.cascade import FLOATS, Gradient
 from gradquake.errors import InputError, require, require_count
 
+# The name of no surrogate: the gradient itself, the end of the ladder.
+REAL = "real"
+
 # Distinguishes the streams of surrogates from any other that a seed feeds.
 STREAM = 0x73757272
 
@@ -134,6 +137,12 @@ def surrogate(
         drawn[:, start:stop] = _DRAWS[rung](rows[:, start:stop], rng)
     shaped: Gradient = drawn.reshape(values.shape)
     return shaped
+
+
+def seed_at(seed: int, step: int, draw: int = 0) -> int:
+    """Return the seed of a surrogate of the gradient at one step of a run, independent of all others."""
+    mixed = np.random.SeedSequence((seed, step, draw)).generate_state(1, np.uint64)[0]
+    return int(mixed >> np.uint64(1))
 
 
 def _normal(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:

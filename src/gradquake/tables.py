@@ -15,8 +15,8 @@ from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import WINDOWS, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.transitions import PHASES
-from gradquake.experiments.replay import REAL
 from gradquake.scrutiny import OnTopology, Scrutiny
+from gradquake.surrogates import REAL
 
 if TYPE_CHECKING:
     import xarray as xr

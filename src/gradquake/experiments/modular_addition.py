@@ -29,10 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.errors import InputError, require, require_between, require_count
-from gradquake.experiments.replay import REAL, Reading, read
+from gradquake.experiments.replay import Reading, read
 from gradquake.probe import Probe
 from gradquake.recording import GradientRecord, RunRecord, settle_types
-from gradquake.surrogates import RUNGS
+from gradquake.surrogates import REAL, RUNGS
 
 if TYPE_CHECKING:
     from torch import Tensor

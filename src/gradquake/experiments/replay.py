@@ -21,12 +21,11 @@ from gradquake.experiments.xor import XorRun
 from gradquake.graphs import GraphStack, build, repeat, stack
 from gradquake.probe import Probe
 from gradquake.recording import GradientRecord, RunRecord
-from gradquake.surrogates import surrogate
+from gradquake.surrogates import REAL, surrogate
 
 if TYPE_CHECKING:
     import xarray as xr
 
-REAL = "real"
 
 # The experiments whose gradients can be made again, with the configuration and the size of a run.
 KINDS: dict[str, tuple[type[XorRun] | type[SyntheticRun], str]] = {

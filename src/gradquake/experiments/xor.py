@@ -22,6 +22,7 @@ from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.graphs import GraphStack, build, check_topology, stack
 from gradquake.probe import Probe
 from gradquake.recording import GradientRecord, RunRecord, settle_types
+from gradquake.surrogates import REAL
 
 Floats = NDArray[np.float64]
 
@@ -141,7 +142,7 @@ class XorRun:
 
     def config(self) -> dict[str, Any]:
         """Return the full configuration as JSON-ready values."""
-        own = {"experiment": "xor", "surrogate": "real", "n_parameters": self.n_parameters}
+        own = {"experiment": "xor", "surrogate": REAL, "n_parameters": self.n_parameters}
         return {**own, **asdict(self)}
 
 

@@ -10,9 +10,7 @@ import torch
 from torch import nn
 
 from gradquake.errors import InputError, require, require_count
-
-# Distinguishes the stream that picks a sample from any other that a seed feeds.
-STREAM = 0x73616D70
+from gradquake.probe import fixed_sample
 
 
 class FlatGradient:
@@ -87,7 +85,6 @@ class FlatGradient:
         if sample is not None:
             require_count("sample", sample, 1)
         self.names = [name for name, _ in read]
-        self.shapes = [tuple(parameter.shape) for _, parameter in read]
         self._parameters = [parameter for _, parameter in read]
         lengths = [parameter.numel() for parameter in self._parameters]
         self.total = sum(lengths)
@@ -184,8 +181,7 @@ def _dense(gradient: torch.Tensor) -> torch.Tensor:
 
 def _sample(lengths: Sequence[int], sample: int, seed: int) -> list[Any]:
     """Return for each tensor the ascending positions of its sampled entries."""
-    rng = np.random.default_rng(np.random.SeedSequence((STREAM, seed)))
-    picked = np.sort(rng.choice(sum(lengths), sample, replace=False, shuffle=False))
+    picked = fixed_sample(sum(lengths), sample, seed)
     ends = np.cumsum(lengths)
     parts = np.split(picked, np.searchsorted(picked, ends[:-1]))
     return [part - start for part, start in zip(parts, [0, *ends[:-1]], strict=True)]

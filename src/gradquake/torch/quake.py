@@ -23,9 +23,9 @@ from gradquake.errors import InputError, StudyError, require, require_count, req
 from gradquake.graphs import Graph, build
 from gradquake.neurons import neuron_graph
 from gradquake.probe import Probe
-from gradquake.recording import RUN_KEYS, VARIABLES, RunRecord, config_key, to_dataset
+from gradquake.recording import RUN_KEYS, VARIABLES, RunRecord, config_key, labels, to_dataset
 from gradquake.store import open_study
-from gradquake.surrogates import RUNGS, surrogate
+from gradquake.surrogates import REAL, RUNGS, seed_at, surrogate
 from gradquake.torch import device
 from gradquake.torch.gradients import FlatGradient, unwrapped
 from gradquake.torch.loggers import Send, sender
@@ -35,7 +35,6 @@ from gradquake.torch.topology import layouts
 if TYPE_CHECKING:
     import xarray as xr
 
-REAL = "real"
 OUTCOMES = ("loss", "accuracy")
 # What is measured reaches the study file at least this often, in seconds.
 FLUSH_EVERY = 1.0
@@ -123,7 +122,7 @@ def attach(
         Where the study cannot be written, or holds this run already.
     """
     return Quake(
-        model, optimizer, schedule(every), study, _labels("run", run), _labels("sweep", sweep),
+        model, optimizer, schedule(every), study, labels("run", run), labels("sweep", sweep),
         nulls=nulls, inline=inline, parameters=parameters, sample=sample, topology=topology,
         alpha=alpha, quantile=quantile, max_steps=max_steps, grokked_at=grokked_at, loggers=loggers,
         step=step, interval=None if callable(every) else int(every),
@@ -431,18 +430,16 @@ class Quake:
         return {name: getattr(there, name) for name in MEASURED}, there.relaxed
 
     def _measured_nulls(self, step: int) -> dict[str, Values]:
+        if not self._nulls:
+            return {}
         vector = self._gradient.vector
-        here = vector.cpu().numpy() if self._nulls else None
+        here = vector.cpu().numpy()
         # The draws of a step do not depend on which other steps are measured.
-        mixed = np.random.SeedSequence((self._probe.seed, step)).generate_state(1, np.uint64)[0]
+        seed = seed_at(self._probe.seed, step)
+        drawn = {rung: surrogate(rung, here, self._gradient.tensors, seed=seed) for rung in self._nulls}
         return {
-            rung: self._avalanche(
-                torch.from_numpy(
-                    surrogate(rung, here, self._gradient.tensors, seed=int(mixed >> np.uint64(1)))
-                ).to(vector.device)
-            )[0]
-            for rung in self._nulls
-            if here is not None
+            rung: self._avalanche(torch.from_numpy(null).to(vector.device))[0]
+            for rung, null in drawn.items()
         }
 
     def _keep(self, step: int, values: Values, nulls: Mapping[str, Values]) -> None:
@@ -525,27 +522,6 @@ def _inner(optimizer: Any) -> torch.optim.Optimizer:
     if not isinstance(found, torch.optim.Optimizer):
         raise InputError(f"the optimizer is a {type(found).__name__}; a torch.optim.Optimizer is needed")
     return found
-
-
-def _labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return labels or settings as JSON-ready values."""
-    labels: dict[str, Any] = {}
-    require(
-        given is None or isinstance(given, Mapping), f"{name} is {given!r}; a mapping of names is needed"
-    )
-    for key, value in (given or {}).items():
-        plain = value.item() if isinstance(value, np.generic) else value
-        require(
-            isinstance(key, str)
-            and (isinstance(plain, str | int) or (isinstance(plain, float) and math.isfinite(plain))),
-            f"{name}[{key!r}] is {value!r}; text or a finite number is needed",
-        )
-        require(
-            key not in VARIABLES and key not in ("epoch", "run", "n_parameters", "grokking_epoch"),
-            f"{name} names {key}, which gradquake measures; another name is needed",
-        )
-        labels[key] = plain
-    return labels
 
 
 def _check_settings(nulls: Any, parameters: Any, loggers: Any, study: Any) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from gradquake import figures
 from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.experiments.replay import REAL
 from gradquake.figures import (
     BELOW_LEGEND,
     BLACK,
@@ -35,7 +34,7 @@ from gradquake.paper.modadd.evidence import (
     WARNINGS,
     Evidence,
 )
-from gradquake.surrogates import RUNGS
+from gradquake.surrogates import REAL, RUNGS
 
 SYMBOLS: dict[Statistic, str] = {"max": "$s_{\\max}$", "mean": "$\\langle s \\rangle$"}
 COLORS = {GROKKING: BLUE, NO_DECAY: VERMILION, SMALL: ORANGE, LITERAL: GREEN}
