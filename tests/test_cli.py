@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 import shutil
 import signal
@@ -457,7 +458,7 @@ def reproduced(tmp_path_factory):
     plan = functools.partial(evidence.Plan, hidden=(3, 5, 8), gini_seeds=3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence, "Plan", plan)
-        patch.setattr(reproduce, "_draw", lambda *_: None)
+        patch.setattr(reproduce, "_drawn", lambda *_: {})
         patch.setattr(sys, "argv", ["gradquake", "reproduce", "--out", str(folder), *arguments])
         with pytest.raises(SystemExit) as stopped:
             main()
@@ -468,7 +469,7 @@ def reproduced(tmp_path_factory):
 def test_reproduce_quick_writes_what_the_claims_rest_on(reproduced):
     files = {path.name for path in reproduced.iterdir()}
     pages = {f"{page}.{kind}" for page in ("claims", "scrutiny") for kind in ("json", "md")}
-    assert files == pages | {"study.sqlite", "figures"}
+    assert files == pages | {"study.sqlite", "study.sqlite-lock", "figures"}
     assert json.loads((reproduced / "scrutiny.json").read_text())["specifications"] is None
 
 
@@ -501,8 +502,8 @@ def arguments_of(claim):
 def test_reproduce_makes_the_plan_that_was_asked_for(options, tmp_path, monkeypatch, call):
     seen = []
 
-    def taken(out, plan, *, jobs, progress):
-        seen.append((out, plan, jobs))
+    def taken(out, plan, executor, progress):
+        seen.append((out, plan, executor.submit(os.getpid).result()))
         progress("measuring", plan.n_runs)
         progress("nulls", 0)
         return []
@@ -510,8 +511,9 @@ def test_reproduce_makes_the_plan_that_was_asked_for(options, tmp_path, monkeypa
     monkeypatch.setattr(reproduce, "reproduce", taken)
     done = call("reproduce", "--out", tmp_path / "r", "--jobs", 2, *options)
     assert done.returncode == 0, done.stderr
-    [(out, plan, jobs)] = seen
-    assert (out, jobs) == (tmp_path / "r", 2)
+    [(out, plan, worker)] = seen
+    assert out == tmp_path / "r"
+    assert worker != os.getpid()
     assert plan.quick == ("--quick" in options)
     assert plan.seeds == (int(options[-1]) if "--seeds" in options else 6)
     assert (plan.hidden, plan.gini_seeds) == ((20, 30, 50, 70, 100, 120, 200, 500), 1000)

@@ -2,26 +2,30 @@
 
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from gradquake.errors import GradquakeError, InputError, StudyError
 from gradquake.execution import (
     PARAMETERS_A_TASK,
+    SweepError,
+    _on_same_software,
     available_cores,
     each,
     execute,
+    open_executor,
     tasks,
-    worker_pool,
 )
 from gradquake.experiments import synthetic, xor
-from gradquake.recording import to_dataset
-from gradquake.store import open_study
+from gradquake.recording import config_key, to_dataset
+from gradquake.store import open_study, software_versions
 
 # Sizes at which these six runs make three tasks: (1500, 1500), (2000), (2000, 20, 20).
 RUNS = xor.sweep((1500, 2000, 20), 2, epochs=2, every=1)
@@ -46,17 +50,17 @@ class Counting:
         return [run for task in self.tasks for run in task]
 
 
-def wait_for_a_run_then_die(path, runs):
-    """Measure the first task; as any other, die by SIGKILL once the study at ``path`` has a run."""
-    if runs[0] == RUNS[0]:
+def die_once(mark, runs):
+    """``xor.measure`` whose first caller dies by SIGKILL."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
         return xor.measure(runs)
-    for _ in range(2000):
-        with open_study(path) as study:
-            if study.keys():
-                break
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGKILL)
-    return []
+    return die(runs)
+
+
+def die_of_the_third(runs):
+    return die(runs) if RUNS[2] in runs else xor.measure(runs)
 
 
 @pytest.fixture
@@ -72,7 +76,7 @@ def expected():
 
 @pytest.fixture(scope="module")
 def pool():
-    with worker_pool(2) as opened:
+    with open_executor(2) as opened:
         yield opened
 
 
@@ -182,7 +186,7 @@ def test_no_runs_are_no_work(study):
 # Interruption
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError, MemoryError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("finished_tasks", [0, 1, 2])
 def test_an_interruption_keeps_finished_tasks_and_is_resumed(study, expected, finished_tasks, error):
     first = Counting(finished_tasks, error)
@@ -198,20 +202,66 @@ def test_an_interruption_keeps_finished_tasks_and_is_resumed(study, expected, fi
     assert study.missing() == []
 
 
-def test_an_interruption_on_threads_is_resumed(study, expected):
-    with ThreadPoolExecutor(1) as executor, pytest.raises(InputError, match="no"):
-        execute(study, Counting(2, InputError("no")), RUNS, executor)
-    assert len(study.keys()) < len(RUNS)
-    execute(study, xor.measure, RUNS)
+def test_a_run_that_fails_stops_no_other_and_is_named(study, pool):
+    runs = xor.sweep((5, 200), 2, epochs=30)
+    diverging = xor.sweep((200,), 1, epochs=30, learning_rate=1e308, alpha_train=0)
+    with pytest.raises(SweepError) as caught:
+        execute(study, xor.measure, [*runs[:2], *diverging, *runs[2:]], pool)
+    assert len(tasks([*runs[:2], *diverging])) == 1  # it failed in company
+    [(config, error)] = caught.value.failures
+    assert config == diverging[0].config()
+    assert isinstance(error, InputError)
+    message = str(caught.value)
+    assert message.startswith("1 of 5 runs failed, each tried twice; the others are kept, and the same")
+    assert re.search(r"again: xor N=801 hidden=200 seed=0: training diverged at epoch \d+", message)
+    assert study.keys() == {config_key(run.config()) for run in runs}
+    assert study.missing() == [diverging[0].config()]
+
+
+class FailsAtFirst:
+    """``xor.measure`` that fails on the first tasks, as where a disk or a network fails."""
+
+    def __init__(self, failures):
+        self.failures = failures
+        self.tasks = []
+
+    def __call__(self, runs):
+        self.tasks.append(list(runs))
+        if len(self.tasks) <= self.failures:
+            raise OSError("the network is down")
+        return xor.measure(runs)
+
+
+@pytest.mark.parametrize("executor", [None, ThreadPoolExecutor(1)])
+def test_what_failed_once_is_tried_again_run_by_run(study, expected, executor):
+    measure = FailsAtFirst(2)
+    execute(study, measure, RUNS, executor)
+    assert [len(task) for task in measure.tasks] == [2, 1, 3, 1, 1, 1]
     assert same(study.dataset, expected)
 
 
-def test_an_error_in_a_process_is_the_one_that_measure_raised(study, pool):
-    diverging = xor.sweep((200,), 1, epochs=30, learning_rate=1e308, alpha_train=0)
-    with pytest.raises(InputError, match="training diverged at epoch"):
-        execute(study, xor.measure, diverging, pool)
-    assert study.keys() == set()
-    assert study.missing() == [diverging[0].config()]
+def test_many_failures_are_counted_and_the_first_are_told(study):
+    with pytest.raises(SweepError) as caught:
+        execute(study, FailsAtFirst(100), RUNS)
+    message = str(caught.value)
+    assert message.startswith("6 of 6 runs failed")
+    assert message.count("OSError: the network is down") == 3
+    assert message.endswith("; and 3 more")
+    assert len(caught.value.failures) == 6
+
+
+def test_an_executor_that_is_shut_down_is_reported(study):
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(GradquakeError, match=r"the workers are gone .* what was finished is kept"):
+        execute(study, xor.measure, RUNS, executor)
+
+
+def test_other_software_on_a_worker_is_refused():
+    wanted = software_versions()
+    assert _on_same_software(xor.measure, wanted, RUNS[:1])[0].key == config_key(RUNS[0].config())
+    with pytest.raises(GradquakeError, match=r"has numpy .*, not 1\.0; the same is needed"):
+        _on_same_software(xor.measure, wanted | {"numpy": "1.0"}, RUNS)
 
 
 def test_a_closed_study_is_refused_before_anything_is_measured(tmp_path):
@@ -223,20 +273,47 @@ def test_a_closed_study_is_refused_before_anything_is_measured(tmp_path):
     assert measure.tasks == []
 
 
-def test_a_killed_worker_is_reported_and_what_was_finished_is_kept(study, expected):
-    die = functools.partial(wait_for_a_run_then_die, study.path)
-    with worker_pool(2) as pool, pytest.raises(GradquakeError) as caught:
-        execute(study, die, RUNS, pool)
-    message = str(caught.value)
-    assert message.startswith("a worker process died (killed, or out of memory)")
-    assert "what was finished is kept" in message
-    assert "\n" not in message
-    assert len(study.keys()) == 2
-
-    resumed = Counting()
-    execute(study, resumed, RUNS)
-    assert resumed.runs == RUNS[2:]
+def test_a_killed_worker_costs_a_task_another_try(study, tmp_path, expected):
+    with open_executor(2) as pool:
+        execute(study, functools.partial(die_once, tmp_path / "died"), RUNS, pool)
+    assert (tmp_path / "died").exists()
     assert same(study.dataset, expected)
+
+
+def test_a_run_that_kills_its_workers_is_named_and_all_others_are_kept(study, expected):
+    with open_executor(2) as pool, pytest.raises(SweepError) as caught:
+        execute(study, die_of_the_third, RUNS, pool)
+    message = str(caught.value)
+    assert message.startswith("1 of 6 runs failed")
+    assert "xor N=8001 hidden=2000 seed=0: a worker process died (killed, or out of memory)" in message
+    assert [config for config, _ in caught.value.failures] == [RUNS[2].config()]
+    assert len(study.keys()) == 5
+    execute(study, xor.measure, RUNS)
+    assert same(study.dataset, expected)
+
+
+def test_an_interrupt_does_not_wait_for_the_workers():
+    tasks = []
+
+    def interrupted():
+        with open_executor(2) as pool:
+            tasks.extend([pool.submit(os.getpid), pool.submit(time.sleep, 600)])
+            worker = tasks[0].result()
+            assert is_running(worker)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert isinstance(tasks[1].exception(), BrokenProcessPool)
+    assert not is_running(tasks[0].result())
+
+
+def test_a_second_sweep_on_a_study_is_refused(study):
+    with study.sole_sweep(), open_study(study.path) as other:
+        with pytest.raises(StudyError, match=r"another process runs a sweep on .*study\.gq; wait until"):
+            execute(other, xor.measure, RUNS)
+        assert other.missing() == []
+    execute(study, xor.measure, RUNS[:1])
 
 
 # Progress
@@ -275,7 +352,7 @@ def test_progress_adds_up_on_processes(study, pool):
 
 
 def test_one_job_needs_no_pool():
-    with worker_pool(1) as pool:
+    with open_executor(1) as pool:
         assert pool is None
 
 
@@ -286,7 +363,7 @@ def test_workers_are_other_processes(pool):
 @pytest.mark.parametrize("jobs", [0, -1, 1.5, True, None])
 def test_a_number_of_jobs_that_makes_no_sense_is_refused(jobs):
     message = rf"^jobs is {jobs!r}; an integer of at least 1 is needed$"
-    with pytest.raises(InputError, match=message), worker_pool(jobs):
+    with pytest.raises(InputError, match=message), open_executor(jobs):
         pass
 
 
@@ -315,7 +392,7 @@ def measure_but_the_last(runs):
 def test_what_is_done_is_kept_whatever_failed_beside_it(tmp_path):
     runs = xor.sweep((2000,), 3, epochs=2, every=1)
     with open_study(tmp_path / "study.sqlite", create=True) as study:
-        with pytest.raises(InputError, match="not this one"):
+        with pytest.raises(SweepError, match="not this one"):
             execute(study, measure_but_the_last, runs, Immediate())
         assert len(study.keys()) == 2
 
@@ -331,10 +408,10 @@ def test_a_run_given_twice_is_refused(tmp_path):
 
 COORDINATOR = """
 import os, time
-from gradquake.execution import worker_pool
+from gradquake.execution import open_executor
 
 if __name__ == "__main__":
-    with worker_pool(2) as pool:
+    with open_executor(2) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         time.sleep(60)
 """
@@ -369,10 +446,10 @@ def die(_):
 def test_each_yields_in_order_here_and_on_a_pool():
     items = list(range(20))
     assert list(each(abs, items, None)) == items
-    with worker_pool(2) as pool:
+    with open_executor(2) as pool:
         assert list(each(abs, items, pool)) == items
 
 
 def test_each_says_that_a_worker_died():
-    with worker_pool(2) as pool, pytest.raises(GradquakeError, match="a worker process died"):
+    with open_executor(2) as pool, pytest.raises(GradquakeError, match="a worker process died"):
         list(each(die, [1, 2], pool))

@@ -15,7 +15,7 @@ from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.sweep import WINDOWS, analyze, crossing_of_null, curve
 from gradquake.analysis.tails import ccdfs
 from gradquake.errors import GradquakeError, InputError
-from gradquake.execution import worker_pool
+from gradquake.execution import open_executor
 from gradquake.experiments import replay, synthetic, xor
 from gradquake.experiments.replay import Reading
 from gradquake.experiments.synthetic import SyntheticRun
@@ -91,7 +91,7 @@ def found(sweep):
 
 @pytest.fixture(scope="module")
 def pool():
-    with worker_pool(2) as opened:
+    with open_executor(2) as opened:
         yield opened
 
 

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
 
     from rich.console import Console
 
@@ -45,6 +46,10 @@ NARROW = 140
 Jobs = Annotated[
     int | None,
     typer.Option(help="Processes to use; all cores by default. Numbers do not depend on it."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Address of a Dask scheduler, as tcp://host:8786, whose workers to use instead."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 StudyFile = Annotated[Path, typer.Argument(help="A study file, as `run` and `reproduce` write it.")]
@@ -80,6 +85,7 @@ def reproduce(
         ),
     ] = False,
     jobs: Jobs = None,
+    scheduler: Scheduler = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce the whole paper, judge its claims, and put them under scrutiny.
@@ -102,7 +108,8 @@ def reproduce(
     require(not (quick and experiment == "modadd"), "--quick is of xor; modadd leaves nothing out")
     if seeds is not None:
         _at_least_one("--seeds", seeds)
-    claims = _claims_of(experiment, out, seeds, _jobs(jobs), quick=quick)
+    with _executor(jobs, scheduler) as executor:
+        claims = _claims_of(experiment, out, seeds, executor, quick=quick)
     if as_json:
         _print_json([claim.as_json() for claim in claims])
         return
@@ -115,20 +122,22 @@ def reproduce(
     )
 
 
-def _claims_of(experiment: str, out: Path, seeds: int | None, jobs: int, *, quick: bool) -> list[Claim]:
+def _claims_of(
+    experiment: str, out: Path, seeds: int | None, executor: Executor | None, *, quick: bool
+) -> list[Claim]:
     if experiment == "modadd":
         from gradquake.paper.modadd import evidence as modadd
         from gradquake.paper.modadd.reproduce import reproduce as run_modadd
 
         transformers = modadd.Plan(seeds or modadd.SEEDS)
         with _progress(len(transformers.runs)) as advance:
-            return run_modadd(out, transformers, jobs=jobs, progress=advance)
+            return run_modadd(out, transformers, executor, advance)
     from gradquake.paper.evidence import PAPER_SEEDS, Plan
     from gradquake.paper.reproduce import reproduce as run_xor
 
     plan = Plan(seeds=seeds or PAPER_SEEDS, quick=quick)
     with _progress(plan.n_runs) as advance:
-        return run_xor(out, plan, jobs=jobs, progress=advance)
+        return run_xor(out, plan, executor, advance)
 
 
 @run_app.command("xor")
@@ -166,6 +175,7 @@ def run_xor(
     ] = "xor",
     every: Annotated[int, typer.Option(help="Epochs between snapshots.")] = 10,
     jobs: Jobs = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Train XOR networks of several sizes under the probe; finished runs are kept and not repeated.
 
@@ -174,7 +184,7 @@ def run_xor(
 
     Example: `gradquake run xor --out shadow.sqlite --hidden 20,50,120 --seeds 12 --alpha-train 0`
     """
-    from gradquake.execution import execute, worker_pool
+    from gradquake.execution import execute
     from gradquake.experiments import xor
     from gradquake.store import open_study
 
@@ -194,8 +204,8 @@ def run_xor(
         task=task,
     )
     with (
+        _executor(jobs, scheduler) as pool,
         open_study(out, create=True) as study,
-        worker_pool(_jobs(jobs)) as pool,
         _progress(len(runs)) as advance,
     ):
         execute(study, xor.measure, runs, pool, lambda n: advance("measuring", n))
@@ -313,6 +323,7 @@ def analyze(
         ),
     ] = None,
     jobs: Jobs = None,
+    scheduler: Scheduler = None,
     as_json: AsJson = False,
 ) -> None:
     """Exponents, D(t) and its crossing of 1, beside nulls measured on the very gradients.
@@ -326,7 +337,6 @@ def analyze(
     """
     from gradquake import objects, scrutiny, tables
     from gradquake.analysis.scaling import STATISTICS, check_statistic
-    from gradquake.execution import worker_pool
     from gradquake.experiments import replay
     from gradquake.sensitivity import specify
     from gradquake.store import open_study
@@ -335,7 +345,6 @@ def analyze(
     if statistic is not None:
         check_statistic(statistic)
     chosen: Any = STATISTICS if statistic is None else (statistic,)
-    n_jobs = _jobs(jobs)
     with open_study(study) as opened:
         dataset, recorded = opened.with_nulls(**_settings(where or []))
     again = dataset.attrs["experiment"] in replay.KINDS
@@ -345,7 +354,7 @@ def analyze(
         scrutiny.check_beside(dataset, recorded)
     rungs = RUNGS if nulls else ("gaussian", "permuted")
     topologies, table = [], None
-    with worker_pool(n_jobs) as pool, _progress() as advance:
+    with _executor(jobs, scheduler) as pool, _progress() as advance:
         advance("nulls", 0)
         if again:
             found = scrutiny.scrutinize(dataset, rungs, pool)
@@ -493,6 +502,8 @@ def main() -> None:
         _fail(str(error), 1)
     except MemoryError:
         _fail("there is not enough memory for this; fewer or smaller networks need less", 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
     except OSError as error:
         _fail(f"{error.filename or 'a file'} cannot be written or read: {error.strerror}", 1)
 
@@ -509,10 +520,18 @@ def _at_least_one(name: str, value: int) -> int:
     return value
 
 
-def _jobs(jobs: int | None) -> int:
-    from gradquake.execution import available_cores
+@contextmanager
+def _executor(jobs: int | None, scheduler: str | None) -> Iterator[Executor | None]:
+    from gradquake.errors import require
+    from gradquake.execution import available_cores, open_executor
 
-    return available_cores() if jobs is None else _at_least_one("--jobs", jobs)
+    require(
+        jobs is None or scheduler is None,
+        "--jobs and --scheduler were both given; the workers of a cluster are counted there",
+    )
+    n_jobs = available_cores() if jobs is None else _at_least_one("--jobs", jobs)
+    with open_executor(n_jobs, scheduler) as executor:
+        yield executor
 
 
 def _integers(name: str, text: str) -> list[int]:

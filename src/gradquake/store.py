@@ -31,41 +31,53 @@ if TYPE_CHECKING:
     import xarray as xr
 
 APPLICATION_ID = 0x47514B45  # "GQKE"
-SCHEMA = 2
+SCHEMA = 3
 
 # Seconds to wait for another process that writes.
 PATIENCE = 30.0
 
-TABLES = """
-CREATE TABLE planned (key TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,
-    grokking_epoch INTEGER,
-    software TEXT NOT NULL,
-    measured TEXT NOT NULL,
-    checksum INTEGER NOT NULL
-);
-CREATE TABLE measurements (
-    run INTEGER NOT NULL REFERENCES runs (id),
-    name TEXT NOT NULL,
-    data BLOB NOT NULL,
-    checksum INTEGER NOT NULL,
-    PRIMARY KEY (run, name)
-);
-CREATE TABLE unfinished (
-    id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,
-    grokking_epoch INTEGER
-);
-CREATE TABLE snapshots (
-    run INTEGER NOT NULL REFERENCES unfinished (id),
-    epoch INTEGER NOT NULL,
-    data TEXT NOT NULL,
-    checksum INTEGER NOT NULL,
-    PRIMARY KEY (run, epoch)
-) WITHOUT ROWID;
-"""
+TABLES = (
+    "CREATE TABLE planned (key TEXT PRIMARY KEY, checksum INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        grokking_epoch INTEGER,
+        software TEXT NOT NULL,
+        measured TEXT NOT NULL,
+        checksum INTEGER NOT NULL
+    )""",
+    """CREATE TABLE measurements (
+        run INTEGER PRIMARY KEY REFERENCES runs (id),
+        data BLOB NOT NULL,
+        checksum INTEGER NOT NULL
+    )""",
+    """CREATE TABLE unfinished (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        grokking_epoch INTEGER,
+        snapshots INTEGER NOT NULL,
+        checksum INTEGER NOT NULL
+    )""",
+    """CREATE TABLE snapshots (
+        run INTEGER NOT NULL REFERENCES unfinished (id),
+        epoch INTEGER NOT NULL,
+        data TEXT NOT NULL,
+        checksum INTEGER NOT NULL,
+        PRIMARY KEY (run, epoch)
+    ) WITHOUT ROWID""",
+    # What SQLite cannot tell of a damaged file: whether rows are missing.
+    "CREATE TABLE tallies (name TEXT PRIMARY KEY, rows INTEGER, total INTEGER) WITHOUT ROWID",
+)
+TALLIED = ("planned", "runs", "unfinished")
+TALLY = (
+    "INSERT INTO tallies VALUES ('{0}', 0, 0)",
+    "CREATE TRIGGER {0}_added AFTER INSERT ON {0} BEGIN UPDATE tallies "
+    "SET rows = rows + 1, total = total + new.checksum WHERE name = '{0}'; END",
+    "CREATE TRIGGER {0}_removed AFTER DELETE ON {0} BEGIN UPDATE tallies "
+    "SET rows = rows - 1, total = total - old.checksum WHERE name = '{0}'; END",
+    "CREATE TRIGGER {0}_changed AFTER UPDATE OF checksum ON {0} BEGIN UPDATE tallies "
+    "SET total = total + new.checksum - old.checksum WHERE name = '{0}'; END",
+)
 
 
 class Study:
@@ -101,9 +113,38 @@ class Study:
 
     def plan(self, configs: Iterable[Mapping[str, Any]]) -> None:
         """Note runs as wanted, so that what is missing can be told."""
-        rows = [(config_key(config),) for config in configs]
+        rows = [(key, _checksum(key)) for key in map(config_key, configs)]
         with _clear_errors(self.path), self._connection:
-            self._connection.executemany("INSERT OR IGNORE INTO planned VALUES (?)", rows)
+            self._connection.executemany("INSERT OR IGNORE INTO planned VALUES (?, ?)", rows)
+
+    @contextmanager
+    def sole_sweep(self) -> Iterator[None]:
+        """Keep other processes from running a sweep on this study.
+
+        The lock is the operating system's, on a file beside the study (``-lock``), and ends with the
+        process, however it ends.
+
+        Raises
+        ------
+        StudyError
+            Where another process, or another sweep of this one, holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(f"{self.path}-lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StudyError(
+                f"another process runs a sweep on {self.path}; wait until it is done, or write to "
+                "another study"
+            ) from None
+        except OSError as error:
+            raise StudyError(f"{lock.lock_file} cannot be written: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write(self, records: Sequence[RunRecord]) -> None:
         """Write finished runs in one transaction: all of them, or on any failure none."""
@@ -111,16 +152,18 @@ class Study:
         with _clear_errors(self.path), self._connection:
             for record in records:
                 arrays = {"epoch": record.epochs, **record.values}
-                blobs = {name: np.asarray(a, stored_type(name)).tobytes() for name, a in arrays.items()}
-                header = (record.key, record.grokking_epoch, software, json.dumps(sorted(blobs)))
+                names = sorted(arrays)
+                data = b"".join(np.asarray(arrays[name], stored_type(name)).tobytes() for name in names)
+                header = (record.key, record.grokking_epoch, software, json.dumps(names))
+                checksum = _checksum(*header)
                 cursor = self._connection.execute(
                     "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) "
                     "VALUES (?, ?, ?, ?, ?)",
-                    (*header, _checksum(header)),
+                    (*header, checksum),
                 )
-                self._connection.executemany(
-                    "INSERT INTO measurements VALUES (?, ?, ?, ?)",
-                    [(cursor.lastrowid, name, blob, zlib.crc32(blob)) for name, blob in blobs.items()],
+                self._connection.execute(
+                    "INSERT INTO measurements VALUES (?, ?, ?)",
+                    (cursor.lastrowid, data, zlib.crc32(data, checksum)),
                 )
                 self._forget(record.key)
 
@@ -157,9 +200,10 @@ class Study:
                 row = execute("SELECT id FROM unfinished WHERE key = ?", (key,)).fetchone()
                 owner = secrets.randbits(62)
                 if row is None:
-                    execute("INSERT INTO unfinished (id, key) VALUES (?, ?)", (owner, key))
+                    execute("INSERT INTO unfinished VALUES (?, ?, NULL, 0, 0)", (owner, key))
                 else:
                     self._take_over(key, row[0], owner, step)
+                self._seal(owner)
                 owned.append(owner)
         return owned
 
@@ -205,9 +249,10 @@ class Study:
             for run, of_run in snapshots.items():
                 self._check_owned(run)
                 rows = []
+                (key,) = execute("SELECT key FROM unfinished WHERE id = ?", (run,)).fetchone()
                 for step, values in of_run.items():
                     data = json.dumps(dict(values))
-                    rows.append((run, int(step), data, zlib.crc32(data.encode())))
+                    rows.append((run, int(step), data, _checksum(key, int(step), data)))
                 self._connection.executemany(
                     "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", rows
                 )
@@ -215,6 +260,21 @@ class Study:
                     "UPDATE unfinished SET grokking_epoch = coalesce(grokking_epoch, ?) WHERE id = ?",
                     (grokking_epoch, run),
                 )
+                self._seal(run)
+
+    def _seal(self, run: int) -> None:
+        """Make the checksum of an unfinished run that of what it is now."""
+        self._connection.execute(
+            "UPDATE unfinished SET snapshots = (SELECT count(*) FROM snapshots WHERE run = ?1) "
+            "WHERE id = ?1",
+            (run,),
+        )
+        header = self._connection.execute(
+            "SELECT key, grokking_epoch, snapshots FROM unfinished WHERE id = ?", (run,)
+        ).fetchone()
+        self._connection.execute(
+            "UPDATE unfinished SET checksum = ? WHERE id = ?", (_checksum(*header), run)
+        )
 
     def finish(self, runs: Iterable[int]) -> None:
         """Make unfinished runs finished ones, all of them or on any failure none.
@@ -227,7 +287,7 @@ class Study:
         owned = list(runs)
         for run in owned:
             self._check_owned(run)
-        self.write(self._unfinished("WHERE u.id IN (SELECT value FROM json_each(?))", json.dumps(owned)))
+        self.write([record for run, record in self._unfinished() if run in owned])
 
     def _check_owned(self, run: int) -> None:
         if not self._connection.execute("SELECT 1 FROM unfinished WHERE id = ?", (run,)).fetchone():
@@ -238,26 +298,32 @@ class Study:
 
     def unfinished(self) -> list[RunRecord]:
         """Return the runs that are being written, or whose writer was stopped, as far as they are."""
-        return self._unfinished("")
+        return [record for _, record in self._unfinished()]
 
-    def _unfinished(self, where: str, *parameters: object) -> list[RunRecord]:
-        # One statement, so that a run that is finished meanwhile is not seen half.
-        rows = self._query(
-            "SELECT u.key, u.grokking_epoch, s.epoch, s.data, s.checksum FROM unfinished u "  # noqa: S608
-            f"JOIN snapshots s ON s.run = u.id {where} ORDER BY u.key, s.epoch",
-            *parameters,
-        )
-        found: dict[str, tuple[int | None, dict[int, dict[str, float]]]] = {}
-        for key, grokking_epoch, step, data, checksum in rows:
-            if not isinstance(data, str) or zlib.crc32(data.encode()) != checksum:
+    def _unfinished(self) -> list[tuple[int, RunRecord]]:
+        with self._moment():
+            headers = self._tallied("unfinished", "id, key, grokking_epoch, snapshots")
+            rows = self._query("SELECT run, epoch, data, checksum FROM snapshots")
+        of_run: dict[int, list[tuple[Any, ...]]] = {}
+        for run, *snapshot in rows:
+            of_run.setdefault(run, []).append(tuple(snapshot))
+        found = []
+        for run, key, grokking_epoch, count in headers:
+            snapshots = {}
+            for step, data, checksum in of_run.get(run, []):
+                if _checksum(key, step, data) != checksum:
+                    raise _damaged(
+                        self.path, f"step {step} of an unfinished run does not match its checksum"
+                    )
+                snapshots[step] = json.loads(data)
+            if len(snapshots) != count:
                 raise _damaged(
-                    self.path, f"step {step} of an unfinished run does not match its checksum"
+                    self.path, f"an unfinished run has {len(snapshots)} of its {count} snapshots"
                 )
-            found.setdefault(key, (grokking_epoch, {}))[1][step] = json.loads(data)
-        return [
-            RunRecord.of_snapshots(json.loads(key), grokking_epoch, snapshots)
-            for key, (grokking_epoch, snapshots) in found.items()
-        ]
+            if snapshots:
+                record = RunRecord.of_snapshots(json.loads(key), grokking_epoch, snapshots)
+                found.append((run, record))
+        return sorted(found, key=lambda pair: pair[1].key)
 
     def _forget(self, key: str) -> None:
         """Remove an unfinished run, once it is finished."""
@@ -268,18 +334,14 @@ class Study:
 
     def keys(self) -> set[str]:
         """Return the keys (canonical configurations) of all finished runs."""
-        return {run.key for run in self._runs()}
+        return {key for _, key, *_ in self._headers()}
 
     def missing(self) -> list[dict[str, Any]]:
         """Return the configurations of the runs that were planned and are not done."""
-        rows = self._query("SELECT key FROM planned WHERE key NOT IN (SELECT key FROM runs)")
-        try:
-            configs = [dict(json.loads(key)) for (key,) in rows]
-        except (TypeError, ValueError) as error:
-            raise _damaged(self.path, "a planned run cannot be read") from error
-        if not all({"n_parameters", "seed"} <= config.keys() for config in configs):
-            raise _damaged(self.path, "a planned run has no size or seed")
-        return configs
+        with self._moment():
+            done = self.keys()
+            planned = [key for (key,) in self._tallied("planned", "key")]
+        return [json.loads(key) for key in planned if key not in done]
 
     @property
     def sweeps(self) -> list[dict[str, Any]]:
@@ -405,28 +467,62 @@ class Study:
         return to_dataset([self._record(run) for run in runs])
 
     def _runs(self) -> list[_Run]:
-        runs = []
-        for row, *header, checksum in self._query(
-            "SELECT id, key, grokking_epoch, software, measured, checksum FROM runs ORDER BY id"
-        ):
-            if _checksum(header) != checksum:
-                raise _damaged(self.path, f"run {row} does not match its checksum")
-            key, grokking_epoch, _, measured = header
-            runs.append(_Run(row, key, json.loads(key), grokking_epoch, json.loads(measured)))
-        return runs
+        return [
+            _Run(row, key, json.loads(key), grokking_epoch, json.loads(measured), checksum)
+            for row, key, grokking_epoch, _, measured, checksum in self._headers()
+        ]
+
+    def _headers(self) -> list[tuple[Any, ...]]:
+        with self._moment():
+            found = self._tallied("runs", "id, key, grokking_epoch, software, measured")
+        return [(*header, _checksum(*header[1:])) for header in found]
+
+    def _tallied(self, table: str, columns: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a table in order, none missing and none changed."""
+        rows = self._query(f"SELECT {columns}, checksum FROM {table} NOT INDEXED")  # noqa: S608
+        of_key = columns.startswith("id, ")
+        for *header, checksum in rows:
+            if _checksum(*header[of_key:]) != checksum:
+                raise _damaged(self.path, f"a row of {table} does not match its checksum")
+        tally = self._query("SELECT rows, total FROM tallies WHERE name = ?", table)
+        keys = {row[of_key] for row in rows}
+        if len(keys) != len(rows) or tally != [(len(rows), sum(row[-1] for row in rows))]:
+            raise _damaged(self.path, f"rows of {table} are missing")
+        return [row[:-1] for row in rows]
 
     def _arrays(self, run: _Run) -> dict[str, NDArray[Any]]:
-        rows = self._query("SELECT name, data, checksum FROM measurements WHERE run = ?", run.row)
-        if sorted(str(name) for name, _, _ in rows) != run.measured:
-            raise _damaged(self.path, f"run {run.row} lacks some of its measurements")
-        for name, data, checksum in rows:
-            if not isinstance(data, bytes) or zlib.crc32(data) != checksum:
-                raise _damaged(self.path, f"{name} of run {run.row} does not match its checksum")
-        return {name: np.frombuffer(data, stored_type(name)) for name, data, _ in rows}
+        rows = self._query("SELECT data, checksum FROM measurements WHERE run = ?", run.row)
+        if len(rows) != 1:
+            raise _damaged(self.path, f"the measurements of run {run.row} are missing")
+        [(data, checksum)] = rows
+        if not isinstance(data, bytes) or zlib.crc32(data, run.checksum) != checksum:
+            raise _damaged(self.path, f"the measurements of run {run.row} do not match their checksum")
+        kinds = [np.dtype(stored_type(name)) for name in run.measured]
+        snapshots = len(data) // sum(kind.itemsize for kind in kinds)
+        edges = np.cumsum([0, *(snapshots * kind.itemsize for kind in kinds)]).tolist()
+        return {
+            name: np.frombuffer(data[start:stop], kind)
+            for name, kind, start, stop in zip(run.measured, kinds, edges, edges[1:], strict=False)
+        }
 
     def _query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         with _clear_errors(self.path):
             return self._connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _moment(self) -> Iterator[None]:
+        """Read all tables as they were at one moment, whoever writes meanwhile."""
+        with _clear_errors(self.path):
+            within = self._connection.in_transaction
+            if not within:
+                self._connection.execute("BEGIN")
+        if within:
+            yield
+            return
+        try:
+            yield
+        finally:
+            self._connection.rollback()
 
 
 class _Run(NamedTuple):
@@ -437,6 +533,7 @@ class _Run(NamedTuple):
     config: dict[str, Any]
     grokking_epoch: int | None
     measured: list[str]
+    checksum: int
 
 
 def open_study(path: str | Path, *, create: bool = False) -> Study:
@@ -503,7 +600,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     # Another process may have made them since this one looked.
     if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
-        for statement in filter(str.strip, TABLES.split(";")):
+        for statement in (*TABLES, *(text.format(table) for table in TALLIED for text in TALLY)):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
@@ -538,6 +635,11 @@ def _clear_errors(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError as error:
         raise StudyError(f"{path} already holds this run: {error}") from error
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+            raise StudyError(
+                f"{path} cannot be written ({error}): the disk is full or has a limit; what the study "
+                "holds is kept, and the same command continues once there is room"
+            ) from error
         raise StudyError(f"{path} cannot be used: {error}") from error
     except sqlite3.ProgrammingError as error:
         raise StudyError(f"{path} cannot be used ({error}); open it again") from error
@@ -547,8 +649,8 @@ def _clear_errors(path: Path) -> Iterator[None]:
         raise _damaged(path, str(error)) from error
 
 
-def _checksum(header: Sequence[object]) -> int:
-    return zlib.crc32(repr(tuple(header)).encode())
+def _checksum(*values: object) -> int:
+    return zlib.crc32(repr(values).encode())
 
 
 def _damaged(path: Path, what: str) -> StudyError:

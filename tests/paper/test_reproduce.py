@@ -15,6 +15,7 @@ import gradquake.sensitivity
 from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.sweep import WINDOWS
 from gradquake.errors import InputError
+from gradquake.execution import open_executor
 from gradquake.graphs import TOPOLOGIES
 from gradquake.paper import reproduce as module
 from gradquake.paper.conditions import conditions
@@ -30,10 +31,12 @@ QUICK = Plan(**SMALL, quick=True)
 SCRIPT = """
 import sys
 from gradquake.paper.evidence import Plan
+from gradquake.execution import open_executor
 from gradquake.paper.reproduce import reproduce
 if __name__ == "__main__":
     plan = Plan(seeds=3, gini_seeds=12, hidden=(3, 5, 8, 13), quick=True)
-    reproduce(sys.argv[1], plan, jobs=int(sys.argv[2]))
+    with open_executor(int(sys.argv[2])) as executor:
+        reproduce(sys.argv[1], plan, executor)
 """
 IDS = [
     "grok-range",
@@ -64,7 +67,8 @@ PAGES = {f"{page}.{kind}" for page in ("claims", "scrutiny") for kind in ("json"
 def made(folder, plan, jobs):
     """Reproduce into a folder; return it with the claims, and check what progress was told."""
     told = []
-    claims = reproduce(folder, plan, jobs=jobs, progress=lambda stage, runs: told.append((stage, runs)))
+    with open_executor(jobs) as executor:
+        claims = reproduce(folder, plan, executor, lambda stage, runs: told.append((stage, runs)))
     assert sum(runs for _, runs in told) == plan.n_runs
     stages = list(dict.fromkeys(stage for stage, _ in told))
     assert stages == [s for s in STAGES if not plan.quick or s not in STAGES[3:6]]
@@ -113,10 +117,11 @@ def recorded(path):
 
 
 def test_every_file_is_there(whole, quick):
-    kept = {*PAGES, "study.sqlite", "figures"}
+    kept = {*PAGES, "study.sqlite", "study.sqlite-lock", "figures"}
     assert {path.name for path in whole[0].iterdir()} == {
         *kept,
         "power.sqlite",
+        "power.sqlite-lock",
         "specifications.csv",
     }
     assert {path.name for path in quick[0].iterdir()} == kept
@@ -328,7 +333,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(quick, tmp_path, mo
         time.sleep(moments.uniform(0.0, 2.0))
         process.kill()
         process.wait()
-    monkeypatch.setattr(module, "_draw", lambda *_: None)
+    monkeypatch.setattr(module, "_drawn", lambda *_: {})
     # It may be continued with the scales in another order.
     made(out, Plan(**SMALL | {"hidden": (13, 3, 8, 5)}, quick=True), 1)
     for name in PAGES:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from gradquake.execution import worker_pool
+from gradquake.execution import each
 from gradquake.paper import evidence, pages
 from gradquake.paper.claims import judge
 from gradquake.paper.evidence import Evidence, Plan
@@ -24,8 +27,7 @@ Progress = Callable[[str, int], object]
 def reproduce(
     out: str | Path,
     plan: Plan,
-    *,
-    jobs: int = 1,
+    executor: Executor | None = None,
     progress: Progress = lambda _stage, _runs: None,
 ) -> list[Claim]:
     """Reproduce the paper and write what was found.
@@ -39,8 +41,8 @@ def reproduce(
         ``power.sqlite``. Runs that its studies hold already are not measured again.
     plan : Plan
         The runs.
-    jobs : int
-        Processes to use. The numbers do not depend on it.
+    executor : concurrent.futures.Executor, optional
+        Where runs are measured, analysed and drawn; the numbers do not depend on it.
     progress : callable
         Called with the name of a stage and the number of runs just finished.
 
@@ -55,32 +57,29 @@ def reproduce(
     with (
         open_study(folder / "study.sqlite", create=True) as study,
         nullcontext() if plan.quick else open_study(folder / "power.sqlite", create=True) as many,
-        worker_pool(jobs) as pool,
     ):
-        evidence.measure(study, many, plan, pool, lambda runs: progress("measuring", runs))
-        found = evidence.gather(study, many, plan, pool, lambda stage: progress(stage, 0))
-        progress("drawing", 0)
-        # Drawing goes on in the pool while the claims are judged and written here.
-        names = PLATES if plan.quick else PLATES + MORE_PLATES
-        parts = [names[first::jobs] for first in range(min(jobs, len(names)))]
-        drawn = [] if pool is None else [pool.submit(_draw, part, found, folder) for part in parts]
-        claims = judge(found)
-        write_claims(folder, claims)
-        write(folder / "scrutiny.json", as_json(pages.scrutiny_object(found)))
-        write(folder / "scrutiny.md", pages.scrutiny_page(found))
-        if found.specifications is not None:
-            table = found.specifications.to_dataframe().reset_index()
-            write(folder / "specifications.csv", table.to_csv(index=False, float_format="%.6g"))
-        for plate in drawn:
-            plate.result()
-        if pool is None:
-            _draw(names, found, folder)
+        evidence.measure(study, many, plan, executor, lambda runs: progress("measuring", runs))
+        found = evidence.gather(study, many, plan, executor, lambda stage: progress(stage, 0))
+    claims = judge(found)
+    write_claims(folder, claims)
+    write(folder / "scrutiny.json", as_json(pages.scrutiny_object(found)))
+    write(folder / "scrutiny.md", pages.scrutiny_page(found))
+    if found.specifications is not None:
+        table = found.specifications.to_dataframe().reset_index()
+        write(folder / "specifications.csv", table.to_csv(index=False, float_format="%.6g"))
+    progress("drawing", 0)
+    names = PLATES if plan.quick else PLATES + MORE_PLATES
+    for drawn in each(partial(_drawn, found), names, executor):
+        for file, content in drawn.items():
+            (folder / "figures" / file).write_bytes(content)
     return claims
 
 
-def _draw(names: Sequence[str], found: Evidence, folder: Path) -> None:
+def _drawn(found: Evidence, name: str) -> dict[str, bytes]:
+    """Return the files of a plate: a worker may be on another machine."""
     # Loads matplotlib, where there is something to draw.
     from gradquake.paper import plates
 
-    for name in names:
-        plates.draw(name, found, folder / "figures")
+    with TemporaryDirectory() as folder:
+        plates.draw(name, found, Path(folder))
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}

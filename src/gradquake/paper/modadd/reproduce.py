@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from importlib.util import find_spec
 from pathlib import Path
 
 from gradquake.errors import require
-from gradquake.execution import worker_pool
 from gradquake.paper.folder import as_json, made, write, write_claims
 from gradquake.paper.modadd import evidence, pages
 from gradquake.paper.modadd.claims import judge
@@ -19,8 +19,7 @@ from gradquake.store import open_study
 def reproduce(
     out: str | Path,
     plan: Plan,
-    *,
-    jobs: int = 1,
+    executor: Executor | None = None,
     progress: Callable[[str, int], object] = lambda _stage, _runs: None,
 ) -> list[Claim]:
     """Train the Transformers, judge the claims on them, and write what was found.
@@ -33,8 +32,8 @@ def reproduce(
         that are there. Runs that the study holds already are not trained again.
     plan : Plan
         The runs.
-    jobs : int
-        Processes to use. The numbers do not depend on it.
+    executor : concurrent.futures.Executor, optional
+        Where runs are trained and analysed; the numbers do not depend on it.
     progress : callable
         Called with the name of a stage and the number of runs just finished.
 
@@ -50,10 +49,10 @@ def reproduce(
         'torch is not installed; modular addition needs it: pip install "gradquake[torch]"',
     )
     folder = made(out)
-    with open_study(folder / "modadd.sqlite", create=True) as study, worker_pool(jobs) as pool:
-        evidence.measure(study, plan, pool, lambda runs: progress("training", runs))
+    with open_study(folder / "modadd.sqlite", create=True) as study:
+        evidence.measure(study, plan, executor, lambda runs: progress("training", runs))
         progress("reading", 0)
-        found = evidence.gather(study, plan, pool)
+        found = evidence.gather(study, plan, executor)
     claims = judge(found)
     write_claims(folder, claims)
     write(folder / "modadd.json", as_json(pages.as_object(found)))
