@@ -18,6 +18,7 @@ ORDER = [
     "graphs",
     "neurons",
     "cascade",
+    "pieces",
     "probe",
     "surrogates",
     "recording",

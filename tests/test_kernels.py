@@ -59,8 +59,9 @@ def gradients(draw, max_size=1500):
 def plain(function):
     """Return a kernel's own source as plain Python, and so everything that it calls."""
     names = dict(vars(_kernels))
-    # The one intrinsic that Python has no function for: how many zero bits a word ends with.
+    # What Python has no function for: how many zero bits a word ends with, and a hint.
     names["trailing_zeros"] = lambda word: (int(word) & -int(word)).bit_length() - 1
+    names["prefetch"] = lambda *_: None
     for name, value in vars(_kernels).items():
         if hasattr(value, "py_func"):
             names[name] = types.FunctionType(value.py_func.__code__, names, name)
@@ -133,8 +134,7 @@ def test_bracket_reads_two_ranks_of_a_regular_sample(gradient, quantile):
 def magnitude_quantile(gradient, quantile):
     # What is left in the scratch space must not matter.
     scratch = np.full_like(gradient, np.nan)
-    marks = words_for(gradient.size, fill=2**64 - 1)
-    return _kernels.magnitude_quantile(gradient, quantile, scratch, marks)
+    return _kernels.magnitude_quantile(gradient, quantile, scratch)
 
 
 def naive_quantile(gradient, quantile):
@@ -187,15 +187,30 @@ def test_what_is_not_finite_has_no_quantile(value, size, dtype):
     for place in {0, size // 2, size - 1}:
         gradient = np.linspace(-1, 1, size).astype(dtype)
         gradient[place] = value
-        assert not _kernels.all_finite(gradient)
         assert math.isnan(magnitude_quantile(gradient, 0.9))
 
 
+@pytest.mark.parametrize("version", [_kernels.gather_between, plain(_kernels.gather_between)])
 @examples(40)
-@given(gradient=gradients(200), value=st.sampled_from([0, np.nan, np.inf, -np.inf]), place=seeds)
-def test_all_finite_is_that_of_numpy(gradient, value, place):
+@given(
+    gradient=gradients(300),
+    value=st.sampled_from([0, 0, np.nan, np.inf, -np.inf]),
+    place=seeds,
+    ends=st.tuples(quantiles, quantiles),
+)
+def test_gather_between_lists_what_lies_between_and_counts_what_is_above(
+    version, gradient, value, place, ends
+):
+    low, high = (naive_quantile(gradient, quantile) for quantile in sorted(ends))
     gradient[place % gradient.size] += value
-    assert _kernels.all_finite(gradient) == np.isfinite(gradient).all()
+    found = np.full_like(gradient, -7)
+    inside, above = version(gradient, low, high, found)
+    if not np.isfinite(gradient).all():
+        assert (inside, above) == (-1, -1)
+        return
+    magnitudes = np.abs(gradient).astype(np.float64)
+    expected = magnitudes[(magnitudes > low) & (magnitudes <= high)]
+    assert (found[:inside].tolist(), above) == (expected.tolist(), (magnitudes > high).sum())
 
 
 # Marks
@@ -210,26 +225,14 @@ def test_mark_above_sets_one_bit_for_each_entry_above(gradient, quantile):
     np.testing.assert_array_equal(marks, marks_of(np.abs(gradient).astype(np.float64) > level))
 
 
-@pytest.mark.parametrize("version", [_kernels.collect, plain(_kernels.collect)])
-@examples(30)
-@given(gradient=gradients(700), seed=seeds, offset=st.sampled_from([0, 4000, 8192]))
-def test_collect_lists_the_marked_unstable_nodes_and_clears_the_marks(version, gradient, seed, offset):
-    # The offset puts the nodes on a later page.
-    gradient = np.concatenate([np.full(offset, 9, gradient.dtype), gradient])
-    marked = np.random.default_rng(seed).random(gradient.size) < 0.3
-    marked[:offset] = False
-    threshold = naive_quantile(gradient[offset:], 0.5)
-    marks = marks_of(marked)
-    pages = np.zeros((marks.size + 63) // 64, np.uint8)
-    pages[np.unique(np.flatnonzero(marked) // 4096)] = 1
-    nodes = np.full(gradient.size, -1, np.int32)
-
-    count = version(gradient, threshold, marks, pages, nodes)
-
-    expected = np.flatnonzero(marked & (np.abs(gradient).astype(np.float64) > threshold))
-    np.testing.assert_array_equal(nodes[:count], expected)
-    assert not marks.any()
-    assert not pages.any()
+@examples(60)
+@given(gradient=gradients(), quantile=quantiles)
+def test_copy_and_mark_copies_and_marks(gradient, quantile):
+    level = naive_quantile(gradient, quantile)
+    marks, copied = words_for(gradient.size, fill=2**64 - 1), np.full_like(gradient, -7)
+    _kernels.copy_and_mark(gradient, copied, level, marks)
+    np.testing.assert_array_equal(marks, marks_of(np.abs(gradient).astype(np.float64) > level))
+    assert copied.tobytes() == gradient.tobytes()
 
 
 # The cascade
@@ -257,7 +260,7 @@ def naive_cascade(gradient, indptr, indices, threshold, alpha, max_steps):
     alpha, keep = dtype(alpha), dtype(1 - alpha)
     g = gradient.copy()
     neighbours = [indices[start:stop] for start, stop in itertools.pairwise(indptr)]
-    steps, toppled, dissipated = [], set(), 0.0
+    steps, toppled = [], set()
     unstable = np.flatnonzero(np.abs(g).astype(np.float64) > threshold)
     while unstable.size and len(steps) < max_steps:
         before = g.copy()
@@ -265,13 +268,12 @@ def naive_cascade(gradient, indptr, indices, threshold, alpha, max_steps):
         for i in unstable:
             for j in neighbours[i]:
                 g[j] += alpha * before[i] / dtype(neighbours[i].size)
-            if neighbours[i].size == 0:
-                dissipated += float(alpha * before[i])
         steps.append(unstable.size)
         toppled.update(unstable.tolist())
         unstable = np.flatnonzero(np.abs(g).astype(np.float64) > threshold)
     peak = max(steps, default=0)
-    return g, (sum(steps), len(steps), len(toppled), peak, unstable.size, dissipated)
+    lossy = any(neighbours[i].size == 0 for i in toppled)
+    return g, (sum(steps), len(steps), len(toppled), peak, unstable.size, lossy)
 
 
 def scratch_for(n, dtype):
@@ -290,7 +292,7 @@ def relaxed(version, gradient, indptr, indices, threshold, alpha, max_steps):
     dtype = gradient.dtype.type
     scratch = scratch_for(gradient.size, dtype)
     shares = dtype(alpha), dtype(1 - alpha)
-    return version(gradient, indptr, indices, threshold, *shares, max_steps, *scratch)
+    return version(gradient.copy(), gradient, indptr, indices, threshold, *shares, max_steps, *scratch)
 
 
 def assert_same_cascade(version, gradient, indptr, indices, threshold, alpha, max_steps):
@@ -429,9 +431,15 @@ def measure_alone(gradient, indptr, indices, threshold, quantile):
     if quantile >= 0:
         threshold = magnitude_quantile(gradient, quantile)
     after = gradient.copy()
-    counts = relaxed(_kernels.cascade, after, indptr, indices, threshold, 0.3, 20)
+    *counts, lossy = relaxed(_kernels.cascade, after, indptr, indices, threshold, 0.3, 20)
+    lost = naive_dissipation(gradient, after, indptr) if lossy else 0.0
     turned = _kernels.deviation(gradient, after) if counts[0] else 0.0
-    return [threshold, *counts, turned], after
+    return [threshold, *counts, lost, turned], after
+
+
+def naive_dissipation(before, after, indptr):
+    alone = np.flatnonzero(np.diff(indptr) == 0)
+    return sum((float(before[i]) - float(after[i]) for i in alone), 0.0)
 
 
 def segments(dtype, sizes):
@@ -810,45 +818,161 @@ def test_rewire_ring_moves_far_ends_and_nothing_else(seed, n, probability):
         np.testing.assert_array_equal(ends, ring)
 
 
-def naive_pairing(random, stubs, nodes):
-    """Shuffle, pair, put back what is unsuitable; give up after 100 rounds without a new pair."""
-    rows, idle = [[] for _ in range(nodes)], 0
-    while stubs and idle < 100:
-        for last in range(len(stubs) - 1, 0, -1):
-            other = random.below(last + 1)
-            stubs[last], stubs[other] = stubs[other], stubs[last]
-        kept = []
-        for i, j in zip(stubs[::2], stubs[1::2], strict=True):
-            if i == j or j in rows[i]:
-                kept += [i, j]
-            else:
-                rows[i].append(j)
-                rows[j].append(i)
-        idle = idle + 1 if len(kept) == len(stubs) else 0
-        stubs = kept
-    return rows, not stubs
+# Neighbours that are computed
 
 
-def pair_stubs(seed, nodes, degree):
-    neighbours = np.full((nodes, degree), -1, np.int32)
-    stubs = np.repeat(np.arange(nodes, dtype=np.int32), degree)
-    return _kernels.pair_stubs(state_of(seed), stubs, neighbours), neighbours
+def cycle_keys(seed, n):
+    bits = (n - 1).bit_length()
+    keys = np.random.default_rng(seed).integers(2**64, size=6, dtype=np.uint64)
+    return np.array([bits - bits // 2, 2 ** (bits // 2) - 1, *keys], np.uint64)
+
+
+def naive_permuted(x, n, keys):
+    """The Feistel network in Python's integers."""
+    low_bits, high_mask, *rounds = (int(key) for key in keys)
+    while True:
+        low, high = x & (2**low_bits - 1), x >> low_bits
+        for r in range(0, len(rounds), 2):
+            low ^= ((high ^ rounds[r]) * 0xBF58476D1CE4E5B9 % 2**64 >> 33) & (2**low_bits - 1)
+            high ^= ((low ^ rounds[r + 1]) * 0xBF58476D1CE4E5B9 % 2**64 >> 33) & high_mask
+        x = high << low_bits | low
+        if x < n:
+            return x
 
 
 @examples(60)
-@given(seed=seeds, nodes=st.integers(5, 40))
-def test_pair_stubs_makes_a_simple_regular_graph_or_says_that_it_did_not(seed, nodes):
-    paired, neighbours = pair_stubs(seed, nodes, 4)
-    rows, expected = naive_pairing(SplitMix(seed), np.repeat(range(nodes), 4).tolist(), nodes)
-    assert paired == expected
-    assert [[j for j in row if j >= 0] for row in neighbours.tolist()] == rows
-    if paired:
-        assert all(len(set(row)) == 4 and i not in row for i, row in enumerate(rows))
-        assert all(i in rows[j] for i, row in enumerate(rows) for j in row)
+@given(seed=seeds, n=st.integers(5, 400))
+def test_permuted_is_a_permutation_and_unpermuted_its_inverse(seed, n):
+    keys = cycle_keys(seed, n)
+    size = np.uint64(n)
+    image = [int(_kernels.permuted(np.uint64(x), size, keys)) for x in range(n)]
+    assert image == [naive_permuted(x, n, keys) for x in range(n)]
+    assert sorted(image) == list(range(n))
+    assert [int(_kernels.unpermuted(np.uint64(y), size, keys)) for y in image] == list(range(n))
 
 
-def test_pair_stubs_gives_up_where_no_graph_exists():
-    # Two nodes of degree 2 would need two edges between them.
-    paired, neighbours = pair_stubs(10, 2, 2)
-    assert not paired
-    assert neighbours.tolist() == [[1, -1], [0, -1]]
+@examples(60)
+@given(seeds=st.tuples(seeds, seeds), n=st.integers(5, 60), offset=st.integers(0, 4))
+def test_cycle_neighbours_are_those_before_and_after_on_two_cycles(seeds, n, offset):
+    first, second = (cycle_keys(seed, n) for seed in seeds)
+    cycles = [[naive_permuted(x, n, keys) for x in range(n)] for keys in (first, second)]
+    rows = np.empty((n - offset, 4), np.int32)
+    _kernels.cycle_neighbours(np.arange(n - offset), offset, n, first, second, rows)
+    for k, row in enumerate(rows.tolist()):
+        places = [cycle.index(k + offset) for cycle in cycles]
+        beside = [(c[p - 1], c[(p + 1) % n]) for c, p in zip(cycles, places, strict=True)]
+        assert row == [*beside[0], *beside[1]]
+    edges = [{frozenset((c[p - 1], c[p])) for p in range(n)} for c in cycles]
+    shared = bool(edges[0] & edges[1])
+    assert _kernels.shares_an_edge(n, first, second, 0, n) == shared
+    # In any two parts together.
+    parts = [_kernels.shares_an_edge(n, first, second, *part) for part in ((0, n // 2), (n // 2, n))]
+    assert any(parts) == shared
+
+
+@examples(30)
+@given(n=st.integers(5, 60), far=st.integers(2, 4), offset=st.integers(0, 4))
+def test_circulant_neighbours_are_so_many_before_and_after(n, far, offset):
+    rows = np.empty((n - offset, 4), np.int64)
+    _kernels.circulant_neighbours(np.arange(n - offset), offset, n, 1, far, rows)
+    expected = [[(i + jump) % n for jump in (-far, -1, 1, far)] for i in range(offset, n)]
+    assert rows.tolist() == expected
+
+
+# A cascade in pieces
+
+
+@examples(60)
+@given(gradient=gradients(300), shift=st.sampled_from([0, 7, 16]), seed=seeds)
+def test_histogram_and_matching_look_at_16_bits_of_the_magnitude(gradient, shift, seed):
+    width = 8 * gradient.itemsize
+    bits, mask = gradient.view(f"u{gradient.itemsize}"), 2 ** (width - 1) - 1
+    magnitudes = np.abs(gradient).view(f"u{gradient.itemsize}").tolist()
+    counts = np.zeros(2**16, np.int64)
+    _kernels.histogram(bits, mask, shift, counts)
+    naive = np.bincount([value >> shift & 0xFFFF for value in magnitudes], minlength=2**16)
+    np.testing.assert_array_equal(counts, naive)
+    prefix = magnitudes[seed % len(magnitudes)] >> shift
+    expected = [value for value in magnitudes if value >> shift == prefix]
+    found = np.zeros(len(expected) + 1, bits.dtype)
+    _kernels.matching(bits, mask, shift, prefix, found)
+    assert found[:-1].tolist() == expected
+
+
+@examples(60)
+@given(gradient=gradients(200), seed=seeds, quantile=quantiles)
+def test_receive_adds_in_order_and_marks_what_is_above(gradient, seed, quantile):
+    rng = np.random.default_rng(seed)
+    places = rng.integers(gradient.size, size=50)
+    given_ = rng.standard_normal(50).astype(gradient.dtype)
+    threshold = naive_quantile(gradient, quantile)
+    marks, pages = words_for(gradient.size), np.zeros(1, np.uint8)
+    expected = gradient.copy()
+    touched = np.zeros(gradient.size, bool)
+    for j, share in zip(places, given_, strict=True):
+        expected[j] += share
+        touched[j] |= abs(float(expected[j])) > threshold
+    _kernels.receive(gradient, places, given_, threshold, marks, pages)
+    assert gradient.tobytes() == expected.tobytes()
+    np.testing.assert_array_equal(marks, marks_of(touched))
+    assert bool(pages[0]) == touched.any()
+
+
+@examples(60)
+@given(seed=seeds, n=st.integers(1, 60), room=st.integers(30, 90))
+def test_stored_targets_are_rows_while_there_is_room(seed, n, room):
+    rng = np.random.default_rng(seed)
+    indptr, indices = random_csr(rng, n, 4.0)
+    nodes = np.flatnonzero(rng.random(n) < 0.5)
+    room = max(room, int(np.diff(indptr).max()))
+    share = rng.standard_normal(nodes.size)
+    targets, given_ = np.empty(room, np.int32), np.empty(room)
+    begin, listed = 0, []
+    while begin < nodes.size:
+        before = begin
+        begin, used = _kernels.stored_targets(nodes, share, begin, indptr, indices, targets, given_)
+        listed += zip(targets[:used].tolist(), given_[:used].tolist(), strict=True)
+        # It stopped since the next row does not fit.
+        if begin < nodes.size:
+            assert used + indptr[nodes[begin] + 1] - indptr[nodes[begin]] > room
+        assert begin > before
+    naive = [(j, share[k]) for k, i in enumerate(nodes) for j in indices[indptr[i] : indptr[i + 1]]]
+    assert listed == naive
+
+
+@examples(60)
+@given(seed=seeds, parts=st.integers(1, 6))
+def test_split_sorts_by_part_and_keeps_the_order(seed, parts):
+    rng = np.random.default_rng(seed)
+    edges = np.sort(rng.choice(np.arange(1, 100), parts - 1, replace=False))
+    edges = np.array([0, *edges, 100])
+    targets, given_ = rng.integers(100, size=80), rng.standard_normal(80)
+    ends, places, gifts = np.empty(parts, np.int64), np.empty(80, np.int64), np.empty(80)
+    _kernels.split(targets, given_, edges, ends, places, gifts)
+    start = 0
+    for p, stop in enumerate(ends):
+        inside = (targets >= edges[p]) & (targets < edges[p + 1])
+        assert places[start:stop].tolist() == (targets[inside] - edges[p]).tolist()
+        assert gifts[start:stop].tolist() == given_[inside].tolist()
+        start = stop
+    assert start == 80
+
+
+@examples(30)
+@given(gradient=gradients(100), seed=seeds, size=st.sampled_from([7, 64, 200]))
+def test_block_products_are_the_products_of_every_block(gradient, seed, size):
+    after = gradient + np.random.default_rng(seed).standard_normal(gradient.size).astype(gradient.dtype)
+    blocks = range(0, gradient.size, size)
+    sums = np.empty((len(blocks), 3))
+    _kernels.block_products(gradient, after, 0.5, size, sums)
+    naive = [_kernels.products(gradient[b : b + size], after[b : b + size], 0.5) for b in blocks]
+    assert sums.tolist() == [list(row) for row in naive]
+
+
+@examples(30)
+@given(gradient=gradients(100), seed=seeds)
+def test_dissipation_is_what_lonely_nodes_lost(gradient, seed):
+    rng = np.random.default_rng(seed)
+    indptr, _ = random_csr(rng, gradient.size, 1.0)
+    after = gradient + rng.standard_normal(gradient.size).astype(gradient.dtype)
+    assert _kernels.dissipation(gradient, after, indptr) == naive_dissipation(gradient, after, indptr)

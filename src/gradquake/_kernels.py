@@ -11,8 +11,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
 from numba.cpython.unsafe.numbers import trailing_zeros
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -27,6 +30,15 @@ SMALLEST_SQUARE = 1e-140
 
 # A step in which at least one node in this many topples is dense.
 DENSE = 128
+
+# Sums over a gradient are exact sums of what blocks of this many entries sum up to, so that they do not
+# depend on how it is cut.
+BLOCK = 1 << 16
+
+# From this many nodes on a gradient does not stay in the caches, and what a node needs is asked for this
+# many nodes ahead.
+FAR = 1 << 18
+AHEAD = 8
 
 # An unsigned index spares the compiled code the test for Python's indices from the end.
 index = np.uint64
@@ -102,15 +114,6 @@ def mark_above(gradient: Array, level: float, marks: Array) -> None:
         marks[whole] = bits
 
 
-@inlined
-def all_finite(gradient: Array) -> bool:
-    """Return whether no entry is NaN or infinite."""
-    finite = True
-    for i in range(gradient.size):
-        finite &= abs(gradient[i]) < math.inf
-    return finite
-
-
 @kernel
 def bracket(gradient: Array, quantile: float, scratch: Array) -> tuple[float, float]:
     """Return magnitudes between which the quantile lies almost surely, judged from n^(2/3) entries."""
@@ -126,68 +129,167 @@ def bracket(gradient: Array, quantile: float, scratch: Array) -> tuple[float, fl
 
 
 @kernel
-def magnitude_quantile(gradient: Array, quantile: float, scratch: Array, marks: Array) -> float:
-    """Return ``numpy.quantile(abs(gradient), quantile)`` in float64, or NaN if an entry is not finite.
+def gather_between(gradient: Array, low: float, high: float, found: Array) -> tuple[int, int]:
+    """List the magnitudes in (low, high]; return how many, and how many are above.
 
-    Exact whatever the bracket: where it misses (or the gradient is short), all entries are selected
-    from. ``scratch`` has the gradient's size and dtype, ``marks`` a bit for each entry.
+    One pass over the memory, in words of fixed length for the sake of vector comparisons. Returns
+    (-1, -1) where an entry is not finite.
     """
-    size = gradient.size
-    if not all_finite(gradient):
-        return math.nan
-    position = quantile * (size - 1)
-    rank = int(position)
-    weight = position - rank
-    count = np.int64(0)
-    if size >= SAMPLE_FROM:
-        low, high = bracket(gradient, quantile, scratch)
-        mark_above(gradient, low, marks)
-        inside, above = np.int64(0), np.int64(0)
-        for word in range((size + 63) >> 6):
-            remaining = marks[word]
-            while remaining:
-                i = index(64 * word) + index(trailing_zeros(remaining))
-                remaining &= remaining - index(1)
-                magnitude = abs(gradient[i])
-                scratch[inside] = magnitude
-                inside += magnitude <= high
-                above += magnitude > high
-        below = size - inside - above
-        if below <= rank and min(rank + 1, size - 1) < below + inside:
-            count, rank = inside, rank - below
-    if count == 0:
-        count = size
-        for i in range(size):
-            scratch[i] = abs(gradient[i])
-    return interpolated(scratch, count, rank, weight)
+    finite = True
+    inside, above = np.int64(0), np.int64(0)
+    whole = 64 * (gradient.size >> 6)
+    for start in range(0, whole, 64):
+        bits = np.uint64(0)
+        for i in range(64):
+            magnitude = abs(gradient[start + i])
+            finite &= magnitude < math.inf
+            above += magnitude > high
+            bits |= np.uint64((magnitude > low) & (magnitude <= high)) << np.uint64(i)
+        while bits:
+            found[inside] = abs(gradient[index(start) + index(trailing_zeros(bits))])
+            bits &= bits - index(1)
+            inside += 1
+    for i in range(whole, gradient.size):
+        magnitude = abs(gradient[i])
+        finite &= magnitude < math.inf
+        above += magnitude > high
+        if low < magnitude <= high:
+            found[inside] = magnitude
+            inside += 1
+    if not finite:
+        return -1, -1
+    return inside, above
 
 
 @kernel
-def collect(gradient: Array, threshold: float, marks: Array, pages: Array, nodes: Array) -> int:
-    """List the marked nodes that are unstable in ascending order, clear all marks, return how many.
+def magnitude_quantile(gradient: Array, quantile: float, scratch: Array) -> float:
+    """Return ``numpy.quantile(abs(gradient), quantile)`` in float64, or NaN if an entry is not finite.
 
-    A page stands for 64 words of marks, or 4,096 nodes, so that passing over what is not marked
-    costs next to nothing.
+    Exact whatever the bracket: where it misses (or the gradient is short), all entries are selected
+    from. ``scratch`` has the gradient's size and dtype.
     """
-    count = 0
-    words = (gradient.size + 63) >> 6
-    for page in range((words + 63) >> 6):
-        if not pages[page]:
+    size = gradient.size
+    position = quantile * (size - 1)
+    rank = int(position)
+    weight = position - rank
+    low, high = -1.0, -1.0
+    if size >= SAMPLE_FROM:
+        low, high = bracket(gradient, quantile, scratch)
+    inside, above = gather_between(gradient, low, high, scratch)
+    if inside < 0:
+        return math.nan
+    below = size - inside - above
+    if below <= rank and min(rank + 1, size - 1) < below + inside:
+        return interpolated(scratch, inside, rank - below, weight)
+    for i in range(size):
+        scratch[i] = abs(gradient[i])
+    return interpolated(scratch, size, rank, weight)
+
+
+@intrinsic
+def prefetch(context: Any, array: Any, i: Any) -> Any:  # noqa: ARG001
+    """Ask for ``array[i]`` to be brought into the caches, to be written to; it changes nothing else."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(hint, [place, word(1), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, i), code
+
+
+@inlined
+def fetch(gradient: Array, indptr: Array, indices: Array, nodes: Array, k: int, last: int) -> None:
+    """Ask for what nodes some places after the ``k``-th will need, so that no one waits for memory."""
+    prefetch(indices, index(indptr[index(nodes[min(k + index(2 * AHEAD), last)])]))
+    i = index(nodes[min(k + index(AHEAD), last)])
+    for edge in range(index(indptr[i]), index(indptr[i + index(1)])):
+        prefetch(gradient, index(indices[edge]))
+
+
+@kernel
+def copy_and_mark(original: Array, gradient: Array, level: float, marks: Array) -> None:
+    """Copy a gradient, and mark what is above ``level`` on the way as ``mark_above`` does."""
+    whole = original.size >> 6
+    for word in range(whole):
+        bits = np.uint64(0)
+        for i in range(64):
+            value = original[64 * word + i]
+            gradient[64 * word + i] = value
+            bits |= np.uint64(abs(value) > level) << np.uint64(i)
+        marks[word] = bits
+    if 64 * whole < original.size:
+        bits = np.uint64(0)
+        for i in range(64 * whole, original.size):
+            value = original[i]
+            gradient[i] = value
+            bits |= np.uint64(abs(value) > level) << np.uint64(i & 63)
+        marks[whole] = bits
+
+
+@kernel
+def topple(
+    gradient: Array,
+    indptr: Array,
+    threshold: float,
+    alpha: float,
+    keep: float,
+    first: int,
+    last: int,
+    marks: Array,
+    toppled: Array,
+    unstable: Array,
+    share: Array,
+    count: int,
+) -> tuple[int, int, bool, bool]:
+    """Let the marked nodes of words ``first`` to ``last`` that are unstable topple, in order.
+
+    Appends them to ``unstable``, and what each neighbour gets to ``share``; leaves marked what is
+    unstable still. Without ``indptr`` every node has four neighbours. Returns how many are listed now,
+    how many of them toppled for the first time, whether any is still marked, and whether any has no
+    neighbour.
+    """
+    one = index(1)
+    area = 0
+    lossy = False
+    left = np.uint64(0)
+    for word in range(first, last):
+        remaining = marks[word]
+        if not remaining:
             continue
-        pages[page] = 0
-        for word in range(64 * page, min(64 * page + 64, words)):
-            remaining = marks[word]
-            marks[word] = 0
-            while remaining:
-                node = index(64 * word) + index(trailing_zeros(remaining))
-                remaining &= remaining - index(1)
-                nodes[count] = node
-                count += abs(gradient[node]) > threshold
-    return count
+        before, still = toppled[word], np.uint64(0)
+        after = before
+        while remaining:
+            bit = remaining & (~remaining + one)
+            node = index(64 * word) + index(trailing_zeros(remaining))
+            remaining ^= bit
+            value = gradient[node]
+            # A node marked on the way may have been pulled back below by a later share.
+            if abs(value) > threshold:
+                degree = 4 if indptr is None else indptr[node + one] - indptr[node]
+                moved = alpha * value
+                lossy |= degree == 0
+                share[count] = moved / max(degree, 1)
+                unstable[count] = node
+                count += 1
+                value = keep * value
+                gradient[node] = value
+                area += (before & bit) == 0
+                after |= bit
+                still |= bit * np.uint64(abs(value) > threshold)
+        toppled[word] = after
+        marks[word] = still
+        left |= still
+    return count, area, left != 0, lossy
 
 
 @kernel
 def cascade(
+    original: Array,
     gradient: Array,
     indptr: Array,
     indices: Array,
@@ -200,60 +302,56 @@ def cascade(
     pages: Array,
     unstable: Array,
     share: Array,
-) -> tuple[int, int, int, int, int, float]:
-    """Relax ``gradient`` in place: all unstable nodes topple at once, step by step.
+) -> tuple[int, int, int, int, int, bool]:
+    """Relax ``original`` into ``gradient``: all unstable nodes topple at once, step by step.
 
     Every node receives its neighbours' shares one at a time in ascending order of the neighbour, so
     the result does not depend on how the unstable nodes were found. ``alpha`` and ``keep`` =
     1 - alpha come in the gradient's own precision. The last five arrays are scratch: a bit a node, a
-    bit a node, a byte a page, an index and a number of the gradient's dtype a node. Returns size,
-    duration, area, peak, the number of nodes still unstable, and the sum lost at nodes without
-    neighbours.
+    bit a node, a byte a page of 4,096 nodes, an index and a number of the gradient's dtype a node.
+    Returns size, duration, area, peak, the number of nodes still unstable, and whether a node without
+    neighbours toppled.
     """
     one = index(1)
     words = (gradient.size + 63) >> 6
     for word in range(words):
         toppled[word] = 0
-    size = duration = area = peak = 0
-    dissipated = 0.0
+    size = duration = area = peak = count = 0
+    lossy = False
+    far = gradient.size >= FAR
+    # Where many topple it is cheaper to look at all nodes in the next step, which runs through memory
+    # in order, than to mark what rises above the threshold on the way, which branches.
     dense = True
-    while True:
-        if dense:
-            mark_above(gradient, threshold, marks)
-            for page in range((words + 63) >> 6):
-                pages[page] = 1
-        # A node marked on the way may have been pulled back below by a later share.
-        count = collect(gradient, threshold, marks, pages, unstable)
-        if count == 0 or duration == max_steps:
+    while duration < max_steps:
+        count = 0
+        for page in range((words + 63) >> 6):
+            first, last = 64 * page, min(64 * page + 64, words)
+            if dense:
+                if duration == 0:
+                    part = original[64 * first : 64 * last]
+                    copy_and_mark(part, gradient[64 * first : 64 * last], threshold, marks[first:last])
+                else:
+                    mark_above(gradient[64 * first : 64 * last], threshold, marks[first:last])
+            elif not pages[page]:
+                continue
+            count, new, pages[page], lost = topple(
+                gradient, indptr, threshold, alpha, keep, first, last, marks, toppled, unstable, share,
+                count,
+            )  # fmt: skip
+            area += new
+            lossy |= lost
+        if count == 0:
             break
-        # Where many topple it is cheaper to look at all nodes afterwards, which runs through memory in
-        # order, than to mark what rises above the threshold on the way, which branches.
         dense = DENSE * count >= gradient.size
+        end = index(count - 1)
         for k in range(index(count)):
-            i = index(unstable[k])
-            before = gradient[i]
-            degree = indptr[i + one] - indptr[i]
-            moved = alpha * before
-            if degree > 0:
-                share[k] = moved / degree
-            else:
-                dissipated += moved
-            after = keep * before
-            gradient[i] = after
-            word, shift = i >> index(6), i & index(63)
-            area += 1 - np.int64((toppled[word] >> shift) & one)
-            toppled[word] |= one << shift
-            if not dense and abs(after) > threshold:
-                marks[word] |= one << shift
-                pages[i >> index(12)] = 1
-        if dense:
-            for k in range(index(count)):
-                i, given = index(unstable[k]), share[k]
+            if far:
+                fetch(gradient, indptr, indices, unstable, k, end)
+            i, given = index(unstable[k]), share[k]
+            if dense:
                 for edge in range(index(indptr[i]), index(indptr[i + one])):
                     gradient[index(indices[edge])] += given
-        else:
-            for k in range(index(count)):
-                i, given = index(unstable[k]), share[k]
+            else:
                 for edge in range(index(indptr[i]), index(indptr[i + one])):
                     j = index(indices[edge])
                     after = gradient[j] + given
@@ -264,7 +362,148 @@ def cascade(
         size += count
         peak = max(peak, count)
         duration += 1
-    return size, duration, area, peak, count, dissipated
+    remaining = 0
+    if count > 0:
+        for i in range(gradient.size):
+            remaining += abs(gradient[i]) > threshold
+    return size, duration, area, peak, remaining, lossy
+
+
+@kernel
+def histogram(bits: Array, mask: int, shift: int, counts: Array) -> None:
+    """Count floats, given as unsigned integers, by 16 of their bits from ``shift`` on, under a mask.
+
+    The bits of positive floats are ordered as they are, and those of what is not finite come last.
+    """
+    for i in range(bits.size):
+        counts[((index(bits[i]) & index(mask)) >> index(shift)) & index(0xFFFF)] += 1
+
+
+@kernel
+def matching(bits: Array, mask: int, shift: int, prefix: int, found: Array) -> None:
+    """List the masked bits that from ``shift`` on are ``prefix``; there is room for one more."""
+    count = 0
+    for i in range(bits.size):
+        value = index(bits[i]) & index(mask)
+        found[count] = value
+        count += (value >> index(shift)) == index(prefix)
+
+
+@kernel
+def topple_part(
+    original: Array,
+    gradient: Array,
+    indptr: Array,
+    threshold: float,
+    alpha: float,
+    keep: float,
+    opening: bool,
+    dense: bool,
+    marks: Array,
+    toppled: Array,
+    pages: Array,
+    unstable: Array,
+    share: Array,
+) -> tuple[int, int, bool]:
+    """Let what is unstable topple, as one step of ``cascade`` does, and hand on nothing.
+
+    Returns how many nodes toppled, how many for the first time, and whether any has no neighbour.
+    """
+    words = (gradient.size + 63) >> 6
+    count = area = 0
+    lossy = False
+    for page in range((words + 63) >> 6):
+        first, last = 64 * page, min(64 * page + 64, words)
+        if opening:
+            part = original[64 * first : 64 * last]
+            copy_and_mark(part, gradient[64 * first : 64 * last], threshold, marks[first:last])
+        elif dense:
+            mark_above(gradient[64 * first : 64 * last], threshold, marks[first:last])
+        elif not pages[page]:
+            continue
+        count, new, pages[page], lost = topple(
+            gradient, indptr, threshold, alpha, keep, first, last, marks, toppled, unstable, share, count
+        )
+        area += new
+        lossy |= lost
+    return count, area, lossy
+
+
+@kernel
+def receive(
+    gradient: Array, places: Array, given: Array, threshold: float, marks: Array, pages: Array
+) -> None:
+    """Add shares one by one to the nodes at ``places``, and mark those that are above the threshold."""
+    one = index(1)
+    last = places.size - 1
+    for u in range(places.size):
+        prefetch(gradient, index(places[min(u + 4 * AHEAD, last)]))
+        j = index(places[u])
+        after = gradient[j] + given[u]
+        gradient[j] = after
+        if abs(after) > threshold:
+            marks[j >> index(6)] |= one << (j & index(63))
+            pages[j >> index(12)] = 1
+
+
+@kernel
+def stored_targets(
+    nodes: Array, share: Array, begin: int, indptr: Array, indices: Array, targets: Array, given: Array
+) -> tuple[int, int]:
+    """List the neighbours of nodes from the ``begin``-th on, and what each gets, while there is room.
+
+    Returns the first node that is not listed, and the number of neighbours listed.
+    """
+    used = 0
+    for k in range(begin, nodes.size):
+        start, stop = indptr[nodes[k]], indptr[nodes[k] + 1]
+        if used + stop - start > targets.size:
+            return k, used
+        for edge in range(start, stop):
+            targets[used] = indices[edge]
+            given[used] = share[k]
+            used += 1
+    return nodes.size, used
+
+
+@kernel
+def split(targets: Array, given: Array, edges: Array, ends: Array, places: Array, gifts: Array) -> None:
+    """Sort shares by the part that their target lies in, and number the targets within it.
+
+    Part p holds the nodes ``edges[p]`` to ``edges[p + 1]``; its shares come, in the order in which
+    they were, before ``ends[p]``.
+    """
+    parts = ends.size
+    home = np.empty(targets.size, np.int32)
+    ends[:] = 0
+    for u in range(targets.size):
+        low, high = 0, parts
+        while high - low > 1:
+            middle = (low + high) >> 1
+            if targets[u] >= edges[middle]:
+                low = middle
+            else:
+                high = middle
+        home[u] = low
+        ends[low] += 1
+    total = 0
+    for p in range(parts):
+        total, ends[p] = total + ends[p], total
+    for u in range(targets.size):
+        p = home[u]
+        places[ends[p]] = targets[u] - edges[p]
+        gifts[ends[p]] = given[u]
+        ends[p] += 1
+
+
+@kernel
+def dissipation(before: Array, after: Array, indptr: Array) -> float:
+    """Return what nodes without neighbours, which lose what they give away, have lost."""
+    lost = 0.0
+    for i in range(before.size):
+        if indptr[i] == indptr[i + 1]:
+            lost += np.float64(before[i]) - np.float64(after[i])
+    return lost
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})
@@ -297,8 +536,22 @@ def deviation(before: Array, after: Array) -> float:
             largest = max(largest, abs(before[i]))
         # A power of two, so that scaling a gradient by one changes nothing.
         scale = math.ldexp(1.0, -max(math.frexp(largest)[1], -1000))
+    return angle(squared, changed, product)
+
+
+@kernel
+def angle(squared: float, changed: float, product: float) -> float:
+    """Return the angle in degrees from the sums of ``products``, as ``deviation`` explains."""
     crossed = squared * changed - product * product
     return math.degrees(math.atan2(math.sqrt(max(crossed, 0.0)), squared + product))
+
+
+@kernel
+def block_products(before: Array, after: Array, scale: float, size: int, sums: Array) -> None:
+    """Fill ``sums`` (blocks, 3) with the ``products`` of every block of ``size`` entries."""
+    for b in range(sums.shape[0]):
+        part = slice(b * size, (b + 1) * size)
+        sums[b, 0], sums[b, 1], sums[b, 2] = products(before[part], after[part], scale)
 
 
 @kernel
@@ -328,9 +581,10 @@ def measure_segments(
     Segment b is ``gradient[offsets[b]:offsets[b + 1]]``; its graph is ``indptr`` from ``rows[b]`` on
     and ``indices``, numbered within the segment. Columns of ``outcome``: threshold (given where
     ``quantile`` is negative; NaN comes back where the gradient is not finite), size, duration, area,
-    peak, still unstable, dissipated, deviation (where ``angles`` are wanted). The last five arrays
-    are the scratch of ``cascade``, enough for the longest segment. Returns the first segment that is
-    not finite, before or after, or -1.
+    peak, still unstable, dissipated, deviation (where ``angles`` are wanted); of more than ``BLOCK``
+    entries the last two are summed elsewhere, and here say whether anything was dissipated, and 0. The
+    last five arrays are the scratch of ``cascade``, enough for the longest segment. Returns the first
+    segment that is not finite, before or after, or -1.
     """
     broken = -1
     for b in range(first, last):
@@ -338,20 +592,21 @@ def measure_segments(
         original, moving = gradient[start:stop], relaxed[start:stop]
         if quantile >= 0.0:
             # The relaxed gradient is not there yet: its place is free to select in.
-            outcome[b, 0] = magnitude_quantile(original, quantile, moving, marks)
+            outcome[b, 0] = magnitude_quantile(original, quantile, moving)
             if math.isnan(outcome[b, 0]):
                 broken = b if broken < 0 else broken
                 continue
-        for i in range(original.size):
-            moving[i] = original[i]
         pointers = indptr[rows[b] : rows[b] + moving.size + 1]
-        size, duration, area, peak, remaining, dissipated = cascade(
-            moving, pointers, indices, outcome[b, 0], alpha, keep, max_steps,
+        size, duration, area, peak, remaining, lossy = cascade(
+            original, moving, pointers, indices, outcome[b, 0], alpha, keep, max_steps,
             marks, toppled, pages, unstable, share,
         )  # fmt: skip
         outcome[b, 1], outcome[b, 2], outcome[b, 3] = size, duration, area
-        outcome[b, 4], outcome[b, 5], outcome[b, 6] = peak, remaining, dissipated
-        outcome[b, 7] = deviation(original, moving) if angles and size > 0 else 0.0
+        outcome[b, 4], outcome[b, 5] = peak, remaining
+        outcome[b, 6], outcome[b, 7] = np.float64(lossy), 0.0
+        if original.size <= BLOCK:
+            outcome[b, 6] = dissipation(original, moving, pointers) if lossy else 0.0
+            outcome[b, 7] = deviation(original, moving) if angles and size > 0 else 0.0
         if math.isnan(outcome[b, 7]):
             broken = b if broken < 0 else broken
     return broken
@@ -587,34 +842,88 @@ def rewire_ring(probability: float, state: Array, ends: Array) -> None:
             ends[i, k] = j
 
 
-@kernel
-def pair_stubs(state: Array, stubs: Array, neighbours: Array) -> bool:
-    """Pair ``stubs`` at random into a simple regular graph (Steger and Wormald 1999).
+# Neighbours that are computed
 
-    ``neighbours`` is (nodes, degree), filled with -1. Pairs that would make a loop or a second edge
-    go back and are shuffled again; returns False where that no longer gets anywhere.
+
+@inlined
+def scrambled(value: int, key: int) -> int:
+    """Return 31 bits that depend on all bits of both."""
+    return ((value ^ key) * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(33)
+
+
+@kernel
+def permuted(x: int, n: int, keys: Array) -> int:
+    """Return the image of ``x`` under the permutation of 0..n - 1 that ``keys`` choose.
+
+    The first of them say how many bits are in the lower half of a number, and mask the higher half.
+
+    A Feistel network on as few bits as n needs, walked on until it is below n again (J. Black and
+    P. Rogaway, Ciphers with arbitrary finite domains, 2002).
     """
-    degree = np.zeros(neighbours.shape[0], np.int8)
-    waiting = stubs.size
-    idle_rounds = 0
-    while waiting > 0 and idle_rounds < 100:
-        for last in range(waiting - 1, 0, -1):
-            other = random_below(last + 1, state)
-            stubs[last], stubs[other] = stubs[other], stubs[last]
-        kept = 0
-        for s in range(0, waiting, 2):
-            i, j = stubs[s], stubs[s + 1]
-            suitable = i != j
-            for k in range(degree[i]):
-                suitable = suitable and neighbours[i, k] != j
-            if suitable:
-                neighbours[i, degree[i]] = j
-                neighbours[j, degree[j]] = i
-                degree[i] += 1
-                degree[j] += 1
-            else:
-                stubs[kept], stubs[kept + 1] = i, j
-                kept += 2
-        idle_rounds = idle_rounds + 1 if kept == waiting else 0
-        waiting = kept
-    return waiting == 0
+    low_bits, high_mask = keys[0], keys[1]
+    low_mask = (index(1) << low_bits) - index(1)
+    while True:
+        low, high = x & low_mask, x >> low_bits
+        for r in range(2, keys.size, 2):
+            low ^= scrambled(high, keys[r]) & low_mask
+            high ^= scrambled(low, keys[r + 1]) & high_mask
+        x = high << low_bits | low
+        if x < n:
+            return x
+
+
+@kernel
+def unpermuted(x: int, n: int, keys: Array) -> int:
+    """Return what ``permuted`` maps to ``x``."""
+    low_bits, high_mask = keys[0], keys[1]
+    low_mask = (index(1) << low_bits) - index(1)
+    while True:
+        low, high = x & low_mask, x >> low_bits
+        for r in range(keys.size - 2, 1, -2):
+            high ^= scrambled(low, keys[r + 1]) & high_mask
+            low ^= scrambled(high, keys[r]) & low_mask
+        x = high << low_bits | low
+        if x < n:
+            return x
+
+
+@kernel
+def shares_an_edge(n: int, first: Array, second: Array, start: int, stop: int) -> bool:
+    """Return whether any of the edges ``start`` to ``stop`` of the second cycle is one of the first."""
+    size, one = index(n), index(1)
+    node = permuted(index(start), size, second)
+    place = unpermuted(node, size, first)
+    for p in range(start + 1, stop + 1):
+        node = permuted(index(p % n), size, second)
+        there = unpermuted(node, size, first)
+        apart = max(there, place) - min(there, place)
+        if apart == one or apart == size - one:
+            return True
+        place = there
+    return False
+
+
+@kernel
+def cycle_neighbours(nodes: Array, start: int, n: int, first: Array, second: Array, rows: Array) -> None:
+    """Fill ``rows`` (nodes, 4) with the neighbours of nodes, counted from ``start``, on two cycles."""
+    size, one = index(n), index(1)
+    for k in range(nodes.size):
+        node = index(start) + index(nodes[k])
+        for c in range(2):
+            keys = second if c else first
+            place = unpermuted(node, size, keys)
+            after = place + one if place + one < size else index(0)
+            before = place - one if place > index(0) else size - one
+            rows[k, 2 * c] = permuted(before, size, keys)
+            rows[k, 2 * c + 1] = permuted(after, size, keys)
+
+
+@kernel
+def circulant_neighbours(nodes: Array, start: int, n: int, near: int, far: int, rows: Array) -> None:
+    """Fill ``rows`` (nodes, 4) with the nodes ``near`` and ``far`` before and after each on a ring."""
+    for k in range(nodes.size):
+        node = start + nodes[k]
+        rows[k, 0] = node - far if node >= far else node - far + n
+        rows[k, 1] = node - near if node >= near else node - near + n
+        rows[k, 2] = node + near if node + near < n else node + near - n
+        rows[k, 3] = node + far if node + far < n else node + far - n

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -236,10 +237,56 @@ def relax_stack(
         edges = np.searchsorted(graphs.offsets, shares).tolist()
         with ThreadPoolExecutor(threads) as pool:
             broken = next((b for b in pool.map(work, edges[:-1], edges[1:]) if b >= 0), -1)
+    for b in np.flatnonzero(np.diff(graphs.offsets) > _kernels.BLOCK) if broken < 0 else ():
+        part = slice(graphs.offsets[b], graphs.offsets[b + 1])
+        original, after = gradients[part], relaxed[part]
+        if outcome[b, 6]:
+            pointers = graphs.indptr[graphs.rows[b] : graphs.rows[b] + after.size + 1]
+            outcome[b, 6] = math.fsum(dissipations(original, after, pointers))
+        if angles and outcome[b, 1] > 0:
+            outcome[b, 7] = _angle_between(original, after)
+        broken = int(b) if math.isnan(outcome[b, 7]) else broken
     if broken >= 0:
         name = "the gradient" if batch == 1 else f"gradient {broken} of the batch"
         raise not_finite(name, gradients[graphs.offsets[broken] : graphs.offsets[broken + 1]])
     return relaxed, outcome
+
+
+def products(before: Gradient, after: Gradient, scale: float) -> NDArray[np.float64]:
+    """Return the sums from which the angle follows, of every block, shape (blocks, 3)."""
+    sums = np.empty((-(-before.size // _kernels.BLOCK), 3))
+    _kernels.block_products(before, after, scale, _kernels.BLOCK, sums)
+    return sums
+
+
+def dissipations(before: Gradient, after: Gradient, indptr: Any) -> list[float]:
+    """Return what the nodes without neighbours have lost, block by block."""
+    return [
+        _kernels.dissipation(before[i : i + n], after[i : i + n], indptr[i:])
+        for n in [_kernels.BLOCK]
+        for i in range(0, before.size, n)
+    ]
+
+
+def _angle_between(before: Gradient, after: Gradient) -> float:
+    def sums_at(scale: float) -> list[float]:
+        columns = products(before, after, scale).T
+        # An exact sum refuses what is not finite.
+        return [math.fsum(column) if np.isfinite(column).all() else math.inf for column in columns]
+
+    return angle(sums_at, lambda: float(np.abs(before).max()))
+
+
+def angle(sums_at: Callable[[float], Sequence[float]], largest: Callable[[], float]) -> float:
+    """Return the angle in degrees from exact sums, scaled where squares would be infinite or 0.
+
+    As ``_kernels.deviation`` does for one block. NaN where the cascade overflowed.
+    """
+    sums = sums_at(1.0)
+    if not _kernels.SMALLEST_SQUARE < sums[0] < _kernels.LARGEST_SQUARE:
+        sums = sums_at(math.ldexp(1.0, -max(math.frexp(largest())[1], -1000)))
+    degrees: float = _kernels.angle(*sums)
+    return degrees if all(map(math.isfinite, sums)) else math.nan
 
 
 def avalanche(outcome: NDArray[np.float64], relaxed: Gradient) -> Avalanche:

@@ -7,7 +7,7 @@ linear in the number of nodes, but for one sort of integers in ``erdos_renyi``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 IntArray = NDArray[np.signedinteger[Any]]
 
+Floats = NDArray[np.floating[Any]]
+
+# Rounds of the permutations that random regular graphs are made of, an even number.
+FEISTEL_ROUNDS = 6
+
 DEFECTS = {
     1: "node {i} has neighbour {j}, outside 0..{last}",
     2: "node {i} is its own neighbour; self-loops are not allowed",
@@ -32,7 +37,6 @@ DEFECTS = {
 }
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A simple undirected graph in CSR form.
 
@@ -50,11 +54,8 @@ class Graph:
         and ``from_scipy`` take what is not in that form yet.
     """
 
-    indptr: IntArray
-    indices: IntArray
-
-    def __post_init__(self) -> None:
-        indptr, indices = np.asarray(self.indptr), np.asarray(self.indices)
+    def __init__(self, indptr: ArrayLike, indices: ArrayLike) -> None:
+        indptr, indices = np.asarray(indptr), np.asarray(indices)
         for name, array in (("indptr", indptr), ("indices", indices)):
             require(
                 array.ndim == 1 and array.dtype.kind in "iu",
@@ -76,10 +77,20 @@ class Graph:
                 np.iinfo(dtype).min <= int(end) <= np.iinfo(dtype).max,
                 f"a neighbour is numbered {end}, outside 0..{indptr.size - 2}",
             )
-        object.__setattr__(self, "indptr", np.ascontiguousarray(indptr, dtype))
-        object.__setattr__(self, "indices", np.ascontiguousarray(indices, dtype))
+        self._indptr: IntArray = np.ascontiguousarray(indptr, dtype)
+        self._indices: IntArray = np.ascontiguousarray(indices, dtype)
         kind, i, j = _kernels.find_defect(self.indptr, self.indices, self.indptr[:-1].copy())
         require(kind == 0, DEFECTS.get(kind, "").format(i=i, j=j, last=self.n_nodes - 1))
+
+    @property
+    def indptr(self) -> IntArray:
+        """Where the neighbours of every node begin in ``indices``, shape (n_nodes + 1,)."""
+        return self._indptr
+
+    @property
+    def indices(self) -> IntArray:
+        """The neighbours of every node, ascending, one node after the other."""
+        return self._indices
 
     @property
     def n_nodes(self) -> int:
@@ -96,6 +107,30 @@ class Graph:
         """The degree of every node, shape (n_nodes,)."""
         return np.diff(self.indptr)
 
+    def pointers(self, first: int, size: int) -> Any:
+        """Return the row pointers of ``size`` nodes from ``first`` on; None where all degrees are 4."""
+        return self.indptr[first : first + size + 1]
+
+    def handed_on(
+        self, first: int, nodes: IntArray, share: Floats, chunk: int
+    ) -> Iterator[tuple[IntArray, Floats]]:
+        """Yield the neighbours of the nodes ``first + nodes``, and what each is given, in order.
+
+        In arrays of about ``chunk`` entries, which are used again.
+        """
+        room = max(chunk, self._largest_degree)
+        targets, given = np.empty(room, self.indices.dtype), np.empty(room, share.dtype)
+        begin = 0
+        while begin < nodes.size:
+            begin, used = _kernels.stored_targets(
+                nodes, share, begin, self.indptr[first:], self.indices, targets, given
+            )
+            yield targets[:used], given[:used]
+
+    @cached_property
+    def _largest_degree(self) -> int:
+        return int(self.degrees.max())
+
     @cached_property
     def as_stack(self) -> GraphStack:
         """The graph as a stack of one, which shares its arrays."""
@@ -103,6 +138,56 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"Graph(n_nodes={self.n_nodes}, n_edges={self.n_edges})"
+
+
+class ComputedGraph(Graph):
+    """A graph of degree 4 whose neighbours are computed where they are needed.
+
+    It takes no memory until its arrays ``indptr`` and ``indices`` are asked for; they are made then, and
+    kept. A large gradient relaxes on it without them, and leaves the same avalanche.
+    """
+
+    def __init__(self, n: int, neighbours: Callable[..., None], *rule: Any) -> None:
+        self._n, self._neighbours, self._rule = n, neighbours, rule
+
+    def _rows(self, first: int, nodes: IntArray) -> IntArray:
+        rows = np.empty((nodes.size, 4), _index_dtype(self._n, self._n))
+        self._neighbours(nodes, first, self._n, *self._rule, rows)
+        return rows
+
+    @property
+    def n_nodes(self) -> int:
+        """The number of nodes, N."""
+        return self._n
+
+    @property
+    def indptr(self) -> IntArray:
+        """As in ``Graph``; 0, 4, 8, ..."""
+        return self._arrays[0]
+
+    @property
+    def indices(self) -> IntArray:
+        """As in ``Graph``."""
+        return self._arrays[1]
+
+    @cached_property
+    def _arrays(self) -> tuple[IntArray, IntArray]:
+        dtype = _index_dtype(self._n, 4 * self._n)
+        rows = self._rows(0, np.arange(self._n, dtype=dtype)).astype(dtype, copy=False)
+        rows.sort(axis=1)
+        return np.arange(0, 4 * self._n + 1, 4, dtype=dtype), rows.ravel()
+
+    def pointers(self, first: int, size: int) -> Any:  # noqa: ARG002
+        """Return None: all degrees are 4."""
+        return None
+
+    def handed_on(
+        self, first: int, nodes: IntArray, share: Floats, chunk: int
+    ) -> Iterator[tuple[IntArray, Floats]]:
+        """As in ``Graph``."""
+        for begin in range(0, nodes.size, chunk // 4):
+            part = slice(begin, begin + chunk // 4)
+            yield self._rows(first, nodes[part]).ravel(), np.repeat(share[part], 4)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -277,7 +362,7 @@ def ring(n: int) -> Graph:
         For fewer nodes.
     """
     require_count("n", n, 5)
-    return _circulant(n, (1, 2))
+    return ComputedGraph(n, _kernels.circulant_neighbours, 1, 2)
 
 
 def square_lattice(n: int) -> Graph:
@@ -293,7 +378,7 @@ def square_lattice(n: int) -> Graph:
         For fewer nodes.
     """
     require_count("n", n, 5)
-    return _circulant(n, (1, round(n**0.5)))
+    return ComputedGraph(n, _kernels.circulant_neighbours, 1, round(n**0.5))
 
 
 def small_world(n: int, p: float = 0.05, *, seed: int) -> Graph:
@@ -350,8 +435,10 @@ def erdos_renyi(n: int, *, seed: int) -> Graph:
 def random_regular(n: int, *, seed: int) -> Graph:
     """Return a random graph in which each of ``n`` >= 5 nodes has degree 4.
 
-    Pairing of stubs by A. Steger and N. C. Wormald, Combinatorics, Probability and Computing 8, 377
-    (1999); asymptotically uniform.
+    The union of two random Hamiltonian cycles, drawn again where they share an edge; what holds almost
+    surely of large graphs so drawn holds of uniform 4-regular graphs (J. H. Kim and N. C. Wormald,
+    J. Combin. Theory B 81, 20 (2001)). The orders of the cycles are pseudorandom permutations that are
+    computed, not stored.
 
     Raises
     ------
@@ -359,15 +446,14 @@ def random_regular(n: int, *, seed: int) -> Graph:
         For fewer nodes or a negative seed.
     """
     require_count("n", n, 5)
-    dtype = _index_dtype(n, 4 * n)
-    state = _state(seed, n)
-    paired = False
-    while not paired:
-        stubs = np.repeat(np.arange(n, dtype=dtype), 4)
-        neighbours = np.full((n, 4), -1, dtype)
-        paired = _kernels.pair_stubs(state, stubs, neighbours)
-    neighbours.sort(axis=1)
-    return _trusted(np.arange(0, 4 * n + 1, 4, dtype=dtype), neighbours.ravel())
+    bits = (n - 1).bit_length()
+    halves = bits - bits // 2, 2 ** (bits // 2) - 1
+    entropy = _sequence(seed, n)
+    while True:
+        keys = entropy.spawn(1)[0].generate_state(2 * FEISTEL_ROUNDS, np.uint64)
+        first, second = (np.array([*halves, *half], np.uint64) for half in np.split(keys, 2))
+        if not _kernels.shares_an_edge(n, first, second, 0, n):
+            return ComputedGraph(n, _kernels.cycle_neighbours, first, second)
 
 
 def computational(hidden: int) -> Graph:
@@ -458,19 +544,10 @@ def _csr(n: int, sources: IntArray, targets: IntArray) -> tuple[IntArray, IntArr
     return indptr, indices
 
 
-def _circulant(n: int, jumps: tuple[int, int]) -> Graph:
-    dtype = _index_dtype(n, 4 * n)
-    nodes = np.arange(n, dtype=np.int64)[:, None]
-    neighbours = (nodes + np.array([-jumps[1], -jumps[0], jumps[0], jumps[1]])) % n
-    neighbours.sort(axis=1)
-    return _trusted(np.arange(0, 4 * n + 1, 4, dtype=dtype), neighbours.astype(dtype).ravel())
-
-
 def _trusted(indptr: IntArray, indices: IntArray) -> Graph:
     """Return a Graph without the checks, for arrays that a generator made right."""
     graph = object.__new__(Graph)
-    object.__setattr__(graph, "indptr", indptr)
-    object.__setattr__(graph, "indices", indices)
+    graph._indptr, graph._indices = indptr, indices
     return graph
 
 

@@ -20,10 +20,14 @@ from gradquake.cascade import (
     relax_stack,
 )
 from gradquake.errors import InputError, require, require_between, require_count
-from gradquake.graphs import Graph, GraphStack, build, check_topology, repeat, stack
+from gradquake.graphs import ComputedGraph, Graph, GraphStack, build, check_topology, repeat, stack
+from gradquake.pieces import Alone, Exchange, relax_pieces
 
 # Distinguishes the stream that picks a sample from any other that a seed feeds.
 SAMPLE_STREAM = 0x73616D70
+
+# From this many nodes on neighbours that can be computed are not stored.
+COMPUTED_FROM = 1 << 22
 
 # Below this many entries a batch is done sooner than threads are started.
 THREADS_FROM = 200_000
@@ -92,9 +96,56 @@ class Probe:
             have N nodes.
         """
         vector = as_gradient(gradient)
-        graphs = stack([self.graph(vector.size) if graph is None else graph])
+        graph = self.graph(vector.size) if graph is None else graph
+        if isinstance(graph, ComputedGraph) and vector.size >= COMPUTED_FROM:
+            return self.measure_pieces([vector], graph)
+        graphs = stack([graph])
         relaxed, outcome = self._relax(vector, graphs, threads=1)
         return avalanche(outcome[0], relaxed)
+
+    def measure_pieces(
+        self,
+        pieces: Sequence[ArrayLike],
+        graph: Graph | None = None,
+        *,
+        exchange: Exchange | None = None,
+        threads: int = 1,
+    ) -> Avalanche:
+        """Measure one gradient that lies in pieces: in several arrays, files or processes.
+
+        It is never gathered, and the avalanche is that of the whole, bit for bit.
+
+        Parameters
+        ----------
+        pieces : sequence of array of float32 or float64, each of shape (any,)
+            What this process holds of the gradient, in order; memory-mapped files too. All processes
+            call this together, and their pieces make up the gradient in the order of their ranks.
+        graph : Graph, optional
+            As in ``measure``. One whose neighbours are computed (``ring``, ``square_lattice``,
+            ``random_regular``) needs no memory; of any other, every process has the whole.
+        exchange : Exchange, optional
+            How the processes talk to each other: an mpi4py communicator, or
+            ``gradquake.torch.Exchange()``. Without one, this process has all pieces.
+        threads : int
+            In how many parts this process relaxes its pieces at the same time.
+
+        Returns
+        -------
+        Avalanche
+            The same on every process, but for ``relaxed``, which is this process's part.
+
+        Raises
+        ------
+        InputError
+            On every process, as ``measure`` does; or for pieces of different dtypes.
+        """
+        exchange = exchange or Alone()
+        if graph is None:
+            sizes = exchange.allgather(sum(np.size(piece) for piece in pieces))
+            graph = self.graph(sum(sizes))
+        return relax_pieces(
+            pieces, graph, self.quantile, self.alpha, self.max_steps, exchange=exchange, threads=threads
+        )
 
     def measure_batch(
         self,

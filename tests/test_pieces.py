@@ -1,0 +1,193 @@
+"""A gradient in pieces leaves the avalanche of the whole, bit for bit, however it is cut."""
+
+import threading
+from dataclasses import fields
+from queue import Queue
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradquake import Probe, graphs
+from gradquake._kernels import BLOCK
+from gradquake.cascade import Avalanche
+from gradquake.errors import InputError
+from gradquake.graphs import ComputedGraph
+
+NUMBERS = [field.name for field in fields(Avalanche) if field.name != "relaxed"]
+
+
+class Threads:
+    """An exchange of processes that are threads of this one; ``ranks`` of them share the queues."""
+
+    def __init__(self, rank, size, queues):
+        self.rank, self.size, self.queues = rank, size, queues
+
+    def alltoall(self, values):
+        for r, value in enumerate(values):
+            self.queues[self.rank][r].put(value)
+        return [self.queues[r][self.rank].get(timeout=60) for r in range(self.size)]
+
+    def allgather(self, value):
+        return self.alltoall([value] * self.size)
+
+
+def together(size, work):
+    """Call ``work(exchange)`` on so many threads at once; return what each returned or raised."""
+    queues = [[Queue() for _ in range(size)] for _ in range(size)]
+    results = [None] * size
+
+    def run(rank):
+        try:
+            results[rank] = work(Threads(rank, size, queues))
+        except InputError as error:
+            results[rank] = error
+
+    running = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return results
+
+
+def cut(vector, places):
+    return [piece for piece in np.split(vector, sorted(places)) if piece.size]
+
+
+def assert_equal(found, whole):
+    for name in NUMBERS:
+        assert getattr(found, name) == getattr(whole, name), name
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    n=st.integers(5, 300),
+    topology=st.sampled_from(["barabasi_albert", "ring", "erdos_renyi", "random_regular"]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 2**32 - 1),
+    quantile=st.sampled_from([0.0, 0.5, 0.9, 0.97, 1.0]),
+    max_steps=st.sampled_from([1, 3, 20]),
+    ties=st.booleans(),
+    data=st.data(),
+)
+def test_any_cut_gives_the_avalanche_of_the_whole(
+    n, topology, dtype, seed, quantile, max_steps, ties, data
+):
+    rng = np.random.default_rng(seed)
+    vector = (rng.integers(-2, 3, n) if ties else rng.standard_t(2, n)).astype(dtype)
+    places = data.draw(st.lists(st.integers(1, n - 1), max_size=5))
+    probe = Probe(topology, quantile=quantile, max_steps=max_steps, seed=seed % 7)
+    whole = probe.measure(vector)
+    found = probe.measure_pieces(cut(vector, places))
+    assert_equal(found, whole)
+    assert found.relaxed.tobytes() == whole.relaxed.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("topology", graphs.TOPOLOGIES)
+@pytest.mark.parametrize("places", [[], [1], [BLOCK], [100, 3 * BLOCK // 2, 2 * BLOCK + 7]])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_several_blocks_on_every_topology(topology, dtype, places, threads):
+    n = 2 * BLOCK + 5001
+    vector = np.random.default_rng(0).standard_normal(n).astype(dtype)
+    probe = Probe(topology)
+    whole = probe.measure(vector)
+    found = probe.measure_pieces(cut(vector, places), threads=threads)
+    assert_equal(found, whole)
+    assert found.relaxed.tobytes() == whole.relaxed.tobytes()
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-300, 1e150, 1e300])
+@pytest.mark.parametrize("n", [200, BLOCK + 100])
+def test_the_scale_changes_nothing(scale, n):
+    vector = np.random.default_rng(1).standard_normal(n)
+    probe = Probe("ring")
+    found = probe.measure_pieces(cut(scale * vector, [n // 3]))
+    assert_equal(found, probe.measure(scale * vector))
+    assert found.size == probe.measure(vector).size
+
+
+@pytest.mark.parametrize("topology", ["barabasi_albert", "random_regular", "erdos_renyi"])
+@pytest.mark.parametrize("places", [[700, 1400], [5, 6], [BLOCK - 1, BLOCK + 3]])
+def test_several_processes_give_the_avalanche_of_the_whole(topology, places):
+    n = 2 * BLOCK + 77
+    vector = np.random.default_rng(2).standard_normal(n)
+    probe = Probe(topology)
+    whole = probe.measure(vector)
+    own = cut(vector, places)
+
+    def work(exchange):
+        return probe.measure_pieces(cut(own[exchange.rank], [3]), exchange=exchange)
+
+    found = together(3, work)
+    for one in found:
+        assert_equal(one, whole)
+    assert np.concatenate([one.relaxed for one in found]).tobytes() == whole.relaxed.tobytes()
+
+
+def test_a_process_may_have_nothing():
+    vector = np.random.default_rng(3).standard_normal(500)
+    probe = Probe()
+    pieces = [[vector[:200]], [], [vector[200:]]]
+    found = together(3, lambda e: probe.measure_pieces(pieces[e.rank], exchange=e))
+    for one in found:
+        assert_equal(one, probe.measure(vector))
+    assert found[1].relaxed.size == 0
+
+
+def test_memory_mapped_files_are_pieces(tmp_path):
+    vector = np.random.default_rng(4).standard_normal(3000).astype(np.float32)
+    for i, piece in enumerate(np.split(vector, 3)):
+        np.save(tmp_path / f"{i}.npy", piece)
+    mapped = [np.load(tmp_path / f"{i}.npy", mmap_mode="r") for i in range(3)]
+    assert_equal(Probe().measure_pieces(mapped), Probe().measure(vector))
+
+
+def test_a_large_gradient_relaxes_on_a_graph_that_is_not_stored(monkeypatch):
+    vector = np.random.default_rng(5).standard_normal(5000)
+    for topology in ("ring", "square_lattice", "random_regular"):
+        probe = Probe(topology, seed=3)
+        stored = probe.measure(vector)
+        monkeypatch.setattr("gradquake.probe.COMPUTED_FROM", 5000)
+        graph = graphs.build(topology, 5000, 3)
+        assert isinstance(graph, ComputedGraph)
+        computed = probe.measure(vector, graph)
+        monkeypatch.undo()
+        assert "_arrays" not in vars(graph)
+        assert_equal(computed, stored)
+        assert computed.relaxed.tobytes() == stored.relaxed.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ([], "no piece was given; at least one is needed"),
+        ([np.ones(3), np.ones(2)], "the pieces have 5 entries together and the graph 10 nodes"),
+        ([np.ones(5), np.ones(5, np.float32)], "the pieces mix float32 and float64; one dtype is"),
+        ([np.ones(5), np.ones(5, int)], "piece 1 has dtype int64; float32 or float64 is needed"),
+        ([np.ones(5), np.array([1, np.nan, 1, np.inf, 2])], "has 2 entries that are not finite"),
+    ],
+)
+def test_bad_pieces(pieces, message):
+    with pytest.raises(InputError, match=message):
+        Probe(quantile=0.5).measure_pieces(pieces, graphs.ring(10))
+
+
+def test_a_cascade_that_overflows_is_refused():
+    star = graphs.from_edges(10, [(0, leaf) for leaf in range(1, 10)])
+    with pytest.raises(InputError, match="so large that its cascade overflows float64"):
+        Probe(quantile=0).measure_pieces([np.linspace(1e308, 1.5e308, 10)], star)
+
+
+def test_what_is_wrong_with_one_process_stops_all():
+    pieces = [[np.ones(5)], [np.ones((2, 2))]]
+    errors = together(2, lambda e: Probe().measure_pieces(pieces[e.rank], graphs.ring(9), exchange=e))
+    for error in errors:
+        assert str(error) == "piece 0 has shape (2, 2); a flat vector (N,) is needed (process 1)"
+
+
+def test_threads_that_make_no_sense():
+    with pytest.raises(InputError, match="threads is 0"):
+        Probe().measure_pieces([np.ones(9)], graphs.ring(9), threads=0)
