@@ -69,6 +69,7 @@ ORDER = [
     "series",
     "torch.schedules",
     "torch.loggers",
+    "torch.exchange",
     "torch.topology",
     "torch.gradients",
     "torch.device",

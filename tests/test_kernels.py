@@ -766,10 +766,10 @@ def test_find_defect_when_one_entry_is_missing(seed, n):
 @examples(40)
 @given(seed=seeds, m=st.integers(1, 4), more=st.integers(0, 60))
 @example(seed=0, m=2, more=0)
-def test_barabasi_albert_edges_choose_among_the_ends_of_all_edges(seed, m, more):
+def test_preferred_targets_are_chosen_among_the_ends_of_all_edges(seed, m, more):
     n = m + 1 + more
-    sources, targets = np.empty((2, m * (n - m)), np.int32)
-    _kernels.barabasi_albert_edges(m, state_of(seed), sources, targets)
+    targets = np.empty(m * (n - m), np.int32)
+    _kernels.preferred_targets(m, state_of(seed), targets)
 
     random = SplitMix(seed)
     edges = [(0, i + 1) for i in range(m)]
@@ -782,7 +782,13 @@ def test_barabasi_albert_edges_choose_among_the_ends_of_all_edges(seed, m, more)
                 chosen.append(end)
         edges += [(node, end) for end in chosen]
 
-    assert list(zip(sources.tolist(), targets.tolist(), strict=True)) == edges
+    assert targets.tolist() == [target for _, target in edges]
+    assert [e // m + m if e >= m else 0 for e in range(len(edges))] == [node for node, _ in edges]
+
+    indptr, indices = np.zeros(n + 1, np.int32), np.empty(2 * len(edges), np.int32)
+    _kernels.grown_adjacency(m, targets, indptr, indices, np.full(n, -7, np.int32))
+    pointers, naive = csr(n, edges)
+    assert (indptr.tolist(), indices.tolist()) == (pointers.tolist(), naive.tolist())
     assert all(target < source for source, target in edges[m:])
     assert len({frozenset(edge) for edge in edges}) == len(edges) == m * (n - m)
 

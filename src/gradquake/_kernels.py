@@ -796,25 +796,62 @@ def find_defect(indptr: Array, indices: Array, cursor: Array) -> tuple[int, int,
 
 
 @kernel
-def barabasi_albert_edges(m: int, state: Array, sources: Array, targets: Array) -> None:
+def preferred_targets(m: int, state: Array, targets: Array) -> None:
     """Grow a preferential-attachment graph from a star on m + 1 nodes.
 
-    A uniform choice among the ends of all edges so far is a choice of a node by its degree.
+    Edge e joins ``targets[e]`` to node 0 where e < m, and else to the newer node e // m + m. A uniform
+    choice among the ends of all edges so far is a choice of a node by its degree.
     """
     for e in range(m):
-        sources[e], targets[e] = 0, e + 1
-    node = m + 1
-    for first in range(m, sources.size, m):
+        targets[e] = e + 1
+    for first in range(m, targets.size, m):
         for e in range(first, first + m):
             fresh = False
             while not fresh:
                 end = random_below(2 * first, state)
-                chosen = sources[end >> 1] if end & 1 else targets[end >> 1]
+                edge = end >> 1
+                # Both are looked up, since which of them is wanted cannot be foreseen.
+                older, newer = targets[edge], edge // m + m if edge >= m else 0
+                chosen = newer if end & 1 else older
                 fresh = True
                 for other in range(first, e):
                     fresh = fresh and targets[other] != chosen
-            sources[e], targets[e] = node, chosen
-        node += 1
+            targets[e] = chosen
+
+
+@kernel
+def grown_adjacency(m: int, targets: Array, indptr: Array, indices: Array, cursor: Array) -> None:
+    """Fill the CSR arrays of a graph that ``preferred_targets`` has grown, rows ascending.
+
+    A row holds the m older nodes that its node chose, and then, as they came, those that chose it; so
+    one pass over the edges fills it. ``indptr`` comes as zeros; ``cursor`` is scratch, a number a node.
+    """
+    nodes = indptr.size - 1
+    for e in range(targets.size):
+        indptr[targets[e] + 1] += 1
+    indptr[1] += m
+    for i in range(m + 1, nodes):
+        indptr[i + 1] += m
+    for i in range(nodes):
+        cursor[i] = indptr[i]
+        indptr[i + 1] += indptr[i]
+    for i in range(m + 1, nodes):
+        for e in range((i - m) * m, (i - m + 1) * m):
+            # Among few, by insertion.
+            place = cursor[i]
+            while place > indptr[i] and indices[place - 1] > targets[e]:
+                indices[place] = indices[place - 1]
+                place -= 1
+            indices[place] = targets[e]
+            cursor[i] += 1
+    for e in range(m):
+        indices[cursor[0]], indices[cursor[e + 1]] = e + 1, 0
+        cursor[0] += 1
+        cursor[e + 1] += 1
+    for e in range(m, targets.size):
+        chosen = targets[e]
+        indices[cursor[chosen]] = e // m + m
+        cursor[chosen] += 1
 
 
 @kernel

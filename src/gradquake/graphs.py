@@ -348,9 +348,12 @@ def barabasi_albert(n: int, m: int = 2, *, seed: int) -> Graph:
     """
     require_count("m", m, 1)
     require_count("n", n, m + 1)
-    sources, targets = _empty_edges(n, m * (n - m))
-    _kernels.barabasi_albert_edges(m, _state(seed, n), sources, targets)
-    return _trusted(*_csr(n, sources, targets))
+    dtype = _index_dtype(n, 2 * m * (n - m))
+    targets, indices = np.empty(m * (n - m), dtype), np.empty(2 * m * (n - m), dtype)
+    indptr, cursor = np.zeros(n + 1, dtype), np.empty(n, dtype)
+    _kernels.preferred_targets(m, _state(seed, n), targets)
+    _kernels.grown_adjacency(m, targets, indptr, indices, cursor)
+    return _trusted(indptr, indices)
 
 
 def ring(n: int) -> Graph:
@@ -523,11 +526,6 @@ def check_topology(topology: str, name: str = "topology") -> None:
 
 def _index_dtype(n_nodes: int, n_entries: int) -> type[np.signedinteger[Any]]:
     return np.int32 if max(n_nodes, n_entries) <= np.iinfo(np.int32).max else np.int64
-
-
-def _empty_edges(n: int, n_edges: int) -> tuple[IntArray, IntArray]:
-    dtype = _index_dtype(n, 2 * n_edges)
-    return np.empty(n_edges, dtype), np.empty(n_edges, dtype)
 
 
 def _csr(n: int, sources: IntArray, targets: IntArray) -> tuple[IntArray, IntArray]:

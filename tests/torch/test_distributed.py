@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from gradquake import open_study
+from gradquake import Probe, open_study
 
 START = """
 import os, sys, warnings
@@ -150,3 +150,37 @@ finish()
         first, second = out.splitlines()
         assert "the parameters are sharded (DTensor); inline needs them whole" in first
         assert "fully_shard is needed" in second
+
+
+PIECES = """
+from gradquake import Probe
+vector = np.load(sys.argv[3].replace("runs.sqlite", "gradient.npy"))
+cut = 70001
+own = [vector[:cut], vector[cut:]][rank]
+for topology in ("barabasi_albert", "random_regular"):
+    probe = Probe(topology)
+    whole = probe.measure(vector)
+    found = probe.measure_pieces([own[:1000], own[1000:]], exchange=gqt.Exchange())
+    for name in ("size", "duration", "area", "peak", "truncated", "deviation", "threshold"):
+        assert getattr(found, name) == getattr(whole, name), name
+    mine = [whole.relaxed[:cut], whole.relaxed[cut:]][rank]
+    assert found.relaxed.tobytes() == mine.tobytes()
+    print(found.size)
+try:
+    probe.measure_pieces([own.astype(int) if rank else own], exchange=gqt.Exchange())
+except InputError as error:
+    print(error)
+finish()
+"""
+
+
+def test_a_gradient_in_pieces_on_two_processes_is_that_of_the_whole(tmp_path):
+    vector = np.random.default_rng(0).standard_normal(150_000).astype(np.float32)
+    np.save(tmp_path / "gradient.npy", vector)
+    first, second = together(tmp_path, "import numpy as np\n" + PIECES)
+    assert first == second
+    *sizes, refusal = first.splitlines()
+    assert sizes == [
+        str(Probe(name).measure(vector).size) for name in ("barabasi_albert", "random_regular")
+    ]
+    assert refusal == "piece 0 has dtype int64; float32 or float64 is needed (process 1)"

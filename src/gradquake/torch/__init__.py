@@ -15,7 +15,8 @@
 [0, 1, 2]
 """
 
+from gradquake.torch.exchange import Exchange
 from gradquake.torch.quake import Quake, attach
 from gradquake.torch.schedules import every, logarithmic
 
-__all__ = ["Quake", "attach", "every", "logarithmic"]
+__all__ = ["Exchange", "Quake", "attach", "every", "logarithmic"]
