@@ -79,6 +79,7 @@ ORDER = [
     "torch.huggingface",
     "torch.weights",
     "cli",
+    "__main__",
 ]
 HIDDEN_FROM_EXPERIMENTS = (
     "store", "execution", "analysis", "scrutiny", "sensitivity", "tables", "objects",

@@ -16,9 +16,12 @@ Names load when first used, so that the import is light.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# Not from typing, which takes longer to load than all of this: an interrupt may come meanwhile.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from gradquake import experiments, figures, graphs, scrutiny, sensitivity, surrogates
     from gradquake.analysis import collapse, resampling, scaling, tails, transitions
     from gradquake.cascade import Avalanche, AvalancheBatch, relax

@@ -504,6 +504,11 @@ def main() -> None:
         _fail("there is not enough memory for this; fewer or smaller networks need less", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except SystemExit as stopped:
+        # What typer makes of an interrupt that it sees itself.
+        if stopped.code == 130:
+            _fail("interrupted", 130)
+        raise
     except OSError as error:
         _fail(f"{error.filename or 'a file'} cannot be written or read: {error.strerror}", 1)
 

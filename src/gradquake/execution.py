@@ -25,6 +25,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from platform import node
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -357,7 +358,8 @@ class LocalPool(Executor):
             self._workers.put(worker)
 
     def _start(self) -> _Worker:
-        worker = _Worker(self._context)
+        with _interrupts_kept_from_children():
+            worker = _Worker(self._context)
         self._alive.add(worker)
         if self._killed:
             worker.kill()
@@ -377,6 +379,25 @@ class _Worker:
     def kill(self) -> None:
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
+
+
+@contextmanager
+def _interrupts_kept_from_children() -> Iterator[None]:
+    """Let processes that this thread starts inherit that interrupts are blocked.
+
+    A terminal interrupts all processes that run in it. Those of the standard library, and workers
+    before they come to ``_follow_parent``, would each answer with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It lifts the block when it starts; so it starts before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def available_cores() -> int:

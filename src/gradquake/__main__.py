@@ -1,0 +1,68 @@
+"""The `gradquake` command: an interrupt is one line and exit status 130, from the first import on.
+
+Nothing that takes long to load is imported before interrupts are taken care of.
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
+
+MESSAGE = "gradquake: interrupted; what was finished is kept, and the same command continues from there\n"
+
+
+def main() -> None:
+    """Run the command line, as ``gradquake.cli.main`` does."""
+    try:
+        _main()
+    except KeyboardInterrupt:
+        _stop()
+
+
+def _main() -> None:
+    import signal
+
+    # Who started this in the background of a shell wants no interrupts.
+    listens = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if listens:
+        signal.signal(signal.SIGINT, _interrupt)
+        sys.unraisablehook = _stop_where_ignored
+    from gradquake.cli import main as run
+
+    try:
+        run()
+    finally:
+        if listens:
+            # All is done and said; what is left is the interpreter's own end.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _interrupt(_: int, frame: "FrameType | None") -> None:
+    """Raise KeyboardInterrupt; within an import, which may swallow it or break by it, stop at once."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _stop()
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _stop_where_ignored(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Stop where Python ignores an interrupt, as it does in finalizers and callbacks."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        _stop()
+    sys.__unraisablehook__(unraisable)
+
+
+def _stop() -> "NoReturn":
+    # A study is whole at every moment, and workers end with this process: nothing is left to do but
+    # to show the cursor again that a progress bar hides.
+    shown = "\r\x1b[2K\x1b[?25h" if os.isatty(2) else ""
+    os.write(2, (shown + MESSAGE).encode())
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    main()
