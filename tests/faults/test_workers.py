@@ -1,0 +1,64 @@
+"""Workers that are killed at any moment: the sweep goes on without them."""
+
+import time
+from contextlib import suppress
+
+import numpy as np
+import psutil
+import pytest
+from small_sweep import (
+    COORDINATOR,
+    FAULTS,
+    KEYS,
+    alive_in_session,
+    announced_by,
+    check_whole,
+    started,
+    wait_until,
+    wait_until_alone,
+    workers_of,
+)
+
+from gradquake.store import open_study
+
+# A run is given up after the fourth worker that dies of it.
+MOST_KILLS = 3
+
+
+@pytest.mark.parametrize("seed", range(FAULTS))
+def test_killed_at_any_moment(seed, lifetime, undisturbed, tmp_path):
+    path = tmp_path / "study.sqlite"
+    rng = np.random.default_rng(seed)
+    pauses = rng.dirichlet(np.ones(1 + rng.integers(1, MOST_KILLS + 1))) * lifetime
+    with started([*COORDINATOR, path]) as coordinator:
+        for pause in pauses[:-1]:
+            time.sleep(pause)
+            wait_until(lambda: coordinator.poll() is not None or workers_of(coordinator), "it had one")
+            if workers := workers_of(coordinator):
+                with suppress(psutil.NoSuchProcess):
+                    workers[rng.integers(len(workers))].kill()
+        output, errors = coordinator.communicate()
+        assert coordinator.returncode == 0, errors
+        wait_until_alone(coordinator)
+    assert announced_by(output) == set(KEYS)
+    with open_study(path) as study:
+        check_whole(study, undisturbed)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_the_server_that_makes_the_workers_is_killed_with_them(share, undisturbed, tmp_path):
+    path = tmp_path / "study.sqlite"
+
+    def server():
+        return [p for p in alive_in_session(coordinator.pid) if "forkserver" in " ".join(p.cmdline())]
+
+    with started([*COORDINATOR, path]) as coordinator:
+        told = [coordinator.stdout.readline() for _ in range(1 + int(10 * share))]
+        for process in server():
+            process.kill()
+        output, errors = coordinator.communicate()
+        assert coordinator.returncode == 0, errors
+        wait_until_alone(coordinator)
+    assert announced_by("".join(told) + output) == set(KEYS)
+    with open_study(path) as study:
+        check_whole(study, undisturbed)
