@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
-MESSAGE = "gradquake: interrupted; what was finished is kept, and the same command continues from there\n"
+MESSAGE = (
+    "gradquake: interrupted; what was finished is kept, and the same command continues from there\n"
+)
 
 
 def main() -> None:
@@ -60,7 +62,7 @@ def _stop() -> "NoReturn":
     # A study is whole at every moment, and workers end with this process: nothing is left to do but
     # to show the cursor again that a progress bar hides.
     shown = "\r\x1b[2K\x1b[?25h" if os.isatty(2) else ""
-    os.write(2, (shown + MESSAGE).encode())
+    os.write(2, f"{shown}{MESSAGE}\n".encode())
     os._exit(130)
 
 
