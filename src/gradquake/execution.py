@@ -7,6 +7,7 @@ already there.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -295,9 +296,20 @@ def _cluster(address: str) -> Iterator[Executor]:
             f"no Dask scheduler answers at {address}; start one with `dask scheduler`, and workers with "
             f"`dask worker {address}`"
         ) from error
-    with client:
+    with _told_by_errors("distributed.client"), client:
         # Equal inputs may not be taken for equal work: a task that failed is tried again.
         yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _told_by_errors(logger: str) -> Iterator[None]:
+    """Keep a library from logging what is raised as well."""
+    level = logging.getLogger(logger).level
+    logging.getLogger(logger).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).setLevel(level)
 
 
 class LocalPool(Executor):
