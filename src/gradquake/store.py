@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x47514B45  # "GQKE"
 SCHEMA = 3
 
+# How SQLite calls it where it cannot make the study, its log or the log's index larger.
+NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
+
 # Seconds to wait for another process that writes.
 PATIENCE = 30.0
 
@@ -365,16 +368,19 @@ class Study:
             empty |= {"grokked": 0, "missing": [], "unfinished": []}
             return found.setdefault(config_key(settings), empty)
 
-        for run in self._runs():
+        # At one moment, or a run that is finished meanwhile would be in none of the three.
+        with self._moment():
+            runs, missing, unfinished = self._runs(), self.missing(), self.unfinished()
+        for run in runs:
             sweep = sweep_of(run.config)
             sweep["runs"] += 1
             sweep["n_parameters"].add(run.config["n_parameters"])
             sweep["seeds"].add(run.config["seed"])
             sweep["grokked"] += run.grokking_epoch is not None
-        for config in self.missing():
+        for config in missing:
             wanted = {name: config[name] for name in ("n_parameters", "seed")}
             sweep_of(config)["missing"].append(wanted)
-        for record in self.unfinished():
+        for record in unfinished:
             known = {name: record.config[name] for name in RUN_KEYS if name in record.config}
             sweep_of(record.config)["unfinished"].append({**known, "epoch": int(record.epochs[-1])})
         return [
@@ -558,19 +564,21 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
             raise StudyError(f"{path} is a folder; a study is a file")
         if create and not path.parent.is_dir():
             raise StudyError(f"{path} cannot be made: there is no folder {path.parent}")
-        new = not path.exists() or (create and path.stat().st_size == 0)
+        exists = path.exists()
     except OSError as error:
         raise StudyError(f"{path} cannot be reached: {error.strerror}") from error
-    if new and not create:
+    if not exists and not create:
         raise StudyError(f"{path} does not exist; a study file is needed")
     with _clear_errors(path):
         try:
             connection = sqlite3.connect(path, timeout=PATIENCE)
         except sqlite3.OperationalError as error:
-            raise StudyError(f"{path} cannot be opened: {error}") from error
+            raise StudyError(f"{path} cannot be opened: {_line(error)}") from error
     try:
         with _clear_errors(path):
-            if new:
+            # Undoes what a killed process left half done, even the making of the tables.
+            connection.execute("PRAGMA schema_version")
+            if create and path.stat().st_size == 0:
                 _make_tables(connection)
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             (schema,) = connection.execute("PRAGMA user_version").fetchone()
@@ -629,24 +637,31 @@ def software_versions() -> dict[str, str]:
 
 @contextmanager
 def _clear_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into one sentence that names the file."""
+    """Turn what SQLite says, which may quote a damaged file, into one line that names the file."""
     try:
         yield
     except sqlite3.IntegrityError as error:
-        raise StudyError(f"{path} already holds this run: {error}") from error
+        raise StudyError(f"{path} already holds this run: {_line(error)}") from error
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+        name = getattr(error, "sqlite_errorname", None)
+        if name is None:  # of Python, that what was read is no text
+            raise _damaged(path, _line(error)) from error
+        if name in NO_ROOM:
             raise StudyError(
-                f"{path} cannot be written ({error}): the disk is full or has a limit; what the study "
-                "holds is kept, and the same command continues once there is room"
+                f"{path} cannot be written ({_line(error)}): the disk is full or has a limit; what the "
+                "study holds is kept, and the same command continues once there is room"
             ) from error
-        raise StudyError(f"{path} cannot be used: {error}") from error
+        raise StudyError(f"{path} cannot be used: {_line(error)}") from error
     except sqlite3.ProgrammingError as error:
-        raise StudyError(f"{path} cannot be used ({error}); open it again") from error
+        raise StudyError(f"{path} cannot be used ({_line(error)}); open it again") from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if "not a database" in str(error):
-            raise StudyError(f"{path} is not a gradquake study ({error})") from error
-        raise _damaged(path, str(error)) from error
+            raise StudyError(f"{path} is not a gradquake study ({_line(error)})") from error
+        raise _damaged(path, _line(error)) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _checksum(*values: object) -> int:
