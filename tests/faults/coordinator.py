@@ -1,6 +1,6 @@
 """A process that runs the small sweep and says which runs are finished, by their numbers.
 
-    coordinator.py STUDY [SCHEDULER] [--diverging]
+coordinator.py STUDY [SCHEDULER] [--diverging]
 """
 
 import sys

@@ -18,6 +18,8 @@ from gradquake.store import open_study
 # How many moments of a process's life are tried; 100 in full (see CONTRIBUTING.md).
 FAULTS = int(os.environ.get("GRADQUAKE_FAULTS", "8"))
 FULL = FAULTS >= 100
+# Of what takes longer.
+FEWER = max(4, FAULTS // 4)
 
 # Ten tasks, of one or two runs: large networks, so that there are many, and few epochs.
 HIDDEN, SEEDS, EPOCHS, EVERY = (1500, 2000, 2500), 4, 250, 5
@@ -28,6 +30,9 @@ OPTIONS += ["--epochs", str(EPOCHS), "--every", str(EVERY)]
 
 COMMAND = [sys.executable, "-m", "gradquake"]
 COORDINATOR = [sys.executable, str(Path(__file__).with_name("coordinator.py"))]
+
+# What the lines of progress bars begin with.
+STAGES = ("measuring ", "nulls ", "conditions ", "drawing ")
 
 # Seconds after which a test gives up on what should have happened long before.
 PATIENCE = 120
@@ -101,7 +106,7 @@ def wait_until_alone(process):
 
 def one_sentence(errors):
     """Return the one line that a command wrote to its errors, beside its progress bar."""
-    lines = [line for line in errors.splitlines() if not line.startswith("measuring ")]
+    lines = [line for line in errors.splitlines() if not line.startswith(STAGES)]
     assert len(lines) == 1, errors
     assert lines[0].startswith("gradquake: ")
     return lines[0]

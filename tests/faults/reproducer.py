@@ -1,0 +1,12 @@
+"""The command line, for which the paper is small; it says when it starts."""
+
+import functools
+
+import gradquake.__main__
+from gradquake.paper import evidence
+
+evidence.Plan = functools.partial(evidence.Plan, hidden=(3, 5, 8), gini_seeds=3)
+
+if __name__ == "__main__":
+    print("started", flush=True)
+    gradquake.__main__.main()
