@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
-MESSAGE = (
-    "gradquake: interrupted; what was finished is kept, and the same command continues from there\n"
-)
+MESSAGE = "gradquake: interrupted; what was finished is kept, and the same command continues from there"
 
 
 def main() -> None:
