@@ -15,11 +15,11 @@ from gradquake.experiments import xor
 from gradquake.recording import config_key
 from gradquake.store import open_study
 
-# How many moments of a process's life are tried; 100 in full (see CONTRIBUTING.md).
+# How many moments of a process's life are tried; 100 are the full form.
 FAULTS = int(os.environ.get("GRADQUAKE_FAULTS", "8"))
 FULL = FAULTS >= 100
 # Of what takes longer.
-FEWER = max(4, FAULTS // 4)
+FEWER = max(3, FAULTS // 4)
 
 # Ten tasks, of one or two runs: large networks, so that there are many, and few epochs.
 HIDDEN, SEEDS, EPOCHS, EVERY = (1500, 2000, 2500), 4, 250, 5
