@@ -28,6 +28,9 @@ Floats = NDArray[np.floating[Any]]
 # Rounds of the permutations that random regular graphs are made of, an even number.
 FEISTEL_ROUNDS = 6
 
+# Nodes, or edges, that no memory holds.
+TOO_MANY = 2**40
+
 DEFECTS = {
     1: "node {i} has neighbour {j}, outside 0..{last}",
     2: "node {i} is its own neighbour; self-loops are not allowed",
@@ -55,7 +58,7 @@ class Graph:
     """
 
     def __init__(self, indptr: ArrayLike, indices: ArrayLike) -> None:
-        indptr, indices = np.asarray(indptr), np.asarray(indices)
+        indptr, indices = _array("indptr", indptr), _array("indices", indices)
         for name, array in (("indptr", indptr), ("indices", indices)):
             require(
                 array.ndim == 1 and array.dtype.kind in "iu",
@@ -260,8 +263,11 @@ def check_graph(graph: object) -> None:
 
 def repeat(graphs: Graph | GraphStack, times: int) -> GraphStack:
     """Return a graph, or each graph of a stack, ``times`` times in a row, without a copy."""
-    require_count("times", times, 1)
     one = graphs.as_stack if isinstance(graphs, Graph) else graphs
+    times = count_of("times", times, 1)
+    require(
+        times * one.n_nodes < TOO_MANY, f"times is {times}; fewer than 2^40 nodes together are needed"
+    )
     sizes = np.repeat(np.diff(one.offsets), times)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     return GraphStack(offsets, np.repeat(one.rows, times), one.indptr, one.indices)
@@ -282,9 +288,9 @@ def from_edges(n: int, edges: ArrayLike) -> Graph:
     InputError
         For a node outside 0..n - 1, a self-loop, or an edge given twice (in either direction).
     """
-    require_count("n", n, 1)
-    pairs = np.asarray(edges)
-    pairs = pairs.reshape(0, 2).astype(np.int64) if pairs.size == 0 else pairs
+    n = count_of("n", n, 1)
+    pairs = _array("edges", edges)
+    pairs = pairs if pairs.size else np.empty((0, 2), np.int64)
     require(
         pairs.ndim == 2 and pairs.shape[1] == 2 and pairs.dtype.kind in "iu",
         f"edges have shape {pairs.shape} and dtype {pairs.dtype}; integers (n_edges, 2) are needed",
@@ -320,10 +326,13 @@ def from_scipy(matrix: sparray | spmatrix) -> Graph:
     coordinates = matrix.tocoo()
     edge = coordinates.data != 0
     n = matrix.shape[0]
-    order = np.lexsort((coordinates.col[edge], coordinates.row[edge]))
+    rows, columns = coordinates.row[edge], coordinates.col[edge]
+    outside = rows[(rows < 0) | (rows >= n)]
+    if outside.size:
+        raise InputError(f"the adjacency has an entry in row {outside[0]}, outside 0..{n - 1}")
     indptr = np.zeros(n + 1, np.int64)
-    np.cumsum(np.bincount(coordinates.row[edge], minlength=n), out=indptr[1:])
-    return Graph(indptr, coordinates.col[edge][order])
+    np.cumsum(np.bincount(rows, minlength=n), out=indptr[1:])
+    return Graph(indptr, columns[np.lexsort((columns, rows))])
 
 
 def barabasi_albert(n: int, m: int = 2, *, seed: int) -> Graph:
@@ -346,8 +355,9 @@ def barabasi_albert(n: int, m: int = 2, *, seed: int) -> Graph:
     InputError
         For a number out of range.
     """
-    require_count("m", m, 1)
-    require_count("n", n, m + 1)
+    m = count_of("m", m, 1)
+    n = count_of("n", n, m + 1)
+    require(m * n < TOO_MANY, f"m is {m} and n is {n}; fewer than 2^40 edges are needed")
     dtype = _index_dtype(n, 2 * m * (n - m))
     targets, indices = np.empty(m * (n - m), dtype), np.empty(2 * m * (n - m), dtype)
     indptr, cursor = np.zeros(n + 1, dtype), np.empty(n, dtype)
@@ -364,7 +374,7 @@ def ring(n: int) -> Graph:
     InputError
         For fewer nodes.
     """
-    require_count("n", n, 5)
+    n = count_of("n", n, 5)
     return ComputedGraph(n, _kernels.circulant_neighbours, 1, 2)
 
 
@@ -380,7 +390,7 @@ def square_lattice(n: int) -> Graph:
     InputError
         For fewer nodes.
     """
-    require_count("n", n, 5)
+    n = count_of("n", n, 5)
     return ComputedGraph(n, _kernels.circulant_neighbours, 1, round(n**0.5))
 
 
@@ -403,7 +413,7 @@ def small_world(n: int, p: float = 0.05, *, seed: int) -> Graph:
     InputError
         For a number out of range.
     """
-    require_count("n", n, 5)
+    n = count_of("n", n, 5)
     require_between("p", p, 0, 1, inclusive=True)
     dtype = _index_dtype(n, 4 * n)
     nodes = np.arange(n, dtype=dtype)
@@ -422,7 +432,7 @@ def erdos_renyi(n: int, *, seed: int) -> Graph:
     InputError
         For fewer nodes or a negative seed.
     """
-    require_count("n", n, 5)
+    n = count_of("n", n, 5)
     rng = np.random.default_rng(_sequence(seed, n))
     codes = np.empty(0, np.int64)
     while codes.size < 2 * n:
@@ -448,7 +458,7 @@ def random_regular(n: int, *, seed: int) -> Graph:
     InputError
         For fewer nodes or a negative seed.
     """
-    require_count("n", n, 5)
+    n = count_of("n", n, 5)
     bits = (n - 1).bit_length()
     halves = bits - bits // 2, 2 ** (bits // 2) - 1
     entropy = _sequence(seed, n)
@@ -476,7 +486,7 @@ def computational(hidden: int) -> Graph:
     InputError
         For no hidden unit.
     """
-    require_count("hidden", hidden, 1)
+    hidden = count_of("hidden", hidden, 1)
     unit = np.arange(hidden)
     members = (2 * unit, 2 * unit + 1, 2 * hidden + unit, 3 * hidden + unit)
     pairs = [(members[a], members[b]) for a in range(4) for b in range(a + 1, 4)]
@@ -486,7 +496,7 @@ def computational(hidden: int) -> Graph:
 
 
 def _computational_of_size(n: int, seed: int) -> Graph:  # noqa: ARG001
-    require_count("n", n, 5)
+    n = count_of("n", n, 5)
     require(n % 4 == 1, f"n is {n}; the graph of a 2-h-1 network has 4 h + 1 nodes")
     return computational(n // 4)
 
@@ -522,6 +532,20 @@ def check_topology(topology: str, name: str = "topology") -> None:
         isinstance(topology, str) and topology in TOPOLOGIES,
         f"{name} is {topology!r}; one of {', '.join(TOPOLOGIES)} is needed",
     )
+
+
+def count_of(name: str, value: int, fewest: int) -> int:
+    """Return a number of nodes as Python's integer, since one of NumPy wraps, or raise InputError."""
+    require_count(name, value, fewest)
+    require(value < TOO_MANY, f"{name} is {value!r}; an integer below 2^40 is needed")
+    return int(value)
+
+
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, OverflowError):
+        raise InputError(f"{name} cannot be made an array; an array of integers is needed") from None
 
 
 def _index_dtype(n_nodes: int, n_entries: int) -> type[np.signedinteger[Any]]:

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from gradquake.errors import InputError, require, require_count
-from gradquake.graphs import Graph, IntArray, _csr, _index_dtype, _trusted
+from gradquake.errors import InputError, require
+from gradquake.graphs import Graph, IntArray, _csr, _index_dtype, _trusted, count_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class TensorLayout:
                 f"the shape of {self.name} is {self.shape!r}; a tuple of integers is needed"
             )
         for axis, length in enumerate(self.shape):
-            require_count(f"axis {axis} of {self.name}", length, 1)
+            count_of(f"axis {axis} of {self.name}", length, 1)
+        object.__setattr__(self, "shape", tuple(map(int, self.shape)))
 
     @property
     def size(self) -> int:
@@ -117,7 +118,7 @@ def neuron_graph(tensors: Sequence[TensorLayout]) -> Graph:
         if not isinstance(tensor, TensorLayout):
             raise InputError(f"the tensors hold {tensor!r}; a TensorLayout for each is needed")
     require(len(tensors) > 0, "no tensor was given; a model needs at least one")
-    n = sum(tensor.size for tensor in tensors)
+    n = count_of("the number of parameters", sum(tensor.size for tensor in tensors), 1)
     return _trusted(*_csr(n, *_ring_edges(tensors, n)))
 
 
