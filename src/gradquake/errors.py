@@ -55,3 +55,14 @@ def require_count(name: str, value: int, minimum: int) -> None:
         f"{name} is {value!r}; an integer of at least {minimum} is needed",
     )
     require(value < 2**63, f"{name} is {value!r}; an integer below 2^63 is needed")
+
+
+def printable(text: str) -> str:
+    """Return text with what cannot be printed, a line's end among it, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def told(error: Exception) -> str:
+    """Return what another library's error says, in one line and not at length."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(" ".join((reason or type(error).__name__).split()))[:160].rstrip(". ")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +22,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from gradquake.errors import GradquakeError, InputError, require
+from gradquake.errors import GradquakeError, InputError, require, told
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 SUFFIXES = (".npy", ".npz", ".safetensors", *TORCH_SUFFIXES)
@@ -95,14 +96,20 @@ def opened(path: Path) -> Iterator[Contents]:
     except (GradquakeError, MemoryError):
         raise
     except Exception as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        said = " ".join((reason or type(error).__name__).split())[:160].rstrip(". ")
-        raise InputError(f"{path} cannot be read as a whole {suffix} file: {said}") from error
+        raise InputError(f"{path} cannot be read as a whole {suffix} file: {told(error)}") from error
 
 
 @contextmanager
 def _npy(path: Path) -> Iterator[Contents]:
-    mapped = npy.open_memmap(path, mode="r")
+    with path.open("rb") as stream:
+        shape, by_column, dtype = _npy_header(stream)
+        header = stream.tell()
+    require(not dtype.hasobject, f"{path} holds Python objects in dtype {dtype}; numbers are needed")
+    require(
+        min(shape, default=0) >= 0 and header + math.prod(shape) * dtype.itemsize <= path.stat().st_size,
+        f"{path} does not hold as much as its header says; it is damaged",
+    )
+    mapped = np.memmap(path, dtype, "r", header, shape, "F" if by_column else "C")
 
     def blocks() -> Iterator[NDArray[Any]]:
         flat = mapped.reshape(-1)
@@ -115,7 +122,19 @@ def _npy(path: Path) -> Iterator[Contents]:
 @contextmanager
 def _npz(path: Path) -> Iterator[Contents]:
     with zipfile.ZipFile(path) as archive:
+        _refuse_bomb(path, archive.infolist())
         yield [_member(archive, info) for info in archive.infolist()], []
+
+
+def _refuse_bomb(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Raise InputError where a small archive may hold any amount: packed as NumPy does it cannot."""
+    for info in members:
+        require(
+            info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
+            f"{path}: {info.filename!r} is not packed as NumPy packs arrays; save it with numpy.savez",
+        )
+    packed = sum(info.compress_size for info in members)
+    require(packed <= path.stat().st_size, f"{path}: its arrays lie over one another; it is damaged")
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredTensor:
@@ -149,7 +168,12 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"version {version} of .npy holds no plain array")
-    return readers[version](stream)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are read
+            return readers[version](stream)
+    except MemoryError:  # of Python's parser, whatever memory there is
+        raise ValueError("its header is nested too deep") from None
 
 
 @contextmanager

@@ -131,6 +131,8 @@ def _stored(name: str, tensor: torch.Tensor, group: str = "") -> StoredTensor:
     kind = str(tensor.dtype).removeprefix("torch.")
     if tensor.layout != torch.strided or tensor.is_meta:
         kind = f"{'meta' if tensor.is_meta else str(tensor.layout).removeprefix('torch.')} {kind}"
+    elif tensor.is_floating_point() and tensor.nbytes > tensor.untyped_storage().nbytes():
+        kind = f"expanded {kind}"  # which may be of any size in a small file
     described = Tensor(name, tuple(tensor.shape), kind)
     return StoredTensor(described, partial(_blocks, tensor.detach()), group)
 
