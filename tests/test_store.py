@@ -322,7 +322,7 @@ def test_a_study_without_its_tables_is_refused(path):
         pass
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE runs")
-    assert "no such table: runs" in refusal(path)
+    assert "its tables are not those of a study" in refusal(path)
 
 
 def test_the_context_closes_the_file(path):

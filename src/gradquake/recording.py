@@ -79,13 +79,22 @@ class RunRecord:
         grokking_epoch: int | None,
         snapshots: Mapping[int, Mapping[str, float]],
     ) -> RunRecord:
-        """Return a record of single snapshots by epoch; an outcome that one lacks is NaN there."""
+        """Return a record of single snapshots by epoch; an outcome that one lacks is NaN there.
+
+        Raises
+        ------
+        InputError
+            For a number that its variable cannot be, such as a size that one snapshot lacks.
+        """
         epochs = sorted(snapshots)
         names = {name: None for epoch in epochs for name in snapshots[epoch]}
-        values = {
-            name: np.array([snapshots[epoch].get(name, np.nan) for epoch in epochs], stored_type(name))
-            for name in names
-        }
+        values = {}
+        for name in names:
+            column = [snapshots[epoch].get(name, np.nan) for epoch in epochs]
+            try:
+                values[name] = np.array(column, stored_type(name))
+            except (ValueError, OverflowError) as error:
+                raise InputError(f"{name} of a snapshot that cannot be stored: {error}") from error
         return cls(config, grokking_epoch, np.array(epochs, np.int64), values)
 
     @property
@@ -171,6 +180,71 @@ def config_key(config: Mapping[str, Any]) -> str:
     return json.dumps(dict(config), sort_keys=True)
 
 
+def read_config(key: object, grokking_epoch: object = None) -> dict[str, Any]:
+    """Return the configuration that ``config_key`` made a key of.
+
+    Raises
+    ------
+    InputError
+        For any other key, or a grokking epoch that is none.
+    """
+    config = _read_json(key)
+    require(
+        isinstance(config, dict)
+        and config_key(config) == key
+        and {"n_parameters", "seed"} <= config.keys(),
+        "a key that is not the configuration of a run",
+    )
+    for name in RUN_KEYS:
+        value = config.get(name)
+        fits = _are_labels(value) if name == "run" else _is_count(value)
+        require(fits or name not in config, f"a run whose {name} cannot be")
+    require(
+        grokking_epoch is None or isinstance(grokking_epoch, int), "a grokking epoch that is no integer"
+    )
+    return dict(config)
+
+
+def read_names(text: object) -> list[str]:
+    """Return the names of a run's measurements, the epoch's among them, or raise InputError."""
+    names = _read_json(text)
+    require(
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and len(set(names)) == len(names)
+        and "epoch" in names,
+        "no list of what was measured",
+    )
+    return list(names)
+
+
+def read_snapshot(epoch: object, text: object) -> dict[str, float]:
+    """Return the values of a snapshot by name, or raise InputError."""
+    values = _read_json(text)
+    require(
+        isinstance(epoch, int)
+        and isinstance(values, dict)
+        and all(isinstance(value, int | float) for value in values.values()),
+        "no snapshot of numbers",
+    )
+    return dict(values)
+
+
+def _read_json(text: object) -> Any:
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):  # no JSON, or nested too deep
+        raise InputError("text that is not JSON") from None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _are_labels(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str | int | float) for one in value.values())
+
+
 def sweep_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a run shares with its sweep: all but its size and seed."""
     return {name: value for name, value in config.items() if name not in RUN_KEYS}
@@ -204,11 +278,13 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
     reached = [np.nan if r.grokking_epoch is None else float(r.grokking_epoch) for r in runs]
     coordinates: dict[str, Any] = {"epoch": epochs}
     for name in RUN_KEYS:
-        if name in runs[0].config and name != "run":
+        if name != "run" and all(name in run.config for run in runs):
             coordinates[name] = ("run", np.array([r.config[name] for r in runs], np.int64))
     labels = [run.config.get("run", {}) for run in runs]
     coordinates["grokking_epoch"] = ("run", np.array(reached))
     measured = {name for run in runs for name in run.values}
+    taken = sorted(measured & {"run", *coordinates})
+    require(not taken, f"a run has measurements named {', '.join(taken)}, which name something else")
     for name in sorted({name for of_run in labels for name in of_run}):
         # What one run has as a label, another may have logged.
         free = name if name not in coordinates and name not in measured else f"label_{name}"

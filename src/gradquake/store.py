@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +24,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import StudyError
-from gradquake.recording import RUN_KEYS, RunRecord, config_key, stored_type, sweep_settings, to_dataset
+from gradquake.errors import InputError, StudyError, told
+from gradquake.recording import (
+    RUN_KEYS,
+    RunRecord,
+    config_key,
+    read_config,
+    read_names,
+    read_snapshot,
+    stored_type,
+    sweep_settings,
+    to_dataset,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -73,7 +83,6 @@ TABLES = (
 )
 TALLIED = ("planned", "runs", "unfinished")
 TALLY = (
-    "INSERT INTO tallies VALUES ('{0}', 0, 0)",
     "CREATE TRIGGER {0}_added AFTER INSERT ON {0} BEGIN UPDATE tallies "
     "SET rows = rows + 1, total = total + new.checksum WHERE name = '{0}'; END",
     "CREATE TRIGGER {0}_removed AFTER DELETE ON {0} BEGIN UPDATE tallies "
@@ -81,6 +90,8 @@ TALLY = (
     "CREATE TRIGGER {0}_changed AFTER UPDATE OF checksum ON {0} BEGIN UPDATE tallies "
     "SET total = total + new.checksum - old.checksum WHERE name = '{0}'; END",
 )
+# All that a file's schema says; whoever changes it gives SCHEMA another number.
+SCRIPT = (*TABLES, *(text.format(table) for table in TALLIED for text in TALLY))
 
 
 class Study:
@@ -318,14 +329,15 @@ class Study:
                     raise _damaged(
                         self.path, f"step {step} of an unfinished run does not match its checksum"
                     )
-                snapshots[step] = json.loads(data)
+                snapshots[step] = self._checked("snapshots", read_snapshot, step, data)
             if len(snapshots) != count:
                 raise _damaged(
                     self.path, f"an unfinished run has {len(snapshots)} of its {count} snapshots"
                 )
+            config = self._checked("unfinished", read_config, key, grokking_epoch)
             if snapshots:
-                record = RunRecord.of_snapshots(json.loads(key), grokking_epoch, snapshots)
-                found.append((run, record))
+                header = (config, grokking_epoch, snapshots)
+                found.append((run, self._checked("snapshots", RunRecord.of_snapshots, *header)))
         return sorted(found, key=lambda pair: pair[1].key)
 
     def _forget(self, key: str) -> None:
@@ -344,7 +356,7 @@ class Study:
         with self._moment():
             done = self.keys()
             planned = [key for (key,) in self._tallied("planned", "key")]
-        return [json.loads(key) for key in planned if key not in done]
+        return [self._checked("planned", read_config, key) for key in planned if key not in done]
 
     @property
     def sweeps(self) -> list[dict[str, Any]]:
@@ -399,7 +411,7 @@ class Study:
         """
         return self.select()
 
-    def select(self, **settings: Any) -> xr.Dataset:
+    def select(self, /, **settings: Any) -> xr.Dataset:
         """Return the one sweep whose settings include those given, as a Dataset.
 
         Raises
@@ -429,7 +441,7 @@ class Study:
             )
         return self._dataset([run for run in runs if sweep_settings(run.config) == fitting[0]])
 
-    def with_nulls(self, **settings: Any) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
+    def with_nulls(self, /, **settings: Any) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
         """Return the one sweep of real gradients that fits, and by name the nulls stored beside it.
 
         Raises
@@ -441,7 +453,9 @@ class Study:
         twins = {
             other["surrogate"]: other
             for other in self.sweeps
-            if other.get("surrogate") != "real" and {**other, "surrogate": "real"} == sweep.attrs
+            if isinstance(other.get("surrogate"), str)
+            and other["surrogate"] != "real"
+            and {**other, "surrogate": "real"} == sweep.attrs
         }
         return sweep, {rung: self.select(**other) for rung, other in twins.items()}
 
@@ -474,9 +488,23 @@ class Study:
 
     def _runs(self) -> list[_Run]:
         return [
-            _Run(row, key, json.loads(key), grokking_epoch, json.loads(measured), checksum)
+            _Run(
+                row,
+                key,
+                self._checked("runs", read_config, key, grokking_epoch),
+                grokking_epoch,
+                self._checked("runs", read_names, measured),
+                checksum,
+            )
             for row, key, grokking_epoch, _, measured, checksum in self._headers()
         ]
+
+    def _checked(self, table: str, read: Callable[..., Any], *columns: object) -> Any:
+        """Return what columns say; a checksum only tells that they are as somebody wrote them."""
+        try:
+            return read(*columns)
+        except InputError as error:
+            raise _damaged(self.path, f"a row of {table} holds {error}") from error
 
     def _headers(self) -> list[tuple[Any, ...]]:
         with self._moment():
@@ -504,7 +532,9 @@ class Study:
         if not isinstance(data, bytes) or zlib.crc32(data, run.checksum) != checksum:
             raise _damaged(self.path, f"the measurements of run {run.row} do not match their checksum")
         kinds = [np.dtype(stored_type(name)) for name in run.measured]
-        snapshots = len(data) // sum(kind.itemsize for kind in kinds)
+        snapshots, rest = divmod(len(data), sum(kind.itemsize for kind in kinds))
+        if rest:
+            raise _damaged(self.path, f"the measurements of run {run.row} are of no number of snapshots")
         edges = np.cumsum([0, *(snapshots * kind.itemsize for kind in kinds)]).tolist()
         return {
             name: np.frombuffer(data[start:stop], kind)
@@ -573,7 +603,7 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
         try:
             connection = sqlite3.connect(path, timeout=PATIENCE)
         except sqlite3.OperationalError as error:
-            raise StudyError(f"{path} cannot be opened: {_line(error)}") from error
+            raise StudyError(f"{path} cannot be opened: {told(error)}") from error
     try:
         with _clear_errors(path):
             # Undoes what a killed process left half done, even the making of the tables.
@@ -595,6 +625,7 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
                 # disk, and others can read meanwhile.
                 _write_ahead(connection)
                 connection.execute("PRAGMA synchronous = NORMAL")
+            _check_tables(path, connection)
             # Not joined: that would count every pair of them.
             for table in ("runs", "planned"):
                 connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608
@@ -604,12 +635,21 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
     return Study(path, connection)
 
 
+def _check_tables(path: Path, connection: sqlite3.Connection) -> None:
+    """Raise StudyError unless the tables are those of a study: a view may take any time and memory."""
+    sql = "SELECT sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'sqlite_stat%'"
+    found = [" ".join(str(text).split()) for (text,) in connection.execute(sql)]
+    if sorted(found) != sorted(" ".join(text.split()) for text in SCRIPT):
+        raise _damaged(path, "its tables are not those of a study")
+
+
 def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     # Another process may have made them since this one looked.
     if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
-        for statement in (*TABLES, *(text.format(table) for table in TALLIED for text in TALLY)):
+        for statement in SCRIPT:
             connection.execute(statement)
+        connection.executemany("INSERT INTO tallies VALUES (?, 0, 0)", [(name,) for name in TALLIED])
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.commit()
@@ -641,27 +681,23 @@ def _clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.IntegrityError as error:
-        raise StudyError(f"{path} already holds this run: {_line(error)}") from error
+        raise StudyError(f"{path} already holds this run: {told(error)}") from error
     except sqlite3.OperationalError as error:
         name = getattr(error, "sqlite_errorname", None)
         if name is None:  # of Python, that what was read is no text
-            raise _damaged(path, _line(error)) from error
+            raise _damaged(path, told(error)) from error
         if name in NO_ROOM:
             raise StudyError(
-                f"{path} cannot be written ({_line(error)}): the disk is full or has a limit; what the "
+                f"{path} cannot be written ({told(error)}): the disk is full or has a limit; what the "
                 "study holds is kept, and the same command continues once there is room"
             ) from error
-        raise StudyError(f"{path} cannot be used: {_line(error)}") from error
+        raise StudyError(f"{path} cannot be used: {told(error)}") from error
     except sqlite3.ProgrammingError as error:
-        raise StudyError(f"{path} cannot be used ({_line(error)}); open it again") from error
+        raise StudyError(f"{path} cannot be used ({told(error)}); open it again") from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if "not a database" in str(error):
-            raise StudyError(f"{path} is not a gradquake study ({_line(error)})") from error
-        raise _damaged(path, _line(error)) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+            raise StudyError(f"{path} is not a gradquake study ({told(error)})") from error
+        raise _damaged(path, told(error)) from error
 
 
 def _checksum(*values: object) -> int:
