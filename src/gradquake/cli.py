@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -492,6 +493,9 @@ def main() -> None:
     """Run the command line; exit status 0 done, 1 failed, 2 bad input or usage, 130 interrupted."""
     from gradquake.errors import GradquakeError, InputError, StudyError
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name may hold what the terminal's encoding has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except _InterruptError as error:
@@ -514,7 +518,9 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"gradquake: {message}", file=sys.stderr)
+    from gradquake.errors import printable
+
+    print(f"gradquake: {printable(message)}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -559,7 +565,7 @@ def _settings(pairs: list[str], option: str = "--where") -> dict[str, Any]:
         require(bool(name and equals), f"{option} is {pair!r}; name=value is needed")
         try:
             settings[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or nested too deep
             settings[name] = value
     return settings
 

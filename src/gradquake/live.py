@@ -86,6 +86,8 @@ class LiveSweep:
             if {**null.config, "surrogate": REAL} == run.config and null.values["size"].size:
                 return float(null.values["size"].mean() / n)
         names = ("topology", "alpha", "quantile", "max_steps")
+        if not self.settings.keys() >= set(names):
+            return np.nan
         return gaussian_level(min(n, LEVEL_NODES), *(self.settings[name] for name in names))
 
 

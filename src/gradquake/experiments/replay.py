@@ -79,6 +79,12 @@ def runs_of(sweep: xr.Dataset) -> list[XorRun | SyntheticRun]:
     if experiment not in KINDS:
         raise InputError(f"the sweep's experiment is {experiment!r}; its gradients cannot be made again")
     kind, size = KINDS[experiment]
+    known = {field.name for field in fields(kind)}
+    require(
+        size in sweep and settings.keys() <= known,
+        f"the sweep says that it is of the experiment {experiment}, but has not its settings: "
+        f"{', '.join(sorted(known))} are needed",
+    )
     sizes, seeds = sweep[size].values.tolist(), sweep["seed"].values.tolist()
     return [kind(n, seed, **settings) for n, seed in zip(sizes, seeds, strict=True)]
 
