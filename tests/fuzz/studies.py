@@ -1,0 +1,307 @@
+"""Study files that are damaged, and study files that somebody wrote with intent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from choices import TEXTS, Choices, mutated
+from oracle import check, check_sentence, scratch
+
+from gradquake.errors import GradquakeError, StudyError
+from gradquake.recording import VARIABLES, RunRecord
+from gradquake.store import Study, open_study
+
+SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring", "surrogate": "real"}
+
+# Of the schema and of JSON, each with one that is as long.
+WORDS = tuple(
+    (old.encode(), new.encode())
+    for old, new in (
+        ("runs", "runs"), ("runs", "plan"), ("measurements", "measurementz"), ("planned", "runs   "),
+        ("unfinished", "snapshots "), ("snapshots", "snapshotz"), ("tallies", "tollies"), ("key", "kez"),
+        ("key", "id "), ("TEXT", "BLOB"), ("TEXT", "REAL"), ("INTEGER", "NUMERIC"),
+        ("INTEGER", "TEXT   "), ("BLOB", "TEXT"), ("checksum", "checksun"),
+        ("WITHOUT ROWID", "             "), ("TABLE", "INDEX"),
+        ("table", "view "), ("table", "index"), ("trigger", "table  "), ("CREATE TABLE", "CREATE VIEW "),
+        ("NOT NULL", "        "), ("UNIQUE", "CHECK "), ("PRIMARY", "       "), ("rows", "rowz"),
+        ("AFTER INSERT", "AFTER DELETE"), ('"seed"', '"seee"'), ("n_parameters", "m_parameters"),
+        ("epoch", "epocx"), ("size", "sizf"), ("ring", "rinj"), ("null", "true"),
+    )
+)  # fmt: skip
+
+
+class Whole(NamedTuple):
+    """A study that nothing is wrong with, and what is read of it."""
+
+    content: bytes
+    page: int
+    reading: str
+
+
+@cache
+def wholes() -> tuple[Whole, ...]:
+    """Return small studies of several kinds, with write-ahead logging and without."""
+    made = (_planned, _finished, _unfinished, _all_of_it, Study.keys)  # the last writes nothing
+    found = [_whole(write, 4096, "DELETE") for write in made]
+    return (*found, _whole(_all_of_it, 512, "DELETE"), _whole(_all_of_it, 4096, "WAL"))
+
+
+def _whole(write: Callable[[Study], Any], page: int, journal: str) -> Whole:
+    path = scratch() / "whole.gq"
+    path.unlink(missing_ok=True)
+    with open_study(path, create=True) as study:
+        write(study)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute(f"PRAGMA page_size = {page}")
+        connection.execute("VACUUM")
+        connection.execute(f"PRAGMA journal_mode = {journal}")
+    with open_study(path) as study:
+        reading = _reading(study)
+    return Whole(path.read_bytes(), page, reading)
+
+
+def _record(n: int, seed: int, **more: Any) -> RunRecord:
+    rng = np.random.default_rng((n, seed))
+    values = {
+        name: np.frombuffer(rng.bytes(np.dtype(kind).itemsize * 4), kind)
+        for name, (kind, _) in VARIABLES.items()
+    }
+    config = SETTINGS | {"n_parameters": n, "seed": seed} | more
+    return RunRecord(config, seed or None, np.arange(4) * 10, values)
+
+
+def _planned(study: Study) -> None:
+    study.plan([_record(41, seed).config for seed in range(3)])
+
+
+def _finished(study: Study) -> None:
+    study.write([_record(n, seed) for n in (41, 81) for seed in range(2)])
+
+
+def _unfinished(study: Study) -> None:
+    configs = [_record(41, seed, run={"lr": 0.1, "of": "a"}).config for seed in range(2)]
+    begun = study.begin(configs)
+    for step in range(3):
+        study.append({run: {step: {"size": step, "loss": 0.5, "extra": 1.5}} for run in begun}, step)
+
+
+def _all_of_it(study: Study) -> None:
+    for write in (_planned, _finished, _unfinished):
+        write(study)
+    study.write([_record(41, seed, alpha=0.2, run={"lr": seed}) for seed in range(3)])
+
+
+def _reading(study: Study) -> str:
+    """Return everything that is read of a study but its datasets, as text."""
+    records = [_text(record) for record in (*study.records(), *study.unfinished())]
+    return repr((sorted(study.keys()), study.missing(), study.contents(), records))
+
+
+def _text(record: RunRecord) -> str:
+    values = {name: (of.dtype.str, of.tobytes()) for name, of in sorted(record.values.items())}
+    return repr((record.key, record.grokking_epoch, record.epochs.tolist(), values))
+
+
+def read(content: bytes, *, datasets: bool = False) -> str | None:
+    """Return what is read of the bytes of a study file, None where it is refused."""
+    path = scratch() / "study.gq"
+    path.write_bytes(content)
+    try:
+        with open_study(path) as study:
+            if datasets:
+                _read_datasets(study)
+            reading = _reading(study)
+    except StudyError as error:
+        check_sentence(error)
+        check(str(path) in str(error), f"the file is not named: {error}")
+        return None
+    finally:
+        if 2 in content[18:20]:  # write-ahead logging, whose files a damaged study may leave behind
+            for beside in ("-wal", "-shm"):
+                Path(f"{path}{beside}").unlink(missing_ok=True)
+    return reading
+
+
+def _read_datasets(study: Study) -> None:
+    check(len(study.sweeps) <= len(study.contents()), "there are more sweeps than there are")
+    for choose in (study.select, study.with_nulls):
+        with contextlib.suppress(GradquakeError):  # none or several
+            choose()
+    for settings in study.sweeps:
+        dataset = study.select(**settings)
+        check(dataset.sizes["run"] <= len(study.keys()), "a dataset has more runs than there are")
+
+
+def damaged(choices: Choices) -> None:
+    """Read a study of which bytes were changed: as it was, or not at all."""
+    whole = choices.pick(wholes())
+    pages = bytearray(whole.content)
+    for _ in range(choices.integer(0, 3)):
+        _change_page(choices, pages, whole.page)
+    content = mutated(choices, bytes(pages), WORDS)
+    reading = read(content, datasets=choices.flag(32))
+    if content == whole.content:
+        check(reading == whole.reading, "a whole study is not read")
+    check(reading in (None, whole.reading), f"damage is not noticed: {reading}")
+
+
+def _change_page(choices: Choices, content: bytearray, page: int) -> None:
+    count = len(content) // page
+    start, other = (page * choices.integer(0, count - 1) for _ in range(2))
+    header = start + (100 if start == 0 else 0)
+    kind = choices.integer(0, 6)
+    if kind == 0:
+        content[start : start + page] = content[other : other + page]
+    elif kind == 1:
+        here = content[start : start + page]
+        content[start : start + page] = content[other : other + page]
+        content[other : other + page] = here
+    elif kind == 2:
+        content[header] = choices.pick((2, 5, 10, 13, 0))
+    elif kind == 3:  # the page's own numbers: free block, cells, where they start, fragments, child
+        at = header + choices.integer(1, 11)
+        content[at : at + 2] = choices.integer(0, 65535).to_bytes(2, "big")
+    elif kind == 4:  # where a cell is
+        at = header + 8 + 2 * choices.integer(0, 12)
+        content[at : at + 2] = choices.integer(0, page).to_bytes(2, "big")
+    elif kind == 5:  # a cell's lengths and types
+        cell = header + 8 + 2 * choices.integer(0, 6)
+        at = start + int.from_bytes(content[cell : cell + 2], "big") + choices.integer(0, 12)
+        data = choices.take(choices.integer(1, 9))
+        if at + len(data) <= len(content):
+            content[at : at + len(data)] = data
+    else:  # the file's own numbers
+        content[16 + choices.integer(0, 83)] = choices.integer(0, 255)
+
+
+HOSTILE_KEYS = (
+    "", "x", "[]", "{}", "null", "7", '"text"', "[" * 9000, '{"a":' * 9000, "9" * 5000, "NaN", "\ud7ff",
+    b"{}", b"\xff\xfe", None, 7, 1.5, '{"n_parameters": 5}', '{"seed": 1}',
+)  # fmt: skip
+HOSTILE_VALUES = (
+    None, True, -1, 0, 2**31, 2**63, 10**400, 1.5, float("nan"), float("inf"), "", "41", "\udcff", [],
+    [1], {}, {"a": 1}, {"a": [1]}, {"a": None}, {"size": 1}, {"epoch": "x"}, "\x1b[31m\n",
+)  # fmt: skip
+
+
+def hostile(choices: Choices) -> None:
+    """Read a study in which rows say what no writer of gradquake would, with the right checksums."""
+    path = scratch() / "hostile.gq"
+    path.write_bytes(choices.pick(wholes()[:5]).content)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = MEMORY")
+        connection.execute("BEGIN")
+        with contextlib.suppress(sqlite3.Error, UnicodeEncodeError, OverflowError):
+            for _ in range(choices.integer(0, 3)):
+                choices.pick((_plan, _finish, _leave_unfinished))(choices, connection)
+            if choices.flag(4):
+                _reshape(choices, connection)
+        connection.execute("COMMIT")
+    read(path.read_bytes(), datasets=choices.flag(6))
+
+
+def crc(*values: object) -> int:
+    return zlib.crc32(repr(values).encode(errors="surrogatepass"))
+
+
+def _key(choices: Choices) -> Any:
+    if choices.flag(3):
+        return choices.pick(HOSTILE_KEYS)
+    config: dict[str, Any] = SETTINGS | {"n_parameters": 41, "seed": choices.integer(0, 9)}
+    names = (*config, "hidden", "width", "run", "epoch", "size", "lr")
+    for _ in range(choices.integer(0, 3)):
+        name = choices.text() if choices.flag(8) else choices.pick(names)
+        config[name] = choices.pick(HOSTILE_VALUES)
+        if choices.flag(4):
+            del config[name]
+    return json.dumps(config, sort_keys=not choices.flag(16))
+
+
+def _plan(choices: Choices, connection: sqlite3.Connection) -> None:
+    key = _key(choices)
+    connection.execute("INSERT INTO planned VALUES (?, ?)", (key, crc(key)))
+
+
+def _finish(choices: Choices, connection: sqlite3.Connection) -> None:
+    key = _key(choices)
+    names: Any = sorted(["epoch", *{choices.pick((*VARIABLES, "lr")) for _ in range(2)}])
+    if choices.flag(4):
+        names = choices.pick(HOSTILE_VALUES)
+    elif choices.flag(4):
+        names.append(choices.pick(HOSTILE_VALUES))
+    measured = choices.pick(HOSTILE_KEYS) if choices.flag(6) else json.dumps(names)
+    grokking = choices.pick((None, 0, 7, 7, -1, 2**63 - 1, 1.5, "x", b"x", float("inf")))
+    header = (key, grokking, "{}", measured)
+    row = connection.execute(
+        "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) VALUES (?, ?, ?, ?, 0)",
+        header,
+    ).lastrowid
+    # As the columns keep it, whose types change it.
+    sql = "SELECT key, grokking_epoch, software, measured FROM runs WHERE id = ?"
+    checksum = crc(*connection.execute(sql, (row,)).fetchone())
+    connection.execute("UPDATE runs SET checksum = ? WHERE id = ?", (checksum, row))
+    data: Any = choices.take(40).ljust(choices.pick((0, 24, 24, 25, 7)), b"\1")
+    if choices.flag(8):
+        data = choices.pick(("text", 7, None))
+    own = zlib.crc32(data, checksum) if isinstance(data, bytes) else 0
+    connection.execute("INSERT INTO measurements VALUES (?, ?, ?)", (row, data, own))
+
+
+def _leave_unfinished(choices: Choices, connection: sqlite3.Connection) -> None:
+    key, row = _key(choices), choices.integer(1, 99)
+    count = choices.integer(0, 3)
+    grokking = choices.pick((None, 0, 7, -1, 1.5, "x"))
+    connection.execute("INSERT INTO unfinished VALUES (?, ?, ?, ?, 0)", (row, key, grokking, count))
+    sql = "SELECT key, grokking_epoch, snapshots FROM unfinished WHERE id = ?"
+    header = connection.execute(sql, (row,)).fetchone()
+    connection.execute("UPDATE unfinished SET checksum = ? WHERE id = ?", (crc(*header), row))
+    for i in range(count):
+        names = (*VARIABLES, "lr", "epoch", choices.text())
+        values: Any = {choices.pick(names): choices.pick((1, 0.5, *HOSTILE_VALUES))}
+        data = choices.pick(HOSTILE_KEYS) if choices.flag(6) else json.dumps(values)
+        step = choices.pick((i, i, i, -i, 2**62 + i, i + 0.5, "x"))
+        connection.execute("INSERT INTO snapshots VALUES (?, ?, ?, 0)", (row, step, data))
+    for step, data in connection.execute(
+        "SELECT epoch, data FROM snapshots WHERE run = ?", (row,)
+    ).fetchall():
+        connection.execute(
+            "UPDATE snapshots SET checksum = ? WHERE run = ? AND epoch = ?",
+            (crc(header[0], step, data), row, step),
+        )
+
+
+# A view or a column that is computed can take any time and memory.
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {limit})"
+SHAPES = (
+    "ALTER TABLE {table} RENAME TO gone; CREATE VIEW {table} AS {endless} SELECT x AS id, x AS key, "
+    "x AS grokking_epoch, x AS software, x AS measured, x AS checksum, x AS rows, x AS total FROM c",
+    "ALTER TABLE {table} ADD COLUMN more AS (zeroblob(100000000))",
+    "ALTER TABLE {table} ADD COLUMN more TEXT DEFAULT 'x'",
+    "DROP TABLE {table}",
+    "DELETE FROM {table}",
+    "UPDATE sqlite_master SET sql = replace(sql, 'checksum', 'checksun')",
+    "CREATE VIEW another AS SELECT 1",
+    "UPDATE tallies SET rows = 'x'",
+    "UPDATE tallies SET total = NULL",
+    "UPDATE {table} SET checksum = {text}",
+)
+
+
+def _reshape(choices: Choices, connection: sqlite3.Connection) -> None:
+    table = choices.pick(("runs", "planned", "measurements", "unfinished", "snapshots", "tallies"))
+    script = choices.pick(SHAPES)
+    endless = ENDLESS.format(limit=10**7)
+    text = "'" + choices.pick(TEXTS[:20]).replace("'", "") + "'"
+    with contextlib.suppress(sqlite3.Error):
+        for statement in script.format(table=table, endless=endless, text=text).split("; "):
+            connection.execute(statement)
