@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import threading
 import time
 import warnings
 import weakref
@@ -28,6 +29,7 @@ from gradquake.store import open_study
 from gradquake.surrogates import REAL, RUNGS, seed_at, surrogate
 from gradquake.torch import device
 from gradquake.torch.gradients import FlatGradient, unwrapped
+from gradquake.torch.later import Later
 from gradquake.torch.loggers import Send, sender
 from gradquake.torch.schedules import Schedule, schedule
 from gradquake.torch.topology import layouts
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 OUTCOMES = ("loss", "accuracy")
-# What is measured reaches the study file at least this often, in seconds.
+# What is measured reaches the study file so many seconds later, or sooner.
 FLUSH_EVERY = 1.0
 
 Values = dict[str, float]
@@ -214,6 +216,7 @@ class Quake:
                 self._placed = device.place(self._graph, gradient.device)
         self._schedule, self._inline, self._nulls = chosen, inline, tuple(nulls)
         self._grokked: int | None = None
+        self._grokked_written: int | None = None
         self._grokked_at = grokked_at
         self._send: list[Send] = [sender(logger) for logger in loggers] if self._writes else []
         self._waiting: dict[str, dict[int, Values]] = {rung: {} for rung in (REAL, *self._nulls)}
@@ -231,6 +234,9 @@ class Quake:
                     )
                 )
         self._finished: bool | None = None
+        # Of what waits, which the training adds to and a thread may be writing.
+        self._lock = threading.RLock()
+        self._later = Later(self._flush_in_a_lull)
         self._flushed = time.monotonic()
         self._warned = False
         self._handle: Any = optimizer.register_step_pre_hook(self._before_step)
@@ -297,7 +303,8 @@ class Quake:
         if new:
             self.latest |= new
             values = {name: value for name, value in self.latest.items() if name != "step"}
-            self._waiting[REAL][step] = values
+            with self._lock:
+                self._waiting[REAL][step] = values
             self._scalars(new, step)
         self._flush_now_and_then()
 
@@ -315,6 +322,7 @@ class Quake:
             Where the study cannot be written; what is not written is kept, and a second call tries
             again.
         """
+        self._later.stop()
         if self._handle is not None:
             self._handle.remove()
             self._handle = self._placed = self._graph = None
@@ -324,12 +332,13 @@ class Quake:
                 warnings.warn(f"{self.skipped} steps were not measured: {self._reason}", stacklevel=2)
         if self._study is None or not self._owned:
             return
-        # Once more where it failed before: until then everything is kept.
-        self._flush()
-        if self._finished:
-            with open_study(self._study) as opened:
-                opened.finish(self._owned.values())
-        self._owned = {}
+        with self._lock:
+            # Once more where it failed before: until then everything is kept.
+            self._flush()
+            if self._finished:
+                with open_study(self._study) as opened:
+                    opened.finish(self._owned.values())
+            self._owned = {}
         atexit.unregister(self._at_exit)
 
     @property
@@ -374,7 +383,6 @@ class Quake:
             return None
         step = self.step
         self.step += 1
-        self._flush_now_and_then()
         scheduled = bool(self._schedule(step))
         # A schedule may have detached.
         if not self.attached or not (scheduled or self._inline):
@@ -449,9 +457,10 @@ class Quake:
         values |= self._early
         self._early = {}
         self.latest = {"step": step, **values}
-        self._waiting[REAL][step] = values
-        for rung, of_null in nulls.items():
-            self._waiting[rung][step] = of_null
+        with self._lock:
+            self._waiting[REAL][step] = values
+            for rung, of_null in nulls.items():
+                self._waiting[rung][step] = of_null
         share = {"size_per_parameter": values["size"] / self.n_parameters}
         share |= {
             f"{rung}_size_per_parameter": v["size"] / self.n_parameters for rung, v in nulls.items()
@@ -467,28 +476,54 @@ class Quake:
         for send in self._send:
             send({f"gradquake/{name}": float(value) for name, value in values.items()}, step)
 
+    @property
+    def _unwritten(self) -> bool:
+        return any(self._waiting.values()) or self._grokked != self._grokked_written
+
     def _flush_now_and_then(self) -> None:
-        if self._study is None or time.monotonic() - self._flushed <= FLUSH_EVERY:
+        if self._study is None:
             return
+        with self._lock:
+            if self._unwritten and time.monotonic() - self._flushed > FLUSH_EVERY:
+                self._later.stop()
+                self._try_to_flush()
+            self._have_it_flushed()
+
+    def _flush_in_a_lull(self) -> None:
+        """Write what waits while no step comes to do so: a long evaluation, or an interrupt."""
+        with self._lock:
+            if self.attached:
+                self._try_to_flush()
+                self._have_it_flushed()
+
+    def _have_it_flushed(self) -> None:
+        if self._unwritten:
+            self._later.ask(FLUSH_EVERY)
+
+    def _try_to_flush(self) -> None:
         # A study that cannot be written must not end a training; detach tries again, and raises.
         try:
             self._flush()
             self._warned = False
         except StudyError as error:
-            if not self._warned:
-                warnings.warn(f"{error}; measurements are kept in memory meanwhile", stacklevel=2)
-            self._warned = True
+            warned, self._warned = self._warned, True
             self._flushed = time.monotonic()
+            if not warned:
+                warnings.warn(f"{error}; measurements are kept in memory meanwhile", stacklevel=2)
 
     def _flush(self) -> None:
         assert self._study is not None  # noqa: S101
-        if any(self._waiting.values()):
+        with self._lock:
+            if not self._unwritten:
+                return
             waiting = {self._owned[rung]: snapshots for rung, snapshots in self._waiting.items()}
+            grokked = self._grokked
             with open_study(self._study) as opened:
-                opened.append(waiting, self._grokked)
-        for snapshots in self._waiting.values():
-            snapshots.clear()
-        self._flushed = time.monotonic()
+                opened.append(waiting, grokked)
+            self._grokked_written = grokked
+            for snapshots in self._waiting.values():
+                snapshots.clear()
+            self._flushed = time.monotonic()
 
 
 def _graph(model: nn.Module, gradient: FlatGradient, probe: Probe) -> Graph:
