@@ -306,7 +306,10 @@ def test_a_run_that_is_there_is_refused_before_it_is_measured(
     assert call("probe", folder, "--out", out, "--run", "width=8", "--no-nulls").returncode == 0
     monkeypatch.setattr(series, "measure", lambda *_: pytest.fail("measured"))
     message = refused(folder, "--out", out, "--run", "width=8")
-    assert "holds this run already (width=8); another label" in message
+    assert (
+        "holds the finished run width=8, seed=0 already; to measure it again, use another label"
+        in message
+    )
     monkeypatch.undo()
 
 

@@ -76,9 +76,9 @@ def test_table(study):
     table = live.table(sweep)
     assert table.header == ("run", "N", "step", "s/N", "Gaussian", "loss")
     assert [row[:3] for row in table.rows] == [
-        ("width=10 seed=0 ✓", "100", "20"),
-        ("width=20 seed=0 ✓", "200", "20"),
-        ("width=40 seed=0", "400", "10"),
+        ("width=10, seed=0 ✓", "100", "20"),
+        ("width=20, seed=0 ✓", "200", "20"),
+        ("width=40, seed=0", "400", "10"),
     ]
     assert table.rows[0][3] == "▁▅█ 4.000"
     assert table.rows[0][5] == "█▁ 0.25"
@@ -114,15 +114,19 @@ def test_choose(study):
         opened.write([record(100, alpha=0.2)])
     sweeps = live.read(study)
     assert live.choose(sweeps, study, {"alpha": 0.2}).runs[0].config["alpha"] == 0.2
-    with pytest.raises(StudyError, match=r"holds 2 sweeps that fit; .* they differ: alpha"):
+    assert [table.title for table in live.tables(sweeps)] == [
+        "attached, alpha=0.2",
+        "attached, alpha=0.3",
+    ]
+    with pytest.raises(StudyError, match=r"holds 2 sweeps; .* they differ: alpha \(0\.2, 0\.3\)$"):
         live.choose(sweeps, study, {})
-    with pytest.raises(StudyError, match=r"holds no run with alpha=0\.7"):
+    with pytest.raises(StudyError, match=r"no run with alpha=0\.7; its settings are alpha, exp"):
         live.choose(sweeps, study, {"alpha": 0.7})
 
 
 def test_watch_once_plot_and_info(study, call, tmp_path):
     shown = call("watch", study, "--once").stdout
-    assert "width=40 seed=0" in shown
+    assert "width=40, seed=0" in shown
     assert "D(t) of s_max" in shown
     done = call("plot", study, "--out", tmp_path / "a.png")
     assert done.returncode == 0
@@ -188,3 +192,11 @@ def test_watching_follows_a_writer_until_it_is_interrupted(tmp_path):
     seen(terminal, "gradquake: stopped watching; the runs go on")
     assert watching.wait(timeout=30) == 130
     os.close(terminal)
+
+
+def test_a_figure_has_the_name_of_its_study(study, call, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    study.rename(tmp_path / "my.runs.sqlite")
+    assert "my.runs.png" in call("plot", tmp_path / "my.runs.sqlite").stdout
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"my.runs.png", "my.runs.svg"}

@@ -562,7 +562,9 @@ def test_an_unfinished_run_is_read_as_far_as_it_is_and_then_becomes_a_run(path, 
     assert dataset["size"].values.tolist() == [[4, 8, 4]]
     np.testing.assert_array_equal(dataset["valid_loss"].values, [[np.nan, 0.125, np.nan]])
     assert dataset["grokking_epoch"].values.tolist() == [10]
-    with pytest.raises(StudyError, match="holds the finished run"):
+    with pytest.raises(
+        StudyError, match=r"holds the finished run seed=5 already; to .* another label or another study"
+    ):
         study.begin([config])
     with pytest.raises(StudyError, match="no longer holds the run that was begun here"):
         study.append({run: SNAPSHOTS})

@@ -423,7 +423,7 @@ def watch(
 
     def view() -> Group:
         sweeps = live.read(study)
-        shown = [part for sweep in sweeps for part in _renderables(live.table(sweep))]
+        shown = [part for table in live.tables(sweeps) for part in _renderables(table)]
         return Group(*(shown or [f"{study} holds no measurement yet"]))
 
     if once:
@@ -441,7 +441,10 @@ def watch(
 @app.command()
 def plot(
     study: StudyFile,
-    out: Annotated[Path, typer.Option(help="The figure; written as .png and .svg.")] = Path("runs.png"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The figure, written as .png and .svg; by default here, named as the study."),
+    ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated."),
@@ -449,11 +452,12 @@ def plot(
 ) -> None:
     """Draw every run of a sweep, finished or not: s / N beside its nulls, outcomes, and D(t).
 
-    Example: `gradquake plot runs.sqlite --out runs.png`
+    Example: `gradquake plot runs.sqlite --out figure.png`
     """
     from gradquake import live
     from gradquake.errors import require
 
+    out = Path(f"{study.stem}.png") if out is None else out
     named = out.name not in ("", "..") and out.suffix in ("", ".png", ".svg")
     require(named, f"--out is {out}; a .png or .svg name is needed")
     require(out.parent.is_dir(), f"--out is {out}; there is no folder {out.parent}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,10 +13,17 @@ from numpy.typing import NDArray
 
 from gradquake.analysis import scaling
 from gradquake.analysis.scaling import FEWEST_SCALES
-from gradquake.errors import StudyError
 from gradquake.graphs import TOPOLOGIES
 from gradquake.probe import Probe
-from gradquake.recording import RunRecord, config_key, sweep_settings, to_dataset
+from gradquake.recording import (
+    RunRecord,
+    config_key,
+    differing,
+    label_text,
+    sweep_settings,
+    to_dataset,
+)
+from gradquake.store import choose as choose_settings
 from gradquake.store import open_study
 from gradquake.surrogates import REAL, gaussian
 from gradquake.tables import Table, number
@@ -145,14 +152,20 @@ def sparkline(values: NDArray[Any], width: int = SPARKLINE) -> str:
     )
 
 
-def table(sweep: LiveSweep) -> Table:
+def tables(sweeps: Sequence[LiveSweep]) -> list[Table]:
+    """Return the table of every sweep; its title says in which settings it differs from the others."""
+    names = differing([sweep.settings for sweep in sweeps])
+    return [table(sweep, [name for name in names if name in sweep.settings]) for sweep in sweeps]
+
+
+def table(sweep: LiveSweep, shown_settings: Sequence[str] = ()) -> Table:
     """Return the runs of a sweep, a row each, with their newest numbers and how these came about."""
     shown = {name: head for name, head in SHOWN.items() if any(name in run.values for run in sweep.runs)}
     rows = []
     for run in sweep.runs:
         share = run.values["size"] / run.config["n_parameters"]
         cells = [
-            _label(run) + ("" if run.key in sweep.unfinished else " ✓"),
+            label_text(run.config) + ("" if run.key in sweep.unfinished else " ✓"),
             f"{run.config['n_parameters']:,}",
             str(run.epochs[-1]),
             f"{sparkline(share)} {share[-1]:.3f}",
@@ -164,9 +177,10 @@ def table(sweep: LiveSweep) -> Table:
             cells.append(f"{sparkline(known, SPARKLINE // 2)} {known[-1]:.3g}" if known.size else "")
         rows.append(tuple(cells))
     header = ("run", "N", "step", "s/N", "Gaussian", *shown.values())
-    labels = {"experiment", "task", "architecture"}
-    title = ", ".join(str(value) for name, value in sweep.settings.items() if name in labels)
-    return Table(title, header, rows, "\n".join(_notes(sweep)))
+    labels = {"experiment", "task", "architecture"} - set(shown_settings)
+    title = [str(value) for name, value in sweep.settings.items() if name in labels]
+    title += [f"{name}={sweep.settings[name]}" for name in shown_settings]
+    return Table(", ".join(title), header, rows, "\n".join(_notes(sweep)))
 
 
 def _notes(sweep: LiveSweep) -> Iterator[str]:
@@ -186,19 +200,11 @@ def _notes(sweep: LiveSweep) -> Iterator[str]:
     )
 
 
-def _label(run: RunRecord) -> str:
-    labels = run.config.get("run") or {
-        name: run.config[name] for name in ("hidden", "width") if name in run.config
-    }
-    own: Sequence[str] = [f"{name}={value}" for name, value in labels.items()]
-    return " ".join([*own, f"seed={run.config['seed']}"])
-
-
 def _place(run: RunRecord) -> tuple[int, int, str]:
     return run.config["n_parameters"], run.config["seed"], run.key
 
 
-def choose(sweeps: Sequence[LiveSweep], path: Path, settings: dict[str, Any]) -> LiveSweep:
+def choose(sweeps: Sequence[LiveSweep], path: Path, settings: Mapping[str, Any]) -> LiveSweep:
     """Return the one sweep whose settings include those given.
 
     Raises
@@ -206,21 +212,8 @@ def choose(sweeps: Sequence[LiveSweep], path: Path, settings: dict[str, Any]) ->
     StudyError
         Where none fits, or several.
     """
-    fitting = [sweep for sweep in sweeps if settings.items() <= sweep.settings.items()]
-    if len(fitting) == 1:
-        return fitting[0]
-    if not fitting:
-        asked = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-        raise StudyError(f"{path} holds no run{f' with {asked}' if asked else ''}")
-    differing = sorted(
-        name
-        for name in {name for sweep in fitting for name in sweep.settings}
-        if len({str(sweep.settings.get(name)) for sweep in fitting}) > 1
-    )
-    raise StudyError(
-        f"{path} holds {len(fitting)} sweeps that fit; choose one with name=value by a setting in which "
-        f"they differ: {', '.join(differing)}"
-    )
+    chosen = choose_settings(path, [sweep.settings for sweep in sweeps], settings)
+    return next(sweep for sweep in sweeps if sweep.settings == chosen)
 
 
 def draw(sweep: LiveSweep, path: Path) -> None:

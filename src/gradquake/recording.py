@@ -162,10 +162,11 @@ def labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     )
     plain = {}
     for key, value in (given or {}).items():
+        require(isinstance(key, str), f"{name} has the name {key!r}; a name is text")
         plain[key] = value.item() if isinstance(value, np.generic) else value
         finite = isinstance(plain[key], float) and math.isfinite(plain[key])
         require(
-            isinstance(key, str) and (isinstance(plain[key], str | int) or finite),
+            isinstance(plain[key], str | int) or finite,
             f"{key} in {name} is {value!r}; text or a finite number is needed",
         )
         require(
@@ -173,6 +174,23 @@ def labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
             f"{name} names {key}, which gradquake records; another name is needed",
         )
     return plain
+
+
+def label_text(config: Mapping[str, Any]) -> str:
+    """Return what tells a run from the others of its sweep: its labels, or its width, and its seed."""
+    widths = {name: config[name] for name in ("hidden", "width") if name in config}
+    named = {**(config.get("run") or widths), "seed": config["seed"]}
+    return ", ".join(f"{name}={value}" for name, value in named.items())
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return by name the values, as text, of the settings in which sweeps differ."""
+    names = sorted({name for of_sweep in settings for name in of_sweep})
+    return {
+        name: sorted({str(of_sweep[name]) for of_sweep in settings if name in of_sweep})
+        for name in names
+        if any(of_sweep.get(name) != settings[0].get(name) for of_sweep in settings)
+    }
 
 
 def config_key(config: Mapping[str, Any]) -> str:

@@ -324,11 +324,10 @@ def check_free(study: Study, wanted: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise InputError where a study holds one of these configurations already."""
     held = study.keys()
     for config in wanted.values():
-        labels = ", ".join(f"{name}={value}" for name, value in config["run"].items())
         require(
             config_key(config) not in held,
-            f"{study.path} holds this run already ({labels or 'without labels'}); another label, such "
-            "as --run width=64, tells it from that",
+            f"{study.path} holds the finished run {recording.label_text(config)} already; to measure it "
+            "again, use another label, such as --run width=64, or another study",
         )
 
 

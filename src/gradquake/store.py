@@ -29,6 +29,8 @@ from gradquake.recording import (
     RUN_KEYS,
     RunRecord,
     config_key,
+    differing,
+    label_text,
     read_config,
     read_names,
     read_snapshot,
@@ -210,7 +212,10 @@ class Study:
             for config in configs:
                 key = config_key(config)
                 if execute("SELECT 1 FROM runs WHERE key = ?", (key,)).fetchone():
-                    raise StudyError(f"{self.path} holds the finished run {key} already")
+                    raise StudyError(
+                        f"{self.path} holds the finished run {label_text(config)} already; to measure "
+                        "it again, use another label or another study"
+                    )
                 row = execute("SELECT id FROM unfinished WHERE key = ?", (key,)).fetchone()
                 owner = secrets.randbits(62)
                 if row is None:
@@ -221,14 +226,22 @@ class Study:
                 owned.append(owner)
         return owned
 
+    def reached(self, config: Mapping[str, Any]) -> int | None:
+        """Return the last step at which an unfinished run was measured; None where there is none."""
+        [(last,)] = self._query(
+            "SELECT max(epoch) FROM snapshots JOIN unfinished ON run = id WHERE key = ?",
+            config_key(config),
+        )
+        return None if last is None else int(last)
+
     def _take_over(self, key: str, run: int, owner: int, step: int | None) -> None:
         execute = self._connection.execute
         (last,) = execute("SELECT max(epoch) FROM snapshots WHERE run = ?", (run,)).fetchone()
         if step is None:
             measured = "not measured yet" if last is None else f"measured to step {last}"
             raise StudyError(
-                f"{self.path} holds an unfinished run of this configuration, {measured}; give the step "
-                f"to continue it from, 0 to begin anew, or another label: {key}"
+                f"{self.path} holds the unfinished run {label_text(json.loads(key))}, {measured}; give "
+                "the step to continue it from, 0 to begin anew, or use another label or another study"
             )
         execute("DELETE FROM snapshots WHERE run = ? AND epoch >= ?", (run, step))
         execute("UPDATE snapshots SET run = ? WHERE run = ?", (owner, run))
@@ -421,25 +434,8 @@ class Study:
         """
         runs = self._runs()
         sweeps = {config_key(s): s for s in (sweep_settings(run.config) for run in runs)}
-        fitting = [s for s in sweeps.values() if settings.items() <= s.items()]
-        asked = ", ".join(f"{k}={v!r}" for k, v in settings.items())
-        asked = f" with {asked}" if asked else ""
-        if not fitting:
-            names = sorted({name for s in sweeps.values() for name in s})
-            known = f"; its settings are {', '.join(names)}" if names else ""
-            raise StudyError(f"{self.path} holds no finished run{asked}{known}")
-        if len(fitting) > 1:
-            values = {
-                name: sorted({str(s[name]) for s in fitting if name in s})
-                for name in sorted({name for s in fitting for name in s})
-                if any(s.get(name) != fitting[0].get(name) for s in fitting)
-            }
-            choices = "; ".join(f"{name} ({', '.join(found)})" for name, found in values.items())
-            raise StudyError(
-                f"{self.path} holds {len(fitting)} sweeps{asked}; choose one with name=value by a "
-                f"setting in which they differ: {choices}"
-            )
-        return self._dataset([run for run in runs if sweep_settings(run.config) == fitting[0]])
+        chosen = choose(self.path, list(sweeps.values()), settings, "finished run")
+        return self._dataset([run for run in runs if sweep_settings(run.config) == chosen])
 
     def with_nulls(self, /, **settings: Any) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
         """Return the one sweep of real gradients that fits, and by name the nulls stored beside it.
@@ -570,6 +566,33 @@ class _Run(NamedTuple):
     grokking_epoch: int | None
     measured: list[str]
     checksum: int
+
+
+def choose(
+    path: Path, sweeps: Sequence[dict[str, Any]], settings: Mapping[str, Any], what: str = "run"
+) -> dict[str, Any]:
+    """Return the settings of the one sweep, of those of a study, that include those given.
+
+    Raises
+    ------
+    StudyError
+        Where none fits, or several; it says what there is to choose from.
+    """
+    fitting = [sweep for sweep in sweeps if settings.items() <= sweep.items()]
+    asked = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    asked = f" with {asked}" if asked else ""
+    if not fitting:
+        names = sorted({name for sweep in sweeps for name in sweep})
+        known = f"; its settings are {', '.join(names)}" if names else ""
+        raise StudyError(f"{path} holds no {what}{asked}{known}")
+    if len(fitting) > 1:
+        values = differing(fitting)
+        choices = "; ".join(f"{name} ({', '.join(found)})" for name, found in values.items())
+        raise StudyError(
+            f"{path} holds {len(fitting)} sweeps{asked}; choose one with name=value by a setting in "
+            f"which they differ: {choices}"
+        )
+    return fitting[0]
 
 
 def open_study(path: str | Path, *, create: bool = False) -> Study:

@@ -395,8 +395,9 @@ def test_outcomes_go_to_the_newest_snapshot_and_the_first_success_is_kept_exactl
         ({"size": 3}, "size is measured by gradquake; another name is needed"),
         ({"loss": torch.zeros(2)}, r"loss is .*; one number is needed"),
         ({"loss": "low"}, "loss is 'low'; one number is needed"),
-        ({"seed": 3}, "seed is measured by gradquake; another name is needed"),
-        ({"lr": 3}, "lr is a label of the run; another name is needed"),
+        ({"seed": 3}, "seed is a label of runs; another name is needed"),
+        ({"width": 3}, "width is a label of runs; another name is needed"),
+        ({"lr": 3}, "lr is a label of runs; another name is needed"),
     ],
 )
 def test_bad_outcomes_get_one_sentence(outcomes, sentence):
@@ -497,7 +498,9 @@ def test_an_interrupted_run_stays_and_is_continued_to_the_same_numbers(tmp_path)
     for rung in ("real", "permuted"):
         whole, parts = (open_study(p).select(surrogate=rung) for p in (tmp_path / "whole.sqlite", path))
         assert whole.identical(parts)
-    with pytest.raises(StudyError, match="holds the finished run"):
+    with pytest.raises(
+        StudyError, match=r"holds the finished run seed=0 already; to .* another label or"
+    ):
         attach(model, optimizer, path)
 
 
@@ -539,6 +542,31 @@ time.sleep(600)
     with open_study(path) as study:
         (found,) = study.unfinished()
     assert found.values["loss"].tolist() == [0, 1, 2]
+
+
+def test_what_is_missing_before_a_continued_run_is_said(tmp_path):
+    path = tmp_path / "runs.sqlite"
+
+    model = network()
+    parts = model, sgd(model)
+
+    def attach(step, every=10, **more):
+        return gqt.attach(*parts, every=every, study=path, step=step, **more)
+
+    attach(0).detach(finished=False)
+    said = (
+        r"runs.sqlite holds no snapshot of an unfinished run seed=0; it begins at step 20, and what was"
+    )
+    with pytest.warns(UserWarning, match=said):
+        quake = attach(20)
+    train(*parts, 1)
+    quake.detach(finished=False)
+    attach(30).detach(finished=False)
+    said = "holds the run seed=0 to step 20; it is continued at 31, and what is between is missing"
+    with pytest.warns(UserWarning, match=said):
+        attach(31).detach(finished=False)
+    with pytest.warns(UserWarning, match="no snapshot of an unfinished run width=3, seed=0; it begins"):
+        attach(5, gqt.logarithmic(5), run={"width": 3}).detach(finished=False)
 
 
 def test_a_script_that_forgets_to_detach_leaves_what_it_measured(tmp_path):
@@ -815,6 +843,7 @@ def test_bad_models_and_optimizers_get_one_sentence():
         (model, sgd(model), {"sample": 9, "topology": "computational"}, "cannot be drawn on a sample"),
         (model, sgd(model), {"run": {"width": [1]}}, r"width in run is \[1\]; text or a finite"),
         (model, sgd(model), {"sweep": {"wd": float("inf")}}, "wd in sweep is inf; text or a finite"),
+        (model, sgd(model), {"run": {3: 1}}, "run has the name 3; a name is text"),
         (model, sgd(model), {"run": [1]}, r"run is \[1\]; a mapping of names is needed"),
         (model, sgd(model), {"step": -3}, "step is -3; an integer of at least 0 is needed"),
         (model, sgd(model), {"step": 1.5}, "step is 1.5; an integer of at least 0 is needed"),

@@ -24,7 +24,15 @@ from gradquake.errors import InputError, StudyError, require, require_count, req
 from gradquake.graphs import Graph, build
 from gradquake.neurons import neuron_graph
 from gradquake.probe import Probe
-from gradquake.recording import RUN_KEYS, VARIABLES, RunRecord, config_key, labels, to_dataset
+from gradquake.recording import (
+    RUN_KEYS,
+    VARIABLES,
+    RunRecord,
+    config_key,
+    label_text,
+    labels,
+    to_dataset,
+)
 from gradquake.store import open_study
 from gradquake.surrogates import REAL, RUNGS, seed_at, surrogate
 from gradquake.torch import device
@@ -107,8 +115,8 @@ def attach(
     loggers : sequence
         Where scalars go besides: see ``loggers.sender``.
     step : int, optional
-        The step at which a run continues that was interrupted; its earlier snapshots are kept. Steps
-        are counted from here.
+        The step at which a run continues that was interrupted: how many optimizer steps its checkpoint
+        has behind it. Its earlier snapshots are kept, and a warning says where some are missing.
 
     Returns
     -------
@@ -224,15 +232,7 @@ class Quake:
         self._study = Path(study) if study is not None and self._writes else None
         self._owned: dict[str, int] = {}
         if self._study is not None:
-            with open_study(self._study, create=True) as opened:
-                configs = [self._config_of(rung) for rung in self._waiting]
-                self._owned = dict(
-                    zip(
-                        self._waiting,
-                        opened.begin(configs, None if step is None else int(step)),
-                        strict=True,
-                    )
-                )
+            self._owned = self._begin(self._study, step)
         self._finished: bool | None = None
         # Of what waits, which the training adds to and a thread may be writing.
         self._lock = threading.RLock()
@@ -369,6 +369,30 @@ class Quake:
                 if record.key == key:
                     return to_dataset([record])
             return opened.dataset_of([config])
+
+    def _begin(self, path: Path, step: int | None) -> dict[str, int]:
+        configs = [self._config_of(rung) for rung in self._waiting]
+        with open_study(path, create=True) as opened:
+            reached = opened.reached(self.config)
+            owned = opened.begin(configs, None if step is None else int(step))
+        if self.step > 0 and reached is None:
+            warnings.warn(
+                f"{path} holds no snapshot of an unfinished run {label_text(self.config)}; it begins at "
+                f"step {self.step}, and what was before is missing",
+                stacklevel=4,
+            )
+        # A function of the step is not asked about steps that are over: it may do more than answer.
+        elif (
+            reached is not None
+            and self.config["every"] is not None
+            and any(map(self._schedule, range(reached + 1, self.step)))
+        ):
+            warnings.warn(
+                f"{path} holds the run {label_text(self.config)} to step {reached}; it is continued at "
+                f"{self.step}, and what is between is missing",
+                stacklevel=4,
+            )
+        return dict(zip(self._waiting, owned, strict=True))
 
     def _config_of(self, rung: str) -> dict[str, Any]:
         return {**self.config, "surrogate": rung}
@@ -575,12 +599,15 @@ def _check_settings(nulls: Any, parameters: Any, loggers: Any, study: Any) -> No
 
 
 def _check_outcome(name: str, value: Any, labels: Mapping[str, Any]) -> None:
-    taken = name in VARIABLES or name in RUN_KEYS or name in ("step", "epoch", "grokking_epoch")
+    taken = name in VARIABLES or name in ("step", "epoch", "grokking_epoch")
     require(
         name in OUTCOMES or not taken,
         f"{name} is measured by gradquake; another name is needed for an outcome",
     )
-    require(name not in labels, f"{name} is a label of the run; another name is needed for an outcome")
+    require(
+        name not in labels and name not in RUN_KEYS,
+        f"{name} is a label of runs; another name is needed for an outcome",
+    )
     single = isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) == 1
     require(single or isinstance(value, Real), f"{name} is {value!r}; one number is needed")
 
