@@ -192,6 +192,10 @@ def test_lightning(tmp_path, precision):
         fit([again, StopAt()])
     with open_study(other) as study:
         assert [record.epochs.tolist() for record in study.unfinished()] == [[0, 2, 4, 6]]
+    with pytest.warns(
+        UserWarning, match="outcomes names top1 as 'acc', never logged; logged was val_acc"
+    ):
+        fit([GradquakeCallback(outcomes={"top1": "acc", "accuracy": "val_acc"})], 1)
     # A checkpoint of a run with the callback, and so with the callback's own count of steps.
     fit([GradquakeCallback(every=2, study=tmp_path / "third.sqlite")], 3)
     fit([GradquakeCallback(every=2, study=other, run={"width": 8})], 6, tmp_path / "3.ckpt")
@@ -260,6 +264,8 @@ def test_hugging_face(tmp_path):
     with pytest.raises(RuntimeError, match="stop"):
         fit([again, StopAt()])
     fit([again], str(tmp_path / "out" / "checkpoint-3"))
+    with pytest.warns(UserWarning, match=r"names f1 as 'eval_f1', never logged; .* epoch, eval_loss, "):
+        fit([GradquakeCallback(outcomes={"f1": "eval_f1", "valid_loss": "eval_loss"})])
     with open_study(other) as study:
         assert study.unfinished() == []
         np.testing.assert_array_equal(study.dataset["size"].values, data["size"].values)

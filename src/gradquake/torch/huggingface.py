@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gradquake.torch.outcomes import Outcomes
 from gradquake.torch.quake import Quake, attach
 
 
@@ -21,7 +22,7 @@ class GradquakeCallback(TrainerCallback):
     ----------
     outcomes : mapping of str to str
         What else to keep: an outcome's name, ``accuracy`` say, to the name under which the Trainer logs
-        it, such as ``eval_accuracy``.
+        it, such as ``eval_accuracy``. A warning at the end names those that never came.
     **settings
         As ``gradquake.torch.attach`` takes them.
 
@@ -33,7 +34,7 @@ class GradquakeCallback(TrainerCallback):
 
     def __init__(self, *, outcomes: Mapping[str, str] | None = None, **settings: Any) -> None:
         self.quake: Quake | None = None
-        self._outcomes = {"loss": "loss", **(outcomes or {})}
+        self._outcomes = Outcomes(outcomes, {"loss": "loss"})
         self._settings = settings
 
     def on_train_begin(
@@ -52,7 +53,7 @@ class GradquakeCallback(TrainerCallback):
         """Keep the outcomes."""
         logs = kwargs.get("logs") or {}
         if self.quake is not None and self.quake.attached:
-            self.quake.log(**{n: logs[key] for n, key in self._outcomes.items() if key in logs})
+            self.quake.log(**self._outcomes.of(logs))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -60,3 +61,4 @@ class GradquakeCallback(TrainerCallback):
         """Detach."""
         if self.quake is not None:
             self.quake.detach()
+            self._outcomes.warn_of_missing()

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from gradquake.torch.outcomes import Outcomes
 from gradquake.torch.quake import Quake, attach
 
 
@@ -20,7 +21,7 @@ class GradquakeCallback(Callback):
     ----------
     outcomes : mapping of str to str
         What else to keep after every validation: an outcome's name, ``accuracy`` say, to the name of
-        the metric that the module logs.
+        the metric that the module logs. A warning at the end names those that never came.
     optimizer : int
         Which of the module's optimizers.
     **settings
@@ -37,7 +38,7 @@ class GradquakeCallback(Callback):
     ) -> None:
         super().__init__()
         self.quake: Quake | None = None
-        self._outcomes = dict(outcomes or {})
+        self._outcomes = Outcomes(outcomes)
         self._optimizer = optimizer
         self._settings = settings
         self._resumed_at: int | None = None
@@ -68,16 +69,14 @@ class GradquakeCallback(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the outcomes; the check before training has none to keep."""
-        found = trainer.callback_metrics
         if self.quake is not None and self.quake.attached:
-            self.quake.log(
-                **{n: found[metric] for n, metric in self._outcomes.items() if metric in found}
-            )
+            self.quake.log(**self._outcomes.of(trainer.callback_metrics))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Detach."""
         if self.quake is not None:
             self.quake.detach()
+            self._outcomes.warn_of_missing()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
