@@ -3,6 +3,7 @@
 import math
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -192,6 +193,35 @@ def test_watching_follows_a_writer_until_it_is_interrupted(tmp_path):
     seen(terminal, "gradquake: stopped watching; the runs go on")
     assert watching.wait(timeout=30) == 130
     os.close(terminal)
+
+
+def texts_of_figure(path, records):
+    with open_study(path, create=True) as opened:
+        opened.write(records)
+    (sweep,) = live.read(path)
+    live.draw(sweep, path)
+    return re.findall(r"<text[^>]*>([^<]*)</text>", path.with_suffix(".svg").read_text("utf-8"))
+
+
+def test_a_figure_names_at_most_eight_sizes_and_says_what_was_not_logged(tmp_path):
+    texts = texts_of_figure(tmp_path / "many", [record(100 * 2**i) for i in range(14)])
+    named = [text for text in texts if text.startswith("N = ")]
+    assert len(named) == live.MOST_NAMED
+    assert (named[0], named[-1]) == ("N = 100", "N = 819,200")
+    assert "accuracy: not logged" in texts
+    assert "loss" in texts
+    assert "permuted" not in texts
+    # Every panel that has an axis of steps has the same one.
+    assert texts.count("step") == texts.count("20") == 3
+
+
+def test_a_figure_of_one_run_and_one_snapshot_can_be_drawn(tmp_path):
+    values = {"size": np.array([7])}
+    null = RunRecord(config(100, surrogate="permuted"), None, np.array([5]), values)
+    texts = texts_of_figure(
+        tmp_path / "one", [RunRecord(config(100), None, np.array([5]), values), null]
+    )
+    assert {"4", "5", "6", "loss: not logged", "N = 100", "permuted"} <= set(texts)
 
 
 def test_a_figure_has_the_name_of_its_study(study, call, tmp_path, monkeypatch):

@@ -12,7 +12,14 @@ import numpy as np
 from matplotlib.axes import Axes as Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import (
+    FormatStrFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    StrMethodFormatter,
+)
 from numpy.typing import NDArray
 
 from gradquake.analysis.resampling import Bootstrapped
@@ -111,9 +118,40 @@ def inset(ax: Axes, bounds: tuple[float, float, float, float]) -> Axes:
 
 
 def path(ax: Axes, x: Any, y: Any, color: Any, label: str = "", **style: Any) -> Axes:
-    """Draw one run's path through time."""
-    ax.plot(x, y, color=color, label=label or None, **{"lw": 0.8, **style})
+    """Draw one run's path through time; a dot where it has a single place."""
+    style = {"lw": 0.8, "marker": "." if len(x) == 1 else None, **style}
+    ax.plot(x, y, color=color, label=label or None, **style)
     return ax
+
+
+def steps(ax: Axes, first: int, last: int) -> Axes:
+    """Make the x axis one of training steps, counted whole."""
+    margin = 0.03 * (last - first) or 1
+    ax.set_xlim(first - margin, last + margin)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.set_xlabel("step")
+    return ax
+
+
+def say(ax: Axes, text: str) -> Axes:
+    """Leave a panel empty, and write in it why it is."""
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
+    ax.set_axis_off()
+    return ax
+
+
+def thinned(n: int, most: int) -> list[int]:
+    """Return at most so many of the places 0 to n - 1, evenly, with both ends."""
+    return sorted({round(place) for place in np.linspace(0, n - 1, min(n, most)).tolist()})
+
+
+def legend_below(ax: Axes, lines: Mapping[str, tuple[Any, str]]) -> None:
+    """Name lines, by label a colour and a style, below all panels of a figure."""
+    handles = [Line2D([], [], color=color, ls=ls, label=label) for label, (color, ls) in lines.items()]
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        figure.legend(handles=handles, loc="lower center", ncol=5)
 
 
 def line_with_band(

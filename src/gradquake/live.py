@@ -31,6 +31,8 @@ from gradquake.tables import Table, number
 if TYPE_CHECKING:
     import xarray as xr
 
+    from gradquake.figures import Axes
+
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARKLINE = 16
 # What is drawn as a sparkline, with its heading.
@@ -39,6 +41,10 @@ SHOWN = {"loss": "loss", "accuracy": "accuracy", "threshold": "threshold"}
 # The Gaussian level hardly depends on N, so that a graph of this many nodes stands for larger ones.
 LEVEL_NODES = 20_000
 LEVEL_DRAWS = 8
+# How the nulls are drawn, and how many sizes a figure names.
+NULL_STYLES = {"permuted": "--", "gaussian": ":"}
+MOST_NAMED = 8
+
 # Enough for a band that is looked at while it moves.
 N_RESAMPLES = 500
 
@@ -217,43 +223,61 @@ def choose(sweeps: Sequence[LiveSweep], path: Path, settings: Mapping[str, Any])
 
 
 def draw(sweep: LiveSweep, path: Path) -> None:
-    """Draw a sweep as it is: s / N of every run beside its nulls, loss, accuracy, and D(t)."""
+    """Draw a sweep as it is: s / N of every run beside its nulls, loss, accuracy, and D(t) of s_max."""
     from gradquake import figures
 
     sizes = sorted({run.config["n_parameters"] for run in sweep.runs})
     colors = dict(zip(sizes, figures.scale_colors(len(sizes)), strict=True))
-    with figures.sheet(path, "ab\ncd", 5.0, between=0.25) as panels:
+    with figures.sheet(path, "ab\ncd", 5.4, between=0.25, below=0.36, bottom=0.85) as panels:
         share, loss, accuracy, dimension = panels
-        for n in sizes:
-            runs = [run for run in sweep.runs if run.config["n_parameters"] == n]
-            for i, run in enumerate(runs):
-                label = f"N = {n:,}" if i == 0 else ""
-                figures.path(share, run.epochs, run.values["size"] / n, colors[n], label)
-                for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
-                    if name in run.values:
-                        known = np.isfinite(run.values[name])
-                        figures.path(ax, run.epochs[known], run.values[name][known], colors[n])
-        for rung, style in (("permuted", "--"), ("gaussian", ":")):
-            for i, null in enumerate(sweep.nulls.get(rung, [])):
-                n = null.config["n_parameters"]
-                label = rung if i == 0 else ""
-                figures.path(share, null.epochs, null.values["size"] / n, colors[n], label, ls=style)
+        for run in [*sweep.runs, *(run for rung in NULL_STYLES for run in sweep.nulls.get(rung, []))]:
+            n, style = run.config["n_parameters"], NULL_STYLES.get(run.config.get("surrogate", REAL))
+            figures.path(share, run.epochs, run.values["size"] / n, colors[n], ls=style or "-")
         share.set_ylabel("$s / N$")
-        loss.set_ylabel("loss")
-        accuracy.set_ylabel("accuracy")
+        for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
+            _draw_outcome(ax, name, sweep, colors)
+        _draw_dimension(dimension, sweep)
+        steps = np.concatenate([run.epochs for run in sweep.runs])
         for ax in panels:
-            ax.set_xlabel("step")
-        share.legend(fontsize=5.5)
-        found = sweep.dimension()
-        if found is None:
-            dimension.text(0.5, 0.5, "$D(t)$ needs runs of three sizes", ha="center", va="center")
-            dimension.set_axis_off()
-            return
-        for rung, color in (("gaussian", figures.GREY), ("permuted", figures.ORANGE)):
-            of_null = LiveSweep(sweep.settings, sweep.nulls.get(rung, []), set(), {}).dimension()
-            if of_null is not None:
-                figures.dimension(dimension, of_null, color, rung, lw=0.8)
-        figures.dimension(dimension, found, figures.BLUE, "real")
-        dimension.axhline(1, color=figures.BLACK, lw=0.7, ls=":")
-        dimension.set_xlabel("step")
-        dimension.legend()
+            figures.steps(ax, int(steps.min()), int(steps.max()))
+        named = [sizes[i] for i in figures.thinned(len(sizes), MOST_NAMED)]
+        lines = {f"N = {n:,}": (colors[n], "-") for n in named}
+        nulls = {rung: style for rung, style in NULL_STYLES.items() if sweep.nulls.get(rung)}
+        figures.legend_below(
+            share, lines | {rung: (figures.BLACK, style) for rung, style in nulls.items()}
+        )
+
+
+def _draw_outcome(ax: Axes, name: str, sweep: LiveSweep, colors: Mapping[int, Any]) -> None:
+    from gradquake import figures
+
+    for run in sweep.runs:
+        values = run.values.get(name, np.empty(0))
+        known = np.isfinite(values)
+        if known.any():
+            color = colors[run.config["n_parameters"]]
+            figures.path(ax, run.epochs[known], values[known], color)
+    ax.set_ylabel(name)
+    if not ax.lines:
+        figures.say(ax, f"{name}: not logged")
+
+
+def _draw_dimension(ax: Axes, sweep: LiveSweep) -> None:
+    from gradquake import figures
+
+    found = sweep.dimension()
+    if found is None:
+        missing = (
+            "runs of three sizes" if sweep.n_scales < FEWEST_SCALES else "steps that all runs share"
+        )
+        figures.say(ax, f"$D(t)$ needs {missing}")
+        return
+    for rung, color in (("gaussian", figures.GREY), ("permuted", figures.ORANGE)):
+        of_null = LiveSweep(sweep.settings, sweep.nulls.get(rung, []), set(), {}).dimension()
+        if of_null is not None:
+            figures.dimension(ax, of_null, color, rung, lw=0.8)
+    figures.dimension(ax, found, figures.BLUE, "real")
+    ax.axhline(1, color=figures.BLACK, lw=0.7, ls=":")
+    ax.set_ylabel("$D(t)$ of $s_{\\max}$")
+    # Above it: what is inside moves while the runs go on.
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncol=3)
