@@ -313,6 +313,11 @@ def test_a_run_that_is_there_is_refused_before_it_is_measured(
     monkeypatch.undo()
 
 
+def test_a_gradient_too_small_for_the_graph_is_named(tmp_path, refused):
+    np.save(tmp_path / "one.npy", np.ones(1))
+    assert f"{tmp_path / 'one.npy'}: n is 1; an integer of at least 3" in refused(tmp_path / "one.npy")
+
+
 def test_what_fails_records_nothing(folder, tmp_path):
     out = tmp_path / "study.sqlite"
     broken = gradient()

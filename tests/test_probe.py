@@ -311,7 +311,7 @@ def test_the_first_of_several_that_are_not_finite_is_named():
         (normal(0, 9), None, r"batch .* shape \(9,\); .*\(batch, N\)"),
         (np.ones((2, 3, 4)), None, r"batch .* shape \(2, 3, 4\); .*\(batch, N\)"),
         (iter([np.ones(9)]), None, "the batch is a list_iterator; an array"),
-        (7, None, "the batch is a int; an array"),
+        (7, None, "the batch is an int; an array"),
         (np.ones((2, 9), int), None, "batch has dtype int64; float32 or float64 is needed"),
         (batch_with(np.ones(20, int)), None, "gradient 2 of the batch has dtype int64"),
         (batch_with(np.ones((4, 5))), None, r"gradient 2 of the batch has shape \(4, 5\)"),

@@ -641,7 +641,7 @@ def test_a_sweep_that_can_be_put_under_scrutiny_is_let_through(sweep, flat, draw
 @pytest.mark.parametrize(
     ("runs", "sensitivity", "message"),
     [
-        (3, False, r"^the sweep has 1 scales; D\(t\) needs at least 3 sizes of network$"),
+        (3, False, r"^all runs have N = \d+; D\(t\) needs at least three sizes of network$"),
         (6, False, r"^the sweep has 2 scales; D\(t\) needs at least 3 sizes of network$"),
         (6, True, r"^the sweep has 2 scales; D\(t\) needs at least 3 sizes of network$"),
         (9, True, r"^the sweep has 3 scales; at least 4 are needed to leave each of them out$"),

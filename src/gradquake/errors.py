@@ -24,6 +24,12 @@ def require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
+def a_type(value: object) -> str:
+    """Return the type of a value with its article: "an int", "a str"."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
 def require_between(
     name: str, value: float, low: float, high: float, *, inclusive: bool = False
 ) -> None:

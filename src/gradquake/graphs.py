@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake import _kernels
-from gradquake.errors import InputError, require, require_between, require_count
+from gradquake.errors import InputError, a_type, require, require_between, require_count
 
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
@@ -317,7 +317,7 @@ def from_scipy(matrix: sparray | spmatrix) -> Graph:
     """
     require(
         hasattr(matrix, "tocoo"),
-        f"the adjacency is a {type(matrix).__name__}; a SciPy sparse matrix is needed",
+        f"the adjacency is {a_type(matrix)}; a SciPy sparse matrix is needed",
     )
     require(
         matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and matrix.shape[0] > 0,

@@ -19,7 +19,7 @@ from gradquake.cascade import (
     check_cascade,
     relax_stack,
 )
-from gradquake.errors import InputError, require, require_between, require_count
+from gradquake.errors import InputError, a_type, require, require_between, require_count
 from gradquake.graphs import ComputedGraph, Graph, GraphStack, build, check_topology, repeat, stack
 from gradquake.pieces import Alone, Exchange, relax_pieces
 
@@ -244,7 +244,7 @@ def _laid_end_to_end(
 def _described(gradients: object) -> str:
     if isinstance(gradients, np.ndarray):
         return f"an array of shape {gradients.shape}"
-    return "empty" if isinstance(gradients, Sequence) else f"a {type(gradients).__name__}"
+    return "empty" if isinstance(gradients, Sequence) else a_type(gradients)
 
 
 def _check_lengths(lengths: NDArray[np.intp], graphs: GraphStack) -> None:

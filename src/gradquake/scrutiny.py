@@ -153,6 +153,10 @@ def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
 def _check_scales(sweep: xr.Dataset) -> None:
     scales = np.unique(sweep["n_parameters"].values)
     require(
+        scales.size != 1,
+        f"all runs have N = {scales[0]}; D(t) needs at least three sizes of network",
+    )
+    require(
         scales.size >= scaling.FEWEST_SCALES,
         f"the sweep has {scales.size} scales; D(t) needs at least {scaling.FEWEST_SCALES} sizes of "
         "network",

@@ -252,7 +252,10 @@ def measure(
 
     measured = []
     try:
-        graph = probe.graph(series.n_parameters)
+        try:
+            graph = probe.graph(series.n_parameters)
+        except InputError as error:
+            raise InputError(f"{series.paths[0]}: {error}") from None
         for (source, gradient), step in zip(series.gradients(), series.steps.tolist(), strict=True):
             seeds = [seed_at(probe.seed, step, draw) for draw in range(draws)]
             nulls = {}

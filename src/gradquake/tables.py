@@ -91,9 +91,17 @@ def time_with_interval(found: Bootstrapped) -> str:
 def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS) -> Table:
     """Return the exponents of a sweep beside those of its nulls, and what speaks against the fits."""
     rows = []
+    warnings: dict[str, list[str]] = {}
     for statistic in statistics:
         for window in WINDOWS:
             found = ladder.exponent("real", window, statistic)
+            of_nulls = [ladder.exponent(rung, window, statistic) for rung in ladder.nulls]
+            none = _no_value(found, *of_nulls)
+            if warning := _warnings(found):
+                of = f"{SYMBOLS[statistic]} {window}"
+                warnings.setdefault(f"left out, {warning}" if none else warning, []).append(of)
+            if none:
+                continue
             snapshots = ladder.real.snapshot_interval(window, statistic)
             rows.append(
                 (
@@ -102,19 +110,29 @@ def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS
                     with_interval(found),
                     f"[{number(snapshots.low)}, {number(snapshots.high)}]",
                     number(found.fit.r_squared),
-                    *(with_interval(ladder.exponent(rung, window, statistic)) for rung in ladder.nulls),
-                    _warnings(found),
+                    *map(with_interval, of_nulls),
                 )
             )
     nulls = (rung.replace("_", " ") for rung in ladder.nulls)
-    header = ("exponent", "window", "real", "by snapshots*", "R²", *nulls, "note")
+    header = ("exponent", "window", "real", "by snapshots*", "R²", *nulls)
     return Table(
         "Exponents and their nulls",
         header,
         rows,
         "95 % intervals over runs. * from a bootstrap over single snapshots, which takes the snapshots "
-        "of one run for independent and is too narrow.",
+        "of one run for independent and is too narrow."
+        + "".join(f"\n{', '.join(of)}: {warning}." for warning, of in warnings.items())
+        + _unless_grokked(ladder),
     )
+
+
+def _no_value(*found: Bootstrapped) -> bool:
+    return all(of.estimate != of.estimate for of in found)
+
+
+def _unless_grokked(ladder: Ladder) -> str:
+    first, _ = ladder.real.grokking_window
+    return "" if first == first else "\nNo run grokked, so that there is nothing after t_g."
 
 
 def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS) -> Table:
@@ -126,6 +144,8 @@ def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTI
             parts = ladder.attribution(span, statistic)
             names = list(parts)
             found = ladder.value("real", span, statistic)
+            if _no_value(found, *parts.values()):
+                continue
             offset = 0.0 if span == "rise" else -1.0
             rows.append(
                 (
@@ -139,6 +159,7 @@ def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTI
                     *(with_interval(part) for part in parts.values()),
                 )
             )
+    complete = len(rows) == len(statistics) * len(SPANS)
     return Table(
         "What accounts for the exponent",
         ("exponent", "of what", "measured", *(name.replace("_", " ") for name in names)),
@@ -147,7 +168,8 @@ def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTI
         "the estimator gives on Gaussian gradients, what the marginal distribution of the gradient adds "
         "(permuted minus gaussian), and what its arrangement on the graph adds (real minus permuted). "
         "Above gaussian is the sum of the last two."
-        + (" Further columns look into the arrangement, and overlap." if len(names) > 4 else ""),
+        + (" Further columns look into the arrangement, and overlap." if len(names) > 4 else "")
+        + ("" if complete else " What cannot be fitted is left out."),
     )
 
 

@@ -855,7 +855,7 @@ def test_bad_models_and_optimizers_get_one_sentence():
         (model, sgd(model), {"run": {"size": 1}}, "run names size, which gradquake records"),
         (model, sgd(model), {"run": {"seed": -1}}, "seed is -1"),
         (model, sgd(model), {"sweep": {"alpha": 1}}, "sweep names alpha, which gradquake sets"),
-        (model, sgd(model), {"loggers": [3]}, "a logger is a int; a SummaryWriter"),
+        (model, sgd(model), {"loggers": [3]}, "a logger is an int; a SummaryWriter"),
         (model, sgd(model), {"parameters": lambda _: False}, "the filter chooses none of the 4"),
     ]
     for of, optimizer, more, sentence in cases:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gradquake._kernels import LARGEST_SQUARE, SMALLEST_SQUARE
 from gradquake.cascade import check_cascade, not_finite
-from gradquake.errors import InputError, require, require_between
+from gradquake.errors import InputError, a_type, require, require_between
 from gradquake.graphs import Graph, IntArray, check_graph
 
 # Launching an operation takes as long (some 5 microseconds) as sending this many shares to the host and
@@ -216,7 +216,7 @@ def _as_gradient(gradient: torch.Tensor, graph: DeviceGraph) -> torch.Tensor:
     if not isinstance(graph, DeviceGraph):
         raise InputError(f"the graph is {graph!r}; a DeviceGraph is needed, which place(graph) returns")
     if not isinstance(gradient, torch.Tensor):
-        raise InputError(f"the gradient is a {type(gradient).__name__}; a torch tensor is needed")
+        raise InputError(f"the gradient is {a_type(gradient)}; a torch tensor is needed")
     require(
         gradient.is_floating_point(),
         f"the gradient has dtype {gradient.dtype}; a floating-point dtype is needed",

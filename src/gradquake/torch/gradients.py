@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gradquake.errors import InputError, require, require_count
+from gradquake.errors import InputError, a_type, require, require_count
 from gradquake.probe import fixed_sample
 
 
@@ -59,7 +59,7 @@ class FlatGradient:
     ) -> None:
         require(
             isinstance(model, nn.Module),
-            f"the model is a {type(model).__name__}; a torch.nn.Module is needed",
+            f"the model is {a_type(model)}; a torch.nn.Module is needed",
         )
         updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
         _refuse_sharded(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gradquake.errors import InputError
+from gradquake.errors import InputError, a_type
 
 Send = Callable[[Mapping[str, float], int], object]
 
@@ -35,6 +35,6 @@ def sender(logger: Any) -> Send:
     if callable(logger):
         return lambda scalars, step: logger(scalars, step)
     raise InputError(
-        f"a logger is a {type(logger).__name__}; a SummaryWriter, a wandb run, mlflow, a Lightning "
+        f"a logger is {a_type(logger)}; a SummaryWriter, a wandb run, mlflow, a Lightning "
         "logger or a function of (scalars, step) is needed"
     )

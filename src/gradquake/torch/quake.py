@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from gradquake.cascade import MEASURED
-from gradquake.errors import InputError, StudyError, require, require_count, require_number
+from gradquake.errors import InputError, StudyError, a_type, require, require_count, require_number
 from gradquake.graphs import Graph, build
 from gradquake.neurons import neuron_graph
 from gradquake.probe import Probe
@@ -579,7 +579,7 @@ def _inner(optimizer: Any) -> torch.optim.Optimizer:
     inside = getattr(optimizer, "optimizer", None)
     found = inside if isinstance(inside, torch.optim.Optimizer) else optimizer
     if not isinstance(found, torch.optim.Optimizer):
-        raise InputError(f"the optimizer is a {type(found).__name__}; a torch.optim.Optimizer is needed")
+        raise InputError(f"the optimizer is {a_type(found)}; a torch.optim.Optimizer is needed")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, require
+from gradquake.errors import InputError, a_type, require
 from gradquake.formats import BLOCK, StoredTensor, Tensor
 
 # Before it, a crafted file could run code in spite of weights_only (CVE-2025-32434).
@@ -48,7 +48,7 @@ def open_weights(path: Path) -> tuple[list[StoredTensor], list[str]]:
     if isinstance(loaded, list | tuple):
         loaded = dict(enumerate(loaded))
     if not isinstance(loaded, Mapping):
-        raise InputError(f"{path} holds a {type(loaded).__name__}; {NEEDED}")
+        raise InputError(f"{path} holds {a_type(loaded)}; {NEEDED}")
     groups = _groups(loaded)
     members = [(group, key, value) for group, of in groups.items() for key, value in of.items()]
     rest = [
