@@ -5,16 +5,32 @@ import re
 import shlex
 from pathlib import Path
 
+import torch
+
 import gradquake.torch as gqt
 from gradquake import open_study
 
 GUIDE = Path(__file__).parents[2] / "docs" / "pytorch.md"
 
 
+def interrupted(names, folder, monkeypatch):
+    """Leave behind what a run that was interrupted after its checkpoint leaves."""
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    quake = gqt.attach(model, optimizer, study="runs.sqlite", run={"width": 16, "seed": 3})
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    torch.save([model.state_dict(), optimizer.state_dict(), quake.step], "last.pt")
+    quake.detach(finished=False)
+    names |= {"model": model, "optimizer": optimizer}
+
+
 def test_the_guide_can_be_followed(tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
     text = GUIDE.read_text("utf-8")
-    loop, callback = re.findall("```python\n(.*?)```", text, re.S)
+    loop, reading, resuming, callback = re.findall("```python\n(.*?)```", text, re.S)
     names = {}
     exec(loop, names)
     with open_study("runs.sqlite") as study:
@@ -25,6 +41,12 @@ def test_the_guide_can_be_followed(tmp_path, monkeypatch, call):
         done = call(*shlex.split(command))
         assert done.returncode == 0, f"{command}: {done.stderr}"
     assert Path("runs.png").stat().st_size > 10_000
+    exec(reading, names)
+    assert (names["share"].sizes["run"], set(names["nulls"])) == (9, {"gaussian", "permuted"})
+    interrupted(names, tmp_path / "elsewhere", monkeypatch)
+    exec(resuming, names)
+    with open_study("runs.sqlite") as study:
+        assert study.dataset["epoch"].values.tolist() == [0]
     exec(callback, names)
     assert names["callback"].quake is None
 
