@@ -4,7 +4,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: reproduce test lint benchmark locks clean
+.PHONY: reproduce test lint faults fuzz benchmark locks clean
 
 ## reproduce: train, probe, measure and judge the whole paper (ARGS=--quick leaves out the scrutiny)
 reproduce: $(VENV)/.core
@@ -19,6 +19,17 @@ lint: $(VENV)/.test
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+
+## faults: kill, fill, damage and interrupt sweeps in full; the tests do a part of it
+faults: $(VENV)/.test
+	GRADQUAKE_FAULTS=100 $(PYTHON) -m pytest tests/faults -n auto
+
+## fuzz: a million executions guided by coverage; the tests do a short form
+fuzz: $(VENV)/.test
+	@if command -v uv >/dev/null; then uv pip install -q --python $(PYTHON) atheris; \
+	else $(PYTHON) -m pip install -q --disable-pip-version-check atheris; fi
+	for surface in store files graphs; do $(PYTHON) tests/fuzz/run.py $$surface --executions 300000 || exit 1; done
+	$(PYTHON) tests/fuzz/run.py cli --executions 100000
 
 ## benchmark: measure every figure of docs/benchmarks.md
 benchmark: $(VENV)/.test
