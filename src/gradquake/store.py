@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from platform import python_version
 from types import TracebackType
@@ -369,7 +370,8 @@ class Study:
         with self._moment():
             done = self.keys()
             planned = [key for (key,) in self._tallied("planned", "key")]
-        return [self._checked("planned", read_config, key) for key in planned if key not in done]
+        wanted = sorted((key for key in planned if key not in done), key=str)
+        return [self._checked("planned", read_config, key) for key in wanted]
 
     @property
     def sweeps(self) -> list[dict[str, Any]]:
@@ -518,6 +520,8 @@ class Study:
         keys = {row[of_key] for row in rows}
         if len(keys) != len(rows) or tally != [(len(rows), sum(row[-1] for row in rows))]:
             raise _damaged(self.path, f"rows of {table} are missing")
+        if of_key and any(row[0] >= following[0] for row, following in pairwise(rows)):
+            raise _damaged(self.path, f"rows of {table} are out of order")
         return [row[:-1] for row in rows]
 
     def _arrays(self, run: _Run) -> dict[str, NDArray[Any]]:

@@ -61,6 +61,12 @@ def _whole(write: Callable[[Study], Any], page: int, journal: str) -> Whole:
         write(study)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
+        # They are drawn anew for every writer; the bytes are to be the same every time.
+        ids = connection.execute("SELECT id FROM unfinished ORDER BY key").fetchall()
+        for new, (old,) in enumerate(ids, 10**17):
+            connection.execute("UPDATE snapshots SET run = ? WHERE run = ?", (new, old))
+            connection.execute("UPDATE unfinished SET id = ? WHERE id = ?", (new, old))
+        connection.commit()
         connection.execute(f"PRAGMA page_size = {page}")
         connection.execute("VACUUM")
         connection.execute(f"PRAGMA journal_mode = {journal}")

@@ -365,6 +365,23 @@ def test_text_that_is_no_utf_8_is_damage():
     assert studies.read(content) is None
 
 
+def test_leaves_that_changed_places_are_damage():
+    whole = studies.wholes()[5]
+    path = scratch() / "leaves.gq"
+    path.write_bytes(whole.content)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        sql = "SELECT rootpage FROM sqlite_master WHERE name = 'runs'"
+        start = (connection.execute(sql).fetchone()[0] - 1) * whole.page
+    content = bytearray(whole.content)
+    assert content[start] == 5  # an inner page, each of whose cells begins with a child's number
+    first, second = (start + place for place in struct.unpack_from(">2H", content, start + 12))
+    content[first : first + 4], content[second : second + 4] = (
+        content[second : second + 4],
+        content[first : first + 4],
+    )
+    assert studies.read(bytes(content)) is None
+
+
 @pytest.mark.parametrize("table", ["runs", "planned", "unfinished", "snapshots", "tallies"])
 def test_a_view_in_place_of_a_table_is_refused(table):
     path = scratch() / "view.gq"
