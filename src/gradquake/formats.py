@@ -109,14 +109,16 @@ def _npy(path: Path) -> Iterator[Contents]:
         min(shape, default=0) >= 0 and header + math.prod(shape) * dtype.itemsize <= path.stat().st_size,
         f"{path} does not hold as much as its header says; it is damaged",
     )
-    mapped = np.memmap(path, dtype, "r", header, shape, "F" if by_column else "C")
+    # A shape of no entries may hold any other number, of which NumPy's product would wrap.
+    held = shape if math.prod(shape) else (0,)
+    mapped = np.memmap(path, dtype, "r", header, held, "F" if by_column else "C")
 
     def blocks() -> Iterator[NDArray[Any]]:
         flat = mapped.reshape(-1)
         for start in range(0, flat.size, BLOCK):
             yield flat[start : start + BLOCK]
 
-    yield [StoredTensor(Tensor("array", mapped.shape, mapped.dtype.name), blocks)], []
+    yield [StoredTensor(Tensor("array", shape, dtype.name), blocks)], []
 
 
 @contextmanager

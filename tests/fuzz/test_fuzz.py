@@ -266,6 +266,13 @@ def test_a_header_of_more_than_there_is_does_not_warn(shape):
     assert "does not hold as much as its header says" in refusal(".npy", headed(text))
 
 
+@pytest.mark.parametrize("shape", [f"({2**62}, 4, 0)", f"(0, {2**62}, {2**62})"])
+def test_a_shape_of_no_entries_does_not_warn(shape):
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+    for suffix, content in ((".npy", headed(text, b"")), (".npz", zipped(headed(text, b"")))):
+        assert "holds no entry to measure" in refusal(suffix, content)
+
+
 def test_a_header_of_python_2_is_read_without_a_warning():
     content = headed(
         "{'descr': '<f4', 'fortran_order': False, 'shape': (2L,), }", struct.pack("<2f", 1, 2)
