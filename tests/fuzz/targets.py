@@ -15,33 +15,34 @@ import gradients
 import networks
 import studies
 from choices import Choices
-from oracle import bounded
+from oracle import in_time
 
 
 def store(data: bytes) -> None:
     """Read a study file that is damaged or hostile."""
-    choices = Choices(data)
-    with bounded():
-        (studies.hostile if choices.flag(4) else studies.damaged)(choices)
+    in_time(lambda: _either(studies.damaged, studies.hostile, 4, data))
 
 
 def files(data: bytes) -> None:
     """Read gradient files, or checkpoints' differences, that are damaged or hostile."""
-    choices = Choices(data)
-    with bounded():
-        (gradients.hostile if choices.flag() else gradients.damaged)(choices)
+    in_time(lambda: _either(gradients.damaged, gradients.hostile, 2, data))
 
 
 def graphs(data: bytes) -> None:
     """Make graphs of arguments of any type and value."""
-    with bounded():
-        networks.made(Choices(data))
+    in_time(lambda: networks.made(Choices(data)))
 
 
 def cli(data: bytes) -> None:
     """Call the command line with any arguments."""
-    with bounded():
-        command_line.called(Choices(data))
+    in_time(lambda: command_line.called(Choices(data)))
+
+
+def _either(
+    often: Callable[[Choices], None], sometimes: Callable[[Choices], None], one_in: int, data: bytes
+) -> None:
+    choices = Choices(data)
+    (sometimes if choices.flag(one_in) else often)(choices)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
