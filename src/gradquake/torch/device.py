@@ -288,7 +288,7 @@ def _cascade(
     values = vector.index_select(0, graph.nodes)
     share = torch.empty_like(values)
     toppled = torch.zeros_like(values, dtype=torch.bool)
-    lost = torch.zeros((), dtype=torch.float64, device=vector.device)
+    alone = values[isolated].double()
     steps: list[int] = []
     while True:
         unstable = torch.abs(values, out=share) > level
@@ -298,13 +298,12 @@ def _cascade(
         steps.append(count)
         toppled |= unstable
         torch.mul(values, given, out=share)
-        if graph.n_isolated:
-            lost += (share[isolated] * unstable[isolated]).sum(dtype=torch.float64)
         # Adding -0.0 changes nothing, not even the sign of a zero. What isolated nodes get from the
         # division by their degree, 0, is received by none.
         share.div_(divisor).masked_fill_(~unstable, -0.0)
         values = torch.where(unstable, values * kept, values)
         _receive(values, share, graph)
+    lost = (alone - values[isolated].double()).sum()
     relaxed = values.index_select(0, graph.places)
     return relaxed, steps, int(_count(toppled)), count, float(lost)
 
