@@ -2,13 +2,14 @@
 
 import functools
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
@@ -16,6 +17,7 @@ from gradquake.errors import GradquakeError, InputError, StudyError
 from gradquake.execution import (
     PARAMETERS_A_TASK,
     SweepError,
+    WorkerDiedError,
     _on_same_software,
     available_cores,
     each,
@@ -304,8 +306,33 @@ def test_an_interrupt_does_not_wait_for_the_workers():
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert isinstance(tasks[1].exception(), BrokenProcessPool)
+    assert isinstance(tasks[1].exception(), WorkerDiedError)
     assert not is_running(tasks[0].result())
+
+
+def big_result(_):
+    """Fill the pipe, which holds less than this, so that the process is killed as it sends."""
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return bytes(2**30)
+
+
+def test_a_worker_killed_as_it_sends_its_result_is_noticed():
+    with open_executor(2) as pool, pytest.raises(GradquakeError, match="a worker process died"):
+        list(each(big_result, [1], pool))
+
+
+class Unpicklable:
+    def __call__(self, _):
+        return lambda: None
+
+
+def test_what_cannot_be_sent_is_an_error_of_the_task():
+    with open_executor(2) as pool:
+        with pytest.raises(GradquakeError, match="a result cannot be sent"):
+            list(each(Unpicklable(), [1], pool))
+        with pytest.raises((AttributeError, pickle.PicklingError)):
+            pool.submit(lambda: None).result()
+        assert pool.submit(abs, -1).result() == 1
 
 
 def test_a_second_sweep_on_a_study_is_refused(study):

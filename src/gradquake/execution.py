@@ -19,21 +19,25 @@ from concurrent.futures import (
     CancelledError,
     Executor,
     Future,
-    ProcessPoolExecutor,
     ThreadPoolExecutor,
     as_completed,
 )
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from pickle import PicklingError
 from platform import node
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from traceback import format_exc
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gradquake.errors import GradquakeError, InputError, require, require_count
 from gradquake.recording import RUN_KEYS, RunRecord, config_key
 from gradquake.store import Study, software_versions
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 # A task's runs are trained side by side; about this many parameters together stay in the caches.
 PARAMETERS_A_TASK = 15_000
@@ -65,6 +69,10 @@ class RunConfig(Protocol):
 Config = TypeVar("Config", bound=RunConfig)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class WorkerDiedError(GradquakeError):
+    """A task whose worker process was killed."""
 
 
 class SweepError(GradquakeError):
@@ -154,7 +162,7 @@ def each(
         return
     try:
         yield from executor.map(function, items)
-    except BrokenProcessPool as error:
+    except WorkerDiedError as error:
         raise GradquakeError(f"{WORKER_DIED}; {KEPT}") from error
     except (BrokenExecutor, CancelledError) as error:
         raise GradquakeError(EXECUTOR_GONE) from error
@@ -244,8 +252,6 @@ def _described(config: Mapping[str, Any]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, BrokenProcessPool):
-        return WORKER_DIED
     text = " ".join(str(error).split())
     return text if isinstance(error, GradquakeError) else f"{type(error).__name__}: {text}"
 
@@ -322,9 +328,9 @@ class LocalPool(Executor):
     def __init__(self, jobs: int) -> None:
         # Processes forked from one that runs threads (a progress bar's, say) can hang; a fork server
         # has none, and imports what every worker needs once.
-        methods = multiprocessing.get_all_start_methods()
-        self._context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        if self._context.get_start_method() == "forkserver":
+        self._context: ForkServerContext | SpawnContext = multiprocessing.get_context("spawn")
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            self._context = multiprocessing.get_context("forkserver")
             self._context.set_forkserver_preload(["gradquake.experiments.xor"])
         self._threads = ThreadPoolExecutor(jobs)
         self._workers: SimpleQueue[_Worker | None] = SimpleQueue()
@@ -343,7 +349,7 @@ class LocalPool(Executor):
         """Let the workers end, when their tasks are done."""
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
         while self._alive:
-            self._alive.pop().pool.shutdown(wait)
+            self._alive.pop().close()
 
     def kill(self) -> None:
         """End the workers in the midst of their tasks."""
@@ -357,13 +363,13 @@ class LocalPool(Executor):
             try:
                 worker = worker or self._start()
                 return worker.run(task)
-            except BrokenProcessPool:
+            except WorkerDiedError:
                 worker = None
                 if self._killed:
                     raise
             worker = self._start()
             return worker.run(task)
-        except BrokenProcessPool:
+        except WorkerDiedError:
             worker = None
             raise
         finally:
@@ -379,18 +385,58 @@ class LocalPool(Executor):
 
 
 class _Worker:
-    """One process, as a pool of its own."""
+    """One process that does one task after the other.
 
-    def __init__(self, context: multiprocessing.context.BaseContext) -> None:
-        self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_follow_parent)
-        self._pid = self.pool.submit(os.getpid).result()
+    Not a ``ProcessPoolExecutor``, which waits for ever where its process is killed while it sends a
+    result: it holds the other end of its own pipe open. Here a worker's end is the end of its pipe.
+    """
+
+    def __init__(self, context: ForkServerContext | SpawnContext) -> None:
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
 
     def run(self, task: Callable[[], Result]) -> Result:
-        return self.pool.submit(task).result()
+        try:
+            self._pipe.send(task)
+            succeeded, outcome = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerDiedError(WORKER_DIED) from error
+        if succeeded:
+            found: Result = outcome
+            return found
+        raise outcome
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join()
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+        self._process.kill()
+
+
+def _serve(pipe: Connection) -> None:
+    """Do the tasks that come through a pipe, until it is closed."""
+    _follow_parent()
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        except Exception as error:
+            pipe.send((False, GradquakeError(f"a task cannot be read: {error}")))
+            continue
+        try:
+            outcome = (True, task())
+        except Exception as error:
+            # What the traceback would say stays behind.
+            error.add_note(format_exc())
+            outcome = (False, error)
+        try:
+            pipe.send(outcome)
+        except (PicklingError, TypeError, AttributeError) as error:
+            pipe.send((False, GradquakeError(f"a result cannot be sent: {error}")))
 
 
 @contextmanager
