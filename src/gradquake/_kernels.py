@@ -40,6 +40,11 @@ BLOCK = 1 << 16
 FAR = 1 << 18
 AHEAD = 8
 
+# Of more numbers than stay in the caches, as many columns are resampled at a time; a row of them is one
+# or two lines of a cache.
+CACHED = 1 << 17
+COLUMNS = 16
+
 # An unsigned index spares the compiled code the test for Python's indices from the end.
 index = np.uint64
 
@@ -612,6 +617,12 @@ def measure_segments(
     return broken
 
 
+@inlined
+def columns_at_a_time(values: Array) -> int:
+    """Return all columns, or so few that all rows of them stay in the caches."""
+    return max(values.shape[1], 1) if values.size <= CACHED else COLUMNS
+
+
 @kernel
 def resampled_max(values: Array, draws: Array, result: Array) -> None:
     """Fill ``result`` (B, columns) with the largest of the drawn rows of ``values`` (rows, columns).
@@ -619,35 +630,43 @@ def resampled_max(values: Array, draws: Array, result: Array) -> None:
     ``draws`` (B, n) holds the rows of each resample. NaN entries are passed over; where a column has
     no finite entry, it is NaN.
     """
-    for b in range(draws.shape[0]):
-        for t in range(values.shape[1]):
-            result[b, t] = -np.inf
-        for k in range(draws.shape[1]):
-            row = draws[b, k]
-            for t in range(values.shape[1]):
-                if values[row, t] > result[b, t]:
-                    result[b, t] = values[row, t]
-        for t in range(values.shape[1]):
-            if result[b, t] == -np.inf:
-                result[b, t] = np.nan
+    width = columns_at_a_time(values)
+    for first in range(0, values.shape[1], width):
+        last = min(first + width, values.shape[1])
+        part = values[:, first:last].copy()
+        for b in range(draws.shape[0]):
+            found = result[b, first:last]
+            found[:] = -np.inf
+            for k in range(draws.shape[1]):
+                row = draws[b, k]
+                for t in range(found.size):
+                    if part[row, t] > found[t]:
+                        found[t] = part[row, t]
+            for t in range(found.size):
+                if found[t] == -np.inf:
+                    found[t] = np.nan
 
 
 @kernel
 def resampled_mean(values: Array, draws: Array, result: Array) -> None:
     """Fill ``result`` with the mean of the drawn rows; everything else as in ``resampled_max``."""
-    count = np.empty(values.shape[1])
-    for b in range(draws.shape[0]):
-        for t in range(values.shape[1]):
-            result[b, t] = 0.0
-            count[t] = 0.0
-        for k in range(draws.shape[1]):
-            row = draws[b, k]
-            for t in range(values.shape[1]):
-                known = values[row, t] == values[row, t]
-                result[b, t] += values[row, t] if known else 0.0
-                count[t] += known
-        for t in range(values.shape[1]):
-            result[b, t] = result[b, t] / count[t] if count[t] > 0.0 else np.nan
+    width = columns_at_a_time(values)
+    count = np.empty(width)
+    for first in range(0, values.shape[1], width):
+        last = min(first + width, values.shape[1])
+        part = values[:, first:last].copy()
+        for b in range(draws.shape[0]):
+            found = result[b, first:last]
+            found[:] = 0.0
+            count[:] = 0.0
+            for k in range(draws.shape[1]):
+                row = draws[b, k]
+                for t in range(found.size):
+                    known = part[row, t] == part[row, t]
+                    found[t] += part[row, t] if known else 0.0
+                    count[t] += known
+            for t in range(found.size):
+                found[t] = found[t] / count[t] if count[t] > 0.0 else np.nan
 
 
 @kernel
