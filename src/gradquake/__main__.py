@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 MESSAGE = "gradquake: interrupted; what was finished is kept, and the same command continues from there"
 
+# Seconds after which an interrupt that came at a bad moment is tried again.
+SOON = 0.01
+
 
 def main() -> None:
     """Run the command line, as ``gradquake.cli.main`` does."""
@@ -26,34 +29,50 @@ def _main() -> None:
     import signal
 
     # Who started this in the background of a shell wants no interrupts.
-    listens = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if listens:
-        signal.signal(signal.SIGINT, _interrupt)
-        sys.unraisablehook = _stop_where_ignored
+    listened_to = (
+        [signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.default_int_handler else []
+    )
+    if listened_to:
+        if hasattr(signal, "setitimer"):
+            listened_to.append(signal.SIGALRM)
+        for number in listened_to:
+            signal.signal(number, _interrupt)
+        sys.unraisablehook = _raise_what_is_ignored
     from gradquake.cli import main as run
 
     try:
         run()
     finally:
-        if listens:
-            # All is done and said; what is left is the interpreter's own end.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # All is done and said; what is left is the interpreter's own end.
+        for number in listened_to:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt(_: int, frame: "FrameType | None") -> None:
-    """Raise KeyboardInterrupt; within an import, which may swallow it or break by it, stop at once."""
+    """Raise KeyboardInterrupt; but after an import, which may swallow it or break by it."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            _stop()
+            _interrupt_soon()
+            return
         frame = frame.f_back
     raise KeyboardInterrupt
 
 
-def _stop_where_ignored(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Stop where Python ignores an interrupt, as it does in finalizers and callbacks."""
+def _raise_what_is_ignored(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Raise an interrupt again that Python ignores, as it does in finalizers and callbacks."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        _interrupt_soon()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _interrupt_soon() -> None:
+    import signal
+
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, SOON)
+    else:
         _stop()
-    sys.__unraisablehook__(unraisable)
 
 
 def _stop() -> "NoReturn":
