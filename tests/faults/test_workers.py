@@ -1,5 +1,8 @@
 """Workers that are killed at any moment: the sweep goes on without them."""
 
+import os
+import signal
+import threading
 import time
 from contextlib import suppress
 
@@ -11,6 +14,7 @@ from small_sweep import (
     FEWER,
     FULL,
     KEYS,
+    PATIENCE,
     alive_in_session,
     announced_by,
     check_whole,
@@ -20,6 +24,7 @@ from small_sweep import (
     workers_of,
 )
 
+from gradquake.execution import WorkerDiedError, open_executor
 from gradquake.store import open_study
 
 # A run is given up after the fourth worker that dies of it.
@@ -63,3 +68,23 @@ def test_the_server_that_makes_the_workers_is_killed_with_them(share, undisturbe
     assert announced_by("".join(told) + output) == set(KEYS)
     with open_study(path) as study:
         check_whole(study, undisturbed)
+
+
+# So large that it takes a while to send.
+LARGE = 200_000_000
+
+
+def send_and_die(pause):
+    """Return what is large, and be killed so many seconds after it is made."""
+    large = bytes(LARGE)
+    threading.Timer(pause, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return large
+
+
+@pytest.mark.parametrize("pause", [0.01, 0.03, 0.06, 0.1, 0.15, 0.2])
+def test_killed_while_it_sends_what_it_measured(pause):
+    with open_executor(2) as pool:
+        sent = pool.submit(send_and_die, pause)
+        error = sent.exception(timeout=PATIENCE)
+        assert isinstance(error, WorkerDiedError) if error else len(sent.result()) == LARGE
+        assert pool.submit(os.getpid).result(timeout=PATIENCE) > 0
