@@ -26,9 +26,6 @@ from gradquake.pieces import Alone, Exchange, relax_pieces
 # Distinguishes the stream that picks a sample from any other that a seed feeds.
 SAMPLE_STREAM = 0x73616D70
 
-# From this many nodes on neighbours that can be computed are not stored.
-COMPUTED_FROM = 1 << 22
-
 # Below this many entries a batch is done sooner than threads are started.
 THREADS_FROM = 200_000
 
@@ -97,7 +94,7 @@ class Probe:
         """
         vector = as_gradient(gradient)
         graph = self.graph(vector.size) if graph is None else graph
-        if isinstance(graph, ComputedGraph) and vector.size >= COMPUTED_FROM:
+        if isinstance(graph, ComputedGraph) and vector.size >= graph.computed_from:
             return self.measure_pieces([vector], graph)
         graphs = stack([graph])
         relaxed, outcome = self._relax(vector, graphs, threads=1)
