@@ -109,7 +109,8 @@ class _Piece:
 
     def unstable_now(self, threshold: float) -> int:
         """Return how many nodes are unstable."""
-        return int(np.count_nonzero(np.abs(self.relaxed) > threshold))
+        parts = (self.relaxed[i : i + CHUNK] for i in range(0, self.relaxed.size, CHUNK))
+        return sum(int(np.count_nonzero(np.abs(part) > threshold)) for part in parts)
 
 
 def relax_pieces(
