@@ -16,7 +16,7 @@ from gradquake.recording import config_key
 from gradquake.store import open_study
 
 # How many moments of a process's life are tried; 100 are the full form.
-FAULTS = int(os.environ.get("GRADQUAKE_FAULTS", "8"))
+FAULTS = int(os.environ.get("GRADQUAKE_FAULTS", "5"))
 FULL = FAULTS >= 100
 # Of what takes longer.
 FEWER = max(3, FAULTS // 4)

@@ -30,7 +30,7 @@ from gradquake.store import open_study
 
 
 @pytest.mark.parametrize(
-    ("surface", "executions"), [("store", 1500), ("files", 2000), ("graphs", 4000), ("cli", 100)]
+    ("surface", "executions"), [("store", 750), ("files", 1000), ("graphs", 2000), ("cli", 60)]
 )
 def test_nothing_but_a_right_answer_or_one_sentence(surface, executions):
     rng = np.random.default_rng(0)
