@@ -293,6 +293,46 @@ def topple(
 
 
 @kernel
+def topple_part(
+    original: Array,
+    gradient: Array,
+    indptr: Array,
+    threshold: float,
+    alpha: float,
+    keep: float,
+    opening: bool,
+    dense: bool,
+    marks: Array,
+    toppled: Array,
+    pages: Array,
+    unstable: Array,
+    share: Array,
+) -> tuple[int, int, bool]:
+    """Let what is unstable topple, and hand on nothing yet: the first half of a step of a cascade.
+
+    Returns how many nodes toppled, how many for the first time, and whether any has no neighbour.
+    """
+    words = (gradient.size + 63) >> 6
+    count = area = 0
+    lossy = False
+    for page in range((words + 63) >> 6):
+        first, last = 64 * page, min(64 * page + 64, words)
+        if opening:
+            part = original[64 * first : 64 * last]
+            copy_and_mark(part, gradient[64 * first : 64 * last], threshold, marks[first:last])
+        elif dense:
+            mark_above(gradient[64 * first : 64 * last], threshold, marks[first:last])
+        elif not pages[page]:
+            continue
+        count, new, pages[page], lost = topple(
+            gradient, indptr, threshold, alpha, keep, first, last, marks, toppled, unstable, share, count
+        )
+        area += new
+        lossy |= lost
+    return count, area, lossy
+
+
+@kernel
 def cascade(
     original: Array,
     gradient: Array,
@@ -328,23 +368,12 @@ def cascade(
     # in order, than to mark what rises above the threshold on the way, which branches.
     dense = True
     while duration < max_steps:
-        count = 0
-        for page in range((words + 63) >> 6):
-            first, last = 64 * page, min(64 * page + 64, words)
-            if dense:
-                if duration == 0:
-                    part = original[64 * first : 64 * last]
-                    copy_and_mark(part, gradient[64 * first : 64 * last], threshold, marks[first:last])
-                else:
-                    mark_above(gradient[64 * first : 64 * last], threshold, marks[first:last])
-            elif not pages[page]:
-                continue
-            count, new, pages[page], lost = topple(
-                gradient, indptr, threshold, alpha, keep, first, last, marks, toppled, unstable, share,
-                count,
-            )  # fmt: skip
-            area += new
-            lossy |= lost
+        count, new, lost = topple_part(
+            original, gradient, indptr, threshold, alpha, keep, duration == 0, dense,
+            marks, toppled, pages, unstable, share,
+        )  # fmt: skip
+        area += new
+        lossy |= lost
         if count == 0:
             break
         dense = DENSE * count >= gradient.size
@@ -392,46 +421,6 @@ def matching(bits: Array, mask: int, shift: int, prefix: int, found: Array) -> N
         value = index(bits[i]) & index(mask)
         found[count] = value
         count += (value >> index(shift)) == index(prefix)
-
-
-@kernel
-def topple_part(
-    original: Array,
-    gradient: Array,
-    indptr: Array,
-    threshold: float,
-    alpha: float,
-    keep: float,
-    opening: bool,
-    dense: bool,
-    marks: Array,
-    toppled: Array,
-    pages: Array,
-    unstable: Array,
-    share: Array,
-) -> tuple[int, int, bool]:
-    """Let what is unstable topple, as one step of ``cascade`` does, and hand on nothing.
-
-    Returns how many nodes toppled, how many for the first time, and whether any has no neighbour.
-    """
-    words = (gradient.size + 63) >> 6
-    count = area = 0
-    lossy = False
-    for page in range((words + 63) >> 6):
-        first, last = 64 * page, min(64 * page + 64, words)
-        if opening:
-            part = original[64 * first : 64 * last]
-            copy_and_mark(part, gradient[64 * first : 64 * last], threshold, marks[first:last])
-        elif dense:
-            mark_above(gradient[64 * first : 64 * last], threshold, marks[first:last])
-        elif not pages[page]:
-            continue
-        count, new, pages[page], lost = topple(
-            gradient, indptr, threshold, alpha, keep, first, last, marks, toppled, unstable, share, count
-        )
-        area += new
-        lossy |= lost
-    return count, area, lossy
 
 
 @kernel

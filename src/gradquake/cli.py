@@ -478,10 +478,11 @@ def info(study: StudyFile, as_json: AsJson = False) -> None:
     if as_json:
         _print_json({"study": str(study), "sweeps": sweeps})
         return
+    from gradquake.surrogates import REAL
     from gradquake.tables import contents_table
 
     _print_table(contents_table(sweeps))
-    runs = [sweep for sweep in sweeps if sweep["settings"].get("surrogate") == "real"]
+    runs = [sweep for sweep in sweeps if sweep["settings"].get("surrogate") == REAL]
     finished = sum(sweep["runs"] for sweep in runs)
     missing, unfinished = (sum(len(sweep[name]) for sweep in runs) for name in ("missing", "unfinished"))
     of_nulls = sum(sweep["runs"] for sweep in sweeps) - finished

@@ -262,7 +262,8 @@ class _Cascade:
             _kernels.histogram(values, mask, shift, counts)
             return counts
 
-        own: Any = sum(self.run(counted, bits), np.zeros(1 << 16, np.int64))
+        of_piece = list(self.run(counted, bits))
+        own = np.sum([np.zeros(1 << 16, np.int64), *of_piece], axis=0)
         counts = np.sum(self.exchange.allgather(own), axis=0)
         if prefix == 0 and shift == 8 * self.dtype.itemsize - 16:
             infinity = int(np.array(np.inf, self.dtype).view(f"u{self.dtype.itemsize}")) >> shift
@@ -280,16 +281,18 @@ class _Cascade:
                 found |= dict.fromkeys(inside, leading)
                 continue
 
-            def chosen(values: NDArray[Any], leading: int = leading) -> NDArray[Any]:
-                counts = np.zeros(1 << 16, np.int64)
-                _kernels.histogram(values, mask, shift, counts)
-                room = np.empty(counts[leading & 0xFFFF] + 1, values.dtype)
+            def chosen(
+                values: NDArray[Any],
+                counts: NDArray[np.int64],
+                home: int = home,
+                leading: int = leading,
+            ) -> NDArray[Any]:
+                room = np.empty(counts[home] + 1, values.dtype)
                 _kernels.matching(values, mask, shift, leading, room)
                 return room[:-1]
 
-            within = self._descend(
-                list(self.run(chosen, bits)), mask, shift - 16, leading, [r - start for r in inside]
-            )
+            inner = list(self.run(chosen, bits, of_piece))
+            within = self._descend(inner, mask, shift - 16, leading, [r - start for r in inside])
             found |= {rank: within[rank - start] for rank in inside}
         return found
 

@@ -602,6 +602,15 @@ def test_measurements_reach_the_study_while_nothing_steps(tmp_path):
     assert quake._later._pending is False
 
 
+def studied(tmp_path):
+    """A study, a place to move it away to, and a network whose every step is measured into it."""
+    path = tmp_path / "runs.sqlite"
+    model = network()
+    optimizer = sgd(model)
+    quake = gqt.attach(model, optimizer, every=1, study=path)
+    return path, tmp_path / "away", model, optimizer, quake
+
+
 def test_the_first_success_is_written_where_no_snapshot_follows(tmp_path):
     path = tmp_path / "runs.sqlite"
     model = network()
@@ -619,10 +628,7 @@ def test_the_first_success_is_written_where_no_snapshot_follows(tmp_path):
 
 def test_a_lull_in_which_the_study_cannot_be_written_is_said_once(tmp_path, monkeypatch):
     monkeypatch.setattr("gradquake.torch.quake.FLUSH_EVERY", 0.05)
-    path, away = tmp_path / "runs.sqlite", tmp_path / "away"
-    model = network()
-    optimizer = sgd(model)
-    quake = gqt.attach(model, optimizer, every=1, study=path)
+    path, away, model, optimizer, quake = studied(tmp_path)
     path.rename(away)
 
     def go_on():
@@ -692,10 +698,7 @@ def test_the_first_success_survives_an_interruption(tmp_path):
 
 
 def test_detach_tries_again_where_it_failed(tmp_path):
-    path, away = tmp_path / "runs.sqlite", tmp_path / "away"
-    model = network()
-    optimizer = sgd(model)
-    quake = gqt.attach(model, optimizer, every=1, study=path)
+    path, away, model, optimizer, quake = studied(tmp_path)
     train(model, optimizer, 3, quake)
     path.rename(away)
     with pytest.warns(UserWarning, match=r"does not exist; .* detach\(\) tries again"):
@@ -742,10 +745,7 @@ def test_a_compiled_model_is_read_and_a_schedule_may_detach():
 
 def test_a_study_that_cannot_be_written_does_not_end_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr("gradquake.torch.quake.FLUSH_EVERY", 0.0)
-    path, away = tmp_path / "runs.sqlite", tmp_path / "away"
-    model = network()
-    optimizer = sgd(model)
-    quake = gqt.attach(model, optimizer, every=1, study=path)
+    path, away, model, optimizer, quake = studied(tmp_path)
     train(model, optimizer, 3, quake)
     path.rename(away)
     with pytest.warns(UserWarning, match="does not exist.*measurements are kept in memory"):
