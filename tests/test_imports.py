@@ -18,6 +18,7 @@ ORDER = [
     "graphs",
     "neurons",
     "cascade",
+    "collective",
     "pieces",
     "probe",
     "surrogates",

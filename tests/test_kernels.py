@@ -122,7 +122,10 @@ def naive_bracket(gradient, quantile):
 
 
 def bracket(gradient, quantile):
-    return _kernels.bracket(gradient, quantile, np.full_like(gradient, np.nan))
+    size = int(gradient.size ** (2 / 3))
+    sample = np.abs(gradient[:: gradient.size // size][:size])
+    # What lies after the sample must not matter.
+    return _kernels.bracket(np.append(sample, gradient[:1] * np.nan), size, quantile)
 
 
 @examples(60)
@@ -226,13 +229,44 @@ def test_mark_above_sets_one_bit_for_each_entry_above(gradient, quantile):
 
 
 @examples(60)
-@given(gradient=gradients(), quantile=quantiles)
-def test_copy_and_mark_copies_and_marks(gradient, quantile):
-    level = naive_quantile(gradient, quantile)
-    marks, copied = words_for(gradient.size, fill=2**64 - 1), np.full_like(gradient, -7)
-    _kernels.copy_and_mark(gradient, copied, level, marks)
-    np.testing.assert_array_equal(marks, marks_of(np.abs(gradient).astype(np.float64) > level))
-    assert copied.tobytes() == gradient.tobytes()
+@given(
+    gradient=gradients(9000),
+    quantile=quantiles,
+    seed=seeds,
+    dense=st.booleans(),
+    first=st.integers(0, 99),
+)
+def test_topple_lists_what_is_unstable_and_leaves_marked_what_still_is(
+    gradient, quantile, seed, dense, first
+):
+    rng = np.random.default_rng(seed)
+    n, dtype = gradient.size, gradient.dtype.type
+    threshold = naive_quantile(gradient, quantile)
+    alpha, keep = dtype(0.1), dtype(0.9)
+    marked, before = rng.random(n) < 0.5, rng.random(n) < 0.3
+    marks, toppled = marks_of(marked), marks_of(before)
+    pages = np.array([1] + [0] * ((n - 1) // 4096), np.uint8)
+    looked_at = np.ones(n, bool) if dense else marked & (np.arange(n) < 4096)
+    expected = np.flatnonzero(looked_at & (np.abs(gradient).astype(np.float64) > threshold))
+    after = gradient.copy()
+    after[expected] *= keep
+    unstable, moved = np.full(n + 1, -1, np.int32), np.full(n + 1, np.nan, dtype)
+    given_ = alpha * gradient[expected]
+    count, new = _kernels.topple(
+        gradient, threshold, alpha, keep, dense, first, marks, toppled, pages, unstable, moved, 1
+    )
+    assert unstable[:count].tolist() == [-1, *(first + expected).tolist()]
+    np.testing.assert_array_equal(moved[1:count], given_)
+    assert new == np.count_nonzero(~before[expected])
+    assert gradient.tobytes() == after.tobytes()
+    before[expected] = True
+    np.testing.assert_array_equal(toppled, marks_of(before))
+    still = np.zeros(n, bool)
+    still[expected] = np.abs(after[expected]).astype(np.float64) > threshold
+    still |= marked & ~looked_at & (not dense) & (np.arange(n) >= 4096)
+    np.testing.assert_array_equal(marks, marks_of(still))
+    if dense:
+        assert pages.tolist() == [still[i : i + 4096].any() for i in range(0, n, 4096)]
 
 
 # The cascade
@@ -905,20 +939,41 @@ def test_histogram_and_matching_look_at_16_bits_of_the_magnitude(gradient, shift
     assert found[:-1].tolist() == expected
 
 
-@examples(60)
-@given(gradient=gradients(200), seed=seeds, quantile=quantiles)
-def test_receive_adds_in_order_and_marks_what_is_above(gradient, seed, quantile):
+@examples(40)
+@given(
+    gradient=gradients(300),
+    seed=seeds,
+    quantile=quantiles,
+    shift=st.sampled_from([6, 7, 9]),
+    calls=st.lists(st.sampled_from([0, 1, 100, 3000]), max_size=4),
+    dense=st.booleans(),
+)
+def test_sorted_shares_are_received_in_order_and_mark_what_is_above(
+    gradient, seed, quantile, shift, calls, dense
+):
     rng = np.random.default_rng(seed)
-    places = rng.integers(gradient.size, size=50)
-    given_ = rng.standard_normal(50).astype(gradient.dtype)
+    bins = (gradient.size - 1 >> shift) + 1
+    bits = _kernels.CHUNK_BITS
+    room = 2 * bins + (2 * sum(calls) >> bits) + 1
+    links, shares = np.full(room, -1), np.full(room << bits, np.nan, gradient.dtype)
+    ends, used = np.arange(bins) << bits, bins
+    integers = shares.view(f"i{shares.itemsize}")
     threshold = naive_quantile(gradient, quantile)
     marks, pages = words_for(gradient.size), np.zeros(1, np.uint8)
-    expected = gradient.copy()
-    touched = np.zeros(gradient.size, bool)
-    for j, share in zip(places, given_, strict=True):
-        expected[j] += share
-        touched[j] |= abs(float(expected[j])) > threshold
-    _kernels.receive(gradient, places, given_, threshold, marks, pages)
+    expected, touched = gradient.copy(), np.zeros(gradient.size, bool)
+    first = int(rng.integers(bins))
+    for size in calls:
+        targets = rng.integers(gradient.size, size=size).astype(rng.choice(["i4", "i8"]))
+        given_ = rng.standard_normal(size).astype(gradient.dtype)
+        used = _kernels.sort_shares(targets, given_, shift, links, ends, integers, shares, used)
+        for j, share in zip(targets, given_, strict=True):
+            if j >> shift >= first:
+                expected[j] += share
+                touched[j] |= not dense and abs(float(expected[j])) > threshold
+    assert used <= room
+    _kernels.receive(
+        gradient, first, bins, shift, links, ends, integers, shares, dense, threshold, marks, pages
+    )
     assert gradient.tobytes() == expected.tobytes()
     np.testing.assert_array_equal(marks, marks_of(touched))
     assert bool(pages[0]) == touched.any()
@@ -931,18 +986,19 @@ def test_stored_targets_are_rows_while_there_is_room(seed, n, room):
     indptr, indices = random_csr(rng, n, 4.0)
     nodes = np.flatnonzero(rng.random(n) < 0.5)
     room = max(room, int(np.diff(indptr).max()))
-    share = rng.standard_normal(nodes.size)
+    moved = rng.standard_normal(nodes.size)
     targets, given_ = np.empty(room, np.int32), np.empty(room)
     begin, listed = 0, []
     while begin < nodes.size:
         before = begin
-        begin, used = _kernels.stored_targets(nodes, share, begin, indptr, indices, targets, given_)
+        begin, used = _kernels.stored_targets(nodes, moved, begin, indptr, indices, targets, given_)
         listed += zip(targets[:used].tolist(), given_[:used].tolist(), strict=True)
         # It stopped since the next row does not fit.
         if begin < nodes.size:
             assert used + indptr[nodes[begin] + 1] - indptr[nodes[begin]] > room
         assert begin > before
-    naive = [(j, share[k]) for k, i in enumerate(nodes) for j in indices[indptr[i] : indptr[i + 1]]]
+    rows = [indices[indptr[i] : indptr[i + 1]].tolist() for i in nodes]
+    naive = [(j, moved[k] / len(row)) for k, row in enumerate(rows) for j in row]
     assert listed == naive
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradquake import Probe, graphs
+from gradquake import Probe, graphs, probe
 from gradquake._kernels import BLOCK
 from gradquake.cascade import Avalanche
 from gradquake.errors import InputError
@@ -153,10 +153,44 @@ def test_a_large_gradient_relaxes_on_a_graph_that_is_not_stored():
         graph = graphs.build(topology, 5000, 3)
         assert isinstance(graph, ComputedGraph)
         graph.computed_from = 5000
-        computed = probe.measure(vector, graph)
+        computed = probe.measure_pieces([vector], graph)
         assert "_arrays" not in vars(graph)
         assert_equal(computed, stored)
         assert computed.relaxed.tobytes() == stored.relaxed.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_large_gradient_is_measured_in_parts_whatever_the_threads(monkeypatch, dtype):
+    vector = np.random.default_rng(6).standard_t(2, 3 * BLOCK + 11).astype(dtype)
+    whole = Probe().measure(vector)
+    monkeypatch.setattr(probe, "LARGE", BLOCK)
+    for threads in (None, 1, 2, 5):
+        found = Probe().measure(vector, threads=threads)
+        assert_equal(found, whole)
+        assert found.relaxed.tobytes() == whole.relaxed.tobytes()
+
+
+def test_a_hub_gives_more_than_there_was_room_for():
+    # Node 0 has 70,000 neighbours, the others one or two: its shares need many chunks at once.
+    n = 3 * BLOCK
+    edges = [(0, leaf) for leaf in range(1, 70_001)] + [
+        (leaf, leaf + 1) for leaf in range(70_001, n - 1)
+    ]
+    star = graphs.from_edges(n, edges)
+    vector = np.random.default_rng(7).standard_normal(n)
+    vector[0] = 1e9
+    whole = Probe().measure(vector, star)
+    for threads in (1, 2):
+        assert_equal(Probe().measure_pieces([vector], star, threads=threads), whole)
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 1.0])
+def test_a_sample_that_misleads_costs_nothing_but_time(quantile):
+    vector = np.random.default_rng(8).standard_normal(5000)
+    # Large exactly where the sample that brackets the threshold looks.
+    vector[:: 5000 // int(5000 ** (2 / 3))] += 1e6
+    whole = Probe("ring", quantile=quantile).measure(vector)
+    assert_equal(Probe("ring", quantile=quantile).measure_pieces(cut(vector, [1234])), whole)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +200,10 @@ def test_a_large_gradient_relaxes_on_a_graph_that_is_not_stored():
         ([np.ones(3), np.ones(2)], "the pieces have 5 entries together and the graph 10 nodes"),
         ([np.ones(5), np.ones(5, np.float32)], "the pieces mix float32 and float64; one dtype is"),
         ([np.ones(5), np.ones(5, int)], "piece 1 has dtype int64; float32 or float64 is needed"),
-        ([np.ones(5), np.array([1, np.nan, 1, np.inf, 2])], "has 2 entries that are not finite"),
+        (
+            [np.ones(5), np.array([1, np.nan, 1, np.inf, 2])],
+            "has 2 entries that are not finite, the first at 6 \\(nan\\)",
+        ),
     ],
 )
 def test_bad_pieces(pieces, message):
@@ -185,6 +222,13 @@ def test_what_is_wrong_with_one_process_stops_all():
     errors = together(2, lambda e: Probe().measure_pieces(pieces[e.rank], graphs.ring(9), exchange=e))
     for error in errors:
         assert str(error) == "piece 0 has shape (2, 2); a flat vector (N,) is needed (process 1)"
+
+
+def test_what_is_not_finite_on_one_process_stops_all():
+    pieces = [[np.ones(5)], [np.ones(2), np.array([1, np.inf])]]
+    errors = together(2, lambda e: Probe().measure_pieces(pieces[e.rank], graphs.ring(9), exchange=e))
+    for error in errors:
+        assert "has 1 entries that are not finite, the first at 8 (inf)" in str(error)
 
 
 def test_threads_that_make_no_sense():

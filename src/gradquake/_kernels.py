@@ -40,6 +40,9 @@ BLOCK = 1 << 16
 FAR = 1 << 18
 AHEAD = 8
 
+# Shares on their way are listed in chunks of 2^CHUNK_BITS numbers.
+CHUNK_BITS = 11
+
 # Of more numbers than stay in the caches, as many columns are resampled at a time; a row of them is one
 # or two lines of a cache.
 CACHED = 1 << 17
@@ -120,16 +123,12 @@ def mark_above(gradient: Array, level: float, marks: Array) -> None:
 
 
 @kernel
-def bracket(gradient: Array, quantile: float, scratch: Array) -> tuple[float, float]:
-    """Return magnitudes between which the quantile lies almost surely, judged from n^(2/3) entries."""
-    size = int(gradient.size ** (2 / 3))
-    stride = gradient.size // size
-    for i in range(size):
-        scratch[i] = abs(gradient[i * stride])
+def bracket(sample: Array, size: int, quantile: float) -> tuple[float, float]:
+    """Return magnitudes between which the quantile lies almost surely, judged from a sample of them."""
     # Three standard deviations of a binomial rank.
     margin = 3.0 * math.sqrt(size * quantile * (1.0 - quantile)) + 2.0
-    low = select(scratch, size, max(int(quantile * size - margin), 0))
-    high = select(scratch, size, min(int(quantile * size + margin), size - 1))
+    low = select(sample, size, max(int(quantile * size - margin), 0))
+    high = select(sample, size, min(int(quantile * size + margin), size - 1))
     return low, high
 
 
@@ -179,7 +178,11 @@ def magnitude_quantile(gradient: Array, quantile: float, scratch: Array) -> floa
     weight = position - rank
     low, high = -1.0, -1.0
     if size >= SAMPLE_FROM:
-        low, high = bracket(gradient, quantile, scratch)
+        sampled = int(size ** (2 / 3))
+        stride = size // sampled
+        for i in range(sampled):
+            scratch[i] = abs(gradient[i * stride])
+        low, high = bracket(scratch, sampled, quantile)
     inside, above = gather_between(gradient, low, high, scratch)
     if inside < 0:
         return math.nan
@@ -217,52 +220,28 @@ def fetch(gradient: Array, indptr: Array, indices: Array, nodes: Array, k: int, 
 
 
 @kernel
-def copy_and_mark(original: Array, gradient: Array, level: float, marks: Array) -> None:
-    """Copy a gradient, and mark what is above ``level`` on the way as ``mark_above`` does."""
-    whole = original.size >> 6
-    for word in range(whole):
-        bits = np.uint64(0)
-        for i in range(64):
-            value = original[64 * word + i]
-            gradient[64 * word + i] = value
-            bits |= np.uint64(abs(value) > level) << np.uint64(i)
-        marks[word] = bits
-    if 64 * whole < original.size:
-        bits = np.uint64(0)
-        for i in range(64 * whole, original.size):
-            value = original[i]
-            gradient[i] = value
-            bits |= np.uint64(abs(value) > level) << np.uint64(i & 63)
-        marks[whole] = bits
-
-
-@kernel
-def topple(
+def topple_marked(
     gradient: Array,
-    indptr: Array,
     threshold: float,
     alpha: float,
     keep: float,
     first: int,
-    last: int,
     marks: Array,
     toppled: Array,
     unstable: Array,
-    share: Array,
+    moved: Array,
     count: int,
-) -> tuple[int, int, bool, bool]:
-    """Let the marked nodes of words ``first`` to ``last`` that are unstable topple, in order.
+) -> tuple[int, int, bool]:
+    """Let the marked nodes that are unstable topple, in order.
 
-    Appends them to ``unstable``, and what each neighbour gets to ``share``; leaves marked what is
-    unstable still. Without ``indptr`` every node has four neighbours. Returns how many are listed now,
-    how many of them toppled for the first time, whether any is still marked, and whether any has no
-    neighbour.
+    Appends their numbers, counted from ``first``, to ``unstable``, and what each gives away to
+    ``moved``; leaves marked what is unstable still. Returns how many are listed now, how many of them
+    toppled for the first time, and whether any is still marked.
     """
     one = index(1)
     area = 0
-    lossy = False
     left = np.uint64(0)
-    for word in range(first, last):
+    for word in range(marks.size):
         remaining = marks[word]
         if not remaining:
             continue
@@ -275,11 +254,8 @@ def topple(
             value = gradient[node]
             # A node marked on the way may have been pulled back below by a later share.
             if abs(value) > threshold:
-                degree = 4 if indptr is None else indptr[node + one] - indptr[node]
-                moved = alpha * value
-                lossy |= degree == 0
-                share[count] = moved / max(degree, 1)
-                unstable[count] = node
+                unstable[count] = index(first) + node
+                moved[count] = alpha * value
                 count += 1
                 value = keep * value
                 gradient[node] = value
@@ -289,47 +265,45 @@ def topple(
         toppled[word] = after
         marks[word] = still
         left |= still
-    return count, area, left != 0, lossy
+    return count, area, left != 0
 
 
 @kernel
-def topple_part(
-    original: Array,
+def topple(
     gradient: Array,
-    indptr: Array,
     threshold: float,
     alpha: float,
     keep: float,
-    opening: bool,
     dense: bool,
+    first: int,
     marks: Array,
     toppled: Array,
     pages: Array,
     unstable: Array,
-    share: Array,
-) -> tuple[int, int, bool]:
+    moved: Array,
+    count: int,
+) -> tuple[int, int]:
     """Let what is unstable topple, and hand on nothing yet: the first half of a step of a cascade.
 
-    Returns how many nodes toppled, how many for the first time, and whether any has no neighbour.
+    Looks at all nodes where the step is ``dense``, and else at those marked on pages that say so.
+    Appends to ``unstable`` and ``moved`` from ``count`` on, as ``topple_marked`` does. Returns how many
+    are listed now, and how many of them toppled for the first time.
     """
-    words = (gradient.size + 63) >> 6
-    count = area = 0
-    lossy = False
-    for page in range((words + 63) >> 6):
-        first, last = 64 * page, min(64 * page + 64, words)
-        if opening:
-            part = original[64 * first : 64 * last]
-            copy_and_mark(part, gradient[64 * first : 64 * last], threshold, marks[first:last])
-        elif dense:
-            mark_above(gradient[64 * first : 64 * last], threshold, marks[first:last])
+    words = marks.size
+    area = 0
+    for page in range(pages.size):
+        start, stop = 64 * page, min(64 * page + 64, words)
+        part = gradient[64 * start : 64 * stop]
+        if dense:
+            mark_above(part, threshold, marks[start:stop])
         elif not pages[page]:
             continue
-        count, new, pages[page], lost = topple(
-            gradient, indptr, threshold, alpha, keep, first, last, marks, toppled, unstable, share, count
-        )
+        count, new, pages[page] = topple_marked(
+            part, threshold, alpha, keep, first + 64 * start, marks[start:stop], toppled[start:stop],
+            unstable, moved, count,
+        )  # fmt: skip
         area += new
-        lossy |= lost
-    return count, area, lossy
+    return count, area
 
 
 @kernel
@@ -346,7 +320,7 @@ def cascade(
     toppled: Array,
     pages: Array,
     unstable: Array,
-    share: Array,
+    moved: Array,
 ) -> tuple[int, int, int, int, int, bool]:
     """Relax ``original`` into ``gradient``: all unstable nodes topple at once, step by step.
 
@@ -359,8 +333,9 @@ def cascade(
     """
     one = index(1)
     words = (gradient.size + 63) >> 6
-    for word in range(words):
-        toppled[word] = 0
+    marks, toppled, pages = marks[:words], toppled[:words], pages[: (words + 63) >> 6]
+    gradient[:] = original
+    toppled[:] = 0
     size = duration = area = peak = count = 0
     lossy = False
     far = gradient.size >= FAR
@@ -368,12 +343,10 @@ def cascade(
     # in order, than to mark what rises above the threshold on the way, which branches.
     dense = True
     while duration < max_steps:
-        count, new, lost = topple_part(
-            original, gradient, indptr, threshold, alpha, keep, duration == 0, dense,
-            marks, toppled, pages, unstable, share,
-        )  # fmt: skip
+        count, new = topple(
+            gradient, threshold, alpha, keep, dense, 0, marks, toppled, pages, unstable, moved, 0
+        )
         area += new
-        lossy |= lost
         if count == 0:
             break
         dense = DENSE * count >= gradient.size
@@ -381,12 +354,17 @@ def cascade(
         for k in range(index(count)):
             if far:
                 fetch(gradient, indptr, indices, unstable, k, end)
-            i, given = index(unstable[k]), share[k]
+            i = index(unstable[k])
+            start, stop = index(indptr[i]), index(indptr[i + one])
+            lossy |= start == stop
+            # By way of memory, which rounds it to the gradient's own precision.
+            moved[k] = moved[k] / max(stop - start, one)
+            given = moved[k]
             if dense:
-                for edge in range(index(indptr[i]), index(indptr[i + one])):
+                for edge in range(start, stop):
                     gradient[index(indices[edge])] += given
             else:
-                for edge in range(index(indptr[i]), index(indptr[i + one])):
+                for edge in range(start, stop):
                     j = index(indices[edge])
                     after = gradient[j] + given
                     gradient[j] = after
@@ -424,40 +402,149 @@ def matching(bits: Array, mask: int, shift: int, prefix: int, found: Array) -> N
 
 
 @kernel
-def receive(
-    gradient: Array, places: Array, given: Array, threshold: float, marks: Array, pages: Array
-) -> None:
-    """Add shares one by one to the nodes at ``places``, and mark those that are above the threshold."""
-    one = index(1)
-    last = places.size - 1
-    for u in range(places.size):
-        prefetch(gradient, index(places[min(u + 4 * AHEAD, last)]))
-        j = index(places[u])
-        after = gradient[j] + given[u]
-        gradient[j] = after
-        if abs(after) > threshold:
-            marks[j >> index(6)] |= one << (j & index(63))
-            pages[j >> index(12)] = 1
-
-
-@kernel
 def stored_targets(
-    nodes: Array, share: Array, begin: int, indptr: Array, indices: Array, targets: Array, given: Array
+    nodes: Array, moved: Array, begin: int, indptr: Array, indices: Array, targets: Array, given: Array
 ) -> tuple[int, int]:
     """List the neighbours of nodes from the ``begin``-th on, and what each gets, while there is room.
 
     Returns the first node that is not listed, and the number of neighbours listed.
     """
-    used = 0
-    for k in range(begin, nodes.size):
-        start, stop = indptr[nodes[k]], indptr[nodes[k] + 1]
-        if used + stop - start > targets.size:
-            return k, used
+    one = index(1)
+    used = index(0)
+    last = index(nodes.size - 1)
+    for k in range(index(begin), index(nodes.size)):
+        prefetch(indptr, index(nodes[min(k + index(4 * AHEAD), last)]))
+        prefetch(indices, index(indptr[index(nodes[min(k + index(2 * AHEAD), last)])]))
+        i = index(nodes[k])
+        start, stop = index(indptr[i]), index(indptr[i + one])
+        if used + stop - start > index(targets.size):
+            return np.int64(k), np.int64(used)
+        share = moved[k] / max(stop - start, one)
         for edge in range(start, stop):
             targets[used] = indices[edge]
-            given[used] = share[k]
+            given[used] = share
+            used += one
+    return nodes.size, np.int64(used)
+
+
+@kernel
+def sort_shares(
+    targets: Array,
+    given: Array,
+    shift: int,
+    links: Array,
+    ends: Array,
+    places: Array,
+    shares: Array,
+    used: int,
+) -> int:
+    """Append shares to the lists of the bins that their targets lie in, in order; return ``used``.
+
+    Bin b holds the nodes from b << ``shift`` on. Its list is a chain of chunks: its first chunk is
+    the b-th, chunk ``links[c]`` follows chunk c, and the list ends before ``ends[b]``. A share takes
+    two places of one memory, which ``places`` reads as integers and ``shares`` as floats: the
+    number of its target within the bin, and itself. ``used`` chunks are taken, and there must be
+    room for one more a bin, beside those that the shares fill.
+    """
+    one, two, bits = index(1), index(2), index(CHUNK_BITS)
+    within_chunk, within_bin = (one << bits) - one, (one << index(shift)) - one
+    for u in range(index(targets.size)):
+        target = index(targets[u])
+        b = target >> index(shift)
+        end = index(ends[b])
+        places[end] = target & within_bin
+        shares[end + one] = given[u]
+        end += two
+        if not end & within_chunk:
+            links[(end >> bits) - one] = used
+            end = index(used) << bits
             used += 1
+        ends[b] = end
+    return used
+
+
+@kernel
+def sort_neighbours_shares(
+    nodes: Array,
+    moved: Array,
+    begin: int,
+    indptr: Array,
+    indices: Array,
+    shift: int,
+    links: Array,
+    ends: Array,
+    places: Array,
+    shares: Array,
+    used: int,
+) -> tuple[int, int]:
+    """Do with the shares of the neighbours of nodes what ``sort_shares`` does, while there is room.
+
+    ``moved`` is what each node gives away. Begins with the ``begin``-th node; returns the first one
+    that was left, and ``used``.
+    """
+    # The loop of ``sort_shares`` once more: as a function of its own it is four times slower.
+    one, two, bits = index(1), index(2), index(CHUNK_BITS)
+    within_chunk, within_bin = (one << bits) - one, (one << index(shift)) - one
+    last = index(nodes.size - 1)
+    for k in range(index(begin), index(nodes.size)):
+        prefetch(indptr, index(nodes[min(k + index(4 * AHEAD), last)]))
+        prefetch(indices, index(indptr[index(nodes[min(k + index(2 * AHEAD), last)])]))
+        i = index(nodes[k])
+        start, stop = index(indptr[i]), index(indptr[i + one])
+        if used + ends.size + np.int64(two * (stop - start) >> bits) >= links.size:
+            return np.int64(k), used
+        share = moved[k] / max(stop - start, one)
+        for edge in range(start, stop):
+            target = index(indices[edge])
+            b = target >> index(shift)
+            end = index(ends[b])
+            places[end] = target & within_bin
+            shares[end + one] = share
+            end += two
+            if not end & within_chunk:
+                links[(end >> bits) - one] = used
+                end = index(used) << bits
+                used += 1
+            ends[b] = end
     return nodes.size, used
+
+
+@kernel
+def receive(
+    gradient: Array,
+    first: int,
+    last: int,
+    shift: int,
+    links: Array,
+    ends: Array,
+    places: Array,
+    shares: Array,
+    dense: bool,
+    threshold: float,
+    marks: Array,
+    pages: Array,
+) -> None:
+    """Add what ``sort_shares`` has listed for bins ``first`` to ``last``, in order.
+
+    Marks what rises above the threshold, unless the step is ``dense``.
+    """
+    one, two, bits = index(1), index(2), index(CHUNK_BITS)
+    for b in range(index(first), index(last)):
+        bottom, end = b << index(shift), index(ends[b])
+        chunk = b
+        while True:
+            ending = end >> bits == chunk
+            stop = end if ending else (chunk + one) << bits
+            for u in range(chunk << bits, stop, two):
+                j = bottom + index(places[u])
+                after = gradient[j] + shares[u + one]
+                gradient[j] = after
+                if not dense and abs(after) > threshold:
+                    marks[j >> index(6)] |= one << (j & index(63))
+                    pages[j >> index(12)] = 1
+            if ending:
+                break
+            chunk = index(links[chunk])
 
 
 @kernel
@@ -568,7 +655,7 @@ def measure_segments(
     toppled: Array,
     pages: Array,
     unstable: Array,
-    share: Array,
+    moved: Array,
 ) -> int:
     """Threshold and relax segments ``first`` to ``last`` of a batch laid end to end.
 
@@ -593,7 +680,7 @@ def measure_segments(
         pointers = indptr[rows[b] : rows[b] + moving.size + 1]
         size, duration, area, peak, remaining, lossy = cascade(
             original, moving, pointers, indices, outcome[b, 0], alpha, keep, max_steps,
-            marks, toppled, pages, unstable, share,
+            marks, toppled, pages, unstable, moved,
         )  # fmt: skip
         outcome[b, 1], outcome[b, 2], outcome[b, 3] = size, duration, area
         outcome[b, 4], outcome[b, 5] = peak, remaining

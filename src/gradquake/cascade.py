@@ -324,14 +324,19 @@ def check_cascade(alpha: float, max_steps: int) -> None:
 
 
 def not_finite(name: str, vector: Gradient) -> InputError:
-    """Return the error for a gradient with NaN or infinity in it."""
+    """Return the error for a gradient with NaN or infinity in it, or whose cascade overflowed."""
     where = np.flatnonzero(~np.isfinite(vector))
     if where.size == 0:
         return InputError(
             f"{name} is so large that its cascade overflows {vector.dtype}; scale it down, which "
             "changes nothing else"
         )
+    return broken_entries(name, where.size, int(where[0]), vector[where[0]])
+
+
+def broken_entries(name: str, count: int, first: int, value: Any) -> InputError:
+    """Return the error for a gradient in which so many entries are not finite."""
     return InputError(
-        f"{name} has {where.size} entries that are not finite, the first at {where[0]} "
-        f"({vector[where[0]]}); finite numbers are needed"
+        f"{name} has {count} entries that are not finite, the first at {first} ({value}); finite "
+        "numbers are needed"
     )

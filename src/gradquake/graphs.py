@@ -115,29 +115,37 @@ class Graph:
         """The degree of every node, shape (n_nodes,)."""
         return np.diff(self.indptr)
 
-    def pointers(self, first: int, size: int) -> Any:
-        """Return the row pointers of ``size`` nodes from ``first`` on; None where all degrees are 4."""
-        return self.indptr[first : first + size + 1]
+    @property
+    def is_computed(self) -> bool:
+        """Whether neighbours are computed where they are needed."""
+        return False
 
     def handed_on(
-        self, first: int, nodes: IntArray, share: Floats, chunk: int
+        self, first: int, nodes: IntArray, moved: Floats, chunk: int
     ) -> Iterator[tuple[IntArray, Floats]]:
-        """Yield the neighbours of the nodes ``first + nodes``, and what each is given, in order.
+        """Yield the neighbours of the nodes ``first + nodes``, and each one's share, in order.
 
-        In arrays of about ``chunk`` entries, which are used again.
+        ``moved`` is what each node gives away. In arrays of about ``chunk`` entries, which are used
+        again.
         """
-        room = max(chunk, self._largest_degree)
-        targets, given = np.empty(room, self.indices.dtype), np.empty(room, share.dtype)
+        room = max(chunk, self._degree_range[1])
+        targets, given = np.empty(room, self.indices.dtype), np.empty(room, moved.dtype)
         begin = 0
         while begin < nodes.size:
             begin, used = _kernels.stored_targets(
-                nodes, share, begin, self.indptr[first:], self.indices, targets, given
+                nodes, moved, begin, self.indptr[first:], self.indices, targets, given
             )
             yield targets[:used], given[:used]
 
+    @property
+    def has_lonely_nodes(self) -> bool:
+        """Whether any node has no neighbour."""
+        return self._degree_range[0] == 0
+
     @cached_property
-    def _largest_degree(self) -> int:
-        return int(self.degrees.max())
+    def _degree_range(self) -> tuple[int, int]:
+        degrees = self.degrees
+        return int(degrees.min()), int(degrees.max())
 
     @cached_property
     def as_stack(self) -> GraphStack:
@@ -171,6 +179,16 @@ class ComputedGraph(Graph):
         return self._n
 
     @property
+    def is_computed(self) -> bool:
+        """As in ``Graph``; so in a large graph."""
+        return self._n >= self.computed_from
+
+    @property
+    def n_edges(self) -> int:
+        """The number of undirected edges, 2 N."""
+        return 2 * self._n
+
+    @property
     def indptr(self) -> IntArray:
         """As in ``Graph``; 0, 4, 8, ..."""
         return self._arrays[0]
@@ -187,17 +205,21 @@ class ComputedGraph(Graph):
         rows.sort(axis=1)
         return np.arange(0, 4 * self._n + 1, 4, dtype=dtype), rows.ravel()
 
-    def pointers(self, first: int, size: int) -> Any:  # noqa: ARG002
-        """Return None: all degrees are 4."""
-        return None
-
     def handed_on(
-        self, first: int, nodes: IntArray, share: Floats, chunk: int
+        self, first: int, nodes: IntArray, moved: Floats, chunk: int
     ) -> Iterator[tuple[IntArray, Floats]]:
         """As in ``Graph``."""
+        if not self.is_computed:
+            yield from super().handed_on(first, nodes, moved, chunk)
+            return
         for begin in range(0, nodes.size, chunk // 4):
             part = slice(begin, begin + chunk // 4)
-            yield self._rows(first, nodes[part]).ravel(), np.repeat(share[part], 4)
+            yield self._rows(first, nodes[part]).ravel(), np.repeat(moved[part] / moved.dtype.type(4), 4)
+
+    @property
+    def has_lonely_nodes(self) -> bool:
+        """As in ``Graph``; none has."""
+        return False
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,134 +1,163 @@
-"""A cascade on a gradient in pieces: in several threads, processes or files, never gathered.
+"""A large gradient's cascade, in parts: of threads, processes or files, never gathered.
 
-A step is that of ``gradquake.cascade``. Every piece lets its own unstable nodes topple and sends what
-they give away to the pieces where their neighbours lie, 8 to 16 bytes a share; every piece adds what it
-receives in the order of the pieces, and so of the senders. The avalanche is that of the gradient laid
-end to end, bit for bit, however it is cut.
+A step is that of ``gradquake.cascade``. The nodes of a process are cut into bins. Every thread lets the
+unstable nodes of some bins topple and sorts what they give away by the bin that gets it; then every
+thread adds to its bins what all have sorted, in the order of the parts, and so of the senders. The
+avalanche is that of the gradient laid end to end, bit for bit, however it is cut. Sorting costs what it
+saves: a bin stays in the caches while shares are added to it, and so no share waits for memory.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from fractions import Fraction
 from functools import partial
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from gradquake import _kernels
-from gradquake.cascade import Avalanche, Gradient, angle, as_gradient, dissipations, not_finite, products
+from gradquake.cascade import (
+    Avalanche,
+    Gradient,
+    angle,
+    as_gradient,
+    broken_entries,
+    dissipations,
+    not_finite,
+    products,
+)
+from gradquake.collective import Alone, Exchange, Run, exact_sums, order_statistics, totals
 from gradquake.errors import InputError, require, require_count
 from gradquake.graphs import Graph, IntArray, check_graph
 
 # Shares that are handed on at a time, so that they stay in the caches.
 CHUNK = 1 << 16
 
-Gifts = list[tuple[IntArray, Gradient]]
-Run = Callable[..., Iterable[Any]]
+# Bins have a power of two of nodes, at least so many. Sorting is fastest into no more than so many.
+SMALLEST_BIN = _kernels.BLOCK
+MOST_BINS = 40
+
+# Numbers of 8 bytes that lie on one line of the caches, or on two that are fetched together.
+LINE = 16
+
+# Parts a thread: more than one, since parts take unequally long.
+PARTS = 2
+
+# Nodes, and the share of each.
+Gift = tuple[IntArray, Gradient]
+T = TypeVar("T")
 
 
-class Exchange(Protocol):
-    """What pieces on several processes need of each other; an mpi4py communicator is one."""
+class _Shares:
+    """Shares on their way, sorted by the bin that gets them; see ``_kernels.sort_shares``."""
 
-    rank: int
-    size: int
+    def __init__(self, n_bins: int, dtype: np.dtype[Any]) -> None:
+        self.links, self.shares = np.empty(0, np.int64), np.empty(0, dtype)
+        # Apart from what other threads write to: no two of them share a line of the caches.
+        self.ends = np.empty(n_bins + 2 * LINE, np.int64)[LINE:-LINE]
+        self.clear()
 
-    def allgather(self, value: Any, /) -> list[Any]:
-        """Return the value of every process, in their order."""
-        ...
+    def clear(self) -> None:
+        """Forget all shares, and keep the memory."""
+        self.used = self.ends.size
+        self.ends[:] = np.arange(self.used) << _kernels.CHUNK_BITS
 
-    def alltoall(self, values: Sequence[Any], /) -> list[Any]:
-        """Send ``values[r]`` to process r; return what each sent to this one."""
-        ...
+    @property
+    def places(self) -> IntArray:
+        """The memory of the shares, as integers of their width."""
+        found: IntArray = self.shares.view(f"i{self.shares.itemsize}")
+        return found
+
+    def reserve(self, more: int) -> None:
+        """See to it that there is room for so many shares more."""
+        # Every bin may be one share short of a further chunk.
+        needed = self.used + self.ends.size + (2 * more >> _kernels.CHUNK_BITS) + 1
+        if needed > self.links.size:
+            room = max(needed, self.links.size * 3 // 2)
+            links, shares = self.links, self.shares
+            # Memory is taken only where it is written to.
+            self.links = np.empty(room, np.int64)
+            self.shares = np.empty(room << _kernels.CHUNK_BITS, shares.dtype)
+            self.links[: links.size], self.shares[: shares.size] = links, shares
+
+    def add(self, targets: IntArray, given: Gradient, shift: int) -> None:
+        """Append shares for nodes that are counted from the first bin on."""
+        self.reserve(targets.size)
+        self.used = _kernels.sort_shares(
+            targets, given, shift, self.links, self.ends, self.places, self.shares, self.used
+        )
+
+    def add_neighbours(self, nodes: IntArray, moved: Gradient, graph: Graph, shift: int) -> None:
+        """Append the shares that the neighbours of nodes get, in a graph that is stored."""
+        begin = 0
+        while begin < nodes.size:
+            begin, self.used = _kernels.sort_neighbours_shares(
+                nodes, moved, begin, graph.indptr, graph.indices, shift,
+                self.links, self.ends, self.places, self.shares, self.used,
+            )  # fmt: skip
+            if begin < nodes.size:
+                node = int(nodes[begin])
+                self.reserve(int(graph.indptr[node + 1] - graph.indptr[node]))
 
 
-class Alone:
-    """The exchange of a single process."""
+class _Part:
+    """Some bins of a process: its nodes ``first`` to ``last``.
 
-    rank, size = 0, 1
+    ``count`` of them are listed as unstable. What is sent is sorted by all bins.
+    """
 
-    def allgather(self, value: Any, /) -> list[Any]:
-        """Return the value."""
-        return [value]
-
-    def alltoall(self, values: Sequence[Any], /) -> list[Any]:
-        """Return the values."""
-        return list(values)
-
-
-class _Piece:
-    """A part of the gradient, what becomes of it, and the scratch of its cascade."""
-
-    def __init__(self, original: Gradient, first: int, relaxed: Gradient) -> None:
-        self.original, self.first, self.relaxed = original, first, relaxed
-        words = (original.size + 63) // 64
-        self.marks, self.toppled = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
-        self.pages = np.zeros((words + 63) // 64, np.uint8)
-        # Memory is taken only where it is written to: for as many nodes as topple at once.
-        wide = original.size > np.iinfo(np.int32).max
-        self.unstable: IntArray = np.empty(original.size, np.int64 if wide else np.int32)
-        self.share = np.empty(original.size, original.dtype)
+    def __init__(self, bins: range, shift: int, n: int, all_bins: int, dtype: np.dtype[Any]) -> None:
+        self.bins = bins
+        self.first, self.last = bins.start << shift, min(bins.stop << shift, n)
         self.count = 0
+        self.sent = _Shares(all_bins, dtype)
 
-    def topple(
-        self, graph: Graph, threshold: float, alpha: Any, keep: Any, opening: bool, dense: bool
-    ) -> tuple[int, int, int]:
-        """Let what is unstable topple; return how many did, how many for the first time, any lossy."""
-        self.count, new, lossy = _kernels.topple_part(
-            self.original, self.relaxed, graph.pointers(self.first, self.original.size), threshold,
-            alpha, keep, opening, dense, self.marks, self.toppled, self.pages, self.unstable, self.share,
-        )  # fmt: skip
-        return self.count, new, int(lossy)
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Yield the first node of every block of the part, and the one after its last."""
+        for first in range(self.first, self.last, _kernels.BLOCK):
+            yield first, min(first + _kernels.BLOCK, self.last)
 
-    def give(self, graph: Graph) -> Iterator[tuple[IntArray, Gradient]]:
-        """Yield the neighbours of the nodes that toppled, in order, and what each gets, in chunks."""
-        return graph.handed_on(self.first, self.unstable[: self.count], self.share[: self.count], CHUNK)
+    def listed(self, unstable: IntArray, moved: Gradient) -> tuple[IntArray, Gradient]:
+        """Return the part's nodes that toppled, and what each gives away, from the process's lists."""
+        own = slice(self.first, self.first + self.count)
+        return unstable[own], moved[own]
 
-    def sorted_gifts(self, graph: Graph, edges: NDArray[np.int64]) -> list[Gifts]:
-        """Return what the nodes that toppled give to each part."""
-        boxes: list[Gifts] = [[] for _ in edges[1:]]
-        ends = np.empty(edges.size - 1, np.int64)
-        wide = np.diff(edges).max() > np.iinfo(np.int32).max
-        for targets, given in self.give(graph):
-            places: IntArray = np.empty(targets.size, np.int64 if wide else np.int32)
-            gifts = np.empty_like(given)
-            _kernels.split(targets, given, edges, ends, places, gifts)
-            for box, start, stop in zip(boxes, [0, *ends[:-1]], ends, strict=True):
-                if stop > start:
-                    box.append((places[start:stop], gifts[start:stop]))
-        return boxes
 
-    def receive(self, gifts: Iterable[tuple[IntArray, Gradient]], threshold: float) -> None:
-        """Add shares in the order in which they come."""
-        for places, given in gifts:
-            _kernels.receive(self.relaxed, places, given, threshold, self.marks, self.pages)
+def _ranges(size: int, count: int) -> list[range]:
+    """Return so many ranges of about equal length, which make up ``range(size)``."""
+    edges = np.linspace(0, size, count + 1).astype(int).tolist()
+    return [range(first, last) for first, last in pairwise(edges)]
 
-    def unstable_now(self, threshold: float) -> int:
-        """Return how many nodes are unstable."""
-        parts = (self.relaxed[i : i + CHUNK] for i in range(0, self.relaxed.size, CHUNK))
-        return sum(int(np.count_nonzero(np.abs(part) > threshold)) for part in parts)
+
+def _stretches(items: Sequence[T], count: int) -> list[Sequence[T]]:
+    """Return items in order, in so many stretches of about equal length."""
+    return [items[part.start : part.stop] for part in _ranges(len(items), count)]
 
 
 def relax_pieces(
     pieces: Sequence[ArrayLike],
     graph: Graph,
-    quantile: float,
     alpha: float,
     max_steps: int,
     *,
-    exchange: Exchange,
-    threads: int,
+    threshold: float = 0.0,
+    quantile: float = -1.0,
+    exchange: Exchange | None = None,
+    threads: int = 1,
 ) -> Avalanche:
-    """Let a gradient in pieces relax on a graph; see ``Probe.measure_pieces``."""
-    return _Cascade(pieces, graph, exchange, threads).relax(quantile, alpha, max_steps)
+    """Let a gradient in pieces relax, with a threshold or a quantile; see ``Probe.measure_pieces``."""
+    relaxing = _Cascade(pieces, graph, exchange or Alone(), threads)
+    return relaxing.relax(threshold, quantile, alpha, max_steps)
 
 
 class _Cascade:
-    """The pieces of one process, and what it knows of the others."""
+    """What one process has of a gradient, and what it knows of the others."""
 
     def __init__(
         self, pieces: Sequence[ArrayLike], graph: Graph, exchange: Exchange, threads: int
@@ -162,170 +191,236 @@ class _Cascade:
         self.starts = np.cumsum([0, *lengths])
         self.start = int(self.starts[exchange.rank])
         self.dtype = np.dtype(kinds[0])
-        self.relaxed = np.empty(lengths[exchange.rank], self.dtype)
-        self.pieces: list[_Piece] = []
-        first = 0
-        share = max(-(-self.relaxed.size // threads), _kernels.BLOCK)
-        for vector in vectors:
-            for cut in range(0, vector.size, share):
-                part = np.ascontiguousarray(vector[cut : cut + share])
-                self.pieces.append(_Piece(part, self.start + first, self.relaxed[first:][: part.size]))
-                first += part.size
-        # Where the nodes of each piece of each process begin, and whose it is.
-        edges = exchange.allgather([piece.first for piece in self.pieces])
-        self.edges = np.array([*(first for of in edges for first in of), self.n])
-        self.owners = [rank for rank, of in enumerate(edges) for _ in of]
+        self.pieces = [np.ascontiguousarray(vector) for vector in vectors]
+        self.piece_starts = np.cumsum([0, *(vector.size for vector in vectors)]).tolist()
 
-    def relax(self, quantile: float, alpha: float, max_steps: int) -> Avalanche:
+        size = lengths[exchange.rank]
+        self.relaxed = np.empty(size, self.dtype)
+        words = (size + 63) // 64
+        self.marks, self.toppled = np.empty(words, np.uint64), np.zeros(words, np.uint64)
+        self.pages = np.empty((words + 63) // 64, np.uint8)
+        # Memory is taken only where it is written to: for as many nodes as topple at once.
+        wide = size > np.iinfo(np.int32).max
+        self.unstable: IntArray = np.empty(size, np.int64 if wide else np.int32)
+        self.moved = np.empty(size, self.dtype)
+        smallest = SMALLEST_BIN.bit_length() - 1
+        self.shift = max(smallest, max(-(-size // MOST_BINS) - 1, 0).bit_length())
+        n_bins = -(-size // (1 << self.shift))
+        n_parts = min(PARTS * threads if threads > 1 else 1, n_bins)
+        self.parts = [
+            _Part(bins, self.shift, size, n_bins, self.dtype) for bins in _ranges(n_bins, n_parts)
+        ]
+
+    def relax(self, threshold: float, quantile: float, alpha: float, max_steps: int) -> Avalanche:
+        exchange = self.exchange
         with ThreadPoolExecutor(self.threads) if self.threads > 1 else nullcontext() as pool:
             self.run: Run = map if pool is None else pool.map
-            threshold = self._quantile(quantile)
+            self.threshold = self._quantile(quantile) if quantile >= 0 else threshold
             kind: Any = self.dtype.type
-            size = duration = area = peak = 0
-            dense, lossy, count = True, False, 1
-            while duration < max_steps:
-                toppling = partial(
-                    _Piece.topple, graph=self.graph, threshold=threshold, alpha=kind(alpha),
-                    keep=kind(1 - alpha), opening=duration == 0, dense=dense,
-                )  # fmt: skip
-                count, new, lost = self._total(3, self.run(toppling, self.pieces))
-                area += new
-                lossy |= lost > 0
-                if count == 0:
-                    break
-                self._hand_on(threshold)
-                dense = _kernels.DENSE * count >= self.n
+            self.alpha, self.keep = kind(alpha), kind(1 - alpha)
+            size = duration = area = peak = unstable = 0
+            count, new = totals(exchange, self.run(self._open, self.parts), 2)
+            while count > 0:
                 size += count
+                area += new
                 peak = max(peak, count)
                 duration += 1
-            unstable = 0
-            if count > 0:
-                left = self.run(lambda piece: (piece.unstable_now(threshold),), self.pieces)
-                (unstable,) = self._total(1, left)
-            deviation, dissipated = self._sums(lossy) if size > 0 else (0.0, 0.0)
+                sent = self._hand_on()
+                if duration == max_steps:
+                    left = self.run(partial(self._close, sent=sent), self.parts)
+                    (unstable,) = totals(exchange, left, 1)
+                    break
+                dense = _kernels.DENSE * count >= self.n
+                going_on = partial(self._go_on, sent=sent, dense=dense)
+                count, new = totals(exchange, self.run(going_on, self.parts), 2)
+            deviation, dissipated = self._sums() if size > 0 else (0.0, 0.0)
         return Avalanche(
-            size, duration, area, peak, unstable > 0, deviation, threshold, dissipated, self.relaxed
+            size, duration, area, peak, unstable > 0, deviation, self.threshold, dissipated, self.relaxed
         )
 
-    def _total(self, columns: int, rows: Iterable[tuple[int, ...]]) -> list[int]:
-        """Return the sums of the columns over all parts of all processes."""
-        own = np.array([*rows, (0,) * columns]).sum(axis=0).tolist()
-        return [sum(column) for column in zip(*self.exchange.allgather(own), strict=True)]
+    def _shared(self, function: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
+        """Return what a function makes of every item, a stretch of them on each thread."""
+        found = self.run(lambda some: list(map(function, some)), _stretches(items, self.threads))
+        return [one for of_stretch in found for one in of_stretch]
 
-    def _hand_on(self, threshold: float) -> None:
-        if len(self.owners) == 1:
-            for piece in self.pieces:
-                piece.receive(piece.give(self.graph), threshold)
-            return
-        boxes = list(self.run(lambda piece: piece.sorted_gifts(self.graph, self.edges), self.pieces))
-        # By process, then by the part that receives, then by the part that gives.
-        outgoing: list[list[Gifts]] = [[] for _ in range(self.exchange.size)]
-        for p, owner in enumerate(self.owners):
-            outgoing[owner].append([chunk for of_piece in boxes for chunk in of_piece[p]])
-        incoming = self.exchange.alltoall(outgoing)
+    def _open(self, part: _Part) -> tuple[int, int]:
+        """Copy a part of the gradient and let it topple; return how many did, and for the first time."""
+        part.count = new = 0
+        for first, last in part.blocks():
+            self.relaxed[first:last] = self._original(first, last)
+            new += self._topple(part, first, last, dense=True)
+        return part.count, new
 
-        def take(i: int) -> None:
-            for of_process in incoming:
-                self.pieces[i].receive(of_process[i], threshold)
+    def _go_on(self, part: _Part, sent: Sequence[_Shares], dense: bool) -> tuple[int, int]:
+        """Let a part receive its shares and topple; return what ``_open`` does."""
+        part.count = new = 0
+        # Where many topple, bin by bin, while it is in the caches.
+        for bins in [range(b, b + 1) for b in part.bins] if dense else [part.bins]:
+            self._receive(bins, sent, dense)
+            last = min(bins.stop << self.shift, part.last)
+            new += self._topple(part, bins.start << self.shift, last, dense)
+        return part.count, new
 
-        list(self.run(take, range(len(self.pieces))))
+    def _close(self, part: _Part, sent: Sequence[_Shares]) -> tuple[int]:
+        """Let a part receive its shares; return how many of its nodes are left unstable."""
+        self._receive(part.bins, sent, dense=True)
+        return (
+            sum(
+                int(np.count_nonzero(np.abs(self.relaxed[first:last]) > self.threshold))
+                for first, last in part.blocks()
+            ),
+        )
+
+    def _topple(self, part: _Part, first: int, last: int, dense: bool) -> int:
+        words, pages = slice(first >> 6, (last + 63) >> 6), slice(first >> 12, (last + 4095) >> 12)
+        own = slice(part.first, part.last)
+        part.count, new = _kernels.topple(
+            self.relaxed[first:last], self.threshold, self.alpha, self.keep, dense, first,
+            self.marks[words], self.toppled[words], self.pages[pages],
+            self.unstable[own], self.moved[own], part.count,
+        )  # fmt: skip
+        return int(new)
+
+    def _receive(self, bins: range, sent: Sequence[_Shares], dense: bool) -> None:
+        for shares in sent:
+            _kernels.receive(
+                self.relaxed, bins.start, bins.stop, self.shift, shares.links, shares.ends,
+                shares.places, shares.shares, dense, self.threshold, self.marks, self.pages,
+            )  # fmt: skip
+
+    def _hand_on(self) -> list[_Shares]:
+        """Return what all nodes give to those of this process, sorted, in the order of the senders."""
+        if self.exchange.size == 1:
+            list(self.run(self._sort_own, self.parts))
+        else:
+            boxes = list(self.run(self._split, self.parts))
+            outgoing = [
+                [gift for of_part in boxes for gift in of_part[r]] for r in range(self.exchange.size)
+            ]
+            arrived = [gift for of in self.exchange.alltoall(outgoing) for gift in of]
+            list(self.run(self._sort_arrived, self.parts, _stretches(arrived, len(self.parts))))
+        return [part.sent for part in self.parts]
+
+    def _sort_own(self, part: _Part) -> None:
+        """Sort what a part of the only process gives."""
+        sent, graph = part.sent, self.graph
+        sent.clear()
+        # A little more than nodes have on average, so that memory is seldom taken twice.
+        sent.reserve(int(2.1 * graph.n_edges / self.n * part.count))
+        if graph.is_computed:
+            for targets, given in self._given_by(part):
+                sent.add(targets, given, self.shift)
+        else:
+            sent.add_neighbours(*part.listed(self.unstable, self.moved), graph, self.shift)
+
+    def _sort_arrived(self, part: _Part, gifts: Sequence[Gift]) -> None:
+        """Sort some of what all processes give to this one."""
+        part.sent.clear()
+        part.sent.reserve(sum(given.size for _, given in gifts))
+        for places, given in gifts:
+            part.sent.add(places, given, self.shift)
+
+    def _given_by(self, part: _Part) -> Iterator[Gift]:
+        """Yield the neighbours of a part's nodes that toppled, in order, and what each gets."""
+        nodes, moved = part.listed(self.unstable, self.moved)
+        return self.graph.handed_on(self.start, nodes, moved, CHUNK)
+
+    def _split(self, part: _Part) -> list[list[Gift]]:
+        """Return what a part gives to each process, for nodes counted from its first one."""
+        boxes: list[list[Gift]] = [[] for _ in range(self.exchange.size)]
+        ends = np.empty(self.exchange.size, np.int64)
+        wide = np.diff(self.starts).max() > np.iinfo(np.int32).max
+        for targets, given in self._given_by(part):
+            places: IntArray = np.empty(targets.size, np.int64 if wide else np.int32)
+            gifts = np.empty_like(given)
+            _kernels.split(targets, given, self.starts, ends, places, gifts)
+            for box, start, stop in zip(boxes, [0, *ends[:-1]], ends, strict=True):
+                if stop > start:
+                    box.append((places[start:stop], gifts[start:stop]))
+        return boxes
+
+    def _original(self, first: int, last: int) -> Gradient:
+        """Return the gradient of this process between two of its nodes."""
+        found = []
+        for i in range(bisect_right(self.piece_starts, first) - 1, len(self.pieces)):
+            start = self.piece_starts[i]
+            if start >= last:
+                break
+            found.append(self.pieces[i][max(first - start, 0) : last - start])
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _quantile(self, quantile: float) -> float:
-        """Return the quantile of the magnitudes, exact, from counts of their leading bits."""
+        """Return the quantile of the magnitudes, exact."""
         position = quantile * (self.n - 1)
         rank = int(position)
         weight = position - rank
+        if self.exchange.size == 1:
+            threshold = self._bracketed(quantile, rank, weight)
+            if threshold is not None:
+                return threshold
         ranks = [rank] if weight == 0 or rank + 1 == self.n else [rank, rank + 1]
-        width = 8 * self.dtype.itemsize
-        bits = [piece.original.view(f"u{self.dtype.itemsize}") for piece in self.pieces]
-        mask = 2 ** (width - 1) - 1
-        found = self._descend(bits, mask, width - 16, 0, ranks)
-        kind = np.dtype(f"u{self.dtype.itemsize}")
-        values = np.array([found[r] for r in ranks], kind).view(self.dtype).astype(np.float64)
-        below, above = float(values[0]), float(values[-1])
-        # Rounded as NumPy does.
-        step = above - below
-        return float(above - step * (1.0 - weight) if weight >= 0.5 else below + step * weight)
+        values = order_statistics(self.exchange, self.pieces, self.dtype, ranks, self.run)
+        if values is None:
+            raise self._not_finite()
+        return float(_kernels.interpolated(np.array(values), len(values), 0, weight))
 
-    def _descend(
-        self,
-        bits: Sequence[NDArray[Any]],
-        mask: int,
-        shift: int,
-        prefix: int,
-        ranks: Sequence[int],
-    ) -> dict[int, int]:
-        """Return the bits of the values of some ranks among those that begin with a prefix."""
+    def _bracketed(self, quantile: float, rank: int, weight: float) -> float | None:
+        """Return the quantile by way of ``_kernels.bracket``, or None where the bracket misses."""
+        stride = max(self.n // int(self.n ** (2 / 3)), 1)
+        sample = np.abs(np.concatenate([piece[::stride] for piece in self.pieces]))
+        low, high = map(float, _kernels.bracket(sample, sample.size, quantile))
 
-        def counted(values: NDArray[Any]) -> NDArray[np.int64]:
-            counts = np.zeros(1 << 16, np.int64)
-            _kernels.histogram(values, mask, shift, counts)
-            return counts
+        def inside(part: _Part) -> tuple[Gradient, int]:
+            found, above = [], 0
+            room = np.empty(_kernels.BLOCK, self.dtype)
+            for first, last in part.blocks():
+                inside, more = _kernels.gather_between(self._original(first, last), low, high, room)
+                if inside < 0:
+                    raise self._not_finite()
+                found.append(room[:inside].copy())
+                above += more
+            return np.concatenate(found), above
 
-        of_piece = list(self.run(counted, bits))
-        own = np.sum([np.zeros(1 << 16, np.int64), *of_piece], axis=0)
-        counts = np.sum(self.exchange.allgather(own), axis=0)
-        if prefix == 0 and shift == 8 * self.dtype.itemsize - 16:
-            infinity = int(np.array(np.inf, self.dtype).view(f"u{self.dtype.itemsize}")) >> shift
-            if broken := int(counts[infinity:].sum()):
-                raise InputError(
-                    f"the gradient has {broken} entries that are not finite; finite numbers are needed"
-                )
-        ends = np.cumsum(counts)
-        homes = {rank: int(np.searchsorted(ends, rank, side="right")) for rank in ranks}
-        found: dict[int, int] = {}
-        for home in sorted(set(homes.values())):
-            inside = [rank for rank in ranks if homes[rank] == home]
-            start, leading = int(ends[home] - counts[home]), prefix << 16 | home
-            if shift == 0:
-                found |= dict.fromkeys(inside, leading)
-                continue
+        lists, counts = zip(*self.run(inside, self.parts), strict=True)
+        found = np.concatenate(lists)
+        below = self.n - found.size - sum(counts)
+        if below <= rank and min(rank + 1, self.n - 1) < below + found.size:
+            return float(_kernels.interpolated(found, found.size, rank - below, weight))
+        return None
 
-            def chosen(
-                values: NDArray[Any],
-                counts: NDArray[np.int64],
-                home: int = home,
-                leading: int = leading,
-            ) -> NDArray[Any]:
-                room = np.empty(counts[home] + 1, values.dtype)
-                _kernels.matching(values, mask, shift, leading, room)
-                return room[:-1]
+    def _not_finite(self) -> InputError:
+        """Return the error for entries that are not finite, on whichever process."""
+        count, first, value = 0, self.n, math.nan
+        for piece, start in zip(self.pieces, self.piece_starts, strict=False):
+            where = np.flatnonzero(~np.isfinite(piece))
+            if where.size and not count:
+                first, value = self.start + start + int(where[0]), float(piece[where[0]])
+            count += where.size
+        told = self.exchange.allgather((count, first, value))
+        first, value = min((of[1:] for of in told), key=lambda of: of[0])
+        return broken_entries("the gradient", sum(of[0] for of in told), first, value)
 
-            inner = list(self.run(chosen, bits, of_piece))
-            within = self._descend(inner, mask, shift - 16, leading, [r - start for r in inside])
-            found |= {rank: within[rank - start] for rank in inside}
-        return found
-
-    def _sums(self, lossy: bool) -> tuple[float, float]:
+    def _sums(self) -> tuple[float, float]:
         """Return the angle and what was dissipated, from exact sums over blocks of all entries."""
         blocks = self._blocks()
 
         def sums_at(scale: float) -> list[float]:
-            rows = self.run(lambda block: products(block[1], block[2], scale)[0], blocks)
-            return self._exact(np.array(list(rows)).reshape(-1, 3))
+            rows = self._shared(lambda block: products(block[1], block[2], scale)[0], blocks)
+            return exact_sums(self.exchange, np.array(rows).reshape(-1, 3))
 
         def largest() -> float:
-            own = max((float(np.abs(piece.original).max()) for piece in self.pieces), default=0.0)
+            own = max((float(np.abs(piece).max()) for piece in self.pieces if piece.size), default=0.0)
             return float(max(self.exchange.allgather(own)))
 
         deviation = angle(sums_at, largest)
         if math.isnan(deviation):
             raise not_finite("the gradient", self.relaxed[:0])
-        if not lossy:
+        if not self.graph.has_lonely_nodes:
             return deviation, 0.0
-        lost = [
-            one
-            for first, before, after in blocks
-            for one in dissipations(before, after, self.graph.pointers(first, before.size))
-        ]
-        return deviation, self._exact(np.array(lost).reshape(-1, 1))[0]
-
-    def _exact(self, rows: NDArray[np.float64]) -> list[float]:
-        """Return the correctly rounded sum of each column over all processes."""
-        if not all(self.exchange.allgather(bool(np.isfinite(rows).all()))):
-            return [math.inf] * rows.shape[1]
-        own = [sum(map(Fraction, column.tolist())) for column in rows.T]
-        return [float(sum(column)) for column in zip(*self.exchange.allgather(own), strict=True)]
+        lost = self._shared(
+            lambda block: dissipations(block[1], block[2], self.graph.indptr[block[0] :])[0], blocks
+        )
+        return deviation, exact_sums(self.exchange, np.array(lost).reshape(-1, 1))[0]
 
     def _blocks(self) -> list[tuple[int, Gradient, Gradient]]:
         """Return this process's whole blocks: their first node, and the gradient before and after.
@@ -339,24 +434,15 @@ class _Cascade:
         if boundary > self.start:
             begin = self.start // _kernels.BLOCK * _kernels.BLOCK
             owner = int(np.searchsorted(self.starts, begin, side="right")) - 1
-            outgoing[owner] = (self._before(self.start, boundary), self.relaxed[: boundary - self.start])
+            cut = boundary - self.start
+            outgoing[owner] = (self._original(0, cut), self.relaxed[:cut])
         tail = [sent for sent in self.exchange.alltoall(outgoing) if sent is not None]
-        blocks = [
-            (first, self._before(first, last), self.relaxed[first - self.start : last - self.start])
-            for first in range(boundary, stop, _kernels.BLOCK)
-            for last in [min(first + _kernels.BLOCK, stop)]
-        ]
+        blocks = []
+        for first in range(boundary, stop, _kernels.BLOCK):
+            a, b = first - self.start, min(first + _kernels.BLOCK, stop) - self.start
+            blocks.append((first, self._original(a, b), self.relaxed[a:b]))
         if tail and blocks:
             first, before, after = blocks.pop()
             befores, afters = zip((before, after), *tail, strict=True)
             blocks.append((first, np.concatenate(befores), np.concatenate(afters)))
         return blocks
-
-    def _before(self, first: int, last: int) -> Gradient:
-        """Return the gradient of this process between two nodes."""
-        parts = [
-            piece.original[max(first - piece.first, 0) : last - piece.first]
-            for piece in self.pieces
-            if piece.first < last and piece.first + piece.original.size > first
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)

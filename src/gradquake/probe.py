@@ -19,15 +19,19 @@ from gradquake.cascade import (
     check_cascade,
     relax_stack,
 )
+from gradquake.collective import Alone, Exchange
 from gradquake.errors import InputError, a_type, require, require_between, require_count
-from gradquake.graphs import ComputedGraph, Graph, GraphStack, build, check_topology, repeat, stack
-from gradquake.pieces import Alone, Exchange, relax_pieces
+from gradquake.graphs import Graph, GraphStack, build, check_topology, repeat, stack
+from gradquake.pieces import relax_pieces
 
 # Distinguishes the stream that picks a sample from any other that a seed feeds.
 SAMPLE_STREAM = 0x73616D70
 
 # Below this many entries a batch is done sooner than threads are started.
 THREADS_FROM = 200_000
+
+# From this many entries on, a single gradient is relaxed in parts.
+LARGE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,9 @@ class Probe:
         """Return the graph on ``n`` nodes that this probe measures on; the last few are kept."""
         return _graph(self.topology, n, self.seed)
 
-    def measure(self, gradient: ArrayLike, graph: Graph | None = None) -> Avalanche:
+    def measure(
+        self, gradient: ArrayLike, graph: Graph | None = None, *, threads: int | None = None
+    ) -> Avalanche:
         """Measure one gradient.
 
         Parameters
@@ -81,6 +87,9 @@ class Probe:
             are all equal, gives an avalanche of size 0.
         graph : Graph, optional
             A graph of your own on N nodes, in place of the probe's topology.
+        threads : int, optional
+            How many threads share a large gradient; by default all cores. A smaller one takes one. The
+            result is the same, bit for bit.
 
         Returns
         -------
@@ -93,9 +102,10 @@ class Probe:
             have N nodes.
         """
         vector = as_gradient(gradient)
+        _check_threads(threads)
         graph = self.graph(vector.size) if graph is None else graph
-        if isinstance(graph, ComputedGraph) and vector.size >= graph.computed_from:
-            return self.measure_pieces([vector], graph)
+        if vector.size >= LARGE:
+            return self.measure_pieces([vector], graph, threads=threads)
         graphs = stack([graph])
         relaxed, outcome = self._relax(vector, graphs, threads=1)
         return avalanche(outcome[0], relaxed)
@@ -106,7 +116,7 @@ class Probe:
         graph: Graph | None = None,
         *,
         exchange: Exchange | None = None,
-        threads: int = 1,
+        threads: int | None = None,
     ) -> Avalanche:
         """Measure one gradient that lies in pieces: in several arrays, files or processes.
 
@@ -123,8 +133,9 @@ class Probe:
         exchange : Exchange, optional
             How the processes talk to each other: an mpi4py communicator, or
             ``gradquake.torch.Exchange()``. Without one, this process has all pieces.
-        threads : int
-            In how many parts this process relaxes its pieces at the same time.
+        threads : int, optional
+            How many threads share what this process has; by default all cores where it has the whole,
+            and one where others share it.
 
         Returns
         -------
@@ -136,13 +147,17 @@ class Probe:
         InputError
             On every process, as ``measure`` does; or for pieces of different dtypes.
         """
+        _check_threads(threads)
+        if threads is None:
+            threads = 1 if exchange else _cores()
         exchange = exchange or Alone()
         if graph is None:
             sizes = exchange.allgather(sum(np.size(piece) for piece in pieces))
             graph = self.graph(sum(sizes))
         return relax_pieces(
-            pieces, graph, self.quantile, self.alpha, self.max_steps, exchange=exchange, threads=threads
-        )
+            pieces, graph, self.alpha, self.max_steps,
+            quantile=self.quantile, exchange=exchange, threads=threads,
+        )  # fmt: skip
 
     def measure_batch(
         self,
@@ -176,8 +191,7 @@ class Probe:
             As ``measure`` does, naming the gradient; or for an empty batch, mixed dtypes, or a
             number of graphs that is not the number of gradients.
         """
-        if threads is not None:
-            require_count("threads", threads, 1)
+        _check_threads(threads)
         if isinstance(graphs, GraphStack) and isinstance(gradients, np.ndarray) and gradients.ndim == 1:
             flat, stacked = as_gradient(gradients, "the batch"), graphs
         else:
@@ -215,10 +229,19 @@ class Probe:
                 "they must be equal"
             )
         if threads is None:
-            threads = (os.cpu_count() or 1) if flat.size >= THREADS_FROM else 1
+            threads = _cores() if flat.size >= THREADS_FROM else 1
         return relax_stack(
             flat, graphs, self.alpha, self.max_steps, quantile=self.quantile, threads=threads
         )
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is not None:
+        require_count("threads", threads, 1)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 def _laid_end_to_end(
