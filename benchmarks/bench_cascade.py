@@ -1,4 +1,8 @@
-"""How much faster is one cascade than vectorised NumPy around a SciPy product, on one thread."""
+"""How much faster are cascades than vectorised NumPy around a SciPy product, on one thread.
+
+One at a time; then batches of the XOR shape, whose fewest bytes (see ``bench_floor.py``) are held
+against the bandwidth of copying one gradient in the caches.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,10 @@ from peers import SciPyCascade
 
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7)
 
+# The sizes of the XOR networks, and so many gradients of each.
+BATCHED = (81, 201, 481, 801, 2001)
+BATCH = 2048
+
 
 def medians(functions, calls, repeats=7):
     """Return the median time a call of functions called in turn, so that drift hits all of them."""
@@ -29,6 +37,34 @@ def medians(functions, calls, repeats=7):
     return np.median(times, axis=0)
 
 
+def batches():
+    """Compare thousands of cascades, each on a graph of its own, with one call of the peer for each."""
+    print(f"{'N':>9}  {'a second and core':>18}  {'peer':>8}  {'ratio':>6}  {'over the floor':>14}")
+    for n in BATCHED:
+        probe, rng = gq.Probe(seed=0), np.random.default_rng(0)
+        graphs = [gq.graphs.barabasi_albert(n, seed=seed) for seed in range(BATCH)]
+        stack, gradients = gq.graphs.stack(graphs), rng.standard_normal((BATCH, n))
+        peers = [SciPyCascade(graph) for graph in graphs]
+
+        def ours(probe=probe, gradients=gradients, stack=stack):
+            return probe.measure_batch(gradients, stack, threads=1)
+
+        def theirs(peers=peers, gradients=gradients):
+            return [peer.measure(row) for peer, row in zip(peers, gradients, strict=True)]
+
+        batch = ours()
+        assert batch.size.tolist() == [found[0] for found in theirs()]
+        fast, slow = medians([ours, theirs], calls=1, repeats=5)
+        there = np.empty(n)
+        (copy,) = medians([partial(np.copyto, there, gradients[0])], calls=10**4)
+        shares = 4 * batch.size.sum()
+        fewest = 40 * n * BATCH + 4 * (batch.size.sum() + shares) + 16 * shares
+        print(
+            f"{n:>9}  {BATCH / fast:>18.0f}  {BATCH / slow:>8.0f}  {slow / fast:>6.1f}  "
+            f"{fast / (fewest / (2 * there.nbytes) * copy):>14.1f}"
+        )
+
+
 def main():
     print(f"{'N':>9}  {'gradquake':>12}  {'peer':>12}  {'ratio':>6}")
     for n in SIZES:
@@ -40,6 +76,7 @@ def main():
         both = [partial(probe.measure, gradient), partial(peer.measure, gradient)]
         fast, slow = medians(both, calls=max(1, min(200, 10**6 // n)))
         print(f"{n:>9}  {fast * 1e3:>9.3f} ms  {slow * 1e3:>9.3f} ms  {slow / fast:>6.1f}")
+    batches()
 
 
 if __name__ == "__main__":

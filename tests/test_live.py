@@ -224,6 +224,16 @@ def test_a_figure_of_one_run_and_one_snapshot_can_be_drawn(tmp_path):
     assert {"4", "5", "6", "loss: not logged", "N = 100", "permuted"} <= set(texts)
 
 
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [([1.7e308, 1.0, -1.7e308, 2.0], "loss"), ([1.7e308, np.inf, np.nan, -np.inf], "loss: infinite")],
+)
+def test_a_figure_leaves_out_what_no_axis_holds(tmp_path, losses, said):
+    values = {"size": np.arange(4), "loss": np.array(losses)}
+    texts = texts_of_figure(tmp_path / "huge", [RunRecord(config(100), None, np.arange(4), values)])
+    assert said in texts
+
+
 def test_a_figure_has_the_name_of_its_study(study, call, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

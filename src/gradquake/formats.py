@@ -109,8 +109,8 @@ def _npy(path: Path) -> Iterator[Contents]:
         min(shape, default=0) >= 0 and header + math.prod(shape) * dtype.itemsize <= path.stat().st_size,
         f"{path} does not hold as much as its header says; it is damaged",
     )
-    # A shape of no entries may hold any other number, of which NumPy's product would wrap.
-    held = shape if math.prod(shape) else (0,)
+    # A shape of no bytes may hold any other number, of which NumPy's product would wrap.
+    held = shape if math.prod(shape) * dtype.itemsize else (0,)
     mapped = np.memmap(path, dtype, "r", header, held, "F" if by_column else "C")
 
     def blocks() -> Iterator[NDArray[Any]]:

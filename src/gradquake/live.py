@@ -45,6 +45,9 @@ LEVEL_DRAWS = 8
 NULL_STYLES = {"permuted": "--", "gaussian": ":"}
 MOST_NAMED = 8
 
+# What is larger is drawn as what is infinite is: not at all, since no axis holds it.
+LARGEST_DRAWN = 1e300
+
 # Enough for a band that is looked at while it moves.
 N_RESAMPLES = 500
 
@@ -251,15 +254,17 @@ def draw(sweep: LiveSweep, path: Path) -> None:
 def _draw_outcome(ax: Axes, name: str, sweep: LiveSweep, colors: Mapping[int, Any]) -> None:
     from gradquake import figures
 
+    logged = False
     for run in sweep.runs:
-        values = run.values.get(name, np.empty(0))
-        known = np.isfinite(values)
-        if known.any():
+        values = run.values.get(name, np.full(run.epochs.size, np.nan))
+        logged |= not np.isnan(values).all()
+        drawn = np.abs(values) < LARGEST_DRAWN
+        if drawn.any():
             color = colors[run.config["n_parameters"]]
-            figures.path(ax, run.epochs[known], values[known], color)
+            figures.path(ax, run.epochs[drawn], values[drawn], color)
     ax.set_ylabel(name)
     if not ax.lines:
-        figures.say(ax, f"{name}: not logged")
+        figures.say(ax, f"{name}: {'infinite' if logged else 'not logged'}")
 
 
 def _draw_dimension(ax: Axes, sweep: LiveSweep) -> None:

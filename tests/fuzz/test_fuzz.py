@@ -273,6 +273,14 @@ def test_a_shape_of_no_entries_does_not_warn(shape):
         assert "holds no entry to measure" in refusal(suffix, content)
 
 
+@pytest.mark.parametrize("shape", [f"({2**62}, 4)", f"({2**62},)"])
+def test_entries_of_no_bytes_are_refused_without_a_warning(shape):
+    text = f"{{'descr': '|V0', 'fortran_order': False, 'shape': {shape}, }}"
+    for suffix, content in ((".npy", headed(text, b"")), (".npz", zipped(headed(text, b"")))):
+        with bounded():
+            assert "void" in refusal(suffix, content)
+
+
 def test_a_header_of_python_2_is_read_without_a_warning():
     content = headed(
         "{'descr': '<f4', 'fortran_order': False, 'shape': (2L,), }", struct.pack("<2f", 1, 2)
