@@ -573,7 +573,8 @@ RESAMPLED = [(_kernels.resampled_max, max), (_kernels.resampled_mean, in_order_m
 def resampled(kernel, values, draws):
     # What the result held before must not matter.
     result = np.full((len(draws), values.shape[1]), 7.0)
-    kernel(values, draws, result)
+    orders = [np.argsort(-values, axis=0)] if "max" in kernel.__name__ else []
+    kernel(values, *orders, draws, result)
     return result
 
 

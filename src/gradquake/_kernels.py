@@ -693,50 +693,50 @@ def measure_segments(
     return broken
 
 
-@inlined
-def columns_at_a_time(values: Array) -> int:
-    """Return all columns, or so few that all rows of them stay in the caches."""
-    return max(values.shape[1], 1) if values.size <= CACHED else COLUMNS
-
-
 @kernel
-def resampled_max(values: Array, draws: Array, result: Array) -> None:
+def resampled_max(values: Array, order: Array, draws: Array, result: Array) -> None:
     """Fill ``result`` (B, columns) with the largest of the drawn rows of ``values`` (rows, columns).
 
-    ``draws`` (B, n) holds the rows of each resample. NaN entries are passed over; where a column has
-    no finite entry, it is NaN.
+    ``draws`` (B, n) holds the rows of each resample, and ``order`` (rows, columns) all rows by their
+    value in each column, the largest first and NaN last: the largest value drawn is the first that
+    was, which is soon found. NaN where all that were drawn are.
     """
-    width = columns_at_a_time(values)
-    for first in range(0, values.shape[1], width):
-        last = min(first + width, values.shape[1])
-        part = values[:, first:last].copy()
-        for b in range(draws.shape[0]):
-            found = result[b, first:last]
-            found[:] = -np.inf
-            for k in range(draws.shape[1]):
-                row = draws[b, k]
-                for t in range(found.size):
-                    if part[row, t] > found[t]:
-                        found[t] = part[row, t]
-            for t in range(found.size):
-                if found[t] == -np.inf:
-                    found[t] = np.nan
+    drawn = np.zeros(values.shape[0], np.int64)
+    for b in range(draws.shape[0]):
+        for k in range(draws.shape[1]):
+            drawn[draws[b, k]] = b + 1
+        for t in range(values.shape[1]):
+            result[b, t] = np.nan
+            for place in range(order.shape[0]):
+                row = order[place, t]
+                if drawn[row] == b + 1:
+                    result[b, t] = values[row, t]
+                    break
 
 
 @kernel
 def resampled_mean(values: Array, draws: Array, result: Array) -> None:
-    """Fill ``result`` with the mean of the drawn rows; everything else as in ``resampled_max``."""
-    width = columns_at_a_time(values)
+    """Fill ``result`` (B, columns) with the mean of the drawn rows of ``values`` (rows, columns).
+
+    ``draws`` (B, n) holds the rows of each resample. NaN entries are passed over; where a column has
+    no finite entry, it is NaN. Few columns at a time where all would not stay in the caches.
+    """
+    width = max(values.shape[1], 1) if values.size <= CACHED else COLUMNS
     count = np.empty(width)
     for first in range(0, values.shape[1], width):
         last = min(first + width, values.shape[1])
         part = values[:, first:last].copy()
+        whole = not np.isnan(part).any()
         for b in range(draws.shape[0]):
             found = result[b, first:last]
             found[:] = 0.0
-            count[:] = 0.0
+            count[:] = draws.shape[1] if whole else 0.0
             for k in range(draws.shape[1]):
                 row = draws[b, k]
+                if whole:
+                    for t in range(found.size):
+                        found[t] += part[row, t]
+                    continue
                 for t in range(found.size):
                     known = part[row, t] == part[row, t]
                     found[t] += part[row, t] if known else 0.0

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, StudyError, told
+from gradquake.errors import InputError, StudyError, printable, told
 from gradquake.recording import (
     RUN_KEYS,
     RunRecord,
@@ -584,17 +584,17 @@ def choose(
     """
     fitting = [sweep for sweep in sweeps if settings.items() <= sweep.items()]
     asked = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-    asked = f" with {asked}" if asked else ""
+    asked = printable(f" with {asked}") if asked else ""
     if not fitting:
         names = sorted({name for sweep in sweeps for name in sweep})
-        known = f"; its settings are {', '.join(names)}" if names else ""
+        known = printable(f"; its settings are {', '.join(names)}") if names else ""
         raise StudyError(f"{path} holds no {what}{asked}{known}")
     if len(fitting) > 1:
         values = differing(fitting)
         choices = "; ".join(f"{name} ({', '.join(found)})" for name, found in values.items())
         raise StudyError(
             f"{path} holds {len(fitting)} sweeps{asked}; choose one with name=value by a setting in "
-            f"which they differ: {choices}"
+            f"which they differ: {printable(choices)}"
         )
     return fitting[0]
 

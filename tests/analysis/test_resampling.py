@@ -6,11 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from gradquake.analysis import resampling
 from gradquake.analysis.resampling import (
     Estimate,
     Interval,
     difference,
     estimated,
+    over_resamples,
     percentile_interval,
     run_resamples,
     snapshot_maxima,
@@ -333,3 +335,22 @@ def test_differences_without_resamples_have_no_interval():
     found = difference(single, single)
     assert found.estimate == 0
     assert np.isnan([found.interval.low, found.interval.high]).all()
+
+
+@pytest.mark.parametrize("most", [1, 7, 50, 10**6])
+def test_a_few_choices_at_a_time_are_those_of_all_at_once(monkeypatch, most):
+    monkeypatch.setattr(resampling, "MOST_DRAWN", most)
+    runs = [5, 2, 9, 1000]
+    together = run_resamples(runs, 23, seed=4)
+    rng = np.random.default_rng(4)
+    seen = []
+
+    def statistic(scale, draws):
+        seen.append(draws.size)
+        return draws.sum(axis=1) * 10 + scale
+
+    found = over_resamples(runs, statistic, 23, seed=4)
+    for scale, (n, draws) in enumerate(zip(runs, together, strict=True)):
+        np.testing.assert_array_equal(draws, rng.integers(n, size=(23, n)))
+        np.testing.assert_array_equal(found[scale], draws.sum(axis=1) * 10 + scale)
+    assert max(seen) <= max(most, *runs)

@@ -431,6 +431,18 @@ def test_a_setting_may_have_any_name():
             study.with_nulls(self=4)
 
 
+def test_settings_of_any_name_are_told_printably():
+    path = scratch() / "names.gq"
+    with open_study(path, create=True) as study:
+        for name in ("\udc92", "a\nb"):
+            config = json.loads(KEY) | {name: {"a": [1]}}
+            study.write([RunRecord(config, None, np.arange(2), {"size": np.arange(2)})])
+        for settings in ({}, {"alpha": 7}):
+            with pytest.raises(StudyError) as raised:
+                study.select(**settings)
+            check_sentence(raised.value)
+
+
 def test_a_sweep_without_a_surrogate_is_no_null():
     path = scratch() / "twins.gq"
     with open_study(path, create=True) as study:

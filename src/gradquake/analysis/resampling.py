@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from gradquake.errors import require, require_between, require_count
 
 N_RESAMPLES = 10_000
+
+# So many choices of runs are held at a time.
+MOST_DRAWN = 1 << 23
+
+T = TypeVar("T", bound=np.generic)
 
 # With fewer runs at a scale there is nothing to resample.
 FEWEST_RUNS = 2
@@ -146,13 +151,40 @@ def run_resamples(
     InputError
         For fewer than one resample, or a scale without a run.
     """
+    return over_resamples(runs_of_scale, lambda _, draws: draws, n_resamples, seed)
+
+
+def over_resamples(
+    runs_of_scale: Sequence[int],
+    statistic: Callable[[int, NDArray[np.intp]], NDArray[T]],
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> list[NDArray[T]]:
+    """Return for each scale a statistic of the runs that ``run_resamples`` draws.
+
+    The choices are those of ``run_resamples``, but never more than some 10^7 of them at a time, so that
+    the memory does not grow with their number. ``statistic`` is given the position of a scale and some
+    rows of its choices, and returns an array with as many rows.
+
+    Raises
+    ------
+    InputError
+        As ``run_resamples`` does.
+    """
     require_count("n_resamples", n_resamples, 1)
     for runs in runs_of_scale:
         require_count("the number of runs at a scale", runs, 1)
     if min(runs_of_scale) < FEWEST_RUNS:
         n_resamples = 0
     rng = np.random.default_rng(seed)
-    return [rng.integers(runs, size=(n_resamples, runs)) for runs in runs_of_scale]
+    found = []
+    for scale, runs in enumerate(runs_of_scale):
+        rows = max(MOST_DRAWN // runs, 1)
+        # At least once, so that no resample gives an array with no rows.
+        counts = [min(rows, n_resamples - start) for start in range(0, n_resamples, rows)] or [0]
+        parts = [statistic(scale, rng.integers(runs, size=(count, runs))) for count in counts]
+        found.append(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    return found
 
 
 def tail_share(runs: int | None, level: float = 0.95) -> float:

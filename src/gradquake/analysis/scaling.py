@@ -7,7 +7,7 @@ all scales weighted equally.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,8 +19,8 @@ from gradquake.analysis.resampling import (
     FEWEST_RUNS,
     N_RESAMPLES,
     Interval,
+    over_resamples,
     percentile_interval,
-    run_resamples,
     snapshot_maxima,
     snapshot_means,
 )
@@ -237,16 +237,20 @@ def exponent(
     n = np.array([n for n, _ in groups])
     sums = [_run_sums(s) for s in sizes]
     observed = np.array([_pool(statistic, *parts) for parts in sums])
-    draws = run_resamples([len(s) for s in sizes], n_resamples, seed)
+    runs_of_scale = np.array([len(s) for s in sizes])
     resampled = np.column_stack(
-        [_pool(statistic, *(part[d] for part in parts)) for parts, d in zip(sums, draws, strict=True)]
+        over_resamples(
+            runs_of_scale.tolist(),
+            lambda scale, draws: _pool(statistic, *(part[draws] for part in sums[scale])),
+            n_resamples,
+            seed,
+        )
     )
     fit = fit_exponent(n, observed)
     empty = [str(scale) for scale, s in zip(n, sizes, strict=True) if not np.isfinite(s).any()]
     if empty:
         fit = replace(fit, message=f"no snapshot at N = {', '.join(empty)}")
     slopes = np.full(len(resampled), np.nan) if fit.message else _slopes(n, resampled)[0]
-    runs_of_scale = np.array([len(s) for s in sizes])
     runs = int(runs_of_scale.min())
     low, high = _intervals(resampled, runs_of_scale)
     return Exponent(
@@ -347,17 +351,19 @@ def dimension(
     n = np.array([n for n, _ in groups])
     sizes = [dataset["size"].values[runs].astype(np.float64) for _, runs in groups]
     present = np.stack([np.isfinite(s).sum(axis=0) for s in sizes], axis=-1)
-    each_once = [_over_runs(statistic, s, np.arange(len(s))[None])[0] for s in sizes]
+    over_runs = [_over_runs(statistic, s) for s in sizes]
+    each_once = [drawn(np.arange(len(s))[None])[0] for drawn, s in zip(over_runs, sizes, strict=True)]
     observed = np.stack(each_once, axis=-1)
     fits = [fit_exponent(n, at_epoch) for at_epoch in observed]
-    draws = run_resamples([len(s) for s in sizes], n_resamples, seed)
-    slopes = np.empty((len(draws[0]), observed.shape[0]))
-    r_squared = np.empty_like(slopes)
+    resampled = over_resamples(
+        [len(s) for s in sizes], lambda scale, draws: over_runs[scale](draws), n_resamples, seed
+    )
+    slopes, r_squared = np.empty_like(resampled[0]), np.empty_like(resampled[0])
     rows = max(1, 500_000 // observed.size)
     for start in range(0, len(slopes), rows):
         part = slice(start, start + rows)
-        resampled = [_over_runs(statistic, s, d[part]) for s, d in zip(sizes, draws, strict=True)]
-        slopes[part], r_squared[part] = _slopes(n, np.stack(resampled, axis=-1))
+        at_once = np.stack([of_scale[part] for of_scale in resampled], axis=-1)
+        slopes[part], r_squared[part] = _slopes(n, at_once)
     fewest = present.min(axis=-1)
     low, high = _intervals(slopes, fewest)
     r_squared_low, r_squared_high = _intervals(r_squared, fewest)
@@ -417,12 +423,22 @@ def r_squared(n_parameters: ArrayLike, sizes: Floats) -> Floats:
     return _slopes(np.asarray(n_parameters, np.float64), np.asarray(sizes, np.float64))[1]
 
 
-def _over_runs(statistic: Statistic, sizes: Floats, draws: NDArray[np.intp]) -> Floats:
-    """Return the statistic over drawn runs: sizes (runs, epochs) and draws (B, n) to (B, epochs)."""
-    result = np.empty((len(draws), sizes.shape[1]))
-    pool = _kernels.resampled_max if statistic == "max" else _kernels.resampled_mean
-    pool(sizes, draws, result)
-    return result
+def _over_runs(statistic: Statistic, sizes: Floats) -> Callable[[NDArray[np.intp]], Floats]:
+    """Return what makes of draws of runs (B, n) the statistic over them (B, epochs).
+
+    ``sizes`` has shape (runs, epochs).
+    """
+    order = np.argsort(-sizes, axis=0, kind="stable") if statistic == "max" else None
+
+    def drawn(draws: NDArray[np.intp]) -> Floats:
+        result = np.empty((len(draws), sizes.shape[1]))
+        if order is None:
+            _kernels.resampled_mean(sizes, draws, result)
+        else:
+            _kernels.resampled_max(sizes, order, draws, result)
+        return result
+
+    return drawn
 
 
 def chosen_snapshots(dataset: xr.Dataset, where: xr.DataArray | None) -> NDArray[np.bool_]:

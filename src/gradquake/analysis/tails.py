@@ -332,7 +332,9 @@ def _bands(
     snapshots = np.array([sizes.size for sizes in of_runs])
     # How often each resample takes each run: a resample is then one row of a matrix product, whose
     # sums of whole numbers are exact.
-    taken = (drawn[:, :, None] == np.arange(len(of_runs))).sum(axis=1).astype(np.float64)
+    shape = len(drawn), len(of_runs)
+    cells = np.arange(shape[0])[:, None] * shape[1] + drawn
+    taken = np.bincount(cells.ravel(), minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
     total = taken @ snapshots
     valid = total > 0
     few = np.count_nonzero(snapshots) < FEWEST_RUNS

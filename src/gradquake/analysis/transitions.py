@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.analysis.resampling import N_RESAMPLES, Interval, run_resamples, tail_share
+from gradquake.analysis.resampling import N_RESAMPLES, Interval, over_resamples, tail_share
 from gradquake.analysis.scaling import scale_groups
 from gradquake.errors import require, require_count
 
@@ -91,15 +91,21 @@ def grokking_epochs(
 ) -> list[GrokkingEpochs]:
     """Return the grokking epochs of every scale of a sweep, ascending in N."""
     groups = scale_groups(dataset)
-    draws = run_resamples([len(runs) for _, runs in groups], n_resamples, seed)
+    epochs_of_scale = [dataset["grokking_epoch"].values[runs] for _, runs in groups]
+    late_of_scale = [np.where(np.isnan(epochs), np.inf, epochs) for epochs in epochs_of_scale]
+    resampled = over_resamples(
+        [len(runs) for _, runs in groups],
+        lambda scale, draws: np.median(late_of_scale[scale][draws], axis=1),
+        n_resamples,
+        seed,
+    )
     result = []
-    for (n, runs), chosen in zip(groups, draws, strict=True):
-        epochs = dataset["grokking_epoch"].values[runs]
-        late = np.where(np.isnan(epochs), np.inf, epochs)
+    for (n, runs), epochs, late, medians in zip(
+        groups, epochs_of_scale, late_of_scale, resampled, strict=True
+    ):
         interval = Interval(np.nan, np.nan, 1.0)
-        if len(chosen):
+        if medians.size:
             # Not interpolated: an infinite median is as good a value as any.
-            medians = np.median(late[chosen], axis=1)
             tail = tail_share(len(runs))
             low, high = np.quantile(medians, [tail, 1 - tail], method="inverted_cdf").tolist()
             interval = Interval(low, high, 0.0)
