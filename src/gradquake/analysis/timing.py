@@ -13,7 +13,7 @@ from gradquake.analysis.resampling import (
     N_RESAMPLES,
     Estimate,
     estimated,
-    run_resamples,
+    over_resamples,
 )
 from gradquake.analysis.scaling import Statistic, scale_groups
 from gradquake.errors import require, require_count
@@ -64,14 +64,23 @@ def median_over_runs(
 ) -> Estimate:
     """Return the median over all runs of a sweep of one value each, shape (runs,); may be infinite."""
     groups = scale_groups(dataset)
-    draws = run_resamples([runs.size for _, runs in groups], n_resamples, seed)
-    resampled = np.concatenate(
-        [values[runs[chosen]] for (_, runs), chosen in zip(groups, draws, strict=True)], axis=1
-    )
+    distinct, which = np.unique(values, return_inverse=True)
+
+    def counted(scale: int, draws: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Count how often each distinct value is drawn, shape (B, distinct)."""
+        cells = np.arange(len(draws))[:, None] * distinct.size + which[groups[scale][1]][draws]
+        found = np.bincount(cells.ravel(), minlength=len(draws) * distinct.size)
+        return found.reshape(len(draws), distinct.size)
+
+    drawn = sum(over_resamples([runs.size for _, runs in groups], counted, n_resamples, seed))
+    reached = np.cumsum(drawn, axis=1)
+    # The two middle ones of an even number.
+    middle = [(values.size - 1) // 2, values.size // 2]
+    low, high = (distinct[(reached <= place).sum(axis=1)] for place in middle)
     with np.errstate(invalid="ignore"):  # half of them infinite one way, half the other
         return estimated(
             float(np.median(values)),
-            np.median(resampled, axis=1),
+            (low + high) / 2,
             min(runs.size for _, runs in groups),
         )
 
