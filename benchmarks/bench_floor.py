@@ -63,7 +63,7 @@ def shares_of(gradient, graph, avalanche):
         return 4 * avalanche.size
     degrees, state, shares, topplings = graph.degrees, gradient, 0, 0
     for _ in range(avalanche.duration):
-        unstable = np.abs(state) > avalanche.threshold
+        unstable = np.abs(state) > np.float64(avalanche.threshold)
         topplings += np.count_nonzero(unstable)
         shares += int(degrees[unstable].sum(dtype=np.int64))
         state = gq.relax(state, graph, threshold=avalanche.threshold, max_steps=1).relaxed

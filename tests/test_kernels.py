@@ -187,10 +187,11 @@ def test_a_bracket_that_holds_one_of_the_two_ranks_and_not_the_other():
 @pytest.mark.parametrize("size", [1, 20, 512, 1000])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_has_no_quantile(value, size, dtype):
-    for place in {0, size // 2, size - 1}:
+    for places in ([0], [size // 2], [size - 1], [0, -1], slice(None), slice(None, None, 3)):
         gradient = np.linspace(-1, 1, size).astype(dtype)
-        gradient[place] = value
-        assert math.isnan(magnitude_quantile(gradient, 0.9))
+        gradient[places] = value
+        for quantile in (0.0, 0.9, 1.0):
+            assert math.isnan(magnitude_quantile(gradient, quantile))
 
 
 @pytest.mark.parametrize("version", [_kernels.gather_between, plain(_kernels.gather_between)])
@@ -962,18 +963,18 @@ def test_sorted_shares_are_received_in_order_and_mark_what_is_above(
     threshold = naive_quantile(gradient, quantile)
     marks, pages = words_for(gradient.size), np.zeros(1, np.uint8)
     expected, touched = gradient.copy(), np.zeros(gradient.size, bool)
-    first = int(rng.integers(bins))
+    first, last = sorted(rng.integers(bins + 1, size=2).tolist())
     for size in calls:
         targets = rng.integers(gradient.size, size=size).astype(rng.choice(["i4", "i8"]))
         given_ = rng.standard_normal(size).astype(gradient.dtype)
         used = _kernels.sort_shares(targets, given_, shift, links, ends, integers, shares, used)
         for j, share in zip(targets, given_, strict=True):
-            if j >> shift >= first:
+            if first <= j >> shift < last:
                 expected[j] += share
                 touched[j] |= not dense and abs(float(expected[j])) > threshold
     assert used <= room
     _kernels.receive(
-        gradient, first, bins, shift, links, ends, integers, shares, dense, threshold, marks, pages
+        gradient, first, last, shift, links, ends, integers, shares, dense, threshold, marks, pages
     )
     assert gradient.tobytes() == expected.tobytes()
     np.testing.assert_array_equal(marks, marks_of(touched))
@@ -1001,6 +1002,40 @@ def test_stored_targets_are_rows_while_there_is_room(seed, n, room):
     rows = [indices[indptr[i] : indptr[i + 1]].tolist() for i in nodes]
     naive = [(j, moved[k] / len(row)) for k, row in enumerate(rows) for j in row]
     assert listed == naive
+
+
+@examples(60)
+@given(
+    seed=seeds, n=st.integers(1, 300), mean_degree=st.sampled_from([1.0, 4.0, 60.0]), dtype=dtypes,
+    room=st.integers(0, 40),
+)  # fmt: skip
+def test_sorted_shares_of_neighbours_are_those_of_their_targets(seed, n, mean_degree, dtype, room):
+    rng = np.random.default_rng(seed)
+    indptr, indices = random_csr(rng, n, mean_degree)
+    nodes = np.flatnonzero(rng.random(n) < 0.7).astype(np.int32)
+    moved = rng.standard_normal(nodes.size).astype(dtype)
+    shift, bits = 6, _kernels.CHUNK_BITS
+    bins = (n - 1 >> shift) + 1
+
+    def lists():
+        links, shares = np.full(bins + room, -1), np.full(bins + room << bits, np.nan, dtype)
+        return links, np.arange(bins) << bits, shares.view(f"i{shares.itemsize}"), shares
+
+    links, ends, places, shares = lists()
+    stop, used = _kernels.sort_neighbours_shares(
+        nodes, moved, 0, indptr, indices, shift, links, ends, places, shares, bins
+    )
+    # It stops before a node whose shares might not fit, and only there.
+    degrees = np.diff(indptr)[nodes]
+    assert stop == nodes.size or used + bins + (2 * degrees[stop] >> bits) >= links.size
+    rows = [indices[indptr[i] : indptr[i + 1]] for i in nodes[:stop]]
+    targets = np.concatenate([*rows, np.empty(0, np.int32)])
+    given_ = np.repeat(moved[:stop] / degrees[:stop].clip(1).astype(dtype), degrees[:stop])
+    expected = lists()
+    arguments = shift, *expected, bins
+    assert _kernels.sort_shares(targets.astype(np.int32), given_, *arguments) == used
+    for found, one in zip((links, ends, shares), (expected[0], expected[1], expected[3]), strict=True):
+        assert found.tobytes() == one.tobytes()
 
 
 @examples(60)

@@ -99,8 +99,8 @@ def test_several_blocks_on_every_topology(topology, dtype, places, threads):
     assert found.relaxed.tobytes() == whole.relaxed.tobytes()
 
 
-@pytest.mark.parametrize("scale", [1e-200, 1e-300, 1e150, 1e300])
-@pytest.mark.parametrize("n", [200, BLOCK + 100])
+@pytest.mark.parametrize("scale", [1e-200, 1e-300, 1e150, 4e151, 1e300])
+@pytest.mark.parametrize("n", [200, BLOCK + 100, 10 * BLOCK])
 def test_the_scale_changes_nothing(scale, n):
     vector = np.random.default_rng(1).standard_normal(n)
     probe = Probe("ring")
@@ -111,15 +111,17 @@ def test_the_scale_changes_nothing(scale, n):
 
 @pytest.mark.parametrize("topology", ["barabasi_albert", "random_regular", "erdos_renyi"])
 @pytest.mark.parametrize("places", [[700, 1400], [5, 6], [BLOCK - 1, BLOCK + 3]])
-def test_several_processes_give_the_avalanche_of_the_whole(topology, places):
-    n = 2 * BLOCK + 77
+@pytest.mark.parametrize(("threads", "max_steps"), [(1, 20), (2, 20), (3, 2)])
+def test_several_processes_give_the_avalanche_of_the_whole(topology, places, threads, max_steps):
+    n = 5 * BLOCK + 77
     vector = np.random.default_rng(2).standard_normal(n)
-    probe = Probe(topology)
+    probe = Probe(topology, max_steps=max_steps)
     whole = probe.measure(vector)
     own = cut(vector, places)
 
     def work(exchange):
-        return probe.measure_pieces(cut(own[exchange.rank], [3]), exchange=exchange)
+        pieces = cut(own[exchange.rank], [3])
+        return probe.measure_pieces(pieces, exchange=exchange, threads=threads)
 
     found = together(3, work)
     for one in found:
@@ -181,7 +183,9 @@ def test_a_hub_gives_more_than_there_was_room_for():
     vector[0] = 1e9
     whole = Probe().measure(vector, star)
     for threads in (1, 2):
-        assert_equal(Probe().measure_pieces([vector], star, threads=threads), whole)
+        found = Probe().measure_pieces([vector], star, threads=threads)
+        assert_equal(found, whole)
+        assert found.relaxed.tobytes() == whole.relaxed.tobytes()
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 1.0])
@@ -190,7 +194,42 @@ def test_a_sample_that_misleads_costs_nothing_but_time(quantile):
     # Large exactly where the sample that brackets the threshold looks.
     vector[:: 5000 // int(5000 ** (2 / 3))] += 1e6
     whole = Probe("ring", quantile=quantile).measure(vector)
-    assert_equal(Probe("ring", quantile=quantile).measure_pieces(cut(vector, [1234])), whole)
+    assert_equal(Probe("ring", quantile=quantile).measure_pieces(cut(vector, [17 * 60])), whole)
+
+
+def test_a_threshold_that_float32_would_round_is_not_rounded():
+    # The threshold lies between two neighbours of float32; the larger ones return to where they were.
+    one = np.float32(1)
+    vector = np.array([one] * 4 + [np.nextafter(one, np.float32(2))] * 4)
+    pairs = graphs.from_edges(8, [(0, 1), (2, 3), (4, 5), (6, 7)])
+    probe = Probe(alpha=0.5, quantile=3.75 / 7, max_steps=3)
+    whole = probe.measure(vector, pairs)
+    assert whole.truncated
+    assert_equal(probe.measure_pieces([vector], pairs), whole)
+
+
+@pytest.mark.parametrize("max_steps", [1, 2, 4])
+def test_avalanches_cut_short_over_several_parts(max_steps):
+    vector = np.random.default_rng(9).standard_normal(5 * BLOCK + 1).astype(np.float32)
+    probe = Probe(max_steps=max_steps)
+    whole = probe.measure(vector)
+    assert whole.truncated
+    for threads in (1, 2):
+        found = probe.measure_pieces(cut(vector, [100]), threads=threads)
+        assert_equal(found, whole)
+        assert found.relaxed.tobytes() == whole.relaxed.tobytes()
+
+
+@pytest.mark.parametrize("n", [5, 600, 3 * BLOCK])
+@pytest.mark.parametrize("quantile", [0.0, 0.9, 1.0])
+def test_a_gradient_of_nan_is_refused(n, quantile):
+    probe = Probe("ring", quantile=quantile)
+    for vector in (np.full(n, np.nan), np.where(np.arange(n) % 2, np.nan, 1.0)):
+        for measured in (probe.measure, lambda v: probe.measure_pieces([v], threads=2)):
+            with pytest.raises(
+                InputError, match=r"entries that are not finite, the first at [01] \(nan"
+            ):
+                measured(vector)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +261,13 @@ def test_what_is_wrong_with_one_process_stops_all():
     errors = together(2, lambda e: Probe().measure_pieces(pieces[e.rank], graphs.ring(9), exchange=e))
     for error in errors:
         assert str(error) == "piece 0 has shape (2, 2); a flat vector (N,) is needed (process 1)"
+
+
+def test_what_is_no_array_on_one_process_stops_all():
+    pieces = [[np.ones(5)], [[[1.0], [2.0, 3.0]]]]
+    errors = together(2, lambda e: Probe().measure_pieces(pieces[e.rank], exchange=e))
+    for error in errors:
+        assert "piece 0 cannot be made an array" in str(error)
 
 
 def test_what_is_not_finite_on_one_process_stops_all():

@@ -81,7 +81,8 @@ def select(values: Array, count: int, rank: int) -> float:
             values[i] = values[equal]
             values[equal] = value
             equal += value <= pivot
-        if rank < equal:
+        # Of NaN, nothing is smaller than it or equal to it.
+        if rank < equal or equal == low:
             return pivot
         low = equal
     return values[rank]

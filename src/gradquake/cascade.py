@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -242,7 +242,7 @@ def relax_stack(
         original, after = gradients[part], relaxed[part]
         if outcome[b, 6]:
             pointers = graphs.indptr[graphs.rows[b] : graphs.rows[b] + after.size + 1]
-            outcome[b, 6] = math.fsum(dissipations(original, after, pointers))
+            outcome[b, 6] = exact_sum(dissipations(original, after, pointers))
         if angles and outcome[b, 1] > 0:
             outcome[b, 7] = _angle_between(original, after)
         broken = int(b) if math.isnan(outcome[b, 7]) else broken
@@ -268,11 +268,18 @@ def dissipations(before: Gradient, after: Gradient, indptr: Any) -> list[float]:
     ]
 
 
+def exact_sum(numbers: Iterable[float]) -> float:
+    """Return the correctly rounded sum; infinity where it, or any of the numbers, is not finite."""
+    try:
+        total = math.fsum(numbers)
+    except (OverflowError, ValueError):
+        return math.inf
+    return total if math.isfinite(total) else math.inf
+
+
 def _angle_between(before: Gradient, after: Gradient) -> float:
     def sums_at(scale: float) -> list[float]:
-        columns = products(before, after, scale).T
-        # An exact sum refuses what is not finite.
-        return [math.fsum(column) if np.isfinite(column).all() else math.inf for column in columns]
+        return [exact_sum(column) for column in products(before, after, scale).T]
 
     return angle(sums_at, lambda: float(np.abs(before).max()))
 
@@ -307,7 +314,10 @@ def avalanche(outcome: NDArray[np.float64], relaxed: Gradient) -> Avalanche:
 
 def as_gradient(values: ArrayLike, name: str = "the gradient") -> Gradient:
     """Return ``values`` as a vector of float32 or float64 without a copy, or raise InputError."""
-    vector = np.asarray(values)
+    try:
+        vector = np.asarray(values)
+    except (ValueError, TypeError):
+        raise InputError(f"{name} cannot be made an array; a flat vector (N,) is needed") from None
     if vector.dtype not in FLOATS:
         raise InputError(f"{name} has dtype {vector.dtype}; float32 or float64 is needed")
     if vector.ndim != 1:

@@ -6,6 +6,7 @@ Every process calls these functions together, and gets the same result.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake import _kernels
-from gradquake.cascade import Gradient
+from gradquake.cascade import Gradient, exact_sum
 
 # Bits that are counted in one round.
 BITS = 16
@@ -61,14 +62,15 @@ def totals(exchange: Exchange, rows: Iterable[Sequence[int]], columns: int) -> l
 def exact_sums(exchange: Exchange, rows: NDArray[np.float64]) -> list[float]:
     """Return the correctly rounded sum of each column of the rows of all processes.
 
-    Infinity where anything is not finite.
+    Infinity where it, or anything, is not finite.
     """
+    if exchange.size == 1:
+        return [exact_sum(column) for column in rows.T]
     if not all(exchange.allgather(bool(np.isfinite(rows).all()))):
         return [math.inf] * rows.shape[1]
-    if exchange.size == 1:
-        return [math.fsum(column) for column in rows.T]
     own = [sum(map(Fraction, column.tolist())) for column in rows.T]
-    return [float(sum(column)) for column in zip(*exchange.allgather(own), strict=True)]
+    sums = [sum(column) for column in zip(*exchange.allgather(own), strict=True)]
+    return [float(total) if abs(total) <= sys.float_info.max else math.inf for total in sums]
 
 
 def order_statistics(

@@ -209,9 +209,6 @@ class ComputedGraph(Graph):
         self, first: int, nodes: IntArray, moved: Floats, chunk: int
     ) -> Iterator[tuple[IntArray, Floats]]:
         """As in ``Graph``."""
-        if not self.is_computed:
-            yield from super().handed_on(first, nodes, moved, chunk)
-            return
         for begin in range(0, nodes.size, chunk // 4):
             part = slice(begin, begin + chunk // 4)
             yield self._rows(first, nodes[part]).ravel(), np.repeat(moved[part] / moved.dtype.type(4), 4)

@@ -32,8 +32,8 @@ from gradquake.cascade import (
     not_finite,
     products,
 )
-from gradquake.collective import Alone, Exchange, Run, exact_sums, order_statistics, totals
-from gradquake.errors import InputError, require, require_count
+from gradquake.collective import Exchange, Run, exact_sums, order_statistics, totals
+from gradquake.errors import InputError, require
 from gradquake.graphs import Graph, IntArray, check_graph
 
 # Shares that are handed on at a time, so that they stay in the caches.
@@ -142,28 +142,28 @@ def _stretches(items: Sequence[T], count: int) -> list[Sequence[T]]:
 
 def relax_pieces(
     pieces: Sequence[ArrayLike],
-    graph: Graph,
+    graph: Graph | Callable[[int], Graph],
+    quantile: float,
     alpha: float,
     max_steps: int,
     *,
-    threshold: float = 0.0,
-    quantile: float = -1.0,
-    exchange: Exchange | None = None,
-    threads: int = 1,
+    exchange: Exchange,
+    threads: int,
 ) -> Avalanche:
-    """Let a gradient in pieces relax, with a threshold or a quantile; see ``Probe.measure_pieces``."""
-    relaxing = _Cascade(pieces, graph, exchange or Alone(), threads)
-    return relaxing.relax(threshold, quantile, alpha, max_steps)
+    """Let a gradient in pieces relax on a graph, or on that of its length; see ``measure_pieces``."""
+    return _Cascade(pieces, graph, exchange, threads).relax(quantile, alpha, max_steps)
 
 
 class _Cascade:
     """What one process has of a gradient, and what it knows of the others."""
 
     def __init__(
-        self, pieces: Sequence[ArrayLike], graph: Graph, exchange: Exchange, threads: int
+        self,
+        pieces: Sequence[ArrayLike],
+        graph: Graph | Callable[[int], Graph],
+        exchange: Exchange,
+        threads: int,
     ) -> None:
-        check_graph(graph)
-        require_count("threads", threads, 1)
         vectors, fault = [], ""
         try:
             vectors = [as_gradient(piece, f"piece {i}") for i, piece in enumerate(pieces)]
@@ -181,6 +181,9 @@ class _Cascade:
         require(len(kinds) == 1, f"the pieces mix {' and '.join(kinds)}; one dtype is needed")
         lengths = [sum(sizes) for sizes, _, _ in told]
         self.n = sum(lengths)
+        if not isinstance(graph, Graph) and callable(graph):
+            graph = graph(self.n)
+        check_graph(graph)
         require(
             self.n == graph.n_nodes,
             f"the pieces have {self.n} entries together and the graph {graph.n_nodes} nodes; they must "
@@ -211,11 +214,11 @@ class _Cascade:
             _Part(bins, self.shift, size, n_bins, self.dtype) for bins in _ranges(n_bins, n_parts)
         ]
 
-    def relax(self, threshold: float, quantile: float, alpha: float, max_steps: int) -> Avalanche:
+    def relax(self, quantile: float, alpha: float, max_steps: int) -> Avalanche:
         exchange = self.exchange
         with ThreadPoolExecutor(self.threads) if self.threads > 1 else nullcontext() as pool:
             self.run: Run = map if pool is None else pool.map
-            self.threshold = self._quantile(quantile) if quantile >= 0 else threshold
+            self.threshold = self._quantile(quantile)
             kind: Any = self.dtype.type
             self.alpha, self.keep = kind(alpha), kind(1 - alpha)
             size = duration = area = peak = unstable = 0
@@ -264,12 +267,10 @@ class _Cascade:
     def _close(self, part: _Part, sent: Sequence[_Shares]) -> tuple[int]:
         """Let a part receive its shares; return how many of its nodes are left unstable."""
         self._receive(part.bins, sent, dense=True)
-        return (
-            sum(
-                int(np.count_nonzero(np.abs(self.relaxed[first:last]) > self.threshold))
-                for first, last in part.blocks()
-            ),
-        )
+        # In float64, as it is looked for everywhere else: float32 would round the threshold.
+        threshold = np.float64(self.threshold)
+        left = (np.abs(self.relaxed[first:last]) > threshold for first, last in part.blocks())
+        return (sum(map(np.count_nonzero, left)),)
 
     def _topple(self, part: _Part, first: int, last: int, dense: bool) -> int:
         words, pages = slice(first >> 6, (last + 63) >> 6), slice(first >> 12, (last + 4095) >> 12)
@@ -297,7 +298,9 @@ class _Cascade:
             outgoing = [
                 [gift for of_part in boxes for gift in of_part[r]] for r in range(self.exchange.size)
             ]
+            del boxes
             arrived = [gift for of in self.exchange.alltoall(outgoing) for gift in of]
+            del outgoing
             list(self.run(self._sort_arrived, self.parts, _stretches(arrived, len(self.parts))))
         return [part.sent for part in self.parts]
 

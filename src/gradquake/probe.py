@@ -128,14 +128,14 @@ class Probe:
             What this process holds of the gradient, in order; memory-mapped files too. All processes
             call this together, and their pieces make up the gradient in the order of their ranks.
         graph : Graph, optional
-            As in ``measure``. One whose neighbours are computed (``ring``, ``square_lattice``,
-            ``random_regular``) needs no memory; of any other, every process has the whole.
+            As in ``measure``. Of several processes one whose neighbours are computed (``ring``,
+            ``square_lattice``, ``random_regular``) takes no memory; of any other, each has the whole.
         exchange : Exchange, optional
             How the processes talk to each other: an mpi4py communicator, or
             ``gradquake.torch.Exchange()``. Without one, this process has all pieces.
         threads : int, optional
-            How many threads share what this process has; by default all cores where it has the whole,
-            and one where others share it.
+            How many threads share what this process has; by default all cores, but one where there
+            is an ``exchange``.
 
         Returns
         -------
@@ -150,13 +150,9 @@ class Probe:
         _check_threads(threads)
         if threads is None:
             threads = 1 if exchange else _cores()
-        exchange = exchange or Alone()
-        if graph is None:
-            sizes = exchange.allgather(sum(np.size(piece) for piece in pieces))
-            graph = self.graph(sum(sizes))
         return relax_pieces(
-            pieces, graph, self.alpha, self.max_steps,
-            quantile=self.quantile, exchange=exchange, threads=threads,
+            pieces, self.graph if graph is None else graph, self.quantile, self.alpha, self.max_steps,
+            exchange=exchange or Alone(), threads=threads,
         )  # fmt: skip
 
     def measure_batch(

@@ -159,12 +159,14 @@ def over_resamples(
     statistic: Callable[[int, NDArray[np.intp]], NDArray[T]],
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
+    *,
+    width: int = 1,
 ) -> list[NDArray[T]]:
     """Return for each scale a statistic of the runs that ``run_resamples`` draws.
 
     The choices are those of ``run_resamples``, but never more than some 10^7 of them at a time, so that
     the memory does not grow with their number. ``statistic`` is given the position of a scale and some
-    rows of its choices, and returns an array with as many rows.
+    rows of its choices, and returns an array with as many rows, of ``width`` numbers or so.
 
     Raises
     ------
@@ -179,12 +181,22 @@ def over_resamples(
     rng = np.random.default_rng(seed)
     found = []
     for scale, runs in enumerate(runs_of_scale):
-        rows = max(MOST_DRAWN // runs, 1)
+        rows = max(MOST_DRAWN // max(runs, width), 1)
         # At least once, so that no resample gives an array with no rows.
-        counts = [min(rows, n_resamples - start) for start in range(0, n_resamples, rows)] or [0]
-        parts = [statistic(scale, rng.integers(runs, size=(count, runs))) for count in counts]
-        found.append(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        first = statistic(scale, rng.integers(runs, size=(min(rows, n_resamples), runs)))
+        of_scale = np.empty((n_resamples, *first.shape[1:]), first.dtype)
+        of_scale[:rows] = first
+        for start in range(rows, n_resamples, rows):
+            count = min(rows, n_resamples - start)
+            of_scale[start : start + count] = statistic(scale, rng.integers(runs, size=(count, runs)))
+        found.append(of_scale)
     return found
+
+
+def times_drawn(draws: NDArray[np.intp], width: int) -> NDArray[np.int64]:
+    """Return how often each of the numbers below ``width`` stands in each row: (B, n) to (B, width)."""
+    cells = np.arange(len(draws))[:, None] * width + draws
+    return np.bincount(cells.ravel(), minlength=len(draws) * width).reshape(len(draws), width)
 
 
 def tail_share(runs: int | None, level: float = 0.95) -> float:

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.analysis.resampling import FEWEST_RUNS, MOST_INVALID, run_resamples, tail_share
+from gradquake.analysis.resampling import (
+    FEWEST_RUNS,
+    MOST_INVALID,
+    run_resamples,
+    tail_share,
+    times_drawn,
+)
 from gradquake.analysis.scaling import chosen_snapshots, scale_groups
 from gradquake.errors import require, require_count
 
@@ -332,9 +338,7 @@ def _bands(
     snapshots = np.array([sizes.size for sizes in of_runs])
     # How often each resample takes each run: a resample is then one row of a matrix product, whose
     # sums of whole numbers are exact.
-    shape = len(drawn), len(of_runs)
-    cells = np.arange(shape[0])[:, None] * shape[1] + drawn
-    taken = np.bincount(cells.ravel(), minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+    taken = times_drawn(drawn, len(of_runs)).astype(np.float64)
     total = taken @ snapshots
     valid = total > 0
     few = np.count_nonzero(snapshots) < FEWEST_RUNS

@@ -14,6 +14,7 @@ from gradquake.analysis.resampling import (
     Estimate,
     estimated,
     over_resamples,
+    times_drawn,
 )
 from gradquake.analysis.scaling import Statistic, scale_groups
 from gradquake.errors import require, require_count
@@ -62,17 +63,18 @@ def median_grokking_epoch(
 def median_over_runs(
     dataset: xr.Dataset, values: Floats, *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Return the median over all runs of a sweep of one value each, shape (runs,); may be infinite."""
+    """Return the median over all runs of a sweep of one value each, shape (runs,).
+
+    The values may be infinite, but not NaN.
+    """
     groups = scale_groups(dataset)
     distinct, which = np.unique(values, return_inverse=True)
 
-    def counted(scale: int, draws: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Count how often each distinct value is drawn, shape (B, distinct)."""
-        cells = np.arange(len(draws))[:, None] * distinct.size + which[groups[scale][1]][draws]
-        found = np.bincount(cells.ravel(), minlength=len(draws) * distinct.size)
-        return found.reshape(len(draws), distinct.size)
+    def counted(scale: int, draws: NDArray[np.intp]) -> NDArray[np.int32]:
+        return times_drawn(which[groups[scale][1]][draws], distinct.size).astype(np.int32)
 
-    drawn = sum(over_resamples([runs.size for _, runs in groups], counted, n_resamples, seed))
+    runs_of_scale = [runs.size for _, runs in groups]
+    drawn = sum(over_resamples(runs_of_scale, counted, n_resamples, seed, width=distinct.size))
     reached = np.cumsum(drawn, axis=1)
     # The two middle ones of an even number.
     middle = [(values.size - 1) // 2, values.size // 2]
@@ -81,7 +83,7 @@ def median_over_runs(
         return estimated(
             float(np.median(values)),
             (low + high) / 2,
-            min(runs.size for _, runs in groups),
+            min(runs_of_scale),
         )
 
 
