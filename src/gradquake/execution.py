@@ -302,20 +302,24 @@ def _cluster(address: str) -> Iterator[Executor]:
             f"no Dask scheduler answers at {address}; start one with `dask scheduler`, and workers with "
             f"`dask worker {address}`"
         ) from error
-    with _told_by_errors("distributed.client"), client:
+    # Tornado runs the client's callbacks, and logs what they raise.
+    with _told_by_errors("distributed.client", "tornado.application"), client:
         # Equal inputs may not be taken for equal work: a task that failed is tried again.
         yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def _told_by_errors(logger: str) -> Iterator[None]:
-    """Keep a library from logging what is raised as well."""
-    level = logging.getLogger(logger).level
-    logging.getLogger(logger).setLevel(logging.CRITICAL)
+def _told_by_errors(*names: str) -> Iterator[None]:
+    """Keep libraries from logging what is raised as well."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.getLogger(logger).setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class LocalPool(Executor):
