@@ -64,12 +64,13 @@ def study_of(n_runs, folder):
         assert keys == set(map(config_key, configs))
         _, listing = timed(study.contents)
         dataset, reading = timed(lambda: study.dataset)
-    _, analysing = timed(lambda: dimension(dataset, statistic="max"))
+    _, of_largest = timed(lambda: dimension(dataset, statistic="max"))
+    _, of_mean = timed(lambda: dimension(dataset, statistic="mean"))
     size = path.stat().st_size
     path.unlink()
     return {
         "write": writing, "open": opening, "resume": resuming, "info": listing, "read": reading,
-        "D(t)": analysing, "bytes": size,
+        "D(t), max": of_largest, "D(t), mean": of_mean, "bytes": size,
     }  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def main():
         counts = [n for n in (10**3, 10**4, 10**5) if n <= options.runs]
         rows = [study_of(n, folder) for n in counts]
         print(f"{'seconds for':<12}" + "".join(f"{n:>12} runs" for n in counts) + "  slope")
-        for name in ("write", "open", "resume", "info", "read", "D(t)"):
+        for name in ("write", "open", "resume", "info", "read", "D(t), max", "D(t), mean"):
             times = [row[name] for row in rows]
             slope = np.log(times[-1] / times[-2]) / np.log(counts[-1] / counts[-2])
             print(f"{name:<12}" + "".join(f"{t:>17.4f}" for t in times) + f"  {slope:5.2f}")

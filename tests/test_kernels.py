@@ -561,60 +561,52 @@ def naive_resample(values, draws, statistic):
     return result
 
 
-def in_order_mean(known):
-    total = 0.0
-    for entry in known:
-        total += entry
-    return total / len(known)
-
-
-RESAMPLED = [(_kernels.resampled_max, max), (_kernels.resampled_mean, in_order_mean)]
-
-
-def resampled(kernel, values, draws):
+def resampled_max(version, values, draws):
     # What the result held before must not matter.
     result = np.full((len(draws), values.shape[1]), 7.0)
-    orders = [np.argsort(-values, axis=0)] if "max" in kernel.__name__ else []
-    kernel(values, *orders, draws, result)
+    version(values, np.argsort(-values, axis=0), draws, result)
     return result
 
 
-@pytest.mark.parametrize(("kernel", "statistic"), RESAMPLED)
 @examples(80)
 @given(case=resamples())
-def test_resampled_statistics_are_those_of_the_known_entries(kernel, statistic, case):
+def test_resampled_max_is_that_of_the_known_entries(case):
     values, draws = case
     before = values.copy(), draws.copy()
-    found = resampled(kernel, values, draws)
-    np.testing.assert_array_equal(found, naive_resample(values, draws, statistic))
+    found = resampled_max(_kernels.resampled_max, values, draws)
+    np.testing.assert_array_equal(found, naive_resample(values, draws, max))
     np.testing.assert_array_equal(values, before[0])
     np.testing.assert_array_equal(draws, before[1])
 
 
-@pytest.mark.parametrize(("kernel", "statistic"), RESAMPLED)
-def test_resampled_statistics_in_plain_python_are_the_same(kernel, statistic):
+def test_resampled_max_in_plain_python_is_the_same():
     rng = np.random.default_rng(9)
     values = rng.standard_normal((5, 4))
     values[rng.random(values.shape) < 0.3] = np.nan
     values[:, 2] = np.nan
     draws = rng.integers(5, size=(6, 5))
-    found = resampled(kernel, values, draws)
-    np.testing.assert_array_equal(found, resampled(plain(kernel), values, draws))
-    np.testing.assert_array_equal(found, naive_resample(values, draws, statistic))
+    found = resampled_max(_kernels.resampled_max, values, draws)
+    np.testing.assert_array_equal(found, resampled_max(plain(_kernels.resampled_max), values, draws))
+    np.testing.assert_array_equal(found, naive_resample(values, draws, max))
     assert np.isnan(found[:, 2]).all()
     assert np.isfinite(found[:, :2]).any()
 
 
-@pytest.mark.parametrize(
-    ("kernel", "expected"),
-    [(_kernels.resampled_max, [4, -1]), (_kernels.resampled_mean, [(1 + 4 + 1) / 3, (-3 - 3 - 1) / 3])],
-)
-def test_resampled_statistics_by_hand(kernel, expected):
+def test_resampled_max_by_hand():
     values = np.array([[1.0, -3.0], [4.0, np.nan], [np.nan, -1.0], [np.nan, np.nan]])
-    # Row 0 is drawn twice, and counts twice in a mean.
     draws = np.array([[0, 1, 0, 2, 3], [3, 3, 3, 3, 3], [2, 2, 2, 3, 3]])
-    found = resampled(kernel, values, draws)
-    np.testing.assert_array_equal(found, [expected, [np.nan, np.nan], [np.nan, -1]])
+    found = resampled_max(_kernels.resampled_max, values, draws)
+    np.testing.assert_array_equal(found, [[4, -1], [np.nan, np.nan], [np.nan, -1]])
+
+
+@pytest.mark.parametrize("version", [_kernels.times_drawn, plain(_kernels.times_drawn)])
+@examples(40)
+@given(seed=seeds, resamples=st.integers(0, 5), drawn=st.integers(0, 30), width=st.integers(1, 9))
+def test_times_drawn_counts_each_number(version, seed, resamples, drawn, width):
+    draws = np.random.default_rng(seed).integers(width, size=(resamples, drawn))
+    taken = np.full((resamples, width), np.nan)
+    version(draws, taken)
+    assert taken.tolist() == [[row.count(i) for i in range(width)] for row in draws.tolist()]
 
 
 # Random numbers

@@ -43,11 +43,6 @@ AHEAD = 8
 # Shares on their way are listed in chunks of 2^CHUNK_BITS numbers.
 CHUNK_BITS = 11
 
-# Of more numbers than stay in the caches, as many columns are resampled at a time; a row of them is one
-# or two lines of a cache.
-CACHED = 1 << 17
-COLUMNS = 16
-
 # An unsigned index spares the compiled code the test for Python's indices from the end.
 index = np.uint64
 
@@ -716,34 +711,12 @@ def resampled_max(values: Array, order: Array, draws: Array, result: Array) -> N
 
 
 @kernel
-def resampled_mean(values: Array, draws: Array, result: Array) -> None:
-    """Fill ``result`` (B, columns) with the mean of the drawn rows of ``values`` (rows, columns).
-
-    ``draws`` (B, n) holds the rows of each resample. NaN entries are passed over; where a column has
-    no finite entry, it is NaN. Few columns at a time where all would not stay in the caches.
-    """
-    width = max(values.shape[1], 1) if values.size <= CACHED else COLUMNS
-    count = np.empty(width)
-    for first in range(0, values.shape[1], width):
-        last = min(first + width, values.shape[1])
-        part = values[:, first:last].copy()
-        whole = not np.isnan(part).any()
-        for b in range(draws.shape[0]):
-            found = result[b, first:last]
-            found[:] = 0.0
-            count[:] = draws.shape[1] if whole else 0.0
-            for k in range(draws.shape[1]):
-                row = draws[b, k]
-                if whole:
-                    for t in range(found.size):
-                        found[t] += part[row, t]
-                    continue
-                for t in range(found.size):
-                    known = part[row, t] == part[row, t]
-                    found[t] += part[row, t] if known else 0.0
-                    count[t] += known
-            for t in range(found.size):
-                found[t] = found[t] / count[t] if count[t] > 0.0 else np.nan
+def times_drawn(draws: Array, taken: Array) -> None:
+    """Fill ``taken`` (B, width) with how often each number below width stands in each row of draws."""
+    taken[:] = 0
+    for b in range(draws.shape[0]):
+        for k in range(draws.shape[1]):
+            taken[b, draws[b, k]] += 1
 
 
 @kernel

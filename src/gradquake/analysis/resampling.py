@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake import _kernels
 from gradquake.errors import require, require_between, require_count
 
 N_RESAMPLES = 10_000
@@ -193,10 +194,14 @@ def over_resamples(
     return found
 
 
-def times_drawn(draws: NDArray[np.intp], width: int) -> NDArray[np.int64]:
-    """Return how often each of the numbers below ``width`` stands in each row: (B, n) to (B, width)."""
-    cells = np.arange(len(draws))[:, None] * width + draws
-    return np.bincount(cells.ravel(), minlength=len(draws) * width).reshape(len(draws), width)
+def times_drawn(draws: NDArray[np.intp], width: int) -> NDArray[np.float64]:
+    """Return how often each of the numbers below ``width`` stands in each row: (B, n) to (B, width).
+
+    As floats, so that sums over what was drawn are products of matrices, exact for whole numbers.
+    """
+    taken = np.empty((len(draws), width))
+    _kernels.times_drawn(draws, taken)
+    return taken
 
 
 def tail_share(runs: int | None, level: float = 0.95) -> float:

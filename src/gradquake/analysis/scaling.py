@@ -23,6 +23,7 @@ from gradquake.analysis.resampling import (
     percentile_interval,
     snapshot_maxima,
     snapshot_means,
+    times_drawn,
 )
 from gradquake.errors import InputError, require
 
@@ -428,17 +429,28 @@ def _over_runs(statistic: Statistic, sizes: Floats) -> Callable[[NDArray[np.intp
 
     ``sizes`` has shape (runs, epochs).
     """
-    order = np.argsort(-sizes, axis=0, kind="stable") if statistic == "max" else None
+    if statistic == "max":
+        order = np.argsort(-sizes, axis=0, kind="stable")
 
-    def drawn(draws: NDArray[np.intp]) -> Floats:
-        result = np.empty((len(draws), sizes.shape[1]))
-        if order is None:
-            _kernels.resampled_mean(sizes, draws, result)
-        else:
+        def largest(draws: NDArray[np.intp]) -> Floats:
+            result = np.empty((len(draws), sizes.shape[1]))
             _kernels.resampled_max(sizes, order, draws, result)
-        return result
+            return result
 
-    return drawn
+        return largest
+
+    known = np.isfinite(sizes)
+    summands = np.where(known, sizes, 0.0)
+
+    def mean(draws: NDArray[np.intp]) -> Floats:
+        taken = times_drawn(draws, len(sizes))
+        # Sizes are whole numbers, whose sums are exact in any order.
+        counted = draws.shape[1] if known.all() else taken @ known.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            means: Floats = taken @ summands / counted
+        return means
+
+    return mean
 
 
 def chosen_snapshots(dataset: xr.Dataset, where: xr.DataArray | None) -> NDArray[np.bool_]:

@@ -338,7 +338,7 @@ def _bands(
     snapshots = np.array([sizes.size for sizes in of_runs])
     # How often each resample takes each run: a resample is then one row of a matrix product, whose
     # sums of whole numbers are exact.
-    taken = times_drawn(drawn, len(of_runs)).astype(np.float64)
+    taken = times_drawn(drawn, len(of_runs))
     total = taken @ snapshots
     valid = total > 0
     few = np.count_nonzero(snapshots) < FEWEST_RUNS
