@@ -732,4 +732,5 @@ def _checksum(*values: object) -> int:
 
 
 def _damaged(path: Path, what: str) -> StudyError:
-    return StudyError(f"{path} is damaged: {what}; restore it from a copy or make it anew")
+    # What is wrong may quote what the file holds.
+    return StudyError(f"{path} is damaged: {printable(what)}; restore it from a copy or make it anew")

@@ -375,6 +375,17 @@ def test_a_size_that_one_snapshot_lacks_is_told():
             study.unfinished()
 
 
+@pytest.mark.parametrize("name", ["\n", "\udc8f\x18"])
+def test_a_measurement_of_any_name_is_told_printably(name):
+    path = scratch() / "named.gq"
+    with open_study(path, create=True) as study:
+        [run] = study.begin([json.loads(KEY)])
+        study.append({run: {0: {name: 10**400}}})
+        with pytest.raises(StudyError, match="of a snapshot that cannot be stored") as raised:
+            study.unfinished()
+    check_sentence(raised.value)
+
+
 def test_text_that_is_no_utf_8_is_damage():
     content = written("INSERT INTO planned VALUES (CAST(x'ff00ff' AS TEXT), 7)")
     assert studies.read(content) is None
