@@ -376,8 +376,8 @@ def test_a_size_that_one_snapshot_lacks_is_told():
 
 
 @pytest.mark.parametrize("name", ["\n", "\udc8f\x18"])
-def test_a_measurement_of_any_name_is_told_printably(name):
-    path = scratch() / "named.gq"
+def test_a_measurement_of_any_name_is_told_printably(name, tmp_path):
+    path = tmp_path / "named.gq"
     with open_study(path, create=True) as study:
         [run] = study.begin([json.loads(KEY)])
         study.append({run: {0: {name: 10**400}}})
@@ -466,7 +466,7 @@ def test_a_sweep_without_a_surrogate_is_no_null():
 
 
 def test_a_measurement_named_as_a_setting_is_refused():
-    path = scratch() / "named.gq"
+    path = tmp_path / "named.gq"
     with open_study(path, create=True) as study:
         study.write([RunRecord(json.loads(KEY), None, np.arange(2), {"seed": np.arange(2.0)})])
         with pytest.raises(InputError, match="measurements named seed"):
