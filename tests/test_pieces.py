@@ -172,6 +172,15 @@ def test_a_large_gradient_is_measured_in_parts_whatever_the_threads(monkeypatch,
         assert found.relaxed.tobytes() == whole.relaxed.tobytes()
 
 
+@pytest.mark.parametrize("n", [9, 200])
+def test_a_large_gradient_on_another_graph_is_told_as_any_other(monkeypatch, n):
+    monkeypatch.setattr(probe, "LARGE", 100)
+    with pytest.raises(InputError, match=f"the gradient has {n} entries and the graph 300 nodes; they"):
+        Probe().measure(np.ones(n), graphs.ring(300))
+    with pytest.raises(InputError, match="the graph is 'ring'"):
+        Probe().measure(np.ones(n), "ring")
+
+
 def test_a_hub_gives_more_than_there_was_room_for():
     # Node 0 has 70,000 neighbours, the others one or two: its shares need many chunks at once.
     n = 3 * BLOCK

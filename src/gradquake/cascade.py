@@ -179,11 +179,7 @@ def relax(
         0 <= require_number("threshold", threshold) < math.inf,
         f"threshold is {threshold!r}; a finite number of at least 0 is needed",
     )
-    require(
-        vector.size == graph.n_nodes,
-        f"the gradient has {vector.size} entries and the graph {graph.n_nodes} nodes; "
-        "they must be equal",
-    )
+    check_length(vector.size, graph.n_nodes)
     if not np.isfinite(vector).all():
         raise not_finite("the gradient", vector)
     relaxed, outcome = relax_stack(vector, stack([graph]), alpha, max_steps, threshold=threshold)
@@ -331,6 +327,14 @@ def check_cascade(alpha: float, max_steps: int) -> None:
     """Raise InputError unless the parameters of a cascade are in range."""
     require_between("alpha", alpha, 0, 1)
     require_count("max_steps", max_steps, 1)
+
+
+def check_length(n_entries: int, n_nodes: int) -> None:
+    """Raise InputError unless a gradient has as many entries as its graph has nodes."""
+    require(
+        n_entries == n_nodes,
+        f"the gradient has {n_entries} entries and the graph {n_nodes} nodes; they must be equal",
+    )
 
 
 def not_finite(name: str, vector: Gradient) -> InputError:

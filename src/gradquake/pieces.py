@@ -3,8 +3,9 @@
 A step is that of ``gradquake.cascade``. The nodes of a process are cut into bins. Every thread lets the
 unstable nodes of some bins topple and sorts what they give away by the bin that gets it; then every
 thread adds to its bins what all have sorted, in the order of the parts, and so of the senders. The
-avalanche is that of the gradient laid end to end, bit for bit, however it is cut. Sorting costs what it
-saves: a bin stays in the caches while shares are added to it, and so no share waits for memory.
+avalanche is that of the gradient laid end to end, bit for bit, however it is cut. A bin stays in the
+caches while shares are added to it: on one thread that saves no more than sorting costs, but parts need
+their shares sorted anyway.
 """
 
 from __future__ import annotations

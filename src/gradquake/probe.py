@@ -17,11 +17,12 @@ from gradquake.cascade import (
     as_gradient,
     avalanche,
     check_cascade,
+    check_length,
     relax_stack,
 )
 from gradquake.collective import Alone, Exchange
-from gradquake.errors import InputError, a_type, require, require_between, require_count
-from gradquake.graphs import Graph, GraphStack, build, check_topology, repeat, stack
+from gradquake.errors import a_type, require, require_between, require_count
+from gradquake.graphs import Graph, GraphStack, build, check_graph, check_topology, repeat, stack
 from gradquake.pieces import relax_pieces
 
 # Distinguishes the stream that picks a sample from any other that a seed feeds.
@@ -105,6 +106,8 @@ class Probe:
         _check_threads(threads)
         graph = self.graph(vector.size) if graph is None else graph
         if vector.size >= LARGE:
+            check_graph(graph)
+            check_length(vector.size, graph.n_nodes)
             return self.measure_pieces([vector], graph, threads=threads)
         graphs = stack([graph])
         relaxed, outcome = self._relax(vector, graphs, threads=1)
@@ -149,10 +152,10 @@ class Probe:
         """
         _check_threads(threads)
         if threads is None:
-            threads = 1 if exchange else _cores()
+            threads = _cores() if exchange is None else 1
         return relax_pieces(
             pieces, self.graph if graph is None else graph, self.quantile, self.alpha, self.max_steps,
-            exchange=exchange or Alone(), threads=threads,
+            exchange=Alone() if exchange is None else exchange, threads=threads,
         )  # fmt: skip
 
     def measure_batch(
@@ -219,11 +222,7 @@ class Probe:
     def _relax(
         self, flat: Gradient, graphs: GraphStack, threads: int | None
     ) -> tuple[Gradient, NDArray[np.float64]]:
-        if flat.size != graphs.n_nodes:
-            raise InputError(
-                f"the gradient has {flat.size} entries and the graph {graphs.n_nodes} nodes; "
-                "they must be equal"
-            )
+        check_length(flat.size, graphs.n_nodes)
         if threads is None:
             threads = _cores() if flat.size >= THREADS_FROM else 1
         return relax_stack(

@@ -584,17 +584,17 @@ def choose(
     """
     fitting = [sweep for sweep in sweeps if settings.items() <= sweep.items()]
     asked = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-    asked = printable(f" with {asked}") if asked else ""
+    asked = f" with {asked}" if asked else ""
     if not fitting:
         names = sorted({name for sweep in sweeps for name in sweep})
-        known = printable(f"; its settings are {', '.join(names)}") if names else ""
-        raise StudyError(f"{path} holds no {what}{asked}{known}")
+        known = f"; its settings are {', '.join(names)}" if names else ""
+        raise StudyError(f"{path} holds no {what}{printable(asked + known)}")
     if len(fitting) > 1:
         values = differing(fitting)
         choices = "; ".join(f"{name} ({', '.join(found)})" for name, found in values.items())
         raise StudyError(
-            f"{path} holds {len(fitting)} sweeps{asked}; choose one with name=value by a setting in "
-            f"which they differ: {printable(choices)}"
+            f"{path} holds {len(fitting)} sweeps{printable(asked)}; choose one with name=value by a "
+            f"setting in which they differ: {printable(choices)}"
         )
     return fitting[0]
 
