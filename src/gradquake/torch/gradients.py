@@ -96,6 +96,7 @@ class FlatGradient:
         if self._picked is not None:
             lengths = [len(picked) for picked in self._picked]
             self._picked = [torch.from_numpy(p).to(self.device) for p in self._picked]
+        self._whole = tuple(parameter.numel() for parameter in self._parameters)
         self._lengths = lengths
         # A tensor of which nothing is read is no tensor to a null.
         self.tensors = tuple(length for length in lengths if length > 0)
@@ -124,7 +125,13 @@ class FlatGradient:
                 _dense(parameter.grad)
 
     def read(self) -> bool:
-        """Fill ``vector``; a parameter without a gradient gives zeros. Returns whether any has one."""
+        """Fill ``vector``; a parameter without a gradient gives zeros. Returns whether any has one.
+
+        Raises
+        ------
+        InputError
+            For a parameter that has another number of entries than when the probe was attached.
+        """
         found = False
         with torch.no_grad():
             for i, (parameter, part) in enumerate(zip(self._parameters, self._parts(), strict=True)):
@@ -134,6 +141,11 @@ class FlatGradient:
                     continue
                 found = True
                 gradient = _dense(gradient).reshape(-1)
+                if gradient.numel() != self._whole[i]:
+                    raise InputError(
+                        f"{self.names[i]} has {gradient.numel()} entries and had {self._whole[i]} when "
+                        "the probe was attached; attach again after changing the model"
+                    )
                 if self._picked is not None:
                     gradient = gradient[self._picked[i].to(gradient.device)]
                 part.copy_(gradient)

@@ -3,53 +3,42 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import math
-import threading
-import time
-import warnings
+import os
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from gradquake.cascade import MEASURED
 from gradquake.errors import InputError, StudyError, a_type, require, require_count, require_number
-from gradquake.graphs import Graph, build
-from gradquake.neurons import neuron_graph
 from gradquake.probe import Probe
-from gradquake.recording import (
-    RUN_KEYS,
-    VARIABLES,
-    RunRecord,
-    config_key,
-    label_text,
-    labels,
-    to_dataset,
-)
-from gradquake.store import open_study
-from gradquake.surrogates import REAL, RUNGS, seed_at, surrogate
-from gradquake.torch import device
-from gradquake.torch.gradients import FlatGradient, unwrapped
-from gradquake.torch.later import Later
+from gradquake.recording import RUN_KEYS, VARIABLES, label_text
+from gradquake.surrogates import REAL, RUNGS
+from gradquake.torch.gradients import FlatGradient
+from gradquake.torch.guest import reason, tell
+from gradquake.torch.journal import Journal
+from gradquake.torch.labels import as_labels, take_seed
 from gradquake.torch.loggers import Send, sender
+from gradquake.torch.measurement import Measurement, Values
 from gradquake.torch.schedules import Schedule, schedule
-from gradquake.torch.topology import layouts
 
 if TYPE_CHECKING:
     import xarray as xr
 
-OUTCOMES = ("loss", "accuracy")
-# What is measured reaches the study file so many seconds later, or sooner.
-FLUSH_EVERY = 1.0
+Result = TypeVar("Result")
 
-Values = dict[str, float]
+OUTCOMES = ("loss", "accuracy")
+
+# An accuracy above this is no share: the mean of many ones can be 1 plus a rounding error.
+LARGEST_SHARE = 1.001
 
 
 def attach(
@@ -71,11 +60,13 @@ def attach(
     grokked_at: float = 1.0,
     loggers: Sequence[Any] = (),
     step: int | None = None,
+    errors: str = "warn",
 ) -> Quake:
     """Measure the gradients of a training run, each just before the optimizer uses it.
 
     The gradient is read as the optimizer will use it: accumulated, clipped, unscaled, reduced over
-    processes. Shadow by default: training stays bit for bit what it is without.
+    processes. Shadow by default: training stays bit for bit what it is without. The probe may fail, but
+    it does not end the training: see ``errors``.
 
     Parameters
     ----------
@@ -83,18 +74,20 @@ def attach(
         Its parameters that the optimizer updates and that require a gradient now are measured,
         flattened in the model's order; one without a gradient counts as zeros.
     optimizer : torch.optim.Optimizer
-        Any; with a closure (LBFGS) the first evaluation of each step is measured.
+        Any whose ``step`` is called, or one that holds such a one as ``optimizer`` or
+        ``base_optimizer``. With a closure (LBFGS) the first evaluation of each step is measured.
     every : int or callable
         Measure at the steps 0, every, 2 every, ... of this optimizer, or where a function of the step
         says so, such as ``schedules.logarithmic()``.
     study : path, optional
-        The study file to write to, within a second; made where there is none. Several runs may write
+        The study file to write to, within a second; made if there is none. Several runs may write
         to one at the same time.
     run : mapping, optional
-        What tells this run from the others of its sweep, as text or numbers: its width, say. ``seed``,
-        0 where it is not given, draws the graph, the surrogates and the sample.
+        What tells this run from the others of its sweep, as text or numbers: its width, say. Of
+        ``vars(args)``, None, booleans, paths and lists become text, and objects are left out.
+        ``seed``, 0 if it is not given, draws the graph, the surrogates and the sample.
     sweep : mapping, optional
-        Settings that the sweep shares, as text or numbers: a learning rate, a dataset's name.
+        Settings that the sweep shares: a learning rate, a dataset's name.
     nulls : sequence of str
         Surrogates of the same gradients that are measured beside them, names in ``surrogates.RUNGS``;
         each costs as much as a measurement or more.
@@ -110,13 +103,18 @@ def attach(
     alpha, quantile, max_steps
         As in ``Probe``.
     grokked_at : float
-        The first step at which ``accuracy``, where it is logged, is at least this is kept as the
+        The first step at which ``accuracy``, if it is logged, is at least this is kept as the
         run's grokking epoch.
     loggers : sequence
         Where scalars go besides: see ``loggers.sender``.
     step : int, optional
-        The step at which a run continues that was interrupted: how many optimizer steps its checkpoint
-        has behind it. Its earlier snapshots are kept, and a warning says where some are missing.
+        The step at which a run continues that was interrupted, or that ended there: how many optimizer
+        steps its checkpoint has behind it. Its earlier snapshots are kept, and a warning says if some
+        are missing.
+    errors : str
+        "warn": whatever fails while training runs is told once as a warning, and training goes on; a
+        step that could not be measured counts as not measured. "raise": it is raised. A relaxation that
+        fails with ``inline=True`` is always raised, since training would go on without it.
 
     Returns
     -------
@@ -126,16 +124,16 @@ def attach(
     Raises
     ------
     InputError
-        For parameters out of range, a model that cannot be read, or labels that are not text or
-        numbers; before anything is measured.
+        For parameters out of range, a model that cannot be read, or labels that cannot be used;
+        before anything is measured.
     StudyError
-        Where the study cannot be written, or holds this run already.
+        If the study cannot be written, or holds this run already.
     """
     return Quake(
-        model, optimizer, schedule(every), study, labels("run", run), labels("sweep", sweep),
+        model, optimizer, schedule(every), study, as_labels("run", run), as_labels("sweep", sweep),
         nulls=nulls, inline=inline, parameters=parameters, sample=sample, topology=topology,
         alpha=alpha, quantile=quantile, max_steps=max_steps, grokked_at=grokked_at, loggers=loggers,
-        step=step, interval=None if callable(every) else int(every),
+        step=step, errors=errors, interval=None if callable(every) else int(every),
     )  # fmt: skip
 
 
@@ -153,8 +151,7 @@ class Quake:
     latest : dict
         The newest snapshot by name, with its ``step``.
     skipped : int
-        Scheduled steps that could not be measured, since no parameter had a gradient or it was not
-        finite; a warning says why at the end.
+        Scheduled steps that could not be measured; a warning says why.
     """
 
     def __init__(
@@ -177,12 +174,13 @@ class Quake:
         grokked_at: float,
         loggers: Sequence[Any],
         step: int | None,
+        errors: str,
         interval: int | None,
     ) -> None:
-        optimizer = _inner(optimizer)
-        seed = run.pop("seed", 0)
-        self._probe = Probe(topology, alpha, quantile, max_steps, seed)
-        _check_settings(nulls, parameters, loggers, study)
+        optimizer = _innermost(optimizer)
+        seed = take_seed(run)
+        probe = Probe(topology, alpha, quantile, max_steps, seed)
+        _check_settings(nulls, parameters, loggers, study, errors)
         grokked_at = require_number("grokked_at", grokked_at)
         if step is not None:
             require_count("step", step, 0)
@@ -204,10 +202,12 @@ class Quake:
             not taken, f"sweep names {', '.join(taken)}, which gradquake sets; other names are needed"
         )
         self.config: dict[str, Any] = {**own, **settings, **sweep, "seed": seed, "run": run}
-        self.step = 0 if step is None else int(step)
+        self._first = self.step = 0 if step is None else int(step)
         self.latest: dict[str, float] = {}
         self.skipped = 0
         self._reason = ""
+        self._complaints: set[str] = set()
+        self._missed: Counter[str] = Counter()
         self._gradient = gradient
         # Of several processes that train one model, one writes.
         self._writes = not (
@@ -215,35 +215,24 @@ class Quake:
             and torch.distributed.is_initialized()
             and torch.distributed.get_rank() > 0
         )
-        self._measures = self._writes or inline
-        self._graph: Graph | None = None
-        self._placed: device.DeviceGraph | None = None
-        if self._measures:
-            self._graph = _graph(model, gradient, self._probe)
-            if gradient.device.type != "cpu":
-                self._placed = device.place(self._graph, gradient.device)
-        self._schedule, self._inline, self._nulls = chosen, inline, tuple(nulls)
-        self._grokked: int | None = None
-        self._grokked_written: int | None = None
+        self._process = os.getpid()
+        self._measurement: Measurement | None = None
+        if self._writes or inline:
+            self._measurement = Measurement(model, gradient, probe, nulls)
+        self._schedule, self._inline, self._errors = chosen, inline, errors
         self._grokked_at = grokked_at
+        self._shares = True
         self._send: list[Send] = [sender(logger) for logger in loggers] if self._writes else []
-        self._waiting: dict[str, dict[int, Values]] = {rung: {} for rung in (REAL, *self._nulls)}
         self._early: Values = {}
-        self._study = Path(study) if study is not None and self._writes else None
-        self._owned: dict[str, int] = {}
-        if self._study is not None:
-            self._owned = self._begin(self._study, step)
         self._finished: bool | None = None
-        # Of what waits, which the training adds to and a thread may be writing.
-        self._lock = threading.RLock()
-        self._later = Later(self._flush_in_a_lull)
-        self._flushed = time.monotonic()
-        self._warned = False
+        path = Path(study) if study is not None and self._writes else None
+        configs = {name: {**self.config, "surrogate": name} for name in (REAL, *nulls)}
+        self._journal = Journal(configs, path, None if step is None else int(step))
+        self._grokked = self._journal.grokked_before
+        if path is not None:
+            self._say_what_is_missing(path)
         self._handle: Any = optimizer.register_step_pre_hook(self._before_step)
-        if self._study is not None:
-            # A script that ends without detaching leaves an unfinished run, and not less than that.
-            self._at_exit = partial(_flush_at_exit, weakref.ref(self))
-            atexit.register(self._at_exit)
+        _ATTACHED.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -254,11 +243,14 @@ class Quake:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self.detach(finished=kind is None)
-        except StudyError as failure:
-            # What follows the training must not be lost for that.
-            warnings.warn(f"{failure}; detach() tries again", stacklevel=2)
+        self.detach(finished=kind is None)
+
+    def __del__(self) -> None:
+        # Forgotten, and collected with its optimizer.
+        with contextlib.suppress(Exception):
+            if self.attached:
+                self._say_if_nothing_was_seen()
+                self._journal.let_go()
 
     @property
     def attached(self) -> bool:
@@ -275,7 +267,8 @@ class Quake:
 
         A snapshot keeps the first value of each name that is logged from its step until the next
         snapshot; later ones only tell when ``accuracy`` first reached ``grokked_at``. What is logged
-        before the first snapshot goes to it.
+        before the first snapshot goes to it. What is not a number, or has the name of something that
+        gradquake measures itself, is left out; a warning says so, once for each name.
 
         Parameters
         ----------
@@ -284,32 +277,26 @@ class Quake:
         Raises
         ------
         InputError
-            For what is not a number, or a name that gradquake measures itself.
+            With ``errors="raise"``, for what would be left out.
         """
-        require(self.attached, "the probe is detached; what is logged now belongs to no run")
+        good = {}
         for name, value in outcomes.items():
-            _check_outcome(name, value, self.config["run"])
-        if not self._writes:
-            return
-        # Nothing else is read: to read a number from an accelerator is to wait for it.
-        if self._grokked is None and "accuracy" in outcomes:
-            reached = _number(outcomes["accuracy"]) >= self._grokked_at
-            self._grokked = max(self.step - 1, 0) if reached else None
-        if not self.latest:
-            self._early |= {name: _number(value) for name, value in outcomes.items()}
-            return
-        step = int(self.latest["step"])
-        new = {n: _number(value) for n, value in outcomes.items() if n not in self.latest}
-        if new:
-            self.latest |= new
-            values = {name: value for name, value in self.latest.items() if name != "step"}
-            with self._lock:
-                self._waiting[REAL][step] = values
-            self._scalars(new, step)
-        self._flush_now_and_then()
+            try:
+                require(self.attached, "the probe is detached; what is logged now belongs to no run")
+                _check_outcome(name, value, self.config["run"])
+                # Nothing else is read: to read a number from an accelerator is to wait for it.
+                if self._records and (name not in self.latest or self._may_grok(name)):
+                    good[name] = _number(value)
+            except Exception as error:
+                self._complain(f"log {name}", f"{name} was not kept: {reason(error)}", error)
+        if good:
+            self._guarded(self.step, lambda: self._keep_outcomes(good))
 
     def detach(self, *, finished: bool = True) -> None:
         """Let go of the model and the optimizer, and write what is not written yet.
+
+        If the study cannot be written, a warning says so, everything is kept, and a second call tries
+        again.
 
         Parameters
         ----------
@@ -319,27 +306,21 @@ class Quake:
         Raises
         ------
         StudyError
-            Where the study cannot be written; what is not written is kept, and a second call tries
-            again.
+            With ``errors="raise"``, if the study cannot be written.
         """
-        self._later.stop()
         if self._handle is not None:
             self._handle.remove()
-            self._handle = self._placed = self._graph = None
+            self._handle = self._measurement = None
             del self._gradient
             self._finished = finished
-            if self.skipped:
-                warnings.warn(f"{self.skipped} steps were not measured: {self._reason}", stacklevel=2)
-        if self._study is None or not self._owned:
-            return
-        with self._lock:
-            # Once more where it failed before: until then everything is kept.
-            self._flush()
-            if self._finished:
-                with open_study(self._study) as opened:
-                    opened.finish(self._owned.values())
-            self._owned = {}
-        atexit.unregister(self._at_exit)
+            self._say_if_nothing_was_seen()
+            self._say_what_was_not_measured()
+        try:
+            self._journal.close(finished=bool(self._finished))
+        except Exception as error:
+            if self._errors == "raise":
+                raise
+            tell(f"{reason(error)}; detach() tries again")
 
     @property
     def dataset(self) -> xr.Dataset:
@@ -352,68 +333,34 @@ class Quake:
         Raises
         ------
         InputError
-            Where it is not measured.
+            If it is not measured.
         """
-        require(
-            rung in self._waiting,
-            f"the null is {rung!r}; measured are {', '.join(self._waiting)}",
-        )
-        config = self._config_of(rung)
-        if self._study is None:
-            return to_dataset([RunRecord.of_snapshots(config, self._grokked, self._waiting[rung])])
-        if self._owned:
-            self._flush()
-        with open_study(self._study) as opened:
-            key = config_key(config)
-            for record in opened.unfinished():
-                if record.key == key:
-                    return to_dataset([record])
-            return opened.dataset_of([config])
-
-    def _begin(self, path: Path, step: int | None) -> dict[str, int]:
-        configs = [self._config_of(rung) for rung in self._waiting]
-        with open_study(path, create=True) as opened:
-            reached = opened.reached(self.config)
-            owned = opened.begin(configs, None if step is None else int(step))
-        if self.step > 0 and reached is None:
-            warnings.warn(
-                f"{path} holds no snapshot of an unfinished run {label_text(self.config)}; it begins at "
-                f"step {self.step}, and what was before is missing",
-                stacklevel=4,
-            )
-        # A function of the step is not asked about steps that are over: it may do more than answer.
-        elif (
-            reached is not None
-            and self.config["every"] is not None
-            and any(map(self._schedule, range(reached + 1, self.step)))
-        ):
-            warnings.warn(
-                f"{path} holds the run {label_text(self.config)} to step {reached}; it is continued at "
-                f"{self.step}, and what is between is missing",
-                stacklevel=4,
-            )
-        return dict(zip(self._waiting, owned, strict=True))
-
-    def _config_of(self, rung: str) -> dict[str, Any]:
-        return {**self.config, "surrogate": rung}
+        names = self._journal.surrogates
+        require(rung in names, f"the null is {rung!r}; measured are {', '.join(names)}")
+        return self._journal.dataset_of(rung)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _before_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        # A fused optimizer is stepped even where a scaler found an overflow, and then does nothing.
-        overflowed = getattr(optimizer, "found_inf", None)
-        if overflowed is not None and float(overflowed) > 0:
+        # A fused optimizer is stepped even if a scaler found an overflow, and then does nothing.
+        found_inf, scale = _scaling(optimizer)
+        if found_inf is not None and float(found_inf) > 0:
             return None
         step = self.step
         self.step += 1
+        return self._guarded(step, lambda: self._on_step(step, scale, args, kwargs))
+
+    def _on_step(
+        self, step: int, scale: torch.Tensor | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         scheduled = bool(self._schedule(step))
         # A schedule may have detached.
         if not self.attached or not (scheduled or self._inline):
             return None
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
-            self._measure(step, scheduled, getattr(optimizer, "grad_scale", None))
+            self._measure(step, scheduled, scale)
             return None
         evaluations = 0
 
@@ -421,8 +368,9 @@ class Quake:
             nonlocal evaluations
             loss = closure()
             evaluations += 1
-            if self._handle is not None and (evaluations == 1 or self._inline):
-                self._measure(step, scheduled and evaluations == 1)
+            if self.attached and (evaluations == 1 or self._inline):
+                recorded = scheduled and evaluations == 1
+                self._guarded(step, lambda: self._measure(step, recorded))
             return loss
 
         if len(args) > 1:
@@ -430,134 +378,174 @@ class Quake:
         return args, {**kwargs, "closure": measured_closure}
 
     def _measure(self, step: int, recorded: bool, scale: torch.Tensor | None = None) -> None:
-        if not self._measures:
+        if self._measurement is None:
             if self._gradient.gathers:
                 self._gradient.take_part()
             return
-        if not self._gradient.read():
+        if not self._measurement.read(scale):
             self._skip(f"no parameter had a gradient at step {step}")
             return
-        vector = self._gradient.vector
-        if scale is not None:
-            vector /= scale.to(vector.device)
         try:
-            values, relaxed = self._avalanche(vector)
-            nulls = self._measured_nulls(step) if recorded and self._writes else {}
+            values, relaxed = self._measurement.avalanche()
         except InputError as error:
             self._skip(f"at step {step} {error}")
             return
         if self._inline:
-            self._gradient.write(relaxed if scale is None else relaxed * scale.to(relaxed.device))
-        if recorded and self._writes:
-            self._keep(step, values, nulls)
+            self._measurement.write(relaxed, scale)
+        if recorded and self._records:
+            self._keep(step, values)
 
-    def _avalanche(self, vector: torch.Tensor) -> tuple[Values, torch.Tensor]:
-        probe = self._probe
-        if self._placed is None:
-            found = probe.measure(vector.numpy(), self._graph)
-            return {name: getattr(found, name) for name in MEASURED}, torch.from_numpy(found.relaxed)
-        there = device.relax(
-            vector, self._placed, quantile=probe.quantile, alpha=probe.alpha, max_steps=probe.max_steps
-        )
-        return {name: getattr(there, name) for name in MEASURED}, there.relaxed
-
-    def _measured_nulls(self, step: int) -> dict[str, Values]:
-        if not self._nulls:
-            return {}
-        vector = self._gradient.vector
-        here = vector.cpu().numpy()
-        # The draws of a step do not depend on which other steps are measured.
-        seed = seed_at(self._probe.seed, step)
-        drawn = {rung: surrogate(rung, here, self._gradient.tensors, seed=seed) for rung in self._nulls}
-        return {
-            rung: self._avalanche(torch.from_numpy(null).to(vector.device))[0]
-            for rung, null in drawn.items()
-        }
-
-    def _keep(self, step: int, values: Values, nulls: Mapping[str, Values]) -> None:
-        vector = self._gradient.vector
-        # In double precision, since a sum of many squares loses digits.
-        values["gradient_norm"] = float(torch.linalg.vector_norm(vector, dtype=torch.float64))
+    def _keep(self, step: int, values: Values) -> None:
+        nulls = self._measured_nulls(step)
         values |= self._early
         self._early = {}
         self.latest = {"step": step, **values}
-        with self._lock:
-            self._waiting[REAL][step] = values
-            for rung, of_null in nulls.items():
-                self._waiting[rung][step] = of_null
-        share = {"size_per_parameter": values["size"] / self.n_parameters}
-        share |= {
-            f"{rung}_size_per_parameter": v["size"] / self.n_parameters for rung, v in nulls.items()
-        }
-        self._scalars({**values, **share}, step)
-        self._flush_now_and_then()
+        self._journal.keep({REAL: values, **nulls}, step)
+        sizes = {"": values["size"], **{f"{name}_": null["size"] for name, null in nulls.items()}}
+        shares = {f"{name}size_per_parameter": size / self.n_parameters for name, size in sizes.items()}
+        self._send_scalars({**values, **shares}, step)
+        self._tell_of_the_journal()
 
-    def _skip(self, reason: str) -> None:
-        self.skipped += 1
-        self._reason = self._reason or reason
+    def _measured_nulls(self, step: int) -> dict[str, Values]:
+        assert self._measurement is not None  # noqa: S101
+        found = {}
+        for name in self._measurement.nulls:
+            try:
+                found[name] = self._measurement.null(name, step)
+            except Exception as error:
+                self._missed[name] += 1
+                said = f"the null {name} was not measured at step {step}: {reason(error)}"
+                self._complain(f"null {name}", said, error)
+        return found
 
-    def _scalars(self, values: Mapping[str, float], step: int) -> None:
-        for send in self._send:
-            send({f"gradquake/{name}": float(value) for name, value in values.items()}, step)
+    def _keep_outcomes(self, outcomes: Values) -> None:
+        if "accuracy" in outcomes:
+            self._see_accuracy(outcomes["accuracy"])
+        if not self.latest:
+            self._early |= outcomes
+            return
+        step = int(self.latest["step"])
+        new = {name: value for name, value in outcomes.items() if name not in self.latest}
+        if new:
+            self.latest |= new
+            values = {name: value for name, value in self.latest.items() if name != "step"}
+            self._journal.keep({REAL: values}, step)
+            self._send_scalars(new, step)
+        self._tell_of_the_journal()
+
+    def _may_grok(self, name: str) -> bool:
+        return name == "accuracy" and self._grokked is None and self._shares
+
+    def _see_accuracy(self, accuracy: float) -> None:
+        if accuracy > LARGEST_SHARE and self._grokked_at <= 1:
+            # An earlier value may have passed for a share: 1 % for 1.
+            self._grokked, self._shares = None, False
+            self._journal.grokked(None)
+            said = (
+                f"accuracy is {accuracy:g} and grokked_at is {self._grokked_at:g}, so this run has no "
+                "grokking epoch; log the accuracy as a share from 0 to 1, or give grokked_at in percent"
+            )
+            self._complain("accuracy", said, InputError(said))
+        elif self._may_grok("accuracy") and accuracy >= self._grokked_at:
+            self._grokked = max(self.step - 1, 0)
+            self._journal.grokked(self._grokked)
+
+    def _send_scalars(self, values: Mapping[str, float], step: int) -> None:
+        scalars = {f"gradquake/{name}": float(value) for name, value in values.items()}
+        for number, send in enumerate(self._send):
+            try:
+                send(scalars, step)
+            except Exception as error:
+                said = f"a logger failed at step {step}: {reason(error)}; the measurement is kept"
+                self._complain(f"logger {number}", said, error)
 
     @property
-    def _unwritten(self) -> bool:
-        return any(self._waiting.values()) or self._grokked != self._grokked_written
+    def _records(self) -> bool:
+        """Whether this process records: not one that was forked from it, whose run goes on there."""
+        if self._writes and os.getpid() != self._process:
+            self._writes = False
+            tell("this process was forked from the one that attached the probe; it records nothing")
+        return self._writes
 
-    def _flush_now_and_then(self) -> None:
-        if self._study is None:
-            return
-        with self._lock:
-            if self._unwritten and time.monotonic() - self._flushed > FLUSH_EVERY:
-                self._later.stop()
-                self._try_to_flush()
-            self._have_it_flushed()
+    # What fails
 
-    def _flush_in_a_lull(self) -> None:
-        """Write what waits while no step comes to do so: a long evaluation, or an interrupt."""
-        with self._lock:
-            if self.attached:
-                self._try_to_flush()
-                self._have_it_flushed()
-
-    def _have_it_flushed(self) -> None:
-        if self._unwritten:
-            self._later.ask(FLUSH_EVERY)
-
-    def _try_to_flush(self) -> None:
-        # A study that cannot be written must not end a training; detach tries again, and raises.
+    def _guarded(self, step: int, work: Callable[[], Result]) -> Result | None:
+        """Do something for a step; whatever it raises does not end the training."""
         try:
-            self._flush()
-            self._warned = False
-        except StudyError as error:
-            warned, self._warned = self._warned, True
-            self._flushed = time.monotonic()
-            if not warned:
-                warnings.warn(f"{error}; measurements are kept in memory meanwhile", stacklevel=2)
+            return work()
+        except Exception as error:
+            if self._inline:
+                raise
+            said = f"step {step} was not measured: {reason(error)}"
+            self._skip(said)
+            self._complain("step", f"{said}; training goes on", error)
+            return None
 
-    def _flush(self) -> None:
-        assert self._study is not None  # noqa: S101
-        with self._lock:
-            if not self._unwritten:
-                return
-            waiting = {self._owned[rung]: snapshots for rung, snapshots in self._waiting.items()}
-            grokked = self._grokked
-            with open_study(self._study) as opened:
-                opened.append(waiting, grokked)
-            self._grokked_written = grokked
-            for snapshots in self._waiting.values():
-                snapshots.clear()
-            self._flushed = time.monotonic()
+    def _skip(self, why: str) -> None:
+        self.skipped += 1
+        self._reason = self._reason or why
+
+    def _complain(self, of: str, message: str, error: Exception) -> None:
+        """Tell what failed, once for each kind of failure, or raise it if that is wanted."""
+        if self._errors == "raise":
+            raise error
+        if of not in self._complaints:
+            self._complaints.add(of)
+            tell(message)
+
+    def _tell_of_the_journal(self) -> None:
+        failure = self._journal.failure()
+        if failure and self._errors == "raise":
+            raise StudyError(failure)
+        if failure:
+            tell(f"{failure}; measurements are kept in memory meanwhile")
+
+    def _say_what_was_not_measured(self) -> None:
+        if self._complaints.isdisjoint({"step"}) or self.skipped > 1:
+            counted = "1 step was" if self.skipped == 1 else f"{self.skipped} steps were"
+            if self.skipped:
+                tell(f"{counted} not measured: {self._reason}")
+        for name, count in self._missed.items():
+            if count > 1:
+                tell(f"the null {name} was not measured at {count} steps")
+
+    def _say_if_nothing_was_seen(self) -> None:
+        if not self._writes or self.latest or self.skipped:
+            return
+        steps = self.step - self._first
+        if steps == 0:
+            tell(
+                "no step of this optimizer was seen, so nothing was measured: training steps another "
+                "optimizer, or does not call step(); attach to the optimizer whose step() is called"
+            )
+        else:
+            tell(f"nothing was measured: `every` chose none of the {steps} steps")
+
+    def _say_what_is_missing(self, path: Path) -> None:
+        reached, every = self._journal.reached, self.config["every"]
+        if self.step > 0 and reached is None:
+            tell(
+                f"{path} holds no snapshot of an unfinished run {label_text(self.config)}; it begins at "
+                f"step {self.step}, and what was before is missing"
+            )
+        # A function of the step is not asked about steps that are over: it may do more than answer.
+        elif reached is not None and every is not None and reached // every < (self.step - 1) // every:
+            tell(
+                f"{path} holds the run {label_text(self.config)} to step {reached}; it is continued at "
+                f"{self.step}, and what is between is missing"
+            )
 
 
-def _graph(model: nn.Module, gradient: FlatGradient, probe: Probe) -> Graph:
-    if probe.topology != "computational":
-        return build(probe.topology, gradient.size, probe.seed)
-    require(
-        gradient.size == gradient.total,
-        "the computational topology joins all parameters of a neuron; it cannot be drawn on a sample",
+def _scaling(optimizer: torch.optim.Optimizer) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return what a GradScaler leaves with an optimizer that unscales by itself."""
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return None, None
+    given = [getattr(optimizer, name, None) for name in ("found_inf", "grad_scale")]
+    # Others than the scaler's are the optimizer's own.
+    found_inf, scale = (
+        one if isinstance(one, torch.Tensor) and one.numel() == 1 else None for one in given
     )
-    return neuron_graph(layouts(unwrapped(model), gradient.names))
+    return found_inf, scale
 
 
 def _check_inline(model: nn.Module, gradient: FlatGradient, sample: int | None) -> None:
@@ -574,16 +562,18 @@ def _check_inline(model: nn.Module, gradient: FlatGradient, sample: int | None) 
     )
 
 
-def _inner(optimizer: Any) -> torch.optim.Optimizer:
-    """Return the optimizer inside that of a framework."""
-    inside = getattr(optimizer, "optimizer", None)
-    found = inside if isinstance(inside, torch.optim.Optimizer) else optimizer
-    if not isinstance(found, torch.optim.Optimizer):
-        raise InputError(f"the optimizer is {a_type(found)}; a torch.optim.Optimizer is needed")
-    return found
+def _innermost(optimizer: Any) -> torch.optim.Optimizer:
+    """Return the optimizer inside those that only hand on to it: a framework's, or one like SAM."""
+    inside = (getattr(optimizer, name, None) for name in ("optimizer", "base_optimizer"))
+    for held in inside:
+        if isinstance(held, torch.optim.Optimizer) and held is not optimizer:
+            return _innermost(held)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(f"the optimizer is {a_type(optimizer)}; a torch.optim.Optimizer is needed")
+    return optimizer
 
 
-def _check_settings(nulls: Any, parameters: Any, loggers: Any, study: Any) -> None:
+def _check_settings(nulls: Any, parameters: Any, loggers: Any, study: Any, errors: Any) -> None:
     require(
         isinstance(nulls, Sequence) and not isinstance(nulls, str),
         f"nulls is {nulls!r}; a list of names is needed",
@@ -595,7 +585,10 @@ def _check_settings(nulls: Any, parameters: Any, loggers: Any, study: Any) -> No
         f"parameters is {parameters!r}; a function of a parameter's name is needed",
     )
     require(isinstance(loggers, Sequence), f"loggers is {loggers!r}; a list of loggers is needed")
-    require(study is None or isinstance(study, str | Path), f"study is {study!r}; a path is needed")
+    require(
+        study is None or isinstance(study, str | os.PathLike), f"study is {study!r}; a path is needed"
+    )
+    require(errors in ("warn", "raise"), f"errors is {errors!r}; 'warn' or 'raise' is needed")
 
 
 def _check_outcome(name: str, value: Any, labels: Mapping[str, Any]) -> None:
@@ -612,12 +605,16 @@ def _check_outcome(name: str, value: Any, labels: Mapping[str, Any]) -> None:
     require(single or isinstance(value, Real), f"{name} is {value!r}; one number is needed")
 
 
-def _flush_at_exit(quake: weakref.ref[Quake]) -> None:
-    """Write what a forgotten probe still holds."""
-    found = quake()
-    if found is not None and found.attached:
-        found.detach(finished=False)
-
-
 def _number(value: Any) -> float:
     return float(value.detach() if isinstance(value, torch.Tensor) else value)
+
+
+_ATTACHED: weakref.WeakSet[Quake] = weakref.WeakSet()
+
+
+@atexit.register
+def _detach_all() -> None:
+    """Let go of what a script did not detach: its runs stay unfinished, with all that was measured."""
+    for quake in list(_ATTACHED):
+        if quake.attached:
+            quake.detach(finished=False)

@@ -1,0 +1,270 @@
+"""What a run has measured, on its way to the study: a thread writes it, so that no step waits."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradquake.errors import StudyError
+from gradquake.recording import RunRecord, config_key, to_dataset
+from gradquake.store import PATIENCE, open_study
+from gradquake.torch.guest import tell
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Measurements reach the study file this many seconds later, or sooner.
+FLUSH_EVERY = 1.0
+# How many seconds the thread waits for another process that writes, before it tries again later. A fork
+# waits for a write to end, and so as long.
+SHORT_PATIENCE = 1.0
+
+Values = dict[str, float]
+
+
+class Journal:
+    """Holds the snapshots of a run and of its nulls until they are in the study.
+
+    Parameters
+    ----------
+    configs : mapping of str to dict
+        The configuration of the run and of each of its nulls, by surrogate.
+    path : Path, optional
+        The study file; made if there is none. Without one everything stays in memory.
+    step : int, optional
+        As in ``Study.begin``.
+
+    Attributes
+    ----------
+    reached : int or None
+        The last step that the study already held of this run.
+
+    Raises
+    ------
+    StudyError
+        If the study cannot be written, or holds the run already.
+    """
+
+    def __init__(
+        self, configs: Mapping[str, dict[str, Any]], path: Path | None, step: int | None
+    ) -> None:
+        self._configs = dict(configs)
+        # Training may change the folder.
+        self._path = None if path is None else path.absolute()
+        self._waiting: dict[str, dict[int, Values]] = {surrogate: {} for surrogate in configs}
+        self._grokked: int | None = None
+        self._grokked_written: int | None = None
+        self._owned: dict[str, int] = {}
+        # Of all that is above. Never held while the study is written.
+        self._changed = threading.Condition()
+        # Held while the study is written.
+        self._writing = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = self._forgotten = False
+        self._failure = ""
+        self._failing = False
+        self.reached: int | None = None
+        if self._path is not None:
+            with open_study(self._path, create=True) as opened:
+                real = next(iter(self._configs.values()))
+                self.reached = opened.reached(real)
+                owned = opened.begin(list(self._configs.values()), step)
+            self._owned = dict(zip(self._configs, owned, strict=True))
+            _OPEN.add(self)
+
+    @property
+    def surrogates(self) -> tuple[str, ...]:
+        """The names of the run ("real") and of its nulls."""
+        return tuple(self._configs)
+
+    def keep(self, snapshots: Mapping[str, Values], step: int) -> None:
+        """Keep the snapshots of a step, by surrogate; earlier ones of the same step are replaced."""
+        with self._changed:
+            for surrogate, values in snapshots.items():
+                self._waiting[surrogate][step] = values
+            self._have_it_written()
+
+    def grokked(self, step: int | None) -> None:
+        """Keep the grokking epoch, or that there is none after all."""
+        with self._changed:
+            self._grokked = step
+            self._have_it_written()
+
+    def failure(self) -> str:
+        """Return why the thread could not write, once each time that it begins to fail; else ''."""
+        with self._changed:
+            found, self._failure = self._failure, ""
+        return found
+
+    def dataset_of(self, surrogate: str) -> xr.Dataset:
+        """Return everything measured so far of the run or of one of its nulls, as one run's Dataset."""
+        config = self._configs[surrogate]
+        if self._path is None:
+            return to_dataset([RunRecord.of_snapshots(config, self._grokked, self._waiting[surrogate])])
+        if self._owned:
+            self.flush(PATIENCE)
+        with open_study(self._path) as opened:
+            key = config_key(config)
+            for record in opened.unfinished():
+                if record.key == key:
+                    return to_dataset([record])
+            return opened.dataset_of([config])
+
+    def flush(self, patience: float) -> None:
+        """Write everything that is not written yet; on failure it is kept.
+
+        Raises
+        ------
+        StudyError
+            If the study cannot be written within so many seconds.
+        """
+        with self._writing:
+            with self._changed:
+                if not self._unwritten:
+                    return
+                batch, grokked = self._waiting, self._grokked
+                self._waiting = {surrogate: {} for surrogate in batch}
+            try:
+                assert self._path is not None  # noqa: S101
+                with open_study(self._path, patience=patience) as opened:
+                    opened.append({self._owned[name]: of for name, of in batch.items()}, grokked)
+            except BaseException:
+                with self._changed:
+                    for surrogate, newer in self._waiting.items():
+                        self._waiting[surrogate] = batch[surrogate] | newer
+                raise
+            with self._changed:
+                self._grokked_written = grokked
+
+    def close(self, *, finished: bool) -> None:
+        """End the thread, write the rest, and mark the run as finished if it is.
+
+        Raises
+        ------
+        StudyError
+            If the study cannot be written; nothing is lost, and a second call tries again.
+        """
+        if not self._owned:
+            return
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        self.flush(PATIENCE)
+        if finished:
+            with self._writing, open_study(self._path or "") as opened:
+                opened.finish(self._owned.values())
+        self._owned = {}
+        _OPEN.discard(self)
+
+    def let_go(self) -> None:
+        """Have the thread write the rest and end; nobody waits for it."""
+        if self._owned:
+            with self._changed:
+                self._forgotten = True
+                self._have_it_written()
+            if self._thread is None:
+                _OPEN.discard(self)
+
+    @property
+    def _unwritten(self) -> bool:
+        return bool(self._owned) and (
+            any(self._waiting.values()) or self._grokked != self._grokked_written
+        )
+
+    def _have_it_written(self) -> None:
+        if self._thread is None and self._unwritten:
+            # A script that ends does not wait for it: what is left is written at exit.
+            thread = threading.Thread(target=self._work, name="gradquake journal", daemon=True)
+            # Without a thread (a limit of the system, an ending interpreter) the next call tries
+            # again, and the rest is written by `close`.
+            with contextlib.suppress(RuntimeError, MemoryError):
+                thread.start()
+                self._thread = thread
+        self._changed.notify_all()
+
+    def _work(self) -> None:
+        patient_until = None
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ending or self._unwritten)
+                self._changed.wait_for(lambda: self._ending, FLUSH_EVERY)
+                if self._stopping:
+                    return
+            try:
+                self.flush(SHORT_PATIENCE)
+                self._failing = False
+            except Exception as error:
+                with self._changed:
+                    if not self._failing:
+                        self._failing, self._failure = True, str(error) or type(error).__name__
+            if self._forgotten:
+                now = time.monotonic()
+                patient_until = patient_until or now + PATIENCE
+                if not self._unwritten or now > patient_until:
+                    _OPEN.discard(self)
+                    return
+                time.sleep(FLUSH_EVERY / 10)
+
+    @property
+    def _ending(self) -> bool:
+        return self._stopping or self._forgotten
+
+    def _hold(self) -> None:
+        self._writing.acquire()
+        self._changed.acquire()
+
+    def _release(self) -> None:
+        self._changed.release()
+        self._writing.release()
+
+    def _disown(self) -> None:
+        """Leave the run to the parent process, which goes on with it."""
+        self._owned, self._thread = {}, None
+        self._release()
+
+
+# Journals with a run of their own in a study, for what must be done to all of them.
+_OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+@atexit.register
+def _write_all() -> None:
+    """Write what forgotten probes still hold; their runs stay unfinished."""
+    for journal in list(_OPEN):
+        try:
+            journal.close(finished=False)
+        except StudyError as error:
+            tell(f"{error}; what was measured since the last write is lost")
+
+
+_held: list[Journal] = []
+
+
+def _before_fork() -> None:
+    # A child that was forked while the thread writes would have SQLite's locks as they were, for good.
+    _held.extend(_OPEN)
+    for journal in _held:
+        journal._hold()
+
+
+def _after_fork(method: str) -> None:
+    for journal in _held:
+        getattr(journal, method)()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=lambda: _after_fork("_release"),
+        after_in_child=lambda: _after_fork("_disown"),
+    )

@@ -1,0 +1,98 @@
+"""Labels of a run as people have them, such as ``vars(args)``, as text and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradquake import recording
+from gradquake.errors import InputError, printable, require_number
+from gradquake.torch.guest import tell
+
+PLAIN = (str, bool, int, float, complex, type(None))
+
+
+def as_labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return labels as JSON-ready values; a warning names those that become text or are left out.
+
+    Finite numbers and text stay as they are. ``None``, ``True``, paths, infinities, dtypes, devices,
+    enumerations, and lists and tuples of such become text. Everything else is left out.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    given : mapping of str, optional
+
+    Raises
+    ------
+    InputError
+        As ``recording.labels`` does, for names that cannot be.
+    """
+    if not isinstance(given, Mapping):
+        return recording.labels(name, given)
+    kept, as_text, left_out = {}, [], []
+    for key, value in given.items():
+        plain = value.item() if _is_single(value) else value
+        if _is_label(plain):
+            kept[key] = plain
+        elif _has_text(plain):
+            kept[key] = str(plain)
+            as_text.append(str(key))
+        else:
+            left_out.append(str(key))
+    found = recording.labels(name, kept)
+    parts = ["kept as text: " + ", ".join(as_text)] if as_text else []
+    parts += ["left out, neither text nor a number: " + ", ".join(left_out)] if left_out else []
+    if parts:
+        tell(printable(f"{name}: {'; '.join(parts)}"))
+    return found
+
+
+def take_seed(labels: dict[str, Any]) -> int:
+    """Take the seed out of the labels; 0 if there is none.
+
+    A negative seed or None, by which scripts mean "no fixed seed", gives 0 too; the label stays as
+    ``seed_given``, and a warning says so.
+
+    Raises
+    ------
+    InputError
+        For any other seed that is not an integer from 0 to 2^63 - 1.
+    """
+    given = labels.pop("seed", 0)
+    if given == "None" or (isinstance(given, int) and not isinstance(given, bool) and given < 0):
+        labels["seed_given"] = given
+        tell(
+            f"seed is {given}, which seeds nothing; the probe uses 0, and the label seed_given keeps {given}"
+        )
+        return 0
+    try:
+        number = require_number("seed", given)
+    except InputError:
+        number = math.nan
+    if not number.is_integer() or not 0 <= given < 2**63:
+        raise InputError(f"seed is {given!r}; an integer from 0 to 2^63 - 1 is needed")
+    return int(given)
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, np.generic | np.ndarray | torch.Tensor) and math.prod(value.shape) == 1
+
+
+def _is_label(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _has_text(value: Any) -> bool:
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_has_text, value))
+    return isinstance(value, (*PLAIN, PurePath, Enum, torch.dtype, torch.device, torch.Size))

@@ -1,0 +1,106 @@
+"""What is measured at a step: the avalanche of the gradient, and those of its nulls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from gradquake.cascade import MEASURED
+from gradquake.errors import require
+from gradquake.graphs import Graph, build
+from gradquake.neurons import neuron_graph
+from gradquake.probe import Probe
+from gradquake.surrogates import seed_at, surrogate
+from gradquake.torch import device
+from gradquake.torch.gradients import FlatGradient, unwrapped
+from gradquake.torch.topology import layouts
+
+Values = dict[str, float]
+
+
+class Measurement:
+    """Reads the gradient and lets it relax on one graph.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Only for its own graph, if the probe asks for that.
+    gradient : FlatGradient
+        What is read.
+    probe : Probe
+        The settings.
+    nulls : sequence of str
+        The surrogates that are measured beside the gradient.
+
+    Raises
+    ------
+    InputError
+        If the graph cannot be drawn.
+    """
+
+    def __init__(
+        self, model: nn.Module, gradient: FlatGradient, probe: Probe, nulls: Sequence[str]
+    ) -> None:
+        self.nulls = tuple(nulls)
+        self._gradient, self._probe = gradient, probe
+        self._graph = _graph(model, gradient, probe)
+        self._placed: device.DeviceGraph | None = None
+        if gradient.device.type != "cpu":
+            self._placed = device.place(self._graph, gradient.device)
+
+    def read(self, scale: torch.Tensor | None) -> bool:
+        """Read the gradient, divided by the scale of mixed precision; False if there is none."""
+        if not self._gradient.read():
+            return False
+        if scale is not None:
+            vector = self._gradient.vector
+            vector /= scale.to(vector.device)
+        return True
+
+    def avalanche(self) -> tuple[Values, torch.Tensor]:
+        """Return the avalanche of the gradient, by name, and the relaxed gradient."""
+        values, relaxed = self._relax(self._gradient.vector)
+        # In double precision, since a sum of many squares loses digits.
+        norm = torch.linalg.vector_norm(self._gradient.vector, dtype=torch.float64)
+        return {**values, "gradient_norm": float(norm)}, relaxed
+
+    def null(self, name: str, step: int) -> Values:
+        """Return the avalanche of one null of the gradient at a step.
+
+        Its draws do not depend on which other steps are measured.
+        """
+        vector = self._gradient.vector
+        seed = seed_at(self._probe.seed, step)
+        drawn = surrogate(name, vector.cpu().numpy(), self._gradient.tensors, seed=seed)
+        return self._relax(torch.from_numpy(drawn).to(vector.device))[0]
+
+    def write(self, relaxed: torch.Tensor, scale: torch.Tensor | None) -> None:
+        """Give the relaxed gradient to the optimizer, scaled as it was read."""
+        self._gradient.write(relaxed if scale is None else relaxed * scale.to(relaxed.device))
+
+    def _relax(self, vector: torch.Tensor) -> tuple[Values, torch.Tensor]:
+        probe = self._probe
+        # The user's settings for floating-point errors are not meant for the probe.
+        with np.errstate(all="ignore"):
+            if self._placed is None:
+                found = probe.measure(vector.numpy(), self._graph)
+                relaxed = torch.from_numpy(found.relaxed)
+                return {name: getattr(found, name) for name in MEASURED}, relaxed
+            there = device.relax(
+                vector, self._placed, quantile=probe.quantile, alpha=probe.alpha,
+                max_steps=probe.max_steps,
+            )  # fmt: skip
+        return {name: getattr(there, name) for name in MEASURED}, there.relaxed
+
+
+def _graph(model: nn.Module, gradient: FlatGradient, probe: Probe) -> Graph:
+    if probe.topology != "computational":
+        return build(probe.topology, gradient.size, probe.seed)
+    require(
+        gradient.size == gradient.total,
+        "the computational topology joins all parameters of a neuron; it cannot be drawn on a sample",
+    )
+    return neuron_graph(layouts(unwrapped(model), gradient.names))
