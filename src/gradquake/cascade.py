@@ -29,9 +29,41 @@ MEASURED = ("threshold", "size", "duration", "area", "peak", "truncated", "devia
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+# The numbers of an avalanche and their types.
+_KINDS: tuple[tuple[str, type], ...] = (
+    ("size", int),
+    ("duration", int),
+    ("area", int),
+    ("peak", int),
+    ("truncated", bool),
+    ("deviation", float),
+    ("threshold", float),
+    ("dissipated", float),
+)
+
+
 @dataclass(frozen=True, eq=False)
-class Avalanche:
-    """What one gradient left behind when it relaxed.
+class AvalancheNumbers:
+    """The numbers of an ``Avalanche``: of Python's own types, whatever computed them."""
+
+    size: int
+    duration: int
+    area: int
+    peak: int
+    truncated: bool
+    deviation: float
+    threshold: float
+    dissipated: float
+
+    def __post_init__(self) -> None:
+        # NumPy's numbers look the same but behave differently: JSON refuses them, and integers wrap.
+        for name, kind in _KINDS:
+            object.__setattr__(self, name, kind(getattr(self, name)))
+
+
+@dataclass(frozen=True, eq=False)
+class Avalanche(AvalancheNumbers):
+    """The avalanche that one gradient left behind when it relaxed.
 
     Attributes
     ----------
@@ -55,14 +87,6 @@ class Avalanche:
         The gradient after the cascade.
     """
 
-    size: int
-    duration: int
-    area: int
-    peak: int
-    truncated: bool
-    deviation: float
-    threshold: float
-    dissipated: float
     relaxed: Gradient = field(repr=False)
 
 
@@ -295,17 +319,7 @@ def angle(sums_at: Callable[[float], Sequence[float]], largest: Callable[[], flo
 def avalanche(outcome: NDArray[np.float64], relaxed: Gradient) -> Avalanche:
     """Return one row of outcomes as an ``Avalanche``."""
     threshold, size, duration, area, peak, unstable, dissipated, deviation = outcome.tolist()
-    return Avalanche(
-        size=int(size),
-        duration=int(duration),
-        area=int(area),
-        peak=int(peak),
-        truncated=unstable > 0,
-        deviation=deviation,
-        threshold=threshold,
-        dissipated=dissipated,
-        relaxed=relaxed,
-    )
+    return Avalanche(size, duration, area, peak, unstable > 0, deviation, threshold, dissipated, relaxed)
 
 
 def as_gradient(values: ArrayLike, name: str = "the gradient") -> Gradient:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from gradquake._kernels import LARGEST_SQUARE, SMALLEST_SQUARE
-from gradquake.cascade import check_cascade, not_finite
+from gradquake.cascade import AvalancheNumbers, check_cascade, not_finite
 from gradquake.errors import InputError, a_type, require, require_between
 from gradquake.graphs import Graph, IntArray, check_graph
 
@@ -88,21 +88,13 @@ class DeviceGraph:
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceAvalanche:
-    """What one gradient left behind: the fields of ``cascade.Avalanche``.
+class DeviceAvalanche(AvalancheNumbers):
+    """The avalanche that one gradient left behind: the fields of ``cascade.Avalanche``.
 
     All are those of the compiled cascade exactly, but for ``deviation`` and ``dissipated``, which are
     sums in float64 in the device's own order. ``relaxed`` is a tensor on the gradient's device.
     """
 
-    size: int
-    duration: int
-    area: int
-    peak: int
-    truncated: bool
-    deviation: float
-    threshold: float
-    dissipated: float
     relaxed: torch.Tensor = field(repr=False)
 
 
