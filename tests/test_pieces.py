@@ -291,7 +291,7 @@ def test_what_is_not_finite_on_one_process_stops_all():
     pieces = [[np.ones(5)], [np.ones(2), np.array([1, np.inf])]]
     errors = together(2, lambda e: Probe().measure_pieces(pieces[e.rank], graphs.ring(9), exchange=e))
     for error in errors:
-        assert "has 1 entries that are not finite, the first at 8 (inf)" in str(error)
+        assert "has 1 entry that is not finite, at 8 (inf)" in str(error)
 
 
 def test_threads_that_make_no_sense():

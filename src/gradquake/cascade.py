@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from gradquake import _kernels
 from gradquake.errors import (
     InputError,
-    require,
+    counted,
     require_between,
     require_count,
     require_number,
@@ -199,10 +199,8 @@ def relax(
     vector = as_gradient(gradient)
     check_cascade(alpha, max_steps)
     check_graph(graph)
-    require(
-        0 <= require_number("threshold", threshold) < math.inf,
-        f"threshold is {threshold!r}; a finite number of at least 0 is needed",
-    )
+    if not 0 <= require_number("threshold", threshold) < math.inf:
+        raise InputError(f"threshold is {threshold!r}; a finite number of at least 0 is needed")
     check_length(vector.size, graph.n_nodes)
     if not np.isfinite(vector).all():
         raise not_finite("the gradient", vector)
@@ -345,10 +343,11 @@ def check_cascade(alpha: float, max_steps: int) -> None:
 
 def check_length(n_entries: int, n_nodes: int) -> None:
     """Raise InputError unless a gradient has as many entries as its graph has nodes."""
-    require(
-        n_entries == n_nodes,
-        f"the gradient has {n_entries} entries and the graph {n_nodes} nodes; they must be equal",
-    )
+    if n_entries != n_nodes:
+        raise InputError(
+            f"the gradient has {counted(n_entries, 'entry')} and the graph {counted(n_nodes, 'node')}; "
+            "they must be equal"
+        )
 
 
 def not_finite(name: str, vector: Gradient) -> InputError:
@@ -364,7 +363,5 @@ def not_finite(name: str, vector: Gradient) -> InputError:
 
 def broken_entries(name: str, count: int, first: int, value: Any) -> InputError:
     """Return the error for a gradient in which so many entries are not finite."""
-    return InputError(
-        f"{name} has {count} entries that are not finite, the first at {first} ({value}); finite "
-        "numbers are needed"
-    )
+    told = "entry that is not finite," if count == 1 else "entries that are not finite, the first"
+    return InputError(f"{name} has {count} {told} at {first} ({value}); finite numbers are needed")
