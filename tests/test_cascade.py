@@ -388,9 +388,9 @@ def with_entry(value):
         (np.array(1.0), r"the gradient has shape \(\); a flat vector"),
         (np.array([]), "the gradient is empty"),
         (np.ones(4), "the gradient has 4 entries and the graph 3 nodes; they must be equal"),
-        (with_entry(np.nan), r"1 entries that are not finite, the first at 1 \(nan\)"),
-        (with_entry(np.inf), r"1 entries that are not finite, the first at 1 \(inf\)"),
-        (with_entry(-np.inf), r"1 entries that are not finite, the first at 1 \(-inf\)"),
+        (with_entry(np.nan), r"1 entry that is not finite, at 1 \(nan\)"),
+        (with_entry(np.inf), r"1 entry that is not finite, at 1 \(inf\)"),
+        (with_entry(-np.inf), r"1 entry that is not finite, at 1 \(-inf\)"),
         (np.full(3, np.nan, np.float32), r"3 entries that are not finite, the first at 0 \(nan\)"),
     ],
 )

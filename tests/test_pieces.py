@@ -1,7 +1,8 @@
 """A gradient in pieces leaves the avalanche of the whole, bit for bit, however it is cut."""
 
+import json
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 from queue import Queue
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradquake import Probe, graphs, probe
+from gradquake import Probe, graphs, probe, relax
 from gradquake._kernels import BLOCK
 from gradquake.cascade import Avalanche
 from gradquake.errors import InputError
 from gradquake.graphs import ComputedGraph
+from gradquake.probe import LARGE
 
 NUMBERS = [field.name for field in fields(Avalanche) if field.name != "relaxed"]
 
@@ -50,6 +52,12 @@ def together(size, work):
     for thread in running:
         thread.join()
     return results
+
+
+def everything(avalanche):
+    """All of an avalanche, every type among it; equal only if all of it is the same to the last bit."""
+    numbers = [(name, type(getattr(avalanche, name)), getattr(avalanche, name)) for name in NUMBERS]
+    return numbers, type(avalanche.relaxed), avalanche.relaxed.dtype, avalanche.relaxed.tobytes()
 
 
 def cut(vector, places):
@@ -283,9 +291,76 @@ def test_what_is_not_finite_on_one_process_stops_all():
     pieces = [[np.ones(5)], [np.ones(2), np.array([1, np.inf])]]
     errors = together(2, lambda e: Probe().measure_pieces(pieces[e.rank], graphs.ring(9), exchange=e))
     for error in errors:
-        assert "has 1 entries that are not finite, the first at 8 (inf)" in str(error)
+        assert "has 1 entry that is not finite, at 8 (inf)" in str(error)
 
 
 def test_threads_that_make_no_sense():
     with pytest.raises(InputError, match="threads is 0"):
         Probe().measure_pieces([np.ones(9)], graphs.ring(9), threads=0)
+
+
+def every_path(vector, graph, max_steps, folder, patch):
+    """Yield the avalanche of one gradient by every path that computes it."""
+    settings = Probe(quantile=0.9, max_steps=max_steps)
+    n = vector.size
+    halves = np.split(vector, [n // 3])
+    for i, half in enumerate(halves):
+        np.save(folder / f"{i}.npy", half)
+    whole = settings.measure(vector, graph)
+    yield "measure", whole
+    for kind in (float, np.float64):
+        threshold = kind(whole.threshold)
+        yield f"relax, {kind}", relax(vector, graph, threshold=threshold, max_steps=max_steps)
+    for threads in (1, 2):
+        yield "one of a batch", settings.measure_batch([vector, vector], graph, threads=threads)[1]
+        yield "one piece", settings.measure_pieces([vector], graph, threads=threads)
+        yield "pieces", settings.measure_pieces(halves, graph, threads=threads)
+        mapped = [np.load(folder / f"{i}.npy", mmap_mode="r") for i in range(2)]
+        yield "files", settings.measure_pieces(mapped, graph, threads=threads)
+        parts = together(
+            2,
+            lambda exchange, threads=threads: settings.measure_pieces(
+                [halves[exchange.rank]], graph, exchange=exchange, threads=threads
+            ),
+        )
+        relaxed = np.concatenate([part.relaxed for part in parts])
+        for part in parts:
+            yield "processes", replace(part, relaxed=relaxed)
+        with patch.context() as smaller:
+            smaller.setattr(probe, "LARGE", min(n, probe.LARGE))
+            yield "large", settings.measure(vector, graph, threads=threads)
+
+
+def assert_one_result(paths):
+    (_, first), *others = paths
+    kinds = [int, int, int, int, bool, float, float, float]
+    assert [type(getattr(first, name)) for name in NUMBERS] == kinds
+    assert len(others) == 16
+    for name, other in others:
+        assert everything(other) == everything(first), name
+    json.dumps({name: getattr(first, name) for name in NUMBERS})
+    return first
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("max_steps", [1, 500])
+@pytest.mark.parametrize("lonely", [0, 400])
+@pytest.mark.parametrize("n", [1000, 2 * BLOCK + 5])
+def test_a_result_is_the_same_by_every_path(dtype, max_steps, lonely, n, tmp_path, monkeypatch):
+    vector = np.random.default_rng(10).standard_normal(n).astype(dtype)
+    joined = np.arange(n - lonely)
+    graph = graphs.from_edges(n, np.column_stack([joined, np.roll(joined, 1)]))
+    first = assert_one_result(every_path(vector, graph, max_steps, tmp_path, monkeypatch))
+    assert first.truncated == (max_steps == 1)
+    assert (first.dissipated != 0) == (lonely > 0)
+
+
+def test_a_gradient_without_an_avalanche_is_the_same_by_every_path(tmp_path, monkeypatch):
+    paths = every_path(np.ones(1000), graphs.ring(1000), 20, tmp_path, monkeypatch)
+    assert assert_one_result(paths).size == 0
+
+
+@pytest.mark.parametrize(("n", "dtype"), [(LARGE - 1, np.float64), (LARGE, np.float32)])
+def test_a_result_is_the_same_around_the_size_that_is_measured_in_parts(n, dtype, tmp_path, monkeypatch):
+    vector = np.random.default_rng(11).standard_normal(n).astype(dtype)
+    assert assert_one_result(every_path(vector, graphs.ring(n), 2, tmp_path, monkeypatch)).truncated

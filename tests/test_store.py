@@ -573,8 +573,6 @@ def test_an_unfinished_run_is_read_as_far_as_it_is_and_then_becomes_a_run(path, 
 def test_an_unfinished_run_is_continued_only_from_a_step(study):
     config = record(seed=5).config
     (run,) = study.begin([config])
-    with pytest.raises(StudyError, match="not measured yet; give the step to continue it from"):
-        study.begin([config])
     study.append({run: SNAPSHOTS | {20: SNAPSHOTS[0]}}, 20)
     with pytest.raises(StudyError, match="measured to step 20; give the step to continue it from"):
         study.begin([config])
@@ -601,13 +599,181 @@ def test_who_continues_a_run_owns_it(study):
 
 def test_of_several_runs_all_are_begun_and_written_or_none(study):
     configs = [record(seed=seed).config for seed in range(3)]
-    study.begin(configs[2:])
+    (run,) = study.begin(configs[2:])
+    study.append({run: SNAPSHOTS})
     with pytest.raises(StudyError, match="unfinished run"):
         study.begin(configs)
     runs = study.begin(configs[:2])
     with pytest.raises(StudyError, match="no longer holds"):
         study.append({runs[0]: SNAPSHOTS, 1: SNAPSHOTS})
+    assert [found.key for found in study.unfinished()] == [config_key(configs[2])]
+
+
+@pytest.mark.parametrize("step", [None, 0, 30])
+def test_a_run_of_which_nothing_was_measured_begins_anew(study, step):
+    config = record(seed=5).config
+    (before,) = study.begin([config])
+    study.append({before: {}}, 20)
+    (run,) = study.begin([config], step)
+    with pytest.raises(StudyError, match="another process continued it"):
+        study.append({before: SNAPSHOTS})
+    study.append({run: SNAPSHOTS})
+    assert study.unfinished()[0].grokking_epoch == (20 if step else None)
+    study.finish([run])
+    assert study.keys() == {config_key(config)}
+
+
+def test_a_run_of_which_nothing_was_measured_leaves_nothing_when_it_is_finished(path, study):
+    configs = [record(seed=seed).config for seed in range(2)]
+    runs = study.begin(configs)
+    study.append({runs[1]: SNAPSHOTS})
+    study.finish(runs)
+    assert study.keys() == {config_key(configs[1])}
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM unfinished").fetchone() == (0,)
+
+
+def test_a_finished_run_goes_on_as_if_it_had_never_been_finished(study, tmp_path):
+    config = record(seed=5).config
+    after = {60: SNAPSHOTS[0], 70: SNAPSHOTS[10] | {"size": 9}}
+    (run,) = study.begin([config])
+    study.append({run: SNAPSHOTS}, 17)
+    study.finish([run])
+    assert study.reached(config) == 10
+    (run,) = study.begin([config], step=60)
+    (found,) = study.unfinished()
+    assert study.keys() == set()
+    assert (found.epochs.tolist(), found.grokking_epoch) == ([0, 10], 17)
+    study.append({run: after}, 65)
+    study.finish([run])
+    with open_study(tmp_path / "whole.sqlite", create=True) as other:
+        (run,) = other.begin([config])
+        other.append({run: SNAPSHOTS | after}, 17)
+        other.finish([run])
+        assert study.dataset.identical(other.dataset)
+
+
+def test_a_continued_run_keeps_every_bit(study):
+    finished = record(seed=5)
+    study.write([finished])
+    (run,) = study.begin([finished.config], step=41)
+    study.finish([run])
+    (found,) = study.records()
+    assert found.grokking_epoch == finished.grokking_epoch
+    assert found.values.keys() == finished.values.keys()
+    for name, values in finished.values.items():
+        np.testing.assert_array_equal(found.values[name], values)
+
+
+@pytest.mark.parametrize(
+    ("grokking_epoch", "step", "last"), [(7, 40, 40), (7, 0, 40), (None, 39, 40), (57, 57, 57)]
+)
+def test_continuing_removes_no_finished_measurement(study, grokking_epoch, step, last):
+    finished = record(seed=5, grokking_epoch=grokking_epoch)
+    study.write([finished, record(seed=6)])
+    other = record(seed=7).config
+    with pytest.raises(
+        StudyError, match=rf"already, to step {last}; continuing it at step {step} would remove finished"
+    ):
+        study.begin([other, finished.config], step)
+    assert len(study.keys()) == 2
+    assert study.reached(finished.config) == 40
+    study.begin([other, finished.config], last + 1)
+
+
+def test_a_process_killed_while_it_continues_a_finished_run_loses_nothing(path, study):
+    configs = [record(seed=seed).config for seed in range(3)]
+    study.write([record(seed=seed) for seed in range(3)])
+    code = f"""
+import json, os, sys
+from gradquake.store import open_study
+study = open_study({str(path)!r})
+study._seal = lambda run: os.kill(os.getpid(), 9)
+study.begin(json.loads({json.dumps(configs)!r}), step=60)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert study.keys() == {config_key(config) for config in configs}
     assert study.unfinished() == []
+    assert [found.epochs.tolist() for found in study.records()] == [[0, 10, 20, 30, 40]] * 3
+
+
+# Takes a run over as soon as it is told to, while another process finishes the run.
+TAKER = """
+import sys
+from gradquake.store import open_study
+from gradquake.errors import StudyError
+study = open_study(sys.argv[1])
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        [run] = study.begin([{"experiment": "t", "n_parameters": 41, "seed": int(line)}], step=20)
+        study.append({run: {20: {"size": 6}}})
+        print("taken", flush=True)
+    except StudyError as error:
+        print(error, flush=True)
+"""
+
+
+def test_a_run_that_is_taken_over_while_it_is_finished_has_one_owner(path, study):
+    """At any moment: the other process either takes the whole run or continues the finished one."""
+    refused = []
+    with subprocess.Popen(
+        [sys.executable, "-c", TAKER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as taker:
+        assert taker.stdout.readline() == "ready\n"
+        for seed in range(40):
+            (run,) = study.begin([{"experiment": "t", "n_parameters": 41, "seed": seed}])
+            study.append({run: {0: {"size": 4}, 10: {"size": 5}}})
+            taker.stdin.write(f"{seed}\n")
+            taker.stdin.flush()
+            time.sleep(seed % 20 * 1e-4)
+            try:
+                study.finish([run])
+            except StudyError as error:
+                refused.append(str(error))
+            assert taker.stdout.readline() == "taken\n"
+        taker.stdin.close()
+    assert study.keys() == set()
+    assert [found.epochs.tolist() for found in study.unfinished()] == [[0, 10, 20]] * 40
+    assert all("no longer holds the run that was begun here" in said for said in refused)
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
+def test_finish_checks_and_writes_at_one_moment(path, study, moment):
+    config = record(seed=5).config
+    (run,) = study.begin([config])
+    study.append({run: SNAPSHOTS})
+    said = []
+
+    def take():
+        with open_study(path, patience=0) as other:
+            try:
+                (taken,) = other.begin([config], step=20)
+                other.append({taken: {20: SNAPSHOTS[0]}})
+            except StudyError as error:
+                said.append(str(error))
+
+    read = study._unfinished if moment == "before" else study._so_far
+
+    def taken_over(*header):
+        found = read(*header)
+        take()
+        return found
+
+    if moment == "before":
+        study._unfinished = taken_over
+    if moment == "within":
+        study._so_far = taken_over
+    with pytest.raises(StudyError) if moment == "before" else contextlib.nullcontext():
+        study.finish([run])
+    if moment == "after":
+        take()
+    assert len(said) == (moment == "within")
+    with open_study(path) as reader:
+        epochs = [found.epochs.tolist() for found in (*reader.records(), *reader.unfinished())]
+        assert epochs == ([[0, 10]] if moment == "within" else [[0, 10, 20]])
+        assert len(reader.keys()) == (moment == "within")
 
 
 def test_a_changed_snapshot_is_named(path, study):

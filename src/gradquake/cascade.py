@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from gradquake import _kernels
 from gradquake.errors import (
     InputError,
-    require,
+    counted,
     require_between,
     require_count,
     require_number,
@@ -29,9 +29,41 @@ MEASURED = ("threshold", "size", "duration", "area", "peak", "truncated", "devia
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+# The numbers of an avalanche and their types.
+_KINDS: tuple[tuple[str, type], ...] = (
+    ("size", int),
+    ("duration", int),
+    ("area", int),
+    ("peak", int),
+    ("truncated", bool),
+    ("deviation", float),
+    ("threshold", float),
+    ("dissipated", float),
+)
+
+
 @dataclass(frozen=True, eq=False)
-class Avalanche:
-    """What one gradient left behind when it relaxed.
+class AvalancheNumbers:
+    """The numbers of an ``Avalanche``: of Python's own types, whatever computed them."""
+
+    size: int
+    duration: int
+    area: int
+    peak: int
+    truncated: bool
+    deviation: float
+    threshold: float
+    dissipated: float
+
+    def __post_init__(self) -> None:
+        # NumPy's numbers look the same but behave differently: JSON refuses them, and integers wrap.
+        for name, kind in _KINDS:
+            object.__setattr__(self, name, kind(getattr(self, name)))
+
+
+@dataclass(frozen=True, eq=False)
+class Avalanche(AvalancheNumbers):
+    """The avalanche that one gradient left behind when it relaxed.
 
     Attributes
     ----------
@@ -55,14 +87,6 @@ class Avalanche:
         The gradient after the cascade.
     """
 
-    size: int
-    duration: int
-    area: int
-    peak: int
-    truncated: bool
-    deviation: float
-    threshold: float
-    dissipated: float
     relaxed: Gradient = field(repr=False)
 
 
@@ -175,10 +199,8 @@ def relax(
     vector = as_gradient(gradient)
     check_cascade(alpha, max_steps)
     check_graph(graph)
-    require(
-        0 <= require_number("threshold", threshold) < math.inf,
-        f"threshold is {threshold!r}; a finite number of at least 0 is needed",
-    )
+    if not 0 <= require_number("threshold", threshold) < math.inf:
+        raise InputError(f"threshold is {threshold!r}; a finite number of at least 0 is needed")
     check_length(vector.size, graph.n_nodes)
     if not np.isfinite(vector).all():
         raise not_finite("the gradient", vector)
@@ -295,17 +317,7 @@ def angle(sums_at: Callable[[float], Sequence[float]], largest: Callable[[], flo
 def avalanche(outcome: NDArray[np.float64], relaxed: Gradient) -> Avalanche:
     """Return one row of outcomes as an ``Avalanche``."""
     threshold, size, duration, area, peak, unstable, dissipated, deviation = outcome.tolist()
-    return Avalanche(
-        size=int(size),
-        duration=int(duration),
-        area=int(area),
-        peak=int(peak),
-        truncated=unstable > 0,
-        deviation=deviation,
-        threshold=threshold,
-        dissipated=dissipated,
-        relaxed=relaxed,
-    )
+    return Avalanche(size, duration, area, peak, unstable > 0, deviation, threshold, dissipated, relaxed)
 
 
 def as_gradient(values: ArrayLike, name: str = "the gradient") -> Gradient:
@@ -331,10 +343,11 @@ def check_cascade(alpha: float, max_steps: int) -> None:
 
 def check_length(n_entries: int, n_nodes: int) -> None:
     """Raise InputError unless a gradient has as many entries as its graph has nodes."""
-    require(
-        n_entries == n_nodes,
-        f"the gradient has {n_entries} entries and the graph {n_nodes} nodes; they must be equal",
-    )
+    if n_entries != n_nodes:
+        raise InputError(
+            f"the gradient has {counted(n_entries, 'entry')} and the graph {counted(n_nodes, 'node')}; "
+            "they must be equal"
+        )
 
 
 def not_finite(name: str, vector: Gradient) -> InputError:
@@ -350,7 +363,5 @@ def not_finite(name: str, vector: Gradient) -> InputError:
 
 def broken_entries(name: str, count: int, first: int, value: Any) -> InputError:
     """Return the error for a gradient in which so many entries are not finite."""
-    return InputError(
-        f"{name} has {count} entries that are not finite, the first at {first} ({value}); finite "
-        "numbers are needed"
-    )
+    told = "entry that is not finite," if count == 1 else "entries that are not finite, the first"
+    return InputError(f"{name} has {count} {told} at {first} ({value}); finite numbers are needed")

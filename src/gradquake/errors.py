@@ -19,7 +19,11 @@ class StudyError(GradquakeError):
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise :class:`InputError` with ``message`` unless ``condition`` holds."""
+    """Raise :class:`InputError` with ``message`` unless ``condition`` holds.
+
+    For constant messages. One that has to be built belongs under ``if not ...: raise InputError``, so
+    that it is built only if the check fails.
+    """
     if not condition:
         raise InputError(message)
 
@@ -30,6 +34,12 @@ def a_type(value: object) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and what it counts, in the singular or plural: "1 entry", "2 entries"."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
 def require_between(
     name: str, value: float, low: float, high: float, *, inclusive: bool = False
 ) -> None:
@@ -37,10 +47,10 @@ def require_between(
     number = require_number(name, value)
     inside = low <= number <= high if inclusive else low < number < high
     brackets = "[]" if inclusive else "()"
-    require(
-        math.isfinite(number) and inside,
-        f"{name} is {value!r}; a number in {brackets[0]}{low:g}, {high:g}{brackets[1]} is needed",
-    )
+    if not (math.isfinite(number) and inside):
+        raise InputError(
+            f"{name} is {value!r}; a number in {brackets[0]}{low:g}, {high:g}{brackets[1]} is needed"
+        )
 
 
 def require_number(name: str, value: object) -> float:
@@ -56,11 +66,17 @@ def require_number(name: str, value: object) -> float:
 def require_count(name: str, value: int, minimum: int) -> None:
     """Raise :class:`InputError` unless ``value`` is an integer of at least ``minimum``."""
     is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    require(
-        is_integer and value >= minimum,
-        f"{name} is {value!r}; an integer of at least {minimum} is needed",
-    )
-    require(value < 2**63, f"{name} is {value!r}; an integer below 2^63 is needed")
+    if not (is_integer and value >= minimum):
+        raise InputError(f"{name} is {value!r}; an integer of at least {minimum} is needed")
+    if value >= 2**63:
+        raise InputError(f"{name} is {value!r}; an integer below 2^63 is needed")
+
+
+def require_seed(value: int) -> None:
+    """Raise :class:`InputError` unless ``value`` can be the seed of a draw."""
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (is_integer and 0 <= value < 2**63):
+        raise InputError(f"seed is {value!r}; an integer from 0 to 2^63 - 1 is needed")
 
 
 def printable(text: str) -> str:

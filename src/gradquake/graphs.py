@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake import _kernels
-from gradquake.errors import InputError, a_type, require, require_between, require_count
+from gradquake.errors import InputError, a_type, require, require_between, require_count, require_seed
 
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
@@ -65,30 +65,31 @@ class Graph:
     def __init__(self, indptr: ArrayLike, indices: ArrayLike) -> None:
         indptr, indices = _array("indptr", indptr), _array("indices", indices)
         for name, array in (("indptr", indptr), ("indices", indices)):
-            require(
-                array.ndim == 1 and array.dtype.kind in "iu",
-                f"{name} has shape {array.shape} and dtype {array.dtype}; "
-                "a vector of integers is needed",
-            )
-        require(
+            if not (array.ndim == 1 and array.dtype.kind in "iu"):
+                raise InputError(
+                    f"{name} has shape {array.shape} and dtype {array.dtype}; "
+                    "a vector of integers is needed"
+                )
+        if not (
             indptr.size >= 2
             and indptr[0] == 0
             and indptr[-1] == indices.size
-            and bool((np.diff(indptr.astype(np.int64)) >= 0).all()),
-            f"indptr does not fit {indices.size} indices; it must have at least 2 entries, start at 0, "
-            f"never fall, and end at {indices.size}",
-        )
+            and bool((np.diff(indptr.astype(np.int64)) >= 0).all())
+        ):
+            raise InputError(
+                f"indptr does not fit {indices.size} indices; it must have at least 2 entries, start at "
+                f"0, never fall, and end at {indices.size}"
+            )
         dtype = _index_dtype(indptr.size - 1, indices.size)
         # Before the cast, which would wrap; the rest is checked after it.
         for end in (indices.min(initial=0), indices.max(initial=0)):
-            require(
-                np.iinfo(dtype).min <= int(end) <= np.iinfo(dtype).max,
-                f"a neighbour is numbered {end}, outside 0..{indptr.size - 2}",
-            )
+            if not np.iinfo(dtype).min <= int(end) <= np.iinfo(dtype).max:
+                raise InputError(f"a neighbour is numbered {end}, outside 0..{indptr.size - 2}")
         self._indptr: IntArray = np.ascontiguousarray(indptr, dtype)
         self._indices: IntArray = np.ascontiguousarray(indices, dtype)
         kind, i, j = _kernels.find_defect(self.indptr, self.indices, self.indptr[:-1].copy())
-        require(kind == 0, DEFECTS.get(kind, "").format(i=i, j=j, last=self.n_nodes - 1))
+        if kind != 0:
+            raise InputError(DEFECTS[kind].format(i=i, j=j, last=self.n_nodes - 1))
 
     @property
     def indptr(self) -> IntArray:
@@ -291,9 +292,8 @@ def repeat(graphs: Graph | GraphStack, times: int) -> GraphStack:
     """Return a graph, or each graph of a stack, ``times`` times in a row, without a copy."""
     one = graphs.as_stack if isinstance(graphs, Graph) else graphs
     times = count_of("times", times, 1)
-    require(
-        times * one.n_nodes < TOO_MANY, f"times is {times}; fewer than 2^40 nodes together are needed"
-    )
+    if times * one.n_nodes >= TOO_MANY:
+        raise InputError(f"times is {times}; fewer than 2^40 nodes together are needed")
     sizes = np.repeat(np.diff(one.offsets), times)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     return GraphStack(offsets, np.repeat(one.rows, times), one.indptr, one.indices)
@@ -317,10 +317,10 @@ def from_edges(n: int, edges: ArrayLike) -> Graph:
     n = count_of("n", n, 1)
     pairs = _array("edges", edges)
     pairs = pairs if pairs.size else np.empty((0, 2), np.int64)
-    require(
-        pairs.ndim == 2 and pairs.shape[1] == 2 and pairs.dtype.kind in "iu",
-        f"edges have shape {pairs.shape} and dtype {pairs.dtype}; integers (n_edges, 2) are needed",
-    )
+    if not (pairs.ndim == 2 and pairs.shape[1] == 2 and pairs.dtype.kind in "iu"):
+        raise InputError(
+            f"edges have shape {pairs.shape} and dtype {pairs.dtype}; integers (n_edges, 2) are needed"
+        )
     outside = pairs[((pairs < 0) | (pairs >= n)).any(axis=1)]
     if len(outside):
         raise InputError(f"edge {tuple(outside[0].tolist())} has an end outside 0..{n - 1}")
@@ -341,14 +341,10 @@ def from_scipy(matrix: sparray | spmatrix) -> Graph:
     InputError
         Where the matrix is not square, not symmetric, has a diagonal entry or an entry twice.
     """
-    require(
-        hasattr(matrix, "tocoo"),
-        f"the adjacency is {a_type(matrix)}; a SciPy sparse matrix is needed",
-    )
-    require(
-        matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and matrix.shape[0] > 0,
-        f"the adjacency has shape {matrix.shape}; a square matrix is needed",
-    )
+    if not hasattr(matrix, "tocoo"):
+        raise InputError(f"the adjacency is {a_type(matrix)}; a SciPy sparse matrix is needed")
+    if not (matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and matrix.shape[0] > 0):
+        raise InputError(f"the adjacency has shape {matrix.shape}; a square matrix is needed")
     coordinates = matrix.tocoo()
     edge = coordinates.data != 0
     n = matrix.shape[0]
@@ -383,7 +379,8 @@ def barabasi_albert(n: int, m: int = 2, *, seed: int) -> Graph:
     """
     m = count_of("m", m, 1)
     n = count_of("n", n, m + 1)
-    require(m * n < TOO_MANY, f"m is {m} and n is {n}; fewer than 2^40 edges are needed")
+    if m * n >= TOO_MANY:
+        raise InputError(f"m is {m} and n is {n}; fewer than 2^40 edges are needed")
     dtype = _index_dtype(n, 2 * m * (n - m))
     targets, indices = np.empty(m * (n - m), dtype), np.empty(2 * m * (n - m), dtype)
     indptr, cursor = np.zeros(n + 1, dtype), np.empty(n, dtype)
@@ -524,7 +521,8 @@ def computational(hidden: int) -> Graph:
 
 def _computational_of_size(n: int, seed: int) -> Graph:  # noqa: ARG001
     n = count_of("n", n, 5)
-    require(n % 4 == 1, f"n is {n}; the graph of a 2-h-1 network has 4 h + 1 nodes")
+    if n % 4 != 1:
+        raise InputError(f"n is {n}; the graph of a 2-h-1 network has 4 h + 1 nodes")
     return computational(n // 4)
 
 
@@ -555,16 +553,15 @@ def build(topology: str, n: int, seed: int) -> Graph:
 
 def check_topology(topology: str, name: str = "topology") -> None:
     """Raise InputError unless ``topology``, the setting ``name``, is a name in ``TOPOLOGIES``."""
-    require(
-        isinstance(topology, str) and topology in TOPOLOGIES,
-        f"{name} is {topology!r}; one of {', '.join(TOPOLOGIES)} is needed",
-    )
+    if not (isinstance(topology, str) and topology in TOPOLOGIES):
+        raise InputError(f"{name} is {topology!r}; one of {', '.join(TOPOLOGIES)} is needed")
 
 
 def count_of(name: str, value: int, fewest: int) -> int:
     """Return a number of nodes as Python's integer, since one of NumPy wraps, or raise InputError."""
     require_count(name, value, fewest)
-    require(value < TOO_MANY, f"{name} is {value!r}; an integer below 2^40 is needed")
+    if value >= TOO_MANY:
+        raise InputError(f"{name} is {value!r}; an integer below 2^40 is needed")
     return int(value)
 
 
@@ -601,7 +598,7 @@ def _trusted(indptr: IntArray, indices: IntArray) -> Graph:
 
 
 def _sequence(seed: int, n: int) -> np.random.SeedSequence:
-    require_count("seed", seed, 0)
+    require_seed(seed)
     return np.random.SeedSequence((seed, n))
 
 

@@ -34,7 +34,7 @@ from gradquake.cascade import (
     products,
 )
 from gradquake.collective import Exchange, Run, exact_sums, order_statistics, totals
-from gradquake.errors import InputError, require
+from gradquake.errors import InputError, counted, require
 from gradquake.graphs import Graph, IntArray, check_graph
 
 # Shares that are handed on at a time, so that they stay in the caches.
@@ -174,22 +174,22 @@ class _Cascade:
         own = ([vector.size for vector in vectors], sorted({str(v.dtype) for v in vectors}), fault)
         told = exchange.allgather(own)
         for rank, (_, _, of_process) in enumerate(told):
-            require(
-                not of_process, f"{of_process} (process {rank})" if exchange.size > 1 else of_process
-            )
+            if of_process:
+                raise InputError(f"{of_process} (process {rank})" if exchange.size > 1 else of_process)
         kinds = sorted({kind for _, of_process, _ in told for kind in of_process})
         require(bool(kinds), "no piece was given; at least one is needed")
-        require(len(kinds) == 1, f"the pieces mix {' and '.join(kinds)}; one dtype is needed")
+        if len(kinds) != 1:
+            raise InputError(f"the pieces mix {' and '.join(kinds)}; one dtype is needed")
         lengths = [sum(sizes) for sizes, _, _ in told]
         self.n = sum(lengths)
         if not isinstance(graph, Graph) and callable(graph):
             graph = graph(self.n)
         check_graph(graph)
-        require(
-            self.n == graph.n_nodes,
-            f"the pieces have {self.n} entries together and the graph {graph.n_nodes} nodes; they must "
-            "be equal",
-        )
+        if self.n != graph.n_nodes:
+            raise InputError(
+                f"the pieces have {counted(self.n, 'entry')} together and the graph "
+                f"{counted(graph.n_nodes, 'node')}; they must be equal"
+            )
         self.graph, self.exchange, self.threads = graph, exchange, threads
         # Where the nodes of each process begin.
         self.starts = np.cumsum([0, *lengths])

@@ -21,7 +21,7 @@ from gradquake.cascade import (
     relax_stack,
 )
 from gradquake.collective import Alone, Exchange
-from gradquake.errors import a_type, require, require_between, require_count
+from gradquake.errors import InputError, a_type, counted, require_between, require_count, require_seed
 from gradquake.graphs import Graph, GraphStack, build, check_graph, check_topology, repeat, stack
 from gradquake.pieces import relax_pieces
 
@@ -70,7 +70,7 @@ class Probe:
         check_topology(self.topology)
         check_cascade(self.alpha, self.max_steps)
         require_between("quantile", self.quantile, 0, 1, inclusive=True)
-        require_count("seed", self.seed, 0)
+        require_seed(self.seed)
 
     def graph(self, n: int) -> Graph:
         """Return the graph on ``n`` nodes that this probe measures on; the last few are kept."""
@@ -213,10 +213,10 @@ class Probe:
             graphs = self.graph(int(lengths[0]))
         if isinstance(graphs, Graph):
             return repeat(graphs, lengths.size)
-        require(
-            isinstance(graphs, Sequence),
-            f"graphs is {graphs!r}; a Graph, a sequence of them or a GraphStack is needed",
-        )
+        if not isinstance(graphs, Sequence):
+            raise InputError(
+                f"graphs is {graphs!r}; a Graph, a sequence of them or a GraphStack is needed"
+            )
         return stack(graphs)
 
     def _relax(
@@ -246,13 +246,15 @@ def _laid_end_to_end(
     if isinstance(gradients, np.ndarray) and gradients.ndim == 2 and len(gradients) > 0:
         flat = as_gradient(gradients.reshape(-1), "the batch")
         return flat, np.full(len(gradients), gradients.shape[1])
-    require(
-        isinstance(gradients, Sequence) and len(gradients) > 0,
-        f"the batch is {_described(gradients)}; an array (batch, N) or a sequence of vectors is needed",
-    )
-    vectors = [as_gradient(g, f"gradient {b} of the batch") for b, g in enumerate(gradients)]  # type: ignore[arg-type]
+    if not (isinstance(gradients, Sequence) and len(gradients) > 0):
+        raise InputError(
+            f"the batch is {_described(gradients)}; an array (batch, N) or a sequence of vectors is "
+            "needed"
+        )
+    vectors = [as_gradient(g, f"gradient {b} of the batch") for b, g in enumerate(gradients)]
     dtypes = {str(vector.dtype) for vector in vectors}
-    require(len(dtypes) == 1, f"the batch mixes {' and '.join(sorted(dtypes))}; one dtype is needed")
+    if len(dtypes) != 1:
+        raise InputError(f"the batch mixes {' and '.join(sorted(dtypes))}; one dtype is needed")
     return np.concatenate(vectors), np.array([vector.size for vector in vectors])
 
 
@@ -263,15 +265,16 @@ def _described(gradients: object) -> str:
 
 
 def _check_lengths(lengths: NDArray[np.intp], graphs: GraphStack) -> None:
-    require(
-        len(graphs) == lengths.size,
-        f"{lengths.size} gradients and {len(graphs)} graphs were given; one graph each is needed",
-    )
-    for b, (length, n) in enumerate(zip(lengths, np.diff(graphs.offsets), strict=True)):
-        require(
-            length == n,
-            f"gradient {b} of the batch has {length} entries and its graph {n} nodes; "
-            "they must be equal",
+    if len(graphs) != lengths.size:
+        raise InputError(
+            f"{counted(lengths.size, 'gradient')} and {counted(len(graphs), 'graph')} were given; "
+            "one graph for each gradient is needed"
+        )
+    nodes = np.diff(graphs.offsets)
+    for b in np.flatnonzero(lengths != nodes):
+        raise InputError(
+            f"gradient {b} of the batch has {counted(lengths[b], 'entry')} and its graph "
+            f"{counted(nodes[b], 'node')}; they must be equal"
         )
 
 

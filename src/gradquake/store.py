@@ -52,6 +52,10 @@ NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
 # Seconds to wait for another process that writes.
 PATIENCE = 30.0
 
+# The columns of a finished and of an unfinished run, each protected by the checksum of its row.
+HEADER = "id, key, grokking_epoch, software, measured"
+UNFINISHED = "key, grokking_epoch, snapshots"
+
 TABLES = (
     "CREATE TABLE planned (key TEXT PRIMARY KEY, checksum INTEGER NOT NULL) WITHOUT ROWID",
     """CREATE TABLE runs (
@@ -131,7 +135,7 @@ class Study:
     def plan(self, configs: Iterable[Mapping[str, Any]]) -> None:
         """Note runs as wanted, so that what is missing can be told."""
         rows = [(key, _checksum(key)) for key in map(config_key, configs)]
-        with _clear_errors(self.path), self._connection:
+        with self._writing():
             self._connection.executemany("INSERT OR IGNORE INTO planned VALUES (?, ?)", rows)
 
     @contextmanager
@@ -165,58 +169,60 @@ class Study:
 
     def write(self, records: Sequence[RunRecord]) -> None:
         """Write finished runs in one transaction: all of them, or on any failure none."""
+        with self._writing():
+            self._insert(records)
+
+    def _insert(self, records: Iterable[RunRecord]) -> None:
         software = json.dumps(software_versions())
-        with _clear_errors(self.path), self._connection:
-            for record in records:
-                arrays = {"epoch": record.epochs, **record.values}
-                names = sorted(arrays)
-                data = b"".join(np.asarray(arrays[name], stored_type(name)).tobytes() for name in names)
-                header = (record.key, record.grokking_epoch, software, json.dumps(names))
-                checksum = _checksum(*header)
-                cursor = self._connection.execute(
-                    "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    (*header, checksum),
-                )
-                self._connection.execute(
-                    "INSERT INTO measurements VALUES (?, ?, ?)",
-                    (cursor.lastrowid, data, zlib.crc32(data, checksum)),
-                )
-                self._forget(record.key)
+        for record in records:
+            arrays = {"epoch": record.epochs, **record.values}
+            names = sorted(arrays)
+            data = b"".join(np.asarray(arrays[name], stored_type(name)).tobytes() for name in names)
+            header = (record.key, record.grokking_epoch, software, json.dumps(names))
+            checksum = _checksum(*header)
+            cursor = self._connection.execute(
+                "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (*header, checksum),
+            )
+            self._connection.execute(
+                "INSERT INTO measurements VALUES (?, ?, ?)",
+                (cursor.lastrowid, data, zlib.crc32(data, checksum)),
+            )
+            self._forget(record.key)
 
     def begin(self, configs: Sequence[Mapping[str, Any]], step: int | None = None) -> list[int]:
         """Begin runs that will be written snapshot by snapshot.
+
+        An unfinished run without snapshots begins anew, with or without a step.
 
         Parameters
         ----------
         configs : sequence of mapping
             Of the runs, as in ``RunRecord``.
         step : int, optional
-            Continue the unfinished runs of these configurations: their snapshots before ``step`` stay,
-            the later ones, which will be measured again, are removed.
+            Continue the runs of these configurations. An unfinished run keeps its snapshots before
+            ``step``; the later ones, which will be measured again, are removed. A finished run that
+            holds nothing at ``step`` or later becomes unfinished again, with all its snapshots.
 
         Returns
         -------
         list of int
-            For each run what ``append`` and ``finish`` ask for; whoever wrote to it before can no
-            longer do so.
+            One token per run, to pass to ``append`` and ``finish``. It revokes the token of the
+            previous writer.
 
         Raises
         ------
         StudyError
-            Where a run is finished already, or unfinished and no step is given; then none is begun.
+            If a run has snapshots and no step is given, or a finished run holds ``step`` or a later
+            one; then no run is begun.
         """
         owned = []
-        with _clear_errors(self.path), self._connection:
+        with self._writing():
             execute = self._connection.execute
-            execute("BEGIN IMMEDIATE")
             for config in configs:
                 key = config_key(config)
-                if execute("SELECT 1 FROM runs WHERE key = ?", (key,)).fetchone():
-                    raise StudyError(
-                        f"{self.path} holds the finished run {label_text(config)} already; to measure "
-                        "it again, use another label or another study"
-                    )
+                self._reopen(key, step)
                 row = execute("SELECT id FROM unfinished WHERE key = ?", (key,)).fetchone()
                 owner = secrets.randbits(62)
                 if row is None:
@@ -228,22 +234,62 @@ class Study:
         return owned
 
     def reached(self, config: Mapping[str, Any]) -> int | None:
-        """Return the last step at which an unfinished run was measured; None where there is none."""
-        [(last,)] = self._query(
-            "SELECT max(epoch) FROM snapshots JOIN unfinished ON run = id WHERE key = ?",
-            config_key(config),
-        )
-        return None if last is None else int(last)
+        """Return the last step at which a run was measured, finished or not; None if there is none."""
+        key = config_key(config)
+        with self._moment():
+            [(last,)] = self._query(
+                "SELECT max(epoch) FROM snapshots JOIN unfinished ON run = id WHERE key = ?", key
+            )
+            if last is None:
+                last = max((int(run.epochs.max(initial=-1)) for run in self._finished(key)), default=-1)
+        return None if last < 0 else int(last)
+
+    def _finished(self, key: str) -> list[RunRecord]:
+        """Return the finished run of this key, if there is one."""
+        rows = self._query(f"SELECT {HEADER}, checksum FROM runs WHERE key = ?", key)  # noqa: S608
+        return [self._record(self._run(row[:-1])) for row in self._intact("runs", rows)]
+
+    def _reopen(self, key: str, step: int | None) -> None:
+        """Make a finished run unfinished, to be continued at a step."""
+        for run in self._finished(key):
+            holds = f"{self.path} holds the finished run {label_text(run.config)} already"
+            if step is None:
+                raise StudyError(
+                    f"{holds}; to continue it, give a step; to measure it again, use another label or "
+                    "another study"
+                )
+            last = int(max(run.epochs.max(initial=-1), run.grokking_epoch or 0))
+            if step <= last:
+                raise StudyError(
+                    f"{holds}, to step {last}; continuing it at step {step} would remove finished "
+                    f"measurements: give step {last + 1} or a later one, or use another label or "
+                    "another study"
+                )
+            execute, owner = self._connection.execute, secrets.randbits(62)
+            execute("INSERT INTO unfinished VALUES (?, ?, ?, 0, 0)", (owner, key, run.grokking_epoch))
+            columns = {name: column.tolist() for name, column in run.values.items()}
+            self._add(
+                owner,
+                key,
+                {
+                    epoch: {name: column[i] for name, column in columns.items()}
+                    for i, epoch in enumerate(run.epochs.tolist())
+                },
+            )
+            row = execute("SELECT id FROM runs WHERE key = ?", (key,)).fetchone()
+            execute("DELETE FROM measurements WHERE run = ?", row)
+            execute("DELETE FROM runs WHERE id = ?", row)
 
     def _take_over(self, key: str, run: int, owner: int, step: int | None) -> None:
         execute = self._connection.execute
         (last,) = execute("SELECT max(epoch) FROM snapshots WHERE run = ?", (run,)).fetchone()
-        if step is None:
-            measured = "not measured yet" if last is None else f"measured to step {last}"
+        if step is None and last is not None:
             raise StudyError(
-                f"{self.path} holds the unfinished run {label_text(json.loads(key))}, {measured}; give "
-                "the step to continue it from, 0 to begin anew, or use another label or another study"
+                f"{self.path} holds the unfinished run {label_text(json.loads(key))}, measured to step "
+                f"{last}; give the step to continue it from, 0 to begin anew, or use another label or "
+                "another study"
             )
+        step = step or 0
         execute("DELETE FROM snapshots WHERE run = ? AND epoch >= ?", (run, step))
         execute("UPDATE snapshots SET run = ? WHERE run = ?", (owner, run))
         execute(
@@ -271,24 +317,22 @@ class Study:
         StudyError
             Where a run was not begun, is finished, or was begun again by another.
         """
-        with _clear_errors(self.path), self._connection:
-            execute = self._connection.execute
-            execute("BEGIN IMMEDIATE")
+        with self._writing():
             for run, of_run in snapshots.items():
-                self._check_owned(run)
-                rows = []
-                (key,) = execute("SELECT key FROM unfinished WHERE id = ?", (run,)).fetchone()
-                for step, values in of_run.items():
-                    data = json.dumps(dict(values))
-                    rows.append((run, int(step), data, _checksum(key, int(step), data)))
-                self._connection.executemany(
-                    "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", rows
-                )
-                execute(
+                key, *_ = self._owned(run)
+                self._add(run, key, of_run)
+                self._connection.execute(
                     "UPDATE unfinished SET grokking_epoch = coalesce(grokking_epoch, ?) WHERE id = ?",
                     (grokking_epoch, run),
                 )
                 self._seal(run)
+
+    def _add(self, run: int, key: str, snapshots: Mapping[int, Mapping[str, float]]) -> None:
+        rows = []
+        for step, values in snapshots.items():
+            data = json.dumps(dict(values))
+            rows.append((run, int(step), data, _checksum(key, int(step), data)))
+        self._connection.executemany("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", rows)
 
     def _seal(self, run: int) -> None:
         """Make the checksum of an unfinished run that of what it is now."""
@@ -307,52 +351,57 @@ class Study:
     def finish(self, runs: Iterable[int]) -> None:
         """Make unfinished runs finished ones, all of them or on any failure none.
 
+        A run without snapshots is removed.
+
         Raises
         ------
         StudyError
             As ``append`` does.
         """
-        owned = list(runs)
-        for run in owned:
-            self._check_owned(run)
-        self.write([record for run, record in self._unfinished() if run in owned])
+        self._unfinished()  # Nothing is written into a damaged study.
+        with self._writing():
+            # Read under the same lock, or another process could take a run over in between.
+            for header in map(self._owned, runs):
+                self._insert(self._so_far(header))
+                self._forget(header[0])
 
-    def _check_owned(self, run: int) -> None:
-        if not self._connection.execute("SELECT 1 FROM unfinished WHERE id = ?", (run,)).fetchone():
+    def _owned(self, run: int) -> tuple[Any, ...]:
+        """Return the key, the grokking epoch, the number of snapshots and the token of a run."""
+        rows = self._query(f"SELECT id, {UNFINISHED}, checksum FROM unfinished WHERE id = ?", run)  # noqa: S608
+        if not rows:
             raise StudyError(
                 f"{self.path} no longer holds the run that was begun here: it was removed, or another "
                 "process continued it"
             )
+        [(_, *header, _)] = self._intact("unfinished", rows)
+        return (*header, run)
 
     def unfinished(self) -> list[RunRecord]:
         """Return the runs that are being written, or whose writer was stopped, as far as they are."""
-        return [record for _, record in self._unfinished()]
-
-    def _unfinished(self) -> list[tuple[int, RunRecord]]:
         with self._moment():
-            headers = self._tallied("unfinished", "id, key, grokking_epoch, snapshots")
-            rows = self._query("SELECT run, epoch, data, checksum FROM snapshots")
-        of_run: dict[int, list[tuple[Any, ...]]] = {}
-        for run, *snapshot in rows:
-            of_run.setdefault(run, []).append(tuple(snapshot))
-        found = []
-        for run, key, grokking_epoch, count in headers:
-            snapshots = {}
-            for step, data, checksum in of_run.get(run, []):
-                if _checksum(key, step, data) != checksum:
-                    raise _damaged(
-                        self.path, f"step {step} of an unfinished run does not match its checksum"
-                    )
-                snapshots[step] = self._checked("snapshots", read_snapshot, step, data)
-            if len(snapshots) != count:
+            found = [self._so_far((*header, run)) for run, *header in self._unfinished()]
+        return sorted((record for of_run in found for record in of_run), key=lambda record: record.key)
+
+    def _unfinished(self) -> list[tuple[Any, ...]]:
+        return self._tallied("unfinished", f"id, {UNFINISHED}")
+
+    def _so_far(self, header: tuple[Any, ...]) -> list[RunRecord]:
+        """Return the record of an unfinished run; none if it has no snapshot."""
+        key, grokking_epoch, count, run = header
+        rows = self._query("SELECT epoch, data, checksum FROM snapshots WHERE run = ?", run)
+        snapshots = {}
+        for step, data, checksum in rows:
+            if _checksum(key, step, data) != checksum:
                 raise _damaged(
-                    self.path, f"an unfinished run has {len(snapshots)} of its {count} snapshots"
+                    self.path, f"step {step} of an unfinished run does not match its checksum"
                 )
-            config = self._checked("unfinished", read_config, key, grokking_epoch)
-            if snapshots:
-                header = (config, grokking_epoch, snapshots)
-                found.append((run, self._checked("snapshots", RunRecord.of_snapshots, *header)))
-        return sorted(found, key=lambda pair: pair[1].key)
+            snapshots[step] = self._checked("snapshots", read_snapshot, step, data)
+        if len(snapshots) != count:
+            raise _damaged(self.path, f"an unfinished run has {len(snapshots)} of its {count} snapshots")
+        config = self._checked("unfinished", read_config, key, grokking_epoch)
+        if not snapshots:
+            return []
+        return [self._checked("snapshots", RunRecord.of_snapshots, config, grokking_epoch, snapshots)]
 
     def _forget(self, key: str) -> None:
         """Remove an unfinished run, once it is finished."""
@@ -485,17 +534,18 @@ class Study:
         return to_dataset([self._record(run) for run in runs])
 
     def _runs(self) -> list[_Run]:
-        return [
-            _Run(
-                row,
-                key,
-                self._checked("runs", read_config, key, grokking_epoch),
-                grokking_epoch,
-                self._checked("runs", read_names, measured),
-                checksum,
-            )
-            for row, key, grokking_epoch, _, measured, checksum in self._headers()
-        ]
+        return [self._run(header) for header in self._headers()]
+
+    def _run(self, header: Sequence[Any]) -> _Run:
+        row, key, grokking_epoch, _, measured = header
+        return _Run(
+            row,
+            key,
+            self._checked("runs", read_config, key, grokking_epoch),
+            grokking_epoch,
+            self._checked("runs", read_names, measured),
+            _checksum(*header[1:]),
+        )
 
     def _checked(self, table: str, read: Callable[..., Any], *columns: object) -> Any:
         """Return what columns say; a checksum only tells that they are as somebody wrote them."""
@@ -506,16 +556,13 @@ class Study:
 
     def _headers(self) -> list[tuple[Any, ...]]:
         with self._moment():
-            found = self._tallied("runs", "id, key, grokking_epoch, software, measured")
-        return [(*header, _checksum(*header[1:])) for header in found]
+            return self._tallied("runs", HEADER)
 
     def _tallied(self, table: str, columns: str) -> list[tuple[Any, ...]]:
         """Return the rows of a table in order, none missing and none changed."""
         rows = self._query(f"SELECT {columns}, checksum FROM {table} NOT INDEXED")  # noqa: S608
         of_key = columns.startswith("id, ")
-        for *header, checksum in rows:
-            if _checksum(*header[of_key:]) != checksum:
-                raise _damaged(self.path, f"a row of {table} does not match its checksum")
+        self._intact(table, rows, of_key)
         tally = self._query("SELECT rows, total FROM tallies WHERE name = ?", table)
         keys = {row[of_key] for row in rows}
         if len(keys) != len(rows) or tally != [(len(rows), sum(row[-1] for row in rows))]:
@@ -523,6 +570,15 @@ class Study:
         if of_key and any(row[0] >= following[0] for row, following in pairwise(rows)):
             raise _damaged(self.path, f"rows of {table} are out of order")
         return [row[:-1] for row in rows]
+
+    def _intact(
+        self, table: str, rows: list[tuple[Any, ...]], of_key: bool = True
+    ) -> list[tuple[Any, ...]]:
+        """Return rows, each of which matches the checksum at its end."""
+        for *header, checksum in rows:
+            if _checksum(*header[of_key:]) != checksum:
+                raise _damaged(self.path, f"a row of {table} does not match its checksum")
+        return rows
 
     def _arrays(self, run: _Run) -> dict[str, NDArray[Any]]:
         rows = self._query("SELECT data, checksum FROM measurements WHERE run = ?", run.row)
@@ -544,6 +600,13 @@ class Study:
     def _query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         with _clear_errors(self.path):
             return self._connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Read and write in one transaction, in which no other process writes."""
+        with _clear_errors(self.path), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
 
     @contextmanager
     def _moment(self) -> Iterator[None]:
@@ -599,7 +662,7 @@ def choose(
     return fitting[0]
 
 
-def open_study(path: str | Path, *, create: bool = False) -> Study:
+def open_study(path: str | Path, *, create: bool = False, patience: float = PATIENCE) -> Study:
     """Open a study file.
 
     Parameters
@@ -608,6 +671,8 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
         The file. SQLite keeps two files beside it (``-wal`` and ``-shm``) while it is open.
     create : bool
         Whether to make a new, empty study where there is no file; say so where you mean to write.
+    patience : float
+        Seconds to wait for another process that writes, here and in every method of the study.
 
     Raises
     ------
@@ -628,7 +693,7 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
         raise StudyError(f"{path} does not exist; a study file is needed")
     with _clear_errors(path):
         try:
-            connection = sqlite3.connect(path, timeout=PATIENCE)
+            connection = sqlite3.connect(path, timeout=patience)
         except sqlite3.OperationalError as error:
             raise StudyError(f"{path} cannot be opened: {told(error)}") from error
     try:
@@ -650,7 +715,7 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
             if create:
                 # A killed process loses nothing that was committed, commits need not wait for the
                 # disk, and others can read meanwhile.
-                _write_ahead(connection)
+                _write_ahead(connection, patience)
                 connection.execute("PRAGMA synchronous = NORMAL")
             _check_tables(path, connection)
             # Not joined: that would count every pair of them.
@@ -682,9 +747,9 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.commit()
 
 
-def _write_ahead(connection: sqlite3.Connection) -> None:
+def _write_ahead(connection: sqlite3.Connection, patience: float) -> None:
     """Turn write-ahead logging on, for which SQLite itself does not wait until others let go."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.cascade import FLOATS, Gradient
-from gradquake.errors import InputError, require, require_count
+from gradquake.errors import InputError, counted, require, require_count, require_seed
 
 # The name of no surrogate: the gradient itself, the end of the ladder.
 REAL = "real"
@@ -106,11 +106,9 @@ def surrogate(
     InputError
         As the function of the rung does, or for another rung.
     """
-    require(
-        isinstance(rung, str) and rung in _DRAWS,
-        f"the surrogate is {rung!r}; one of {', '.join(RUNGS)} is needed",
-    )
-    require_count("seed", seed, 0)
+    if not (isinstance(rung, str) and rung in _DRAWS):
+        raise InputError(f"the surrogate is {rung!r}; one of {', '.join(RUNGS)} is needed")
+    require_seed(seed)
     values = np.asarray(gradients)
     if values.dtype not in FLOATS:
         raise InputError(f"the gradient has dtype {values.dtype}; float32 or float64 is needed")
@@ -123,10 +121,11 @@ def surrogate(
     lengths = tuple(tensors) if rung in _KNOWS_TENSORS else (n,)
     for length in lengths:
         require_count("the length of a tensor", length, 1)
-    require(
-        sum(lengths) == n,
-        f"the tensors have {sum(lengths)} entries together and the gradient {n}; they must be equal",
-    )
+    if sum(lengths) != n:
+        raise InputError(
+            f"the tensors have {counted(sum(lengths), 'entry')} together and the gradient {n}; they "
+            "must be equal"
+        )
     # Another stream for another length and rung, so that no two null runs share their draws.
     entropy = np.random.SeedSequence(seed, spawn_key=(STREAM, n, RUNGS.index(rung)))
     rows = np.atleast_2d(values)

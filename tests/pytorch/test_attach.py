@@ -671,10 +671,10 @@ def test_a_forked_process_finds_no_thread_and_nothing_that_waits(tmp_path):
 def test_a_run_has_one_writer(tmp_path):
     path = tmp_path / "runs.sqlite"
     model, other = network(), network()
-    first = gqt.attach(model, sgd(model), study=path)
-    with pytest.raises(StudyError, match="not measured yet; give the step to continue it from"):
-        gqt.attach(other, sgd(other), study=path)
-    second = gqt.attach(other, sgd(other), study=path, step=0)
+    optimizer = sgd(model)
+    first = gqt.attach(model, optimizer, study=path)
+    train(model, optimizer, 1)
+    second = gqt.attach(other, sgd(other), study=path)
     with pytest.raises(StudyError, match="another process continued it"):
         first.detach()
     second.detach()

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from gradquake import InputError, Probe, graphs
 from gradquake.graphs import TOPOLOGIES, build
+from gradquake.probe import LARGE
 from gradquake.torch import device
 from gradquake.torch.device import place, relax
 
@@ -70,6 +72,7 @@ def assert_as_compiled(gradient, graph, *, quantile=0.9, alpha=0.3, max_steps=20
         return
     for name in ("size", "duration", "area", "peak", "truncated", "threshold"):
         assert getattr(found, name) == getattr(expected, name), name
+    for name in (field.name for field in fields(expected) if field.name != "relaxed"):
         assert type(getattr(found, name)) is type(getattr(expected, name)), name
     assert found.relaxed.device == tensor.device
     # Bit for bit, the sign of a zero included.
@@ -313,3 +316,9 @@ def test_on_an_accelerator_as_compiled(dtype):
         for n, quantile in ((5, 0.5), (401, 0.9), (30_001, 0.9), (30_001, 0.3)):
             graph = build(topology, n, 1)
             assert_as_compiled(draw(shape, 2, n, dtype), graph, quantile=quantile, on="cuda")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [LARGE - 1, LARGE])
+def test_large_gradients_as_compiled(n, dtype):
+    assert_as_compiled(draw("normal", 0, n, dtype), graphs.ring(n), max_steps=1)

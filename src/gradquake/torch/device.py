@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from gradquake._kernels import LARGEST_SQUARE, SMALLEST_SQUARE
-from gradquake.cascade import check_cascade, not_finite
+from gradquake.cascade import AvalancheNumbers, check_cascade, check_length, not_finite
 from gradquake.errors import InputError, a_type, require, require_between
 from gradquake.graphs import Graph, IntArray, check_graph
 
@@ -88,21 +88,13 @@ class DeviceGraph:
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceAvalanche:
-    """What one gradient left behind: the fields of ``cascade.Avalanche``.
+class DeviceAvalanche(AvalancheNumbers):
+    """The avalanche that one gradient left behind: the fields of ``cascade.Avalanche``.
 
     All are those of the compiled cascade exactly, but for ``deviation`` and ``dissipated``, which are
     sums in float64 in the device's own order. ``relaxed`` is a tensor on the gradient's device.
     """
 
-    size: int
-    duration: int
-    area: int
-    peak: int
-    truncated: bool
-    deviation: float
-    threshold: float
-    dissipated: float
     relaxed: torch.Tensor = field(repr=False)
 
 
@@ -217,23 +209,15 @@ def _as_gradient(gradient: torch.Tensor, graph: DeviceGraph) -> torch.Tensor:
         raise InputError(f"the graph is {graph!r}; a DeviceGraph is needed, which place(graph) returns")
     if not isinstance(gradient, torch.Tensor):
         raise InputError(f"the gradient is {a_type(gradient)}; a torch tensor is needed")
-    require(
-        gradient.is_floating_point(),
-        f"the gradient has dtype {gradient.dtype}; a floating-point dtype is needed",
-    )
-    require(
-        gradient.ndim == 1,
-        f"the gradient has shape {tuple(gradient.shape)}; a flat vector (N,) is needed",
-    )
-    require(
-        gradient.numel() == graph.n_nodes,
-        f"the gradient has {gradient.numel()} entries and the graph {graph.n_nodes} nodes; "
-        "they must be equal",
-    )
-    require(
-        gradient.device == graph.device,
-        f"the gradient is on {gradient.device} and the graph on {graph.device}; one device is needed",
-    )
+    if not gradient.is_floating_point():
+        raise InputError(f"the gradient has dtype {gradient.dtype}; a floating-point dtype is needed")
+    if gradient.ndim != 1:
+        raise InputError(f"the gradient has shape {tuple(gradient.shape)}; a flat vector (N,) is needed")
+    check_length(gradient.numel(), graph.n_nodes)
+    if gradient.device != graph.device:
+        raise InputError(
+            f"the gradient is on {gradient.device} and the graph on {graph.device}; one device is needed"
+        )
     vector = gradient.detach()
     return vector if vector.dtype in INTEGER_OF else vector.to(torch.float32)
 
