@@ -233,6 +233,17 @@ class Study:
                 owned.append(owner)
         return owned
 
+    def grokking_epoch(self, run: int) -> int | None:
+        """Return the grokking epoch of a run that was begun, as ``begin`` found or ``append`` left it.
+
+        Raises
+        ------
+        StudyError
+            As ``append`` does.
+        """
+        epoch = self._owned(run)[1]
+        return None if epoch is None else int(epoch)
+
     def reached(self, config: Mapping[str, Any]) -> int | None:
         """Return the last step at which a run was measured, finished or not; None if there is none."""
         key = config_key(config)
@@ -310,7 +321,7 @@ class Study:
         snapshots : mapping
             By run, as ``begin`` returned it, then by step; one that is there is replaced.
         grokking_epoch : int, optional
-            Kept where the runs have none yet.
+            Of the runs, as it is known now; it replaces what they have.
 
         Raises
         ------
@@ -322,7 +333,7 @@ class Study:
                 key, *_ = self._owned(run)
                 self._add(run, key, of_run)
                 self._connection.execute(
-                    "UPDATE unfinished SET grokking_epoch = coalesce(grokking_epoch, ?) WHERE id = ?",
+                    "UPDATE unfinished SET grokking_epoch = ? WHERE id = ?",
                     (grokking_epoch, run),
                 )
                 self._seal(run)

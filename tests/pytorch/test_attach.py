@@ -7,8 +7,8 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
+import warnings
 import weakref
 
 import numpy as np
@@ -298,7 +298,7 @@ def test_a_gradient_that_is_not_finite_is_left_out_and_said():
             next(model.parameters()).grad[0, 0] = torch.nan
         optimizer.step()
         model.load_state_dict(network().state_dict())
-    with pytest.warns(UserWarning, match=r"1 steps were not measured: at step 1 .* not finite"):
+    with pytest.warns(UserWarning, match=r"1 step was not measured, the first at step 1: .*not finite"):
         quake.detach()
     assert quake.dataset["epoch"].values.tolist() == [0, 2]
     assert quake.skipped == 1
@@ -309,7 +309,7 @@ def test_a_step_without_any_gradient_is_said():
     optimizer = sgd(model)
     quake = gqt.attach(model, optimizer, every=1)
     optimizer.step()
-    with pytest.warns(UserWarning, match="no parameter had a gradient at step 0"):
+    with pytest.warns(UserWarning, match="the first at step 0: no parameter had a gradient"):
         quake.detach()
 
 
@@ -356,7 +356,7 @@ def test_the_computational_topology_of_any_module():
     )
     optimizer = sgd(model)
     with gqt.attach(model, optimizer, topology="computational") as quake:
-        graph = quake._graph
+        graph = quake._measurement._graph
         model(torch.tensor([[1, 2], [3, 4]])).square().sum().backward()
         optimizer.step()
     assert graph.n_nodes == quake.n_parameters
@@ -382,9 +382,9 @@ def test_outcomes_go_to_the_newest_snapshot_and_the_first_success_is_kept_exactl
             optimizer.zero_grad()
             loss_of(model).backward()
             optimizer.step()
-            quake.log(accuracy=torch.tensor(step / 7), note=float(step))
+            quake.log(accuracy=torch.tensor(min(step / 7, 1)), note=float(step))
     data = quake.dataset.isel(run=0)
-    assert data["accuracy"].values.tolist() == pytest.approx([0, 4 / 7, 8 / 7])
+    assert data["accuracy"].values.tolist() == pytest.approx([0, 4 / 7, 1])
     assert data["note"].values.tolist() == [0.5, 4, 8]
     assert data["grokking_epoch"].item() == 7
 
@@ -400,14 +400,27 @@ def test_outcomes_go_to_the_newest_snapshot_and_the_first_success_is_kept_exactl
         ({"lr": 3}, "lr is a label of runs; another name is needed"),
     ],
 )
-def test_bad_outcomes_get_one_sentence(outcomes, sentence):
+def test_bad_outcomes_are_left_out_with_one_sentence_each(outcomes, sentence):
     model = network()
-    quake = gqt.attach(model, sgd(model), run={"lr": 0.5})
-    with pytest.raises(InputError, match=sentence):
-        quake.log(**outcomes)
+    optimizer = sgd(model)
+    quake = gqt.attach(model, optimizer, every=1, run={"lr": 0.5})
+    train(model, optimizer, 1)
+    with pytest.warns(UserWarning, match=f"was not kept: {sentence}"):
+        quake.log(note=1, **outcomes)
+    quake.log(**outcomes)
+    assert quake.dataset["note"].item() == 1
     quake.detach()
-    with pytest.raises(InputError, match="the probe is detached"):
-        quake.log(loss=1)
+    with pytest.warns(UserWarning, match="note was not kept: the probe is detached"):
+        quake.log(note=1)
+
+
+def test_bad_outcomes_are_raised_if_that_is_wanted():
+    model = network()
+    optimizer = sgd(model)
+    with gqt.attach(model, optimizer, every=1, errors="raise") as quake:
+        train(model, optimizer, 1)
+        with pytest.raises(InputError, match="loss is 'low'; one number is needed"):
+            quake.log(loss="low")
 
 
 def test_schedules():
@@ -599,15 +612,15 @@ def test_measurements_reach_the_study_while_nothing_steps(tmp_path):
             train(model, optimizer, 1)
             quake.log(loss=losses[-1])
             until(written, [losses])
-    assert quake._later._pending is False
+    assert quake._journal._thread is None or not quake._journal._thread.is_alive()
 
 
-def studied(tmp_path):
+def studied(tmp_path, **more):
     """A study, a place to move it away to, and a network whose every step is measured into it."""
     path = tmp_path / "runs.sqlite"
     model = network()
     optimizer = sgd(model)
-    quake = gqt.attach(model, optimizer, every=1, study=path)
+    quake = gqt.attach(model, optimizer, every=1, study=path, **more)
     return path, tmp_path / "away", model, optimizer, quake
 
 
@@ -626,40 +639,51 @@ def test_the_first_success_is_written_where_no_snapshot_follows(tmp_path):
         assert study.dataset["grokking_epoch"].item() == 2
 
 
-def test_a_lull_in_which_the_study_cannot_be_written_is_said_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("gradquake.torch.quake.FLUSH_EVERY", 0.05)
+def test_a_study_that_cannot_be_written_is_said_once_and_written_when_it_can(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradquake.torch.journal.FLUSH_EVERY", 0.05)
     path, away, model, optimizer, quake = studied(tmp_path)
+    train(model, optimizer, 3, quake)
+    until(lambda: unfinished_steps(path), [[0, 1, 2]])
     path.rename(away)
 
     def go_on():
         train(model, optimizer, 3, quake)
-        until(lambda: quake._warned, True)
+        until(lambda: quake._journal._failing, True)
         time.sleep(0.3)
+        train(model, optimizer, 3, quake)
 
     with pytest.warns(UserWarning, match=r"does not exist.*measurements are kept in memory") as said:
         go_on()
     assert len(said) == 1
     away.rename(path)
-    until(lambda: unfinished_steps(path), [[0, 1, 2]])
+    until(lambda: unfinished_steps(path), [list(range(9))])
     quake.detach()
+    with open_study(path) as study:
+        assert np.isfinite(study.dataset["loss"].values).all()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_process_finds_no_thread_and_nothing_that_waits(tmp_path):
+def test_a_forked_process_writes_nothing_and_hangs_on_nothing(tmp_path):
     path = tmp_path / "runs.sqlite"
     model = network()
     optimizer = sgd(model)
     with gqt.attach(model, optimizer, every=1, study=path) as quake:
         for steps in (3, 2):
             train(model, optimizer, steps, quake)
-            assert quake._later._pending
-            threads = threading.active_count()
             child = os.fork()
             if child == 0:
-                os._exit(quake._unwritten or quake._later._pending)
+                try:
+                    with warnings.catch_warnings(record=True) as said:
+                        warnings.simplefilter("always")
+                        optimizer.step()  # autograd's threads are the parent's
+                        optimizer.step()
+                        quake.detach()
+                    with open_study(path) as study:
+                        study.records()
+                    os._exit(len(said) != 1 or "was forked" not in str(said[0].message))
+                finally:
+                    os._exit(9)
             assert os.waitpid(child, 0)[1] == 0
-            assert threading.active_count() == threads - 1
-        assert unfinished_steps(path) == [[0, 1, 2, 3, 4]]
         for batch in torch.utils.data.DataLoader(X, batch_size=4, num_workers=2):
             optimizer.zero_grad()
             model(batch).square().mean().backward()
@@ -675,8 +699,8 @@ def test_a_run_has_one_writer(tmp_path):
     first = gqt.attach(model, optimizer, study=path)
     train(model, optimizer, 1)
     second = gqt.attach(other, sgd(other), study=path)
-    with pytest.raises(StudyError, match="another process continued it"):
-        first.detach()
+    with pytest.warns(UserWarning, match="another process continued it"):
+        first.detach(finished=False)
     second.detach()
 
 
@@ -697,14 +721,19 @@ def test_the_first_success_survives_an_interruption(tmp_path):
         assert study.dataset["epoch"].values.tolist() == [0, 1, 2, 3]
 
 
-def test_detach_tries_again_where_it_failed(tmp_path):
-    path, away, model, optimizer, quake = studied(tmp_path)
+@pytest.mark.parametrize("errors", ["warn", "raise"])
+def test_detach_tries_again_where_it_failed(tmp_path, errors):
+    path, away, model, optimizer, quake = studied(tmp_path, errors=errors)
     train(model, optimizer, 3, quake)
     path.rename(away)
-    with pytest.warns(UserWarning, match=r"does not exist; .* detach\(\) tries again"):
-        quake.__exit__(None, None, None)
-    with pytest.raises(StudyError, match="does not exist"):
-        quake.detach()
+    if errors == "warn":
+        with pytest.warns(UserWarning, match=r"does not exist; .* detach\(\) tries again"):
+            quake.__exit__(None, None, None)
+        with pytest.warns(UserWarning, match="does not exist"):
+            quake.detach()
+    else:
+        with pytest.raises(StudyError, match="does not exist"):
+            quake.detach()
     away.rename(path)
     quake.detach()
     with open_study(path) as study:
@@ -741,21 +770,6 @@ def test_a_compiled_model_is_read_and_a_schedule_may_detach():
     assert quake._gradient.names == [name for name, _ in model.named_parameters()]
     train(compiled, optimizer, 4)
     assert quake.dataset["epoch"].values.tolist() == [0, 1]
-
-
-def test_a_study_that_cannot_be_written_does_not_end_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("gradquake.torch.quake.FLUSH_EVERY", 0.0)
-    path, away, model, optimizer, quake = studied(tmp_path)
-    train(model, optimizer, 3, quake)
-    path.rename(away)
-    with pytest.warns(UserWarning, match="does not exist.*measurements are kept in memory"):
-        train(model, optimizer, 3, quake)
-    away.rename(path)
-    train(model, optimizer, 3, quake)
-    quake.detach()
-    with open_study(path) as study:
-        assert study.dataset["epoch"].values.tolist() == list(range(9))
-        assert np.isfinite(study.dataset["loss"].values).all()
 
 
 # What it leaves behind
@@ -841,8 +855,6 @@ def test_bad_models_and_optimizers_get_one_sentence():
         (model, sgd(model), {"sample": 0}, "sample is 0"),
         (model, sgd(model), {"sample": 9, "inline": True}, "inline relaxes the whole gradient"),
         (model, sgd(model), {"sample": 9, "topology": "computational"}, "cannot be drawn on a sample"),
-        (model, sgd(model), {"run": {"width": [1]}}, r"width in run is \[1\]; text or a finite"),
-        (model, sgd(model), {"sweep": {"wd": float("inf")}}, "wd in sweep is inf; text or a finite"),
         (model, sgd(model), {"run": {3: 1}}, "run has the name 3; a name is text"),
         (model, sgd(model), {"run": [1]}, r"run is \[1\]; a mapping of names is needed"),
         (model, sgd(model), {"step": -3}, "step is -3; an integer of at least 0 is needed"),
@@ -853,7 +865,9 @@ def test_bad_models_and_optimizers_get_one_sentence():
         (model, sgd(model), {"study": 3}, "study is 3; a path is needed"),
         ("model", sgd(model), {}, "the model is a str; a torch.nn.Module is needed"),
         (model, sgd(model), {"run": {"size": 1}}, "run names size, which gradquake records"),
-        (model, sgd(model), {"run": {"seed": -1}}, "seed is -1"),
+        (model, sgd(model), {"run": {"seed": 1.5}}, r"seed is 1.5; an integer from 0 to 2\^63 - 1"),
+        (model, sgd(model), {"run": {"seed": "x"}}, r"seed is 'x'; an integer from 0 to 2\^63 - 1"),
+        (model, sgd(model), {"errors": "ignore"}, "errors is 'ignore'; 'warn' or 'raise' is needed"),
         (model, sgd(model), {"sweep": {"alpha": 1}}, "sweep names alpha, which gradquake sets"),
         (model, sgd(model), {"loggers": [3]}, "a logger is an int; a SummaryWriter"),
         (model, sgd(model), {"parameters": lambda _: False}, "the filter chooses none of the 4"),

@@ -44,7 +44,7 @@ class Journal:
     Attributes
     ----------
     reached : int or None
-        The last step that the study already held of this run.
+        The last step at which the study holds a snapshot of this run from before.
 
     Raises
     ------
@@ -76,6 +76,7 @@ class Journal:
                 real = next(iter(self._configs.values()))
                 self.reached = opened.reached(real)
                 owned = opened.begin(list(self._configs.values()), step)
+                self._grokked = self._grokked_written = opened.grokking_epoch(owned[0])
             self._owned = dict(zip(self._configs, owned, strict=True))
             _OPEN.add(self)
 
@@ -91,8 +92,13 @@ class Journal:
                 self._waiting[surrogate][step] = values
             self._have_it_written()
 
-    def grokked(self, step: int | None) -> None:
-        """Keep the grokking epoch, or that there is none after all."""
+    @property
+    def grokking_epoch(self) -> int | None:
+        """The run's grokking epoch, as it is known now."""
+        return self._grokked
+
+    @grokking_epoch.setter
+    def grokking_epoch(self, step: int | None) -> None:
         with self._changed:
             self._grokked = step
             self._have_it_written()

@@ -70,7 +70,7 @@ def take_seed(labels: dict[str, Any]) -> int:
     if given == "None" or (isinstance(given, int) and not isinstance(given, bool) and given < 0):
         labels["seed_given"] = given
         tell(
-            f"seed is {given}, which seeds nothing; the probe uses 0, and the label seed_given keeps {given}"
+            f"seed is {given}, which seeds nothing; the probe takes 0, and the label seed_given tells it"
         )
         return 0
     try:

@@ -205,7 +205,7 @@ class Quake:
         self._first = self.step = 0 if step is None else int(step)
         self.latest: dict[str, float] = {}
         self.skipped = 0
-        self._reason = ""
+        self._first_skipped: tuple[int, str] | None = None
         self._complaints: set[str] = set()
         self._missed: Counter[str] = Counter()
         self._gradient = gradient
@@ -228,7 +228,6 @@ class Quake:
         path = Path(study) if study is not None and self._writes else None
         configs = {name: {**self.config, "surrogate": name} for name in (REAL, *nulls)}
         self._journal = Journal(configs, path, None if step is None else int(step))
-        self._grokked = self._journal.grokked_before
         if path is not None:
             self._say_what_is_missing(path)
         self._handle: Any = optimizer.register_step_pre_hook(self._before_step)
@@ -249,7 +248,7 @@ class Quake:
         # Forgotten, and collected with its optimizer.
         with contextlib.suppress(Exception):
             if self.attached:
-                self._say_if_nothing_was_seen()
+                self._say_if_nothing_was_measured()
                 self._journal.let_go()
 
     @property
@@ -313,7 +312,8 @@ class Quake:
             self._handle = self._measurement = None
             del self._gradient
             self._finished = finished
-            self._say_if_nothing_was_seen()
+            if finished:
+                self._say_if_nothing_was_measured()
             self._say_what_was_not_measured()
         try:
             self._journal.close(finished=bool(self._finished))
@@ -383,12 +383,12 @@ class Quake:
                 self._gradient.take_part()
             return
         if not self._measurement.read(scale):
-            self._skip(f"no parameter had a gradient at step {step}")
+            self._skip(step, "no parameter had a gradient")
             return
         try:
             values, relaxed = self._measurement.avalanche()
         except InputError as error:
-            self._skip(f"at step {step} {error}")
+            self._skip(step, str(error))
             return
         if self._inline:
             self._measurement.write(relaxed, scale)
@@ -434,21 +434,19 @@ class Quake:
         self._tell_of_the_journal()
 
     def _may_grok(self, name: str) -> bool:
-        return name == "accuracy" and self._grokked is None and self._shares
+        return name == "accuracy" and self._journal.grokking_epoch is None and self._shares
 
     def _see_accuracy(self, accuracy: float) -> None:
         if accuracy > LARGEST_SHARE and self._grokked_at <= 1:
             # An earlier value may have passed for a share: 1 % for 1.
-            self._grokked, self._shares = None, False
-            self._journal.grokked(None)
+            self._shares, self._journal.grokking_epoch = False, None
             said = (
                 f"accuracy is {accuracy:g} and grokked_at is {self._grokked_at:g}, so this run has no "
                 "grokking epoch; log the accuracy as a share from 0 to 1, or give grokked_at in percent"
             )
             self._complain("accuracy", said, InputError(said))
         elif self._may_grok("accuracy") and accuracy >= self._grokked_at:
-            self._grokked = max(self.step - 1, 0)
-            self._journal.grokked(self._grokked)
+            self._journal.grokking_epoch = max(self.step - 1, 0)
 
     def _send_scalars(self, values: Mapping[str, float], step: int) -> None:
         scalars = {f"gradquake/{name}": float(value) for name, value in values.items()}
@@ -476,14 +474,14 @@ class Quake:
         except Exception as error:
             if self._inline:
                 raise
-            said = f"step {step} was not measured: {reason(error)}"
-            self._skip(said)
-            self._complain("step", f"{said}; training goes on", error)
+            self._skip(step, reason(error))
+            said = f"step {step} was not measured: {reason(error)}; training goes on"
+            self._complain("step", said, error)
             return None
 
-    def _skip(self, why: str) -> None:
+    def _skip(self, step: int, why: str) -> None:
         self.skipped += 1
-        self._reason = self._reason or why
+        self._first_skipped = self._first_skipped or (step, why)
 
     def _complain(self, of: str, message: str, error: Exception) -> None:
         """Tell what failed, once for each kind of failure, or raise it if that is wanted."""
@@ -501,15 +499,15 @@ class Quake:
             tell(f"{failure}; measurements are kept in memory meanwhile")
 
     def _say_what_was_not_measured(self) -> None:
-        if self._complaints.isdisjoint({"step"}) or self.skipped > 1:
+        if self._first_skipped is not None and (self.skipped > 1 or "step" not in self._complaints):
+            step, why = self._first_skipped
             counted = "1 step was" if self.skipped == 1 else f"{self.skipped} steps were"
-            if self.skipped:
-                tell(f"{counted} not measured: {self._reason}")
+            tell(f"{counted} not measured, the first at step {step}: {why}")
         for name, count in self._missed.items():
             if count > 1:
                 tell(f"the null {name} was not measured at {count} steps")
 
-    def _say_if_nothing_was_seen(self) -> None:
+    def _say_if_nothing_was_measured(self) -> None:
         if not self._writes or self.latest or self.skipped:
             return
         steps = self.step - self._first
@@ -617,4 +615,5 @@ def _detach_all() -> None:
     """Let go of what a script did not detach: its runs stay unfinished, with all that was measured."""
     for quake in list(_ATTACHED):
         if quake.attached:
+            quake._say_if_nothing_was_measured()
             quake.detach(finished=False)
