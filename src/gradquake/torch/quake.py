@@ -312,15 +312,10 @@ class Quake:
             self._handle = self._measurement = None
             del self._gradient
             self._finished = finished
-            if finished:
-                self._say_if_nothing_was_measured()
-            self._say_what_was_not_measured()
-        try:
-            self._journal.close(finished=bool(self._finished))
-        except Exception as error:
-            if self._errors == "raise":
-                raise
-            tell(f"{reason(error)}; detach() tries again")
+            self._attempt(lambda: self._say_what_was_not_measured(finished))
+        self._attempt(
+            lambda: self._journal.close(finished=bool(self._finished)), "; detach() tries again"
+        )
 
     @property
     def dataset(self) -> xr.Dataset:
@@ -343,17 +338,22 @@ class Quake:
     def _before_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        # A fused optimizer is stepped even if a scaler found an overflow, and then does nothing.
-        found_inf, scale = _scaling(optimizer)
-        if found_inf is not None and float(found_inf) > 0:
-            return None
         step = self.step
         self.step += 1
-        return self._guarded(step, lambda: self._on_step(step, scale, args, kwargs))
+        return self._guarded(step, lambda: self._on_step(step, optimizer, args, kwargs))
 
     def _on_step(
-        self, step: int, scale: torch.Tensor | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        step: int,
+        optimizer: torch.optim.Optimizer,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        found_inf, scale = _scaling(optimizer)
+        # A fused optimizer is stepped even if a scaler found an overflow, and then does nothing.
+        if found_inf is not None and float(found_inf) > 0:
+            self.step -= 1
+            return None
         scheduled = bool(self._schedule(step))
         # A schedule may have detached.
         if not self.attached or not (scheduled or self._inline):
@@ -498,7 +498,17 @@ class Quake:
         if failure:
             tell(f"{failure}; measurements are kept in memory meanwhile")
 
-    def _say_what_was_not_measured(self) -> None:
+    def _attempt(self, work: Callable[[], object], hint: str = "") -> None:
+        try:
+            work()
+        except Exception as error:
+            if self._errors == "raise":
+                raise
+            tell(f"{reason(error)}{hint}")
+
+    def _say_what_was_not_measured(self, finished: bool) -> None:
+        if finished:
+            self._say_if_nothing_was_measured()
         if self._first_skipped is not None and (self.skipped > 1 or "step" not in self._complaints):
             step, why = self._first_skipped
             counted = "1 step was" if self.skipped == 1 else f"{self.skipped} steps were"
