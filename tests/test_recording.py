@@ -1,9 +1,11 @@
 """The record of a run, its canonical key, and the Dataset of a sweep."""
 
 import json
+import math
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -180,3 +182,71 @@ def test_labels_stand_on_the_runs_and_do_not_part_a_sweep():
 def test_no_run_is_refused():
     with pytest.raises(InputError, match="no run was given; a dataset needs at least one"):
         to_dataset([])
+
+
+# Of a Dataset, what NetCDF can hold
+
+
+@pytest.mark.parametrize("engine", ["scipy", "netcdf4", "h5netcdf", "zarr"])
+def test_a_dataset_can_be_written_and_read_back(engine, tmp_path):
+    pytest.importorskip({"netcdf4": "netCDF4"}.get(engine, engine))
+    odd = {"sample": None, "filtered": True, "permuted": False, "layers": [1, "a"], "of": {"b": None}}
+    odd |= {"rate": math.nan, "large": 10**30}
+    runs = [{}, {"depth": 3, "name": "é"}, {"lr": 0.5, "name": 1, "on": True}]
+    records = [record(41, seed, 7, hidden=3, run=run, **odd) for seed, run in enumerate(runs)]
+    dataset = to_dataset(records)
+    path = tmp_path / "runs"
+    options = {"consolidated": False} if engine == "zarr" else {}
+    if engine == "zarr":
+        dataset.to_zarr(path, **options)
+    else:
+        dataset.to_netcdf(path, engine=engine)
+    with xr.open_dataset(path, engine=engine, **options) as read:
+        xr.testing.assert_equal(read, dataset)
+        assert read.attrs.keys() == dataset.attrs.keys() == (SETTINGS | odd).keys() - {"sample"}
+        for name in SETTINGS:
+            assert read.attrs[name] == SETTINGS[name]
+        assert (read.attrs["filtered"], read.attrs["permuted"]) == (1, 0)
+        assert json.loads(read.attrs["layers"]) == odd["layers"]
+        assert json.loads(read.attrs["of"]) == odd["of"]
+        assert read["name"].values.tolist() == ["", "é", "1"]
+        np.testing.assert_array_equal(read["depth"].values, [np.nan, 3, np.nan])
+
+
+def test_large_labels_are_whole():
+    large = 2**60 + 1
+    dataset = to_dataset([record(41, 0, run={"id": large}), record(41, 1, run={"id": 7})])
+    assert dataset["id"].values.tolist() == [large, 7]
+    dataset = to_dataset([record(41, 0, run={"id": large}), record(41, 1)])
+    assert dataset["id"].values.tolist() == [str(large), ""]
+    dataset = to_dataset([record(41, 0, run={"id": 2**99}), record(41, 1, run={"id": 7})])
+    assert dataset["id"].values.tolist() == [str(2**99), "7"]
+
+
+def test_a_label_hides_no_measurement_and_no_other_label():
+    values = record(41, 0).values
+    labels = {"size": 1, "label_size": 2, "epoch": 3, "run": 4, "seed": 5}
+    dataset = to_dataset([RunRecord(record(41, 0, run=labels).config, None, EPOCHS, values)])
+    assert dataset["size"].dims == ("run", "epoch")
+    found = [dataset[name].item() for name in ("label_size", "label_label_size", "label_epoch")]
+    assert sorted(found) == [1, 2, 3]
+    assert (dataset["label_run"].item(), dataset["label_seed"].item()) == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "values", "said"),
+    [
+        ([0, 0], [1, 2], "epochs are not ascending integers"),
+        ([1, 0], [1, 2], "epochs are not ascending integers"),
+        ([0.0, 1.0], [1, 2], "epochs are not ascending integers"),
+        ([[0, 1]], [[1, 2]], "epochs are not ascending integers"),
+        ([0, 1], [1], r"2 epochs and measurements of shape \(1,\); one of each name at each epoch"),
+    ],
+)
+def test_arrays_that_are_not_those_of_a_run_are_refused(epochs, values, said):
+    with pytest.raises(InputError, match=said):
+        RunRecord(record(41, 0).config, None, np.array(epochs), {"size": np.array(values)})
+
+
+def test_settings_that_are_nan_are_one_sweep():
+    assert to_dataset([record(41, s, rate=float("nan")) for s in range(2)]).sizes["run"] == 2

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -265,6 +266,14 @@ def test_the_runs_of_a_sweep_have_every_setting(training):
     assert [run.config() for run in found] == [run.config() for run in made]
     chosen = to_dataset(xor.measure(made)).isel(run=[3, 0])
     assert replay.runs_of(chosen) == [made[3], made[0]]
+
+
+@pytest.mark.parametrize("training", TRAININGS, ids=str)
+def test_the_runs_of_a_sweep_survive_netcdf(training, tmp_path):
+    made = xor_runs(**training)
+    to_dataset(xor.measure(made)).to_netcdf(tmp_path / "sweep.nc", engine="scipy")
+    with xr.open_dataset(tmp_path / "sweep.nc", engine="scipy") as read:
+        assert [run.config() for run in replay.runs_of(read)] == [run.config() for run in made]
 
 
 def test_a_sweep_read_back_is_measured_as_it_was():

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import math
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from gradquake.errors import StudyError
+from gradquake.errors import InputError, StudyError
 from gradquake.experiments import xor
 from gradquake.recording import (
     VARIABLES,
@@ -150,7 +152,7 @@ def test_a_run_stored_twice_is_refused_and_nothing_is_half_written(path, study):
 
 def test_a_batch_with_what_cannot_be_stored_leaves_nothing(path, study):
     broken = RunRecord(record(seed=1).config, None, np.arange(2), {"size": np.array(["many", "few"])})
-    with pytest.raises(ValueError, match="invalid literal"):
+    with pytest.raises(InputError, match="measurements of size are <U4 values that cannot be stored"):
         study.write([record(seed=0), broken])
     assert study.keys() == set()
     assert rows_without_a_run(path) == 0
@@ -164,13 +166,141 @@ def rows_without_a_run(path):
         return connection.execute(sql).fetchone()[0]
 
 
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [([1.0, 2.0], True), ([1.5, 2.0], False), ([np.inf, 1], False), ([np.nan, 1], False),
+     (np.array([1, 2], np.uint8), True), ([2.0**63, 1], False), ([1j, 2], False)],
+)  # fmt: skip
+def test_a_size_is_stored_as_it_is_or_refused(study, values, kept):
+    written = RunRecord(record().config, None, np.arange(2), {"size": np.array(values)})
+    if kept:
+        study.write([written])
+        assert study.dataset["size"].values.tolist() == [[1, 2]]
+    else:
+        with pytest.raises(
+            InputError, match=r"measurements of size are .* that cannot be stored as int64"
+        ):
+            study.write([written])
+
+
+ODD = [
+    ({"seed": None}, "whose seed is None; an integer of 64 bits is needed"),
+    ({"seed": 1.0}, "whose seed is 1.0; an integer of 64 bits"),
+    ({"seed": 2**63}, "whose seed is 9223372036854775808"),
+    ({"n_parameters": 0}, "whose n_parameters is 0; an integer from 1 to"),
+    ({"n_parameters": -5}, "whose n_parameters is -5"),
+    ({"n_parameters": "many"}, "whose n_parameters is 'many'"),
+    ({"n_parameters": None}, "whose n_parameters is None"),
+    ({"hidden": -1}, "whose hidden is -1"),
+    ({"run": {"a": {"b": 1}}}, "a mapping to text and numbers is needed"),
+    ({"run": {"a": None}}, "a mapping to text and numbers is needed"),
+    ({"run": 3}, "whose run is 3"),
+    ({"surrogate": ["gaussian"]}, r"whose surrogate is \['gaussian'\]; text is needed"),
+    ({"x" * 999: {1}}, "cannot be stored .*set is not JSON"),
+    ({"lr": np.float32(1)}, "cannot be stored .*float32 is not JSON"),
+    ({3: 1}, "cannot be stored .*not supported between"),
+]
+
+
+@pytest.mark.parametrize(("changed", "said"), ODD, ids=str)
+def test_a_run_that_could_not_be_read_is_not_written(path, study, changed, said):
+    odd = RunRecord(record().config | changed, None, np.arange(2), {"size": np.ones(2)})
+    for write in (
+        lambda: study.write([odd]),
+        lambda: study.plan([odd.config]),
+        lambda: study.begin([record(seed=5).config, odd.config]),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            write()
+        assert str(caught.value).isprintable()
+    assert study.contents() == []
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM unfinished").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("setting", [math.nan, math.inf, ["a", [1]], {"a": {}}, None, True, "\x1b[2J"])
+def test_a_sweep_is_itself_whatever_its_settings_are(study, setting):
+    for seed in range(2):
+        study.write([record(seed=seed, odd=setting), record(seed=seed, odd=setting, surrogate="real")])
+        study.write([record(seed=seed, odd=setting, surrogate="gaussian"), record(seed=seed, odd=0.5)])
+    assert [sweep["runs"] for sweep in study.contents()] == [2, 2, 2, 2]
+    assert study.select(odd=setting, surrogate="gaussian").sizes["run"] == 2
+    sweep, nulls = study.with_nulls(odd=setting)
+    assert sweep.sizes["run"] == nulls["gaussian"].sizes["run"] == 2
+    assert study.dataset_of([record(odd=setting).config]).sizes["run"] == 1
+
+
+def test_a_path_is_absolute_from_the_start(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with open_study("runs.sqlite", create=True) as study:
+        monkeypatch.chdir("there")
+        study.write([record()])
+        assert study.path == tmp_path / "runs.sqlite"
+        with study.sole_sweep():
+            assert not any(tmp_path.joinpath("there").iterdir())
+        with open_study(study.path) as reader:
+            assert len(reader.keys()) == 1
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(StudyError, match="cannot be reached: No such file or directory"):
+        open_study("runs.sqlite")
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "folder removed", "renamed"])
+def test_a_file_that_is_gone_while_it_is_open_is_told(tmp_path, how):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    path = folder / "runs.sqlite"
+    with open_study(path, create=True) as study:
+        study.write([record()])
+        (run,) = study.begin([record(seed=2).config])
+        if how == "removed":
+            path.unlink()
+        elif how == "replaced":
+            path.unlink()
+            open_study(path, create=True).close()
+        elif how == "folder removed":
+            shutil.rmtree(folder)
+        else:
+            path.rename(folder / "other.sqlite")
+        for call in (
+            study.keys,
+            study.records,
+            study.unfinished,
+            lambda: study.dataset,
+            lambda: study.write([record(seed=1)]),
+            lambda: study.append({run: SNAPSHOTS}),
+            lambda: study.finish([run]),
+            lambda: study.begin([record(seed=3).config]),
+        ):
+            with pytest.raises(
+                StudyError, match="was removed or replaced while it was open; put it back"
+            ):
+                call()
+        assert "runs.sqlite" in repr(study)
+        if how == "renamed":
+            (folder / "other.sqlite").rename(path)
+            study.append({run: SNAPSHOTS})
+
+
 # What a study says of itself
 
 
-def test_an_empty_study(path, study):
+def test_a_study_is_named_in_one_line_open_closed_or_damaged(path, study):
+    expected = f"Study({str(path)!r})"
+    assert repr(study) == expected
+    study.close()
+    assert repr(study) == expected
+
+
+def test_an_empty_study(study):
     assert study.keys() == set()
     assert study.missing() == study.contents() == study.sweeps == []
-    assert repr(study) == f"Study({str(path)!r}, 0 runs, 0 sweeps)"
     with pytest.raises(StudyError, match=r"holds no finished run$"):
         _ = study.dataset
 
@@ -195,7 +325,7 @@ def test_plans_survive_closing(path):
         assert study.missing() == [record().config]
 
 
-def test_contents_summarise_every_sweep(path, study):
+def test_contents_summarise_every_sweep(study):
     study.write([record(n, seed, seed or None) for n in (81, 41) for seed in range(3)])
     study.write([record(41, 5, alpha=0.2)])
     first, second = study.contents()
@@ -206,7 +336,6 @@ def test_contents_summarise_every_sweep(path, study):
     assert (first["seeds"], second["seeds"]) == ([0, 1, 2], [5])
     assert (first["grokked"], second["grokked"]) == (4, 1)
     assert study.sweeps == [first["settings"], second["settings"]]
-    assert repr(study) == f"Study({str(path)!r}, 7 runs, 2 sweeps)"
 
 
 def test_several_sweeps_need_a_choice_and_the_error_names_what_differs(path, study):

@@ -3,21 +3,22 @@
 A sweep is a set of runs that share every setting but their size, seed and labels. Its Dataset has the
 dimensions ``run`` and ``epoch``, the variables of ``VARIABLES`` that were measured and whatever else was
 logged, the coordinates ``n_parameters``, ``hidden`` or ``width``, ``seed``, ``grokking_epoch`` and the
-labels on ``run``, and the shared settings as attributes.
+labels on ``run``, and the shared settings as attributes. Attributes are what NetCDF can hold: a setting
+that is None is left out, True and False are 1 and 0, lists and mappings are JSON text.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, require, require_count, require_number
+from gradquake.errors import InputError, printable, require, require_count, require_number, told
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,6 +49,9 @@ def stored_type(name: str) -> str:
 # The settings in which the runs of one sweep may differ; "run" holds labels of the user's own.
 RUN_KEYS = ("hidden", "width", "n_parameters", "seed", "run")
 
+# Names in a Dataset that no measurement may have.
+RESERVED = (*RUN_KEYS, "epoch", "grokking_epoch")
+
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
@@ -71,6 +75,22 @@ class RunRecord:
     grokking_epoch: int | None
     epochs: NDArray[np.int64]
     values: Mapping[str, NDArray[Any]]
+
+    def __post_init__(self) -> None:
+        """Raise InputError for arrays that are no measurements of one run."""
+        epochs = self.epochs
+        require(
+            epochs.ndim == 1 and epochs.dtype.kind == "i" and bool((epochs[1:] > epochs[:-1]).all()),
+            "a run's epochs are not ascending integers",
+        )
+        for name, values in self.values.items():
+            if name in RESERVED:
+                raise InputError(f"a run has measurements named {name}; another name is needed")
+            if values.shape != epochs.shape:
+                raise InputError(
+                    f"a run has {epochs.size} epochs and measurements of shape {values.shape}; one of "
+                    "each name at each epoch is needed"
+                )
 
     @classmethod
     def of_snapshots(
@@ -180,26 +200,54 @@ def label_text(config: Mapping[str, Any]) -> str:
     """Return what tells a run from the others of its sweep: its labels, or its width, and its seed."""
     widths = {name: config[name] for name in ("hidden", "width") if name in config}
     named = {**(config.get("run") or widths), "seed": config["seed"]}
-    return ", ".join(f"{name}={value}" for name, value in named.items())
+    return printable(", ".join(f"{name}={value}" for name, value in named.items()))
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return by name the values, as text, of the settings in which sweeps differ."""
     names = sorted({name for of_sweep in settings for name in of_sweep})
+    values = {
+        name: {config_key({name: of_sweep[name]} if name in of_sweep else {}) for of_sweep in settings}
+        for name in names
+    }
     return {
         name: sorted({str(of_sweep[name]) for of_sweep in settings if name in of_sweep})
         for name in names
-        if any(of_sweep.get(name) != settings[0].get(name) for of_sweep in settings)
+        if len(values[name]) > 1
     }
 
 
 def config_key(config: Mapping[str, Any]) -> str:
-    """Return a configuration as JSON with sorted keys: equal for equal configurations only."""
-    return json.dumps(dict(config), sort_keys=True)
+    """Return a configuration as JSON with sorted keys: equal for equal configurations only.
+
+    NaN equals NaN here. ``read_config`` reads it back.
+
+    Raises
+    ------
+    InputError
+        If the configuration holds anything but text, numbers, None, lists and mappings of these.
+    """
+    try:
+        return json.dumps(dict(config), sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"a run's configuration cannot be stored ({told(error)}); text, numbers, None, and lists "
+            "and mappings of these are needed"
+        ) from None
+
+
+def checked_key(config: Mapping[str, Any]) -> str:
+    """Return the key of a configuration that ``read_config`` will read, or raise InputError."""
+    key = config_key(config)
+    read_config(key)
+    return key
 
 
 def read_config(key: object, grokking_epoch: object = None) -> dict[str, Any]:
     """Return the configuration that ``config_key`` made a key of.
+
+    It has a size and a seed, its labels are text or numbers, and ``surrogate``, if it is there, is text.
+    Of other settings nothing is known but that they are JSON.
 
     Raises
     ------
@@ -208,15 +256,14 @@ def read_config(key: object, grokking_epoch: object = None) -> dict[str, Any]:
     """
     config = _read_json(key)
     require(
-        isinstance(config, dict)
-        and config_key(config) == key
-        and {"n_parameters", "seed"} <= config.keys(),
+        isinstance(config, dict) and config_key(config) == key,
         "a key that is not the configuration of a run",
     )
-    for name in RUN_KEYS:
-        value = config.get(name)
-        fits = _are_labels(value) if name == "run" else _is_count(value)
-        require(fits or name not in config, f"a run whose {name} cannot be")
+    for name, (fits, needed) in CONFIG.items():
+        if name in config or name in ("n_parameters", "seed"):
+            value = config.get(name)
+            if not fits(value):
+                raise InputError(f"a run whose {name} is {_short(value)}; {needed} is needed")
     require(
         grokking_epoch is None or isinstance(grokking_epoch, int), "a grokking epoch that is no integer"
     )
@@ -255,17 +302,58 @@ def _read_json(text: object) -> Any:
         raise InputError("text that is not JSON") from None
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+def _short(value: object) -> str:
+    text = printable(repr(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_count(value: object, low: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value < 2**63
 
 
 def _are_labels(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(one, str | int | float) for one in value.values())
 
 
+# What the parts of a configuration that gradquake computes with may be.
+CONFIG: dict[str, tuple[Callable[[object], bool], str]] = {
+    "n_parameters": (lambda value: _is_count(value, 1), "an integer from 1 to 2^63 - 1"),
+    "seed": (lambda value: _is_count(value, -(2**63)), "an integer of 64 bits"),
+    "hidden": (_is_count, "an integer from 0 to 2^63 - 1"),
+    "width": (_is_count, "an integer from 0 to 2^63 - 1"),
+    "run": (_are_labels, "a mapping to text and numbers"),
+    "surrogate": (lambda value: isinstance(value, str), "text"),
+}
+
+
 def sweep_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a run shares with its sweep: all but its size and seed."""
     return {name: value for name, value in config.items() if name not in RUN_KEYS}
+
+
+def as_stored(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Return measurements in the type in which they are stored.
+
+    Raises
+    ------
+    InputError
+        If that type cannot hold them: text, or a size that is no whole number.
+    """
+    kind = np.dtype(stored_type(name))
+    given = np.asarray(values)
+    with np.errstate(invalid="ignore", over="ignore"):
+        stored = given.astype(kind) if given.dtype.kind in "biuf" else None
+    # Floats may lose digits, such as those of a long double; nothing else may change.
+    if stored is None or (kind.kind != "f" and not np.array_equal(stored, given)):
+        raise InputError(
+            f"the measurements of {name} are {given.dtype} values that cannot be stored as {kind.name}"
+        )
+    return stored
+
+
+def same(first: object, second: object) -> bool:
+    """Return whether two settings are equal, NaN and NaN too."""
+    return bool(first == second) or config_key({"": first}) == config_key({"": second})
 
 
 def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
@@ -284,7 +372,7 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
     require(len(records) > 0, "no run was given; a dataset needs at least one")
     settings = sweep_settings(records[0].config)
     for record in records:
-        if sweep_settings(record.config) != settings:
+        if config_key(sweep_settings(record.config)) != config_key(settings):
             raise InputError(
                 f"the runs differ in more than size and seed: {settings} and "
                 f"{sweep_settings(record.config)}; choose one sweep"
@@ -301,12 +389,12 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
     labels = [run.config.get("run", {}) for run in runs]
     coordinates["grokking_epoch"] = ("run", np.array(reached))
     measured = {name for run in runs for name in run.values}
-    taken = sorted(measured & {"run", *coordinates})
-    require(not taken, f"a run has measurements named {', '.join(taken)}, which name something else")
     for name in sorted({name for of_run in labels for name in of_run}):
         # What one run has as a label, another may have logged.
-        free = name if name not in coordinates and name not in measured else f"label_{name}"
-        coordinates[free] = ("run", [of_run.get(name) for of_run in labels])
+        free = name
+        while free == "run" or free in coordinates or free in measured:
+            free = f"label_{free}"
+        coordinates[free] = ("run", _of_one_type([of_run.get(name) for of_run in labels]))
     names = [*(n for n in VARIABLES if n in measured), *sorted(measured - VARIABLES.keys())]
     variables = {
         name: (
@@ -316,7 +404,27 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
         )
         for name in names
     }
-    return xr.Dataset(variables, coordinates, settings)
+    attributes = {name: _attribute(value) for name, value in settings.items() if value is not None}
+    return xr.Dataset(variables, coordinates, attributes)
+
+
+def _attribute(value: Any) -> str | int | float:
+    """Return a setting as something that NetCDF can hold."""
+    if isinstance(value, bool):
+        return int(value)
+    small = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**63)
+    return value if small else json.dumps(value, sort_keys=True)
+
+
+def _of_one_type(labels: Sequence[str | float | None]) -> NDArray[Any]:
+    """Return a label of several runs as numbers or text; a run without it has NaN or ""."""
+    known = [label for label in labels if label is not None]
+    largest = max((abs(label) for label in known if isinstance(label, int)), default=0)
+    if all(isinstance(label, int) for label in labels) and largest < 2**63:
+        return np.array(labels)
+    if not any(isinstance(label, str) for label in known) and largest <= 2**53:
+        return np.array([np.nan if label is None else float(label) for label in labels])
+    return np.array(["" if label is None else str(label) for label in labels])
 
 
 def _at(epochs: NDArray[np.int64], run: RunRecord, name: str) -> NDArray[Any]:

@@ -29,12 +29,15 @@ from gradquake.errors import InputError, StudyError, printable, told
 from gradquake.recording import (
     RUN_KEYS,
     RunRecord,
+    as_stored,
+    checked_key,
     config_key,
     differing,
     label_text,
     read_config,
     read_names,
     read_snapshot,
+    same,
     stored_type,
     sweep_settings,
     to_dataset,
@@ -48,6 +51,9 @@ SCHEMA = 3
 
 # How SQLite calls it where it cannot make the study, its log or the log's index larger.
 NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
+
+# SQLite's error names for a log that cannot be made in a folder without write access.
+NO_LOG = ("SQLITE_READONLY_DIRECTORY", "SQLITE_CANTOPEN")
 
 # Seconds to wait for another process that writes.
 PATIENCE = 30.0
@@ -113,6 +119,7 @@ class Study:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self._file = _file_at(path)
 
     def __enter__(self) -> Self:
         return self
@@ -126,15 +133,21 @@ class Study:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Study({str(self.path)!r}, {len(self.keys())} runs, {len(self.sweeps)} sweeps)"
+        return f"Study({str(self.path)!r})"
 
     def close(self) -> None:
         """Close the file; nothing is lost where this is not called."""
         self._connection.close()
 
     def plan(self, configs: Iterable[Mapping[str, Any]]) -> None:
-        """Note runs as wanted, so that what is missing can be told."""
-        rows = [(key, _checksum(key)) for key in map(config_key, configs)]
+        """Note runs as wanted, so that the missing ones are known.
+
+        Raises
+        ------
+        InputError
+            For a configuration that ``recording.read_config`` does not read.
+        """
+        rows = [(key, _checksum(key)) for key in map(checked_key, configs)]
         with self._writing():
             self._connection.executemany("INSERT OR IGNORE INTO planned VALUES (?, ?)", rows)
 
@@ -168,7 +181,14 @@ class Study:
             lock.release()
 
     def write(self, records: Sequence[RunRecord]) -> None:
-        """Write finished runs in one transaction: all of them, or on any failure none."""
+        """Write finished runs in one transaction: all of them, or on any failure none.
+
+        Raises
+        ------
+        InputError
+            For a configuration that ``recording.read_config`` does not read, or a measurement that its
+            type cannot hold.
+        """
         with self._writing():
             self._insert(records)
 
@@ -177,8 +197,8 @@ class Study:
         for record in records:
             arrays = {"epoch": record.epochs, **record.values}
             names = sorted(arrays)
-            data = b"".join(np.asarray(arrays[name], stored_type(name)).tobytes() for name in names)
-            header = (record.key, record.grokking_epoch, software, json.dumps(names))
+            data = b"".join(as_stored(name, arrays[name]).tobytes() for name in names)
+            header = (checked_key(record.config), record.grokking_epoch, software, json.dumps(names))
             checksum = _checksum(*header)
             cursor = self._connection.execute(
                 "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) "
@@ -213,6 +233,8 @@ class Study:
 
         Raises
         ------
+        InputError
+            For a configuration that ``recording.read_config`` does not read.
         StudyError
             If a run has snapshots and no step is given, or a finished run holds ``step`` or a later
             one; then no run is begun.
@@ -221,7 +243,7 @@ class Study:
         with self._writing():
             execute = self._connection.execute
             for config in configs:
-                key = config_key(config)
+                key = checked_key(config)
                 self._reopen(key, step)
                 row = execute("SELECT id FROM unfinished WHERE key = ?", (key,)).fetchone()
                 owner = secrets.randbits(62)
@@ -398,21 +420,28 @@ class Study:
 
     def _so_far(self, header: tuple[Any, ...]) -> list[RunRecord]:
         """Return the record of an unfinished run; none if it has no snapshot."""
-        key, grokking_epoch, count, run = header
+        key, grokking_epoch, *_ = header
+        config = self._checked("unfinished", read_config, key, grokking_epoch)
+        snapshots = {
+            step: self._checked("snapshots", read_snapshot, step, data)
+            for step, data in self._snapshots(header)
+        }
+        if not snapshots:
+            return []
+        return [self._checked("snapshots", RunRecord.of_snapshots, config, grokking_epoch, snapshots)]
+
+    def _snapshots(self, header: tuple[Any, ...]) -> list[tuple[int, str]]:
+        """Return the steps of an unfinished run and what was measured, none missing or changed."""
+        key, _, count, run = header
         rows = self._query("SELECT epoch, data, checksum FROM snapshots WHERE run = ?", run)
-        snapshots = {}
         for step, data, checksum in rows:
             if _checksum(key, step, data) != checksum:
                 raise _damaged(
                     self.path, f"step {step} of an unfinished run does not match its checksum"
                 )
-            snapshots[step] = self._checked("snapshots", read_snapshot, step, data)
-        if len(snapshots) != count:
-            raise _damaged(self.path, f"an unfinished run has {len(snapshots)} of its {count} snapshots")
-        config = self._checked("unfinished", read_config, key, grokking_epoch)
-        if not snapshots:
-            return []
-        return [self._checked("snapshots", RunRecord.of_snapshots, config, grokking_epoch, snapshots)]
+        if len(rows) != count:
+            raise _damaged(self.path, f"an unfinished run has {len(rows)} of its {count} snapshots")
+        return [(step, data) for step, data, _ in rows]
 
     def _forget(self, key: str) -> None:
         """Remove an unfinished run, once it is finished."""
@@ -457,7 +486,7 @@ class Study:
 
         # At one moment, or a run that is finished meanwhile would be in none of the three.
         with self._moment():
-            runs, missing, unfinished = self._runs(), self.missing(), self.unfinished()
+            runs, missing, unfinished = self._runs(), self.missing(), self._last_steps()
         for run in runs:
             sweep = sweep_of(run.config)
             sweep["runs"] += 1
@@ -467,13 +496,23 @@ class Study:
         for config in missing:
             wanted = {name: config[name] for name in ("n_parameters", "seed")}
             sweep_of(config)["missing"].append(wanted)
-        for record in unfinished:
-            known = {name: record.config[name] for name in RUN_KEYS if name in record.config}
-            sweep_of(record.config)["unfinished"].append({**known, "epoch": int(record.epochs[-1])})
+        for config, last in unfinished:
+            known = {name: config[name] for name in RUN_KEYS if name in config}
+            sweep_of(config)["unfinished"].append({**known, "epoch": last})
         return [
             sweep | {"n_parameters": sorted(sweep["n_parameters"]), "seeds": sorted(sweep["seeds"])}
             for sweep in found.values()
         ]
+
+    def _last_steps(self) -> list[tuple[dict[str, Any], int]]:
+        """Return the configuration and the last step of every unfinished run that has snapshots."""
+        found = []
+        for run, *header in self._unfinished():
+            config = self._checked("unfinished", read_config, *header[:2])
+            steps = [step for step, _ in self._snapshots((*header, run))]
+            if steps:
+                found.append((config, max(steps)))
+        return sorted(found, key=lambda pair: config_key(pair[0]))
 
     @property
     def dataset(self) -> xr.Dataset:
@@ -494,10 +533,15 @@ class Study:
         StudyError
             Where no sweep or more than one fits.
         """
-        runs = self._runs()
-        sweeps = {config_key(s): s for s in (sweep_settings(run.config) for run in runs)}
-        chosen = choose(self.path, list(sweeps.values()), settings, "finished run")
-        return self._dataset([run for run in runs if sweep_settings(run.config) == chosen])
+        sweeps = self._by_sweep()
+        chosen = choose(self.path, [of[0].settings for of in sweeps.values()], settings, "finished run")
+        return self._dataset(sweeps[config_key(chosen)])
+
+    def _by_sweep(self) -> dict[str, list[_Run]]:
+        found: dict[str, list[_Run]] = {}
+        for run in self._runs():
+            found.setdefault(config_key(run.settings), []).append(run)
+        return found
 
     def with_nulls(self, /, **settings: Any) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
         """Return the one sweep of real gradients that fits, and by name the nulls stored beside it.
@@ -507,15 +551,17 @@ class Study:
         StudyError
             As ``select`` does.
         """
-        sweep = self.select(**settings, **({} if "surrogate" in settings else {"surrogate": "real"}))
-        twins = {
-            other["surrogate"]: other
-            for other in self.sweeps
-            if isinstance(other.get("surrogate"), str)
-            and other["surrogate"] != "real"
-            and {**other, "surrogate": "real"} == sweep.attrs
+        sweeps = self._by_sweep()
+        asked = settings if "surrogate" in settings else {**settings, "surrogate": "real"}
+        chosen = choose(self.path, [of[0].settings for of in sweeps.values()], asked, "finished run")
+        own = config_key(chosen)
+        nulls = {
+            runs[0].settings["surrogate"]: runs
+            for key, runs in sweeps.items()
+            if runs[0].settings.get("surrogate", "real") != "real"
+            and config_key({**runs[0].settings, "surrogate": "real"}) == own
         }
-        return sweep, {rung: self.select(**other) for rung, other in twins.items()}
+        return self._dataset(sweeps[own]), {rung: self._dataset(of) for rung, of in nulls.items()}
 
     def dataset_of(self, configs: Iterable[Mapping[str, Any]]) -> xr.Dataset:
         """Return exactly the runs of these configurations, of one sweep, as a Dataset.
@@ -539,7 +585,10 @@ class Study:
     def _record(self, run: _Run) -> RunRecord:
         values = self._arrays(run)
         epochs = values.pop("epoch")
-        return RunRecord(run.config, run.grokking_epoch, epochs, values)
+        whole: RunRecord = self._checked(
+            "measurements", RunRecord, run.config, run.grokking_epoch, epochs, values
+        )
+        return whole
 
     def _dataset(self, runs: Iterable[_Run]) -> xr.Dataset:
         return to_dataset([self._record(run) for run in runs])
@@ -609,20 +658,30 @@ class Study:
         }
 
     def _query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with _clear_errors(self.path):
+        with self._clear():
             return self._connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _clear(self) -> Iterator[None]:
+        """Turn errors into sentences; SQLite does not say that the file is gone, and writes are lost."""
+        if _file_at(self.path) != self._file:
+            raise StudyError(
+                f"{self.path} was removed or replaced while it was open; put it back, or open it again"
+            )
+        with _clear_errors(self.path):
+            yield
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Read and write in one transaction, in which no other process writes."""
-        with _clear_errors(self.path), self._connection:
+        with self._clear(), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
 
     @contextmanager
     def _moment(self) -> Iterator[None]:
         """Read all tables as they were at one moment, whoever writes meanwhile."""
-        with _clear_errors(self.path):
+        with self._clear():
             within = self._connection.in_transaction
             if not within:
                 self._connection.execute("BEGIN")
@@ -645,6 +704,10 @@ class _Run(NamedTuple):
     measured: list[str]
     checksum: int
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return sweep_settings(self.config)
+
 
 def choose(
     path: Path, sweeps: Sequence[dict[str, Any]], settings: Mapping[str, Any], what: str = "run"
@@ -656,7 +719,11 @@ def choose(
     StudyError
         Where none fits, or several; it says what there is to choose from.
     """
-    fitting = [sweep for sweep in sweeps if settings.items() <= sweep.items()]
+    fitting = [
+        sweep
+        for sweep in sweeps
+        if all(name in sweep and same(sweep[name], value) for name, value in settings.items())
+    ]
     asked = ", ".join(f"{name}={value!r}" for name, value in settings.items())
     asked = f" with {asked}" if asked else ""
     if not fitting:
@@ -679,7 +746,8 @@ def open_study(path: str | Path, *, create: bool = False, patience: float = PATI
     Parameters
     ----------
     path : str or Path
-        The file. SQLite keeps two files beside it (``-wal`` and ``-shm``) while it is open.
+        The file. SQLite keeps two files beside it (``-wal`` and ``-shm``) while it is open. In a folder
+        without write access a study that is not being written can still be read.
     create : bool
         Whether to make a new, empty study where there is no file; say so where you mean to write.
     patience : float
@@ -691,8 +759,9 @@ def open_study(path: str | Path, *, create: bool = False, patience: float = PATI
         Where there is no file (and ``create`` is false), or it is not a study, is of another schema,
         or is damaged.
     """
-    path = Path(path)
     try:
+        # Absolute, since the folder of this process may change.
+        path = Path(path).absolute()
         if path.is_dir():
             raise StudyError(f"{path} is a folder; a study is a file")
         if create and not path.parent.is_dir():
@@ -702,15 +771,46 @@ def open_study(path: str | Path, *, create: bool = False, patience: float = PATI
         raise StudyError(f"{path} cannot be reached: {error.strerror}") from error
     if not exists and not create:
         raise StudyError(f"{path} does not exist; a study file is needed")
+    try:
+        return _opened(path, _connected(path, patience), create=create, patience=patience)
+    except _UnwritableError:
+        return _opened(path, _immutable(path), create=False, patience=patience)
+
+
+class _UnwritableError(Exception):
+    """A study with write-ahead logging, in a place where its log cannot be made."""
+
+
+def _connected(path: Path, patience: float) -> sqlite3.Connection:
     with _clear_errors(path):
         try:
-            connection = sqlite3.connect(path, timeout=patience)
+            return sqlite3.connect(path, timeout=patience)
         except sqlite3.OperationalError as error:
             raise StudyError(f"{path} cannot be opened: {told(error)}") from error
+
+
+def _immutable(path: Path) -> sqlite3.Connection:
+    """Return a connection that only reads, for a folder in which SQLite cannot keep its log."""
+    log = Path(f"{path}-wal")
+    if log.exists() and log.stat().st_size > 0:
+        raise StudyError(
+            f"{log} may hold measurements that {path.name} lacks, and a folder without write access "
+            "does not let them be read; copy both files to a folder with write access and open the copy"
+        )
+    with _clear_errors(path):
+        return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+
+
+def _opened(path: Path, connection: sqlite3.Connection, *, create: bool, patience: float) -> Study:
     try:
         with _clear_errors(path):
             # Undoes what a killed process left half done, even the making of the tables.
-            connection.execute("PRAGMA schema_version")
+            try:
+                connection.execute("PRAGMA schema_version")
+            except sqlite3.OperationalError as error:
+                if create or error.sqlite_errorname not in NO_LOG:
+                    raise
+                raise _UnwritableError from error
             if create and path.stat().st_size == 0:
                 _make_tables(connection)
             (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -736,6 +836,15 @@ def open_study(path: str | Path, *, create: bool = False, patience: float = PATI
         connection.close()
         raise
     return Study(path, connection)
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from any other, None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _check_tables(path: Path, connection: sqlite3.Connection) -> None:

@@ -85,6 +85,9 @@ def runs_of(sweep: xr.Dataset) -> list[XorRun | SyntheticRun]:
         f"the sweep says that it is of the experiment {experiment}, but has not its settings: "
         f"{', '.join(sorted(known))} are needed",
     )
+    # An attribute of a Dataset is 0 or 1 for False or True.
+    kinds = {field.name: field.type for field in fields(kind)}
+    settings |= {k: bool(v) for k, v in settings.items() if kinds[k] == "bool" and v in (0, 1)}
     sizes, seeds = sweep[size].values.tolist(), sweep["seed"].values.tolist()
     return [kind(n, seed, **settings) for n, seed in zip(sizes, seeds, strict=True)]
 
