@@ -8,12 +8,24 @@ bit for bit, on one kind of processor.
 from __future__ import annotations
 
 import math
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    InTreeCacheLocator,
+    UserProvidedCacheLocator,
+    UserWideCacheLocator,
+)
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -46,9 +58,76 @@ CHUNK_BITS = 11
 # An unsigned index spares the compiled code the test for Python's indices from the end.
 index = np.uint64
 
-kernel = njit(cache=True, nogil=True, error_model="numpy")
+
+class UserFolder(UserWideCacheLocator):
+    """The user's own cache folder; no folder if somebody else could put code there."""
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder, or raise OSError."""
+        folder = Path(self.get_cache_path())
+        # Without a home the path is relative, and would lie in whatever folder the program runs in.
+        if not folder.is_absolute():
+            raise FileNotFoundError("the user has no home folder")
+        super().ensure_cache_path()
+        folder = folder.resolve()
+        if os.name == "posix" and not all(
+            _is_safe(place, folder) for place in (folder, *folder.parents)
+        ):
+            raise PermissionError(f"other users can write to {folder}")
+
+
+def _is_safe(place: Path, folder: Path) -> bool:
+    """Return whether no other user can replace anything below ``place`` on the way to ``folder``."""
+    status = place.stat()
+    # As in /tmp: everybody may add files there, and rename only their own.
+    sticky = status.st_mode & stat.S_ISVTX and place != folder
+    return status.st_uid in (0, os.geteuid()) and (sticky or not status.st_mode & stat.S_IWOTH)
+
+
+class Places(CompileResultCacheImpl):
+    """Where machine code may be kept: where ``NUMBA_CACHE_DIR`` says, beside the source, or at home."""
+
+    _locator_classes = (UserProvidedCacheLocator, InTreeCacheLocator, UserFolder)
+
+
+class MachineCode(FunctionCache):
+    """The compiled code of a kernel on disk. Whatever is wrong there, the kernel is compiled anew."""
+
+    _impl_class = Places
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the code for a signature, or None."""
+        # A damaged file can raise anything when it is unpickled.
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:
+            # Without its index, the next process would find the same damage.
+            with suppress(Exception):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code for a signature, unless the disk is full or the folder cannot be written."""
+        with suppress(Exception):
+            super().save_overload(sig, data)
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that compiles a kernel, and keeps its machine code if there is a place."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = njit(nogil=True, error_model="numpy", **options)(function)
+        # There may be no place at all, or no source file: the kernel is then compiled in every process.
+        with suppress(Exception):
+            dispatcher._cache = MachineCode(function)
+        return dispatcher
+
+    return decorate
+
+
+kernel = compiled()
 # For what is small and called inside other kernels: it is then compiled with them, not besides.
-inlined = njit(cache=True, nogil=True, error_model="numpy", inline="always")
+inlined = compiled(inline="always")
 
 
 @kernel
@@ -583,7 +662,7 @@ def dissipation(before: Array, after: Array, indptr: Array) -> float:
     return lost
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})
+@compiled(fastmath={"reassoc"})
 def products(before: Array, after: Array, scale: float) -> tuple[float, float, float]:
     """Return |before|^2, |after - before|^2 and before . (after - before), all times scale^2."""
     squared_before = squared_change = product = 0.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from gradquake import _kernels
 from gradquake.errors import (
     InputError,
     counted,
+    out_of_memory,
     require_between,
     require_count,
     require_number,
@@ -22,6 +25,9 @@ from gradquake.errors import (
 from gradquake.graphs import Graph, GraphStack, check_graph, stack
 
 Gradient = NDArray[np.floating[Any]]
+
+# ``map``, or that of a pool of threads.
+Run = Callable[..., Iterable[Any]]
 
 # What a recording keeps of every avalanche.
 MEASURED = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
@@ -195,6 +201,8 @@ def relax(
     InputError
         For a gradient of the wrong length, shape or dtype, NaN or infinity in it, or a parameter out
         of range.
+    OutOfMemoryError
+        Of ``gradquake.errors``, which is a ``GradquakeError`` and a ``MemoryError``.
     """
     vector = as_gradient(gradient)
     check_cascade(alpha, max_steps)
@@ -204,7 +212,10 @@ def relax(
     check_length(vector.size, graph.n_nodes)
     if not np.isfinite(vector).all():
         raise not_finite("the gradient", vector)
-    relaxed, outcome = relax_stack(vector, stack([graph]), alpha, max_steps, threshold=threshold)
+    try:
+        relaxed, outcome = relax_stack(vector, stack([graph]), alpha, max_steps, threshold=threshold)
+    except MemoryError:
+        raise out_of_memory(f"a gradient of {counted(vector.size, 'entry')}") from None
     return avalanche(outcome[0], relaxed)
 
 
@@ -253,8 +264,8 @@ def relax_stack(
         # Equal shares of nodes, since the cost of a cascade is linear in them.
         shares = np.linspace(0, graphs.n_nodes, min(threads, batch) + 1)
         edges = np.searchsorted(graphs.offsets, shares).tolist()
-        with ThreadPoolExecutor(threads) as pool:
-            broken = next((b for b in pool.map(work, edges[:-1], edges[1:]) if b >= 0), -1)
+        with shared_among(min(threads, batch)) as run:
+            broken = next((b for b in list(run(work, edges[:-1], edges[1:])) if b >= 0), -1)
     for b in np.flatnonzero(np.diff(graphs.offsets) > _kernels.BLOCK) if broken < 0 else ():
         part = slice(graphs.offsets[b], graphs.offsets[b + 1])
         original, after = gradients[part], relaxed[part]
@@ -268,6 +279,31 @@ def relax_stack(
         name = "the gradient" if batch == 1 else f"gradient {broken} of the batch"
         raise not_finite(name, gradients[graphs.offsets[broken] : graphs.offsets[broken + 1]])
     return relaxed, outcome
+
+
+@contextmanager
+def shared_among(threads: int) -> Iterator[Run]:
+    """Yield a ``map`` that shares the work among threads: fewer of them if the system starts no more."""
+    with _pool(threads) or nullcontext() as pool:
+        yield map if pool is None else pool.map
+
+
+def _pool(threads: int) -> ThreadPoolExecutor | None:
+    """Return a pool whose threads are all running, or None if it would have only one."""
+    while threads > 1:
+        pool, gate, waiting = ThreadPoolExecutor(threads), Event(), list[Future[bool]]()
+        try:
+            # Each task takes a thread of its own, since all wait: later, every thread is there.
+            while len(waiting) < threads:
+                waiting.append(pool.submit(gate.wait))
+        except RuntimeError:
+            threads = len(waiting)
+        else:
+            return pool
+        finally:
+            gate.set()
+        pool.shutdown()
+    return None
 
 
 def products(before: Gradient, after: Gradient, scale: float) -> NDArray[np.float64]:

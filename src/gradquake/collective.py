@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -15,13 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake import _kernels
-from gradquake.cascade import Gradient, exact_sum
+from gradquake.cascade import Gradient, Run, exact_sum
 
 # Bits that are counted in one round.
 BITS = 16
-
-# ``map``, or that of a pool of threads.
-Run = Callable[..., Iterable[Any]]
 
 
 class Exchange(Protocol):

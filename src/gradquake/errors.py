@@ -14,6 +14,10 @@ class InputError(GradquakeError, ValueError):
     """An argument, a configuration or an array that cannot be used."""
 
 
+class OutOfMemoryError(GradquakeError, MemoryError):
+    """A measurement that needs more memory than there is."""
+
+
 class StudyError(GradquakeError):
     """A study file that cannot be opened, read or written."""
 
@@ -26,6 +30,13 @@ def require(condition: bool, message: str) -> None:
     """
     if not condition:
         raise InputError(message)
+
+
+def out_of_memory(what: str) -> OutOfMemoryError:
+    """Return the error for a measurement of ``what`` that needs more memory than there is."""
+    return OutOfMemoryError(
+        f"there is not enough memory to measure {what}; free some memory, or measure fewer entries"
+    )
 
 
 def a_type(value: object) -> str:

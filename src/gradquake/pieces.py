@@ -13,8 +13,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -32,8 +30,9 @@ from gradquake.cascade import (
     dissipations,
     not_finite,
     products,
+    shared_among,
 )
-from gradquake.collective import Exchange, Run, exact_sums, order_statistics, totals
+from gradquake.collective import Exchange, exact_sums, order_statistics, totals
 from gradquake.errors import InputError, counted, require
 from gradquake.graphs import Graph, IntArray, check_graph
 
@@ -217,8 +216,7 @@ class _Cascade:
 
     def relax(self, quantile: float, alpha: float, max_steps: int) -> Avalanche:
         exchange = self.exchange
-        with ThreadPoolExecutor(self.threads) if self.threads > 1 else nullcontext() as pool:
-            self.run: Run = map if pool is None else pool.map
+        with shared_among(self.threads) as self.run:
             self.threshold = self._quantile(quantile)
             kind: Any = self.dtype.type
             self.alpha, self.keep = kind(alpha), kind(1 - alpha)

@@ -21,7 +21,15 @@ from gradquake.cascade import (
     relax_stack,
 )
 from gradquake.collective import Alone, Exchange
-from gradquake.errors import InputError, a_type, counted, require_between, require_count, require_seed
+from gradquake.errors import (
+    InputError,
+    a_type,
+    counted,
+    out_of_memory,
+    require_between,
+    require_count,
+    require_seed,
+)
 from gradquake.graphs import Graph, GraphStack, build, check_graph, check_topology, repeat, stack
 from gradquake.pieces import relax_pieces
 
@@ -89,8 +97,8 @@ class Probe:
         graph : Graph, optional
             A graph of your own on N nodes, in place of the probe's topology.
         threads : int, optional
-            How many threads share a large gradient; by default all cores. A smaller one takes one. The
-            result is the same, bit for bit.
+            How many threads share a large gradient; by default all cores. A smaller one takes one. If
+            the system starts fewer threads, those share it. The result is the same, bit for bit.
 
         Returns
         -------
@@ -101,16 +109,20 @@ class Probe:
         InputError
             For NaN or infinity, another shape or dtype, an empty gradient, or a graph that does not
             have N nodes.
+        OutOfMemoryError
+            Of ``gradquake.errors``, which is a ``GradquakeError`` and a ``MemoryError``.
         """
         vector = as_gradient(gradient)
         _check_threads(threads)
-        graph = self.graph(vector.size) if graph is None else graph
-        if vector.size >= LARGE:
-            check_graph(graph)
-            check_length(vector.size, graph.n_nodes)
-            return self.measure_pieces([vector], graph, threads=threads)
-        graphs = stack([graph])
-        relaxed, outcome = self._relax(vector, graphs, threads=1)
+        try:
+            graph = self.graph(vector.size) if graph is None else graph
+            if vector.size >= LARGE:
+                check_graph(graph)
+                check_length(vector.size, graph.n_nodes)
+                return self.measure_pieces([vector], graph, threads=threads)
+            relaxed, outcome = self._relax(vector, stack([graph]), threads=1)
+        except MemoryError:
+            raise out_of_memory(f"a gradient of {counted(vector.size, 'entry')}") from None
         return avalanche(outcome[0], relaxed)
 
     def measure_pieces(
@@ -153,10 +165,13 @@ class Probe:
         _check_threads(threads)
         if threads is None:
             threads = _cores() if exchange is None else 1
-        return relax_pieces(
-            pieces, self.graph if graph is None else graph, self.quantile, self.alpha, self.max_steps,
-            exchange=Alone() if exchange is None else exchange, threads=threads,
-        )  # fmt: skip
+        try:
+            return relax_pieces(
+                pieces, self.graph if graph is None else graph, self.quantile, self.alpha,
+                self.max_steps, exchange=Alone() if exchange is None else exchange, threads=threads,
+            )  # fmt: skip
+        except MemoryError:
+            raise out_of_memory(f"a gradient in {counted(len(pieces), 'piece')}") from None
 
     def measure_batch(
         self,
@@ -191,14 +206,25 @@ class Probe:
             number of graphs that is not the number of gradients.
         """
         _check_threads(threads)
-        if isinstance(graphs, GraphStack) and isinstance(gradients, np.ndarray) and gradients.ndim == 1:
-            flat, stacked = as_gradient(gradients, "the batch"), graphs
-        else:
-            flat, lengths = _laid_end_to_end(gradients)
-            stacked = self._stack(graphs, lengths)
-            _check_lengths(lengths, stacked)
-        relaxed, outcome = self._relax(flat, stacked, threads)
+        try:
+            flat, stacked = self._laid_out(gradients, graphs)
+            relaxed, outcome = self._relax(flat, stacked, threads)
+        except MemoryError:
+            raise out_of_memory("the batch") from None
         return AvalancheBatch(relaxed, stacked.offsets, outcome)
+
+    def _laid_out(
+        self,
+        gradients: ArrayLike | Sequence[ArrayLike],
+        graphs: Graph | Sequence[Graph] | GraphStack | None,
+    ) -> tuple[Gradient, GraphStack]:
+        """Return the gradients of a batch end to end, and their graphs."""
+        if isinstance(graphs, GraphStack) and isinstance(gradients, np.ndarray) and gradients.ndim == 1:
+            return as_gradient(gradients, "the batch"), graphs
+        flat, lengths = _laid_end_to_end(gradients)
+        stacked = self._stack(graphs, lengths)
+        _check_lengths(lengths, stacked)
+        return flat, stacked
 
     def _stack(
         self,
