@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake import _kernels
-from gradquake.errors import require, require_between, require_count
+from gradquake.errors import InputError, require, require_between, require_count
 
 N_RESAMPLES = 10_000
 
@@ -65,18 +65,33 @@ class Estimate:
         95 % bootstrap over runs.
     runs : int
         The fewest runs of a scale; see ``tail_share``.
-    resamples : array, shape (B,)
-        Its value in every resample of runs.
+    kept_resamples : array, shape (B,), or None
+        Its value in every resample of runs; None after ``slim``.
     """
 
     estimate: float
     interval: Interval
     runs: int
-    resamples: NDArray[np.float64] = field(repr=False)
+    kept_resamples: NDArray[np.float64] | None = field(repr=False)
+
+    @property
+    def resamples(self) -> NDArray[np.float64]:
+        """Its value in every resample of runs; InputError after ``slim``."""
+        return kept(self.kept_resamples)
 
     def slim(self) -> Estimate:
         """Return it without its resamples, to keep or to send."""
-        return replace(self, resamples=self.resamples[:0])
+        return replace(self, kept_resamples=None)
+
+
+def kept(resamples: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Return resamples, or raise InputError if ``slim`` has dropped them."""
+    if resamples is None:
+        raise InputError(
+            "slim() dropped the resamples of this estimate; take differences of estimates, and whatever "
+            "else needs resamples, before slim()"
+        )
+    return resamples
 
 
 class Bootstrapped(Protocol):

@@ -24,7 +24,7 @@ from gradquake.analysis.resampling import (
     run_resamples,
 )
 from gradquake.analysis.scaling import Statistic
-from gradquake.analysis.sweep import SweepAnalysis
+from gradquake.analysis.sweep import Curve, SweepAnalysis
 from gradquake.analysis.timing import PermutationTest, follows_grokking
 from gradquake.analysis.transitions import Peaks
 from gradquake.errors import require, require_count
@@ -456,11 +456,21 @@ def gather(
 
 def time_average(analysis: SweepAnalysis) -> Estimate:
     """Return the mean of D(t) of the largest size over the snapshots."""
-    curve = analysis.curves["max"].dimension
+    curve = analysis.curves["max"]
+    exponents, _ = resampled_curves(curve)
     return estimated(
-        float(curve["exponent"].mean()),
-        curve["exponent_resamples"].values.mean(axis=1),
-        curve.attrs["fewest_runs"],
+        float(curve.dimension["exponent"].mean()),
+        exponents.mean(axis=1),
+        curve.dimension.attrs["fewest_runs"],
+    )
+
+
+def resampled_curves(curve: Curve) -> tuple[Floats, Floats]:
+    """Return D(t) and R² in every resample, (B, epochs) each: the paper's sweeps have 51 snapshots."""
+    blocks = list(curve.resampled())
+    return (
+        np.concatenate([block.exponents for block in blocks], axis=1),
+        np.concatenate([block.r_squared for block in blocks], axis=1),
     )
 
 
