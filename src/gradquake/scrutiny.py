@@ -6,11 +6,12 @@ Everything here is measured after the fact, on the gradients that the sweep was 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,17 @@ from gradquake.surrogates import REAL, RUNGS
 
 if TYPE_CHECKING:
     import xarray as xr
+
+Result = TypeVar("Result")
+Progress = Callable[[int, int], object]
+
+
+class Told(Protocol):
+    """What yields results and says of each that it is there."""
+
+    def __call__(self, results: Iterable[Result], /) -> Iterator[Result]:
+        """Yield the results."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +210,7 @@ def scrutinize(
     executor: Executor | None = None,
     *,
     n_resamples: int = N_RESAMPLES,
+    progress: Progress = lambda _steps, _of: None,
 ) -> Scrutiny:
     """Put a sweep beside its nulls: exponents, collapse, and timing.
 
@@ -209,6 +222,8 @@ def scrutinize(
         Names in ``surrogates.RUNGS``, "permuted" and "gaussian" among them.
     executor : concurrent.futures.Executor, optional
     n_resamples : int
+    progress : callable
+        Called with the number of steps of the analysis just done, and the number of all steps.
 
     Raises
     ------
@@ -223,7 +238,7 @@ def scrutinize(
     if sweep.attrs["experiment"] == "xor" and np.isfinite(sweep["grokking_epoch"].values).any():
         exact = measure_aligned(sweep, [Reading(), Reading("permuted")], executor)
         aligned = exact[Reading()], exact[Reading("permuted")]
-    return _beside(sweep, nulls, aligned, executor, n_resamples)
+    return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
 
 
 def beside(
@@ -232,6 +247,7 @@ def beside(
     executor: Executor | None = None,
     *,
     n_resamples: int = N_RESAMPLES,
+    progress: Progress = lambda _steps, _of: None,
 ) -> Scrutiny:
     """Put a sweep beside nulls that were measured while it was trained.
 
@@ -243,7 +259,7 @@ def beside(
         One sweep (see ``gradquake.recording``), with three scales or more.
     nulls : mapping
         The same runs measured on surrogates, by their names in ``surrogates.RUNGS``.
-    executor, n_resamples
+    executor, n_resamples, progress
         As in ``scrutinize``.
 
     Raises
@@ -259,7 +275,7 @@ def beside(
     if every and np.isfinite(reached).any():
         pair = [timing.aligned(d, reached, every) for d in (sweep, nulls["permuted"])]
         aligned = pair[0], pair[1]
-    return _beside(sweep, nulls, aligned, executor, n_resamples)
+    return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
 
 
 def check_beside(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset]) -> None:
@@ -285,18 +301,21 @@ def _beside(
     aligned: tuple[xr.Dataset, xr.Dataset] | None,
     executor: Executor | None,
     n_resamples: int,
+    progress: Progress,
 ) -> Scrutiny:
     names, measured = (REAL, *nulls), (sweep, *nulls.values())
-    results = list(each(Analysis(n_resamples), measured, executor))
+    timed = 4 * len(STATISTICS) if aligned else 0
+    told = partial(_told, progress=progress, of=len(measured) * (1 + len(WINDOWS)) + timed)
+    results = list(told(each(Analysis(n_resamples), measured, executor)))
     ladder = Ladder(results[0], dict(zip(nulls, results[1:], strict=True)))
     pairs = list(product(range(len(names)), WINDOWS))
-    collapses = each(_collapse, [(measured[i], window) for i, window in pairs], executor)
+    collapses = told(each(_collapse, [(measured[i], window) for i, window in pairs], executor))
     grokking = timing.median_grokking_epoch(sweep, n_resamples=n_resamples)
     return Scrutiny(
         ladder,
         {(names[i], window): c for (i, window), c in zip(pairs, collapses, strict=True)},
         grokking,
-        _timing(sweep, ladder, grokking, aligned, executor, n_resamples) if aligned else {},
+        _timing(sweep, ladder, grokking, aligned, executor, n_resamples, told) if aligned else {},
     )
 
 
@@ -400,6 +419,13 @@ def _read_aligned(
     return RunRecord(record.config, record.grokking_epoch, offsets, {"size": size})
 
 
+def _told(results: Iterable[Result], *, progress: Progress, of: int) -> Iterator[Result]:
+    """Yield results, and say of each that it is there."""
+    for result in results:
+        progress(1, of)
+        yield result
+
+
 def _collapse(item: tuple[xr.Dataset, Window]) -> Collapse:
     dataset, window = item
     return best_collapse(ccdfs(dataset, snapshots_of(dataset, window)))
@@ -412,14 +438,18 @@ def _timing(
     aligned: tuple[xr.Dataset, xr.Dataset],
     executor: Executor | None,
     n_resamples: int,
+    told: Told,
 ) -> dict[Statistic, Timing]:
     pairs = [(dataset, statistic) for statistic in STATISTICS for dataset in aligned]
-    curves = list(each(_AlignedCurve(n_resamples), pairs, executor))
+    curves = list(told(each(_AlignedCurve(n_resamples), pairs, executor)))
+    of_aligned = list(zip(curves[::2], curves[1::2], strict=True))
+    both = (ladder.real, ladder.nulls["permuted"])
+    of_shared = [(both[0].curves[s], both[1].curves[s]) for s in STATISTICS]
+    crossings = list(told(each(_cross, [*of_shared, *of_aligned], executor)))
     found: dict[Statistic, Timing] = {}
     for i, statistic in enumerate(STATISTICS):
-        real, null = curves[2 * i : 2 * i + 2]
-        of_one = ladder.real.curves[statistic].crossing
-        of_null = ladder.crossing_of_null("permuted", statistic)
+        real, null = of_aligned[i]
+        of_one, of_null = ladder.real.curves[statistic].crossing, crossings[i]
         found[statistic] = Timing(
             of_one,
             of_null,
@@ -427,10 +457,14 @@ def _timing(
             difference(of_null, grokking),
             real.slim(),
             null.slim(),
-            crossing_of_null(real, null),
+            crossings[len(STATISTICS) + i],
             timing.follows_grokking(sweep, statistic),
         )
     return found
+
+
+def _cross(item: tuple[Curve, Curve]) -> Estimate:
+    return crossing_of_null(*item)
 
 
 @dataclass(frozen=True)

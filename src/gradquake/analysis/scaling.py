@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from gradquake.analysis.resampling import (
     snapshot_maxima,
     snapshot_means,
     tail_share,
+    tails,
     times_drawn,
 )
 from gradquake.errors import InputError, require, require_count
@@ -352,7 +354,7 @@ def resampled_dimension(
     for start in range(0, sizes[0].shape[1], width):
         part = slice(start, min(start + width, sizes[0].shape[1]))
         over_runs = [_log_over_runs(statistic, of_scale[:, part]) for of_scale in sizes]
-        logs = over_resamples(runs, lambda k, draws, at=over_runs: at[k](draws), n_resamples, seed)
+        logs = over_resamples(runs, partial(_at_scale, over_runs), n_resamples, seed)
         yield Block(part, *_line_fits(n, np.stack(logs)))
 
 
@@ -477,6 +479,12 @@ def r_squared(n_parameters: ArrayLike, sizes: Floats) -> Floats:
     return _slopes(np.asarray(n_parameters, np.float64), np.asarray(sizes, np.float64))[1]
 
 
+def _at_scale(
+    over_runs: Sequence[Callable[[NDArray[np.intp]], Floats]], scale: int, draws: NDArray[np.intp]
+) -> Floats:
+    return over_runs[scale](draws)
+
+
 def _log_over_runs(statistic: Statistic, sizes: Floats) -> Callable[[NDArray[np.intp]], Floats]:
     """Return what makes of draws of runs (B, n) the log of the statistic over them (B, epochs).
 
@@ -553,9 +561,8 @@ def _intervals(samples: Floats, runs: NDArray[np.int64]) -> tuple[Floats, Floats
     found = np.full((2, runs.size), np.nan)
     complete = np.isfinite(samples).all(axis=0) & (len(samples) > 0)
     for n in np.unique(runs[runs >= FEWEST_RUNS]).tolist():
-        tail = tail_share(n)
         at_once = complete & (runs == n)
-        found[:, at_once] = np.quantile(samples.T[at_once], [tail, 1 - tail], axis=1)
+        found[:, at_once] = tails(samples.T[at_once], tail_share(n))
         for k in np.flatnonzero(~complete & (runs == n)).tolist():
             interval = percentile_interval(samples[:, k], n)
             found[:, k] = interval.low, interval.high

@@ -109,7 +109,14 @@ class SweepAnalysis:
         return scaling.snapshot_interval(self.dataset, statistic, snapshots_of(self.dataset, window))
 
     def crosses_in_window(self, statistic: Statistic) -> bool:
-        """Return whether D(t) crosses 1 from below inside the grokking window."""
+        """Return whether D(t) crosses 1 from below inside the grokking window.
+
+        Raises
+        ------
+        InputError
+            For another statistic.
+        """
+        scaling.check_statistic(statistic)
         first, last = self.grokking_window
         return first <= self.curves[statistic].crossing.estimate <= last
 
@@ -138,8 +145,20 @@ def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 
 
 
 def snapshots_of(dataset: xr.Dataset, window: Window) -> xr.DataArray | None:
-    """Return which snapshots lie in a window; None for all of them."""
+    """Return which snapshots lie in a window; None for all of them.
+
+    Raises
+    ------
+    InputError
+        For another window.
+    """
+    check_window(window)
     return None if window == "all" else transitions.phase(dataset, window)
+
+
+def check_window(window: str) -> None:
+    """Raise InputError unless ``window`` is one that exponents are computed for."""
+    require(window in WINDOWS, f"the window is {window!r}; one of {', '.join(WINDOWS)} is needed")
 
 
 def curve(

@@ -225,8 +225,12 @@ def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, afte
     Raises
     ------
     InputError
-        Where the sweep has no snapshot at every epoch.
+        Where the sweep has no snapshot at every epoch, or no such variable.
     """
+    require(
+        variable in dataset,
+        f"the variable is {variable!r}; the sweep has {', '.join(map(str, dataset.data_vars))}",
+    )
     epochs = dataset["epoch"].values
     require(
         epochs.size > 1 and bool((np.diff(epochs) == 1).all()),

@@ -434,7 +434,7 @@ def shadow(evidence: Evidence) -> Claim:
 
 def heavy_tail(evidence: Evidence) -> Claim:
     """The tails of the size distributions."""
-    fits = evidence.tails["in-line"]
+    fits = evidence.tails["inline"]
     heavy = [fit.heavier_than_exponential for fit in fits]
     decades = np.array([fit.decades for fit in fits])
     narrow = bool((decades < PAPER_DECADES).all())

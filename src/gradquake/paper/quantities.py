@@ -69,7 +69,7 @@ def rise(
 def exponent_quantity(
     evidence: Evidence, name: str, window: Window, statistic: Statistic, paper: float
 ) -> Quantity:
-    """Return an in-line exponent with its null and its interval over snapshots."""
+    """Return an inline exponent with its null and its interval over snapshots."""
     snapshots = evidence.inline.snapshot_interval(window, statistic)
     return replace(
         exponent_with_null(name, evidence.inline_ladder, window, statistic),

@@ -330,9 +330,7 @@ def _band(real: Curve) -> NDArray[np.float64]:
     """Return the ends of the 90 % intervals of D(t), shape (2, epochs)."""
     runs = real.dimension.attrs["fewest_runs"]
     ends = [
-        percentile_interval(at, runs, 0.90)
-        for block in real.resampled()
-        for at in block.exponents.T
+        percentile_interval(at, runs, 0.90) for block in real.resampled() for at in block.exponents.T
     ]
     return np.array([[interval.low for interval in ends], [interval.high for interval in ends]])
 
