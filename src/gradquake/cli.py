@@ -733,17 +733,21 @@ def _print_claims_stacked(claims: list[Claim]) -> None:
 
 
 def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[Statistic]) -> None:
+    from gradquake.errors import printable
+    from gradquake.scrutiny import notes_of
     from gradquake.tables import number, time_with_interval
 
     analysis = found.ladder.real
     settings = ", ".join(f"{name}={value}" for name, value in analysis.dataset.attrs.items())
-    print(f"{analysis.dataset.sizes['run']} runs: {settings}\n")
+    print(f"{analysis.dataset.sizes['run']} runs: {printable(settings)}\n")
     for statistic in statistics:
         curve = analysis.curves[statistic]
         values = curve.dimension["exponent"].values
         values = values[values == values]  # NaN at epochs at which a size was not measured
         if not values.size:
-            print(f"D(t), {statistic}: there is no epoch at which all sizes were measured")
+            print(
+                f"D(t), {statistic}: there is no epoch at which every size of network has an avalanche"
+            )
             continue
         crosses = (
             f"crosses 1 from below at epoch {time_with_interval(curve.crossing)}"
@@ -755,13 +759,13 @@ def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[S
             f"{number(values[-1])}; {crosses}"
         )
     first, last = analysis.grokking_window
-    print(
-        f"runs grok at epochs {number(first)} to {number(last)}; phases are split at each run's own t_g"
-        if first == first
-        else "no run groks; every snapshot is before"
-    )
-    if any(len(scale.epochs) == 1 for scale in analysis.grokking):
-        print("a size has a single run, so that there are no intervals over runs")
+    if first == first:
+        print(
+            f"runs grok at epochs {number(first)} to {number(last)}; phases are split at each run's own "
+            "t_g"
+        )
+    for note in notes_of(found):
+        print(note)
     for table in tables:
         print()
         _print_table(table)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gradquake.analysis import scaling, specifications, timing, transitions
 from gradquake.analysis.collapse import Collapse, best_collapse
 from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
+from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import (
     WINDOWS,
@@ -128,6 +128,48 @@ class OnTopology:
     exponents: dict[tuple[str, Window, Statistic], Exponent]
     excess: dict[tuple[Window, Statistic], Estimate]
     collapses: dict[Window, Collapse]
+
+
+# Why something is not defined.
+NO_RUN_GROKKED = (
+    "no run grokked, so times relative to grokking are not defined, and no snapshot is after t_g"
+)
+NO_MEDIAN = "fewer than half of the runs grokked, so the median t_g, and times minus it, are not defined"
+
+
+def notes_of(scrutiny: Scrutiny) -> list[str]:
+    """Return what is not defined or says little in an analysis, and why: a sentence each."""
+    sweep = scrutiny.ladder.real.dataset
+    reached = sweep["grokking_epoch"].values
+    found = []
+    if not np.isfinite(reached).any():
+        found.append(NO_RUN_GROKKED)
+    else:
+        if not np.isfinite(scrutiny.grokking.estimate):
+            found.append(NO_MEDIAN)
+        if not scrutiny.timing:
+            found.append(
+                "the interval between the snapshots is not known, so no run can be read at its own t_g "
+                "plus an offset, and the times of crossings are left out"
+            )
+        last = sweep["epoch"].values[-1]
+        if late := int((reached > last).sum()):
+            found.append(
+                f"{late} of {reached.size} runs grokked after the last snapshot, at epoch {last}, so "
+                "all of their snapshots are before t_g"
+            )
+    groups = scaling.scale_groups(sweep)
+    if any(runs.size < FEWEST_RUNS for _, runs in groups):
+        found.append("a size has a single run, so there are no intervals over runs")
+    seeds = sweep["seed"].values
+    shared = [str(n) for n, runs in groups if np.unique(seeds[runs]).size < runs.size]
+    if shared:
+        found.append(
+            f"runs of one size share a seed (N = {', '.join(shared)}), so their graph and their "
+            "Gaussian null are the same and give no interval, or one that is too narrow; give every run of a size "
+            "its own seed"
+        )
+    return found
 
 
 def measure(
@@ -272,7 +314,8 @@ def beside(
     nulls = {rung: in_order(nulls[rung]) for rung in RUNGS if rung in nulls}
     reached, every = sweep["grokking_epoch"].values, sweep.attrs.get("every")
     aligned = None
-    if every and np.isfinite(reached).any():
+    # A schedule that is no interval is recorded as None.
+    if isinstance(every, int) and every > 0 and np.isfinite(reached).any():
         pair = [timing.aligned(d, reached, every) for d in (sweep, nulls["permuted"])]
         aligned = pair[0], pair[1]
     return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
@@ -281,6 +324,7 @@ def beside(
 def check_beside(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset]) -> None:
     """Raise InputError where a sweep cannot be put beside these nulls."""
     _check_scales(sweep)
+    require(bool(sweep.sizes["epoch"]), "no run has a snapshot; there is nothing to analyze")
     missing = [rung for rung in ("gaussian", "permuted") if rung not in nulls]
     require(
         not missing,

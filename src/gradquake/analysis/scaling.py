@@ -544,7 +544,9 @@ def _cautions(fit: Fit, dataset: xr.Dataset, chosen: NDArray[np.bool_]) -> tuple
     found = []
     if fit.n_scales < FEW_SCALES:
         found.append(f"only {fit.n_scales} scales; {FEW_SCALES} or more fix a slope")
-    if not fit.r_squared >= POOR_R_SQUARED:
+    if np.isnan(fit.r_squared):
+        found.append("the sizes do not change with N, so R² is not defined")
+    elif fit.r_squared < POOR_R_SQUARED:
         found.append(f"R² = {fit.r_squared:.3f}, under {POOR_R_SQUARED}: hardly a power law")
     lacking = float(np.isnan(dataset["size"].values).mean())
     if lacking > 0:
@@ -573,7 +575,11 @@ def _run_sums(sizes: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the maximum, sum and number of each run's chosen (not NaN) snapshots."""
     chosen = np.isfinite(sizes)
     largest, summands = _if_there(sizes, chosen)
-    return largest.max(axis=-1), summands.sum(axis=-1), chosen.sum(axis=-1).astype(float)
+    return (
+        largest.max(axis=-1, initial=-np.inf),
+        summands.sum(axis=-1),
+        chosen.sum(axis=-1).astype(float),
+    )
 
 
 def _if_there(sizes: Floats, there: NDArray[np.bool_]) -> tuple[Floats, Floats]:

@@ -175,7 +175,7 @@ def scrutiny_object(found: Evidence) -> dict[str, Any]:
         "many_seeds": {
             mode: {
                 statistic: {
-                    "D": objects.exponents_json(ladder.real, statistic),
+                    objects.EXPONENTS[statistic]: objects.exponents_json(ladder.real, statistic),
                     "attribution": objects.attribution_json(ladder, statistic),
                     "rise": objects.estimate_json(ladder.value("real", "rise", statistic)),
                     "crossing": objects.crossing_json(ladder.real.curves[statistic].crossing),
@@ -199,7 +199,9 @@ def _condition_object(result: ConditionResult) -> dict[str, Any]:
         "grokking": [objects.grokking_json(scale) for scale in result.by_scale],
         **{
             statistic: {
-                "D": {w: objects.estimate_json(result.exponents["real", w, statistic]) for w in WINDOWS},
+                objects.EXPONENTS[statistic]: {
+                    w: objects.estimate_json(result.exponents["real", w, statistic]) for w in WINDOWS
+                },
                 "rise": objects.estimate_json(result.rise[statistic]),
                 "excess": {
                     span: objects.estimate_json(result.excess[span, statistic]) for span in SPANS
