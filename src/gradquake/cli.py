@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from concurrent.futures import Executor
 
     from rich.console import Console
@@ -33,6 +33,15 @@ app = typer.Typer(
 )
 run_app = typer.Typer(help="Train networks under the probe and record a sweep.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
+
+
+class Advance(Protocol):
+    """Says that a stage has come further by some runs or steps, and of how many if that is known."""
+
+    def __call__(self, stage: str, runs: int, of: int | None = None) -> None:
+        """Draw it."""
+        ...
+
 
 VERDICT_STYLES = {
     "reproduced": "green",
@@ -155,7 +164,7 @@ def run_xor(
         float | None,
         typer.Option(
             help="alpha of the relaxation that feeds the update, from 0 to below 1: 0 keeps the probe "
-            "out of the training (shadow); the default is --alpha (in-line)."
+            "out of the training (shadow); the default is --alpha (inline)."
         ),
     ] = None,
     quantile: Annotated[float, typer.Option(help="Quantile of |gradient| taken as threshold.")] = 0.9,
@@ -356,12 +365,18 @@ def analyze(
     rungs = RUNGS if nulls else ("gaussian", "permuted")
     topologies, table = [], None
     with _executor(jobs, scheduler) as pool, _progress() as advance:
-        advance("nulls", 0)
         if again:
-            found = scrutiny.scrutinize(dataset, rungs, pool)
+            advance("nulls", 0)
+
+        def told(steps: int, of: int) -> None:
+            advance("analysis", steps, of)
+
+        if again:
+            found = scrutiny.scrutinize(dataset, rungs, pool, progress=told)
         else:
             beside = {rung: null for rung, null in recorded.items() if rung in rungs}
-            found = scrutiny.beside(dataset, beside, pool)
+            advance("analysis", 0)
+            found = scrutiny.beside(dataset, beside, pool, progress=told)
         if nulls and again:
             advance("topologies", 0)
             topologies = scrutiny.on_topologies(dataset, pool)
@@ -578,7 +593,7 @@ def _settings(pairs: list[str], option: str = "--where") -> dict[str, Any]:
 @contextmanager
 def _progress(
     total: int | None = None, unit: str = "runs", *, resumes: bool = True
-) -> Iterator[Callable[[str, int], None]]:
+) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -591,7 +606,7 @@ def _progress(
     bar = Progress(*columns, console=Console(stderr=True))
     begun: list[tuple[str, TaskID]] = []
 
-    def advance(stage: str, runs: int) -> None:
+    def advance(stage: str, runs: int, of: int | None = None) -> None:
         # Not before there is progress: what is wrong with the input is found, and said, first.
         bar.start()
         if not begun or begun[-1][0] != stage:
@@ -600,7 +615,9 @@ def _progress(
             begun.append((stage, bar.add_task(stage, total=None if begun else total, count="")))
         task = begun[-1][1]
         bar.advance(task, runs)
-        if len(begun) == 1 and total is not None:
+        if of is not None:
+            bar.update(task, total=of, count=f"{bar.tasks[-1].completed:.0f}/{of} steps")
+        elif len(begun) == 1 and total is not None:
             bar.update(task, count=f"{bar.tasks[0].completed:.0f}/{total} {unit}")
 
     def finish() -> None:
@@ -716,17 +733,21 @@ def _print_claims_stacked(claims: list[Claim]) -> None:
 
 
 def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[Statistic]) -> None:
+    from gradquake.errors import printable
+    from gradquake.scrutiny import notes_of
     from gradquake.tables import number, time_with_interval
 
     analysis = found.ladder.real
     settings = ", ".join(f"{name}={value}" for name, value in analysis.dataset.attrs.items())
-    print(f"{analysis.dataset.sizes['run']} runs: {settings}\n")
+    print(f"{analysis.dataset.sizes['run']} runs: {printable(settings)}\n")
     for statistic in statistics:
         curve = analysis.curves[statistic]
         values = curve.dimension["exponent"].values
         values = values[values == values]  # NaN at epochs at which a size was not measured
         if not values.size:
-            print(f"D(t), {statistic}: there is no epoch at which all sizes were measured")
+            print(
+                f"D(t), {statistic}: there is no epoch at which every size of network has an avalanche"
+            )
             continue
         crosses = (
             f"crosses 1 from below at epoch {time_with_interval(curve.crossing)}"
@@ -738,13 +759,13 @@ def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[S
             f"{number(values[-1])}; {crosses}"
         )
     first, last = analysis.grokking_window
-    print(
-        f"runs grok at epochs {number(first)} to {number(last)}; phases are split at each run's own t_g"
-        if first == first
-        else "no run groks; every snapshot is before"
-    )
-    if any(len(scale.epochs) == 1 for scale in analysis.grokking):
-        print("a size has a single run, so that there are no intervals over runs")
+    if first == first:
+        print(
+            f"runs grok at epochs {number(first)} to {number(last)}; phases are split at each run's own "
+            "t_g"
+        )
+    for note in notes_of(found):
+        print(note)
     for table in tables:
         print()
         _print_table(table)

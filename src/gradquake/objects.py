@@ -10,15 +10,19 @@ from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Bootstrapped
-from gradquake.analysis.scaling import STATISTICS, Statistic
+from gradquake.analysis.scaling import STATISTICS, Statistic, check_statistic
 from gradquake.analysis.sweep import WINDOWS, Curve, SweepAnalysis
 from gradquake.analysis.tails import TailFit
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, GrokkingEpochs
-from gradquake.scrutiny import OnTopology, Scrutiny, Timing
+from gradquake.scrutiny import OnTopology, Scrutiny, Timing, notes_of
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+# What the exponent of a statistic is called in an object; a time series of it is named "D_t".
+EXPONENTS: dict[Statistic, str] = {"max": "D", "mean": "gamma"}
 
 
 def finite(value: float) -> float | None:
@@ -26,8 +30,14 @@ def finite(value: float) -> float | None:
     return float(value) if value == value and abs(value) != float("inf") else None
 
 
-def estimate_json(found: Bootstrapped) -> dict[str, float | None]:
-    """Return ``estimate``, ``ci_low`` and ``ci_high``."""
+def estimate_json(found: Bootstrapped) -> dict[str, float | bool | None]:
+    """Return ``estimate``, ``ci_low`` and ``ci_high``.
+
+    An interval of no width is left out, and ``equal_in_all_resamples`` is then true.
+    """
+    if found.interval.is_one_value:
+        nothing = {"ci_low": None, "ci_high": None, "equal_in_all_resamples": True}
+        return {"estimate": finite(found.estimate), **nothing}
     return {
         "estimate": finite(found.estimate),
         "ci_low": finite(found.interval.low),
@@ -192,8 +202,16 @@ def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
 
     ``D`` and ``excess`` (D_real - D_permuted) hold by window ("all", "pre", "post") ``estimate``,
     ``ci_low`` and ``ci_high``; ``nulls`` holds the same by rung and window. ``excess`` and
-    ``attribution`` also have "rise", D_post - D_pre.
+    ``attribution`` also have "rise", D_post - D_pre. Of the mean size, ``gamma`` takes the place of
+    ``D`` in the names. ``notes``, if there are any, say what is not defined, and why.
+
+    Raises
+    ------
+    InputError
+        For another statistic.
     """
+    check_statistic(statistic)
+    name = EXPONENTS[statistic]
     ladder = scrutiny.ladder
     exponents = exponents_json(ladder.real, statistic)
     for window in WINDOWS:
@@ -203,15 +221,17 @@ def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
             "snapshot_ci_high": finite(snapshots.high),
         }
     found: dict[str, Any] = {
-        "settings": ladder.real.dataset.attrs,
+        "settings": _plain(ladder.real.dataset.attrs),
         "statistic": statistic,
-        "D": exponents,
+        name: exponents,
         "nulls": {rung: exponents_json(null, statistic) for rung, null in ladder.nulls.items()},
         "rise": estimate_json(ladder.value("real", "rise", statistic)),
         "excess": {span: estimate_json(ladder.excess(span, statistic)) for span in SPANS},
         "attribution": attribution_json(ladder, statistic),
-        "D_t": curve_json(ladder.real.curves[statistic]),
-        "nulls_D_t": {rung: curve_json(null.curves[statistic]) for rung, null in ladder.nulls.items()},
+        f"{name}_t": curve_json(ladder.real.curves[statistic]),
+        f"nulls_{name}_t": {
+            rung: curve_json(null.curves[statistic]) for rung, null in ladder.nulls.items()
+        },
         "collapse": {
             rung: {w: collapse_json(scrutiny.collapses[rung, w]) for w in WINDOWS}
             for rung in ("real", *ladder.nulls)
@@ -220,4 +240,15 @@ def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
     }
     timing = scrutiny.timing.get(statistic)
     found["timing"] = None if timing is None else timing_json(timing)
+    if notes := notes_of(scrutiny):
+        found["notes"] = notes
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a configuration as strict JSON knows it, None for what is not finite."""
+    if isinstance(value, dict):
+        return {name: _plain(of) for name, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(of) for of in value]
+    return finite(value) if isinstance(value, float) else value

@@ -6,11 +6,12 @@ Everything here is measured after the fact, on the gradients that the sweep was 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from gradquake.analysis import scaling, specifications, timing, transitions
 from gradquake.analysis.collapse import Collapse, best_collapse
 from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
+from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import (
     WINDOWS,
@@ -45,6 +46,17 @@ from gradquake.surrogates import REAL, RUNGS
 
 if TYPE_CHECKING:
     import xarray as xr
+
+Result = TypeVar("Result")
+Progress = Callable[[int, int], object]
+
+
+class Told(Protocol):
+    """What yields results and says of each that it is there."""
+
+    def __call__(self, results: Iterable[Result], /) -> Iterator[Result]:
+        """Yield the results."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +128,48 @@ class OnTopology:
     exponents: dict[tuple[str, Window, Statistic], Exponent]
     excess: dict[tuple[Window, Statistic], Estimate]
     collapses: dict[Window, Collapse]
+
+
+# Why something is not defined.
+NO_RUN_GROKKED = (
+    "no run grokked, so times relative to grokking are not defined, and no snapshot is after t_g"
+)
+NO_MEDIAN = "fewer than half of the runs grokked, so the median t_g, and times minus it, are not defined"
+
+
+def notes_of(scrutiny: Scrutiny) -> list[str]:
+    """Return what is not defined or says little in an analysis, and why: a sentence each."""
+    sweep = scrutiny.ladder.real.dataset
+    reached = sweep["grokking_epoch"].values
+    found = []
+    if not np.isfinite(reached).any():
+        found.append(NO_RUN_GROKKED)
+    else:
+        if not np.isfinite(scrutiny.grokking.estimate):
+            found.append(NO_MEDIAN)
+        if not scrutiny.timing:
+            found.append(
+                "the interval between the snapshots is not known, so no run can be read at its own t_g "
+                "plus an offset, and the times of crossings are left out"
+            )
+        last = sweep["epoch"].values[-1]
+        if late := int((reached > last).sum()):
+            found.append(
+                f"{late} of {reached.size} runs grokked after the last snapshot, at epoch {last}, so "
+                "all of their snapshots are before t_g"
+            )
+    groups = scaling.scale_groups(sweep)
+    if any(runs.size < FEWEST_RUNS for _, runs in groups):
+        found.append("a size has a single run, so there are no intervals over runs")
+    seeds = sweep["seed"].values
+    shared = [str(n) for n, runs in groups if np.unique(seeds[runs]).size < runs.size]
+    if shared:
+        found.append(
+            f"runs of one size share a seed (N = {', '.join(shared)}), so their graph and their "
+            "Gaussian null are the same and give no interval, or one that is too narrow; give every run of a size "
+            "its own seed"
+        )
+    return found
 
 
 def measure(
@@ -198,6 +252,7 @@ def scrutinize(
     executor: Executor | None = None,
     *,
     n_resamples: int = N_RESAMPLES,
+    progress: Progress = lambda _steps, _of: None,
 ) -> Scrutiny:
     """Put a sweep beside its nulls: exponents, collapse, and timing.
 
@@ -209,6 +264,8 @@ def scrutinize(
         Names in ``surrogates.RUNGS``, "permuted" and "gaussian" among them.
     executor : concurrent.futures.Executor, optional
     n_resamples : int
+    progress : callable
+        Called with the number of steps of the analysis just done, and the number of all steps.
 
     Raises
     ------
@@ -223,7 +280,7 @@ def scrutinize(
     if sweep.attrs["experiment"] == "xor" and np.isfinite(sweep["grokking_epoch"].values).any():
         exact = measure_aligned(sweep, [Reading(), Reading("permuted")], executor)
         aligned = exact[Reading()], exact[Reading("permuted")]
-    return _beside(sweep, nulls, aligned, executor, n_resamples)
+    return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
 
 
 def beside(
@@ -232,6 +289,7 @@ def beside(
     executor: Executor | None = None,
     *,
     n_resamples: int = N_RESAMPLES,
+    progress: Progress = lambda _steps, _of: None,
 ) -> Scrutiny:
     """Put a sweep beside nulls that were measured while it was trained.
 
@@ -243,7 +301,7 @@ def beside(
         One sweep (see ``gradquake.recording``), with three scales or more.
     nulls : mapping
         The same runs measured on surrogates, by their names in ``surrogates.RUNGS``.
-    executor, n_resamples
+    executor, n_resamples, progress
         As in ``scrutinize``.
 
     Raises
@@ -256,15 +314,17 @@ def beside(
     nulls = {rung: in_order(nulls[rung]) for rung in RUNGS if rung in nulls}
     reached, every = sweep["grokking_epoch"].values, sweep.attrs.get("every")
     aligned = None
-    if every and np.isfinite(reached).any():
+    # A schedule that is no interval is recorded as None.
+    if isinstance(every, int) and every > 0 and np.isfinite(reached).any():
         pair = [timing.aligned(d, reached, every) for d in (sweep, nulls["permuted"])]
         aligned = pair[0], pair[1]
-    return _beside(sweep, nulls, aligned, executor, n_resamples)
+    return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
 
 
 def check_beside(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset]) -> None:
     """Raise InputError where a sweep cannot be put beside these nulls."""
     _check_scales(sweep)
+    require(bool(sweep.sizes["epoch"]), "no run has a snapshot; there is nothing to analyze")
     missing = [rung for rung in ("gaussian", "permuted") if rung not in nulls]
     require(
         not missing,
@@ -285,18 +345,21 @@ def _beside(
     aligned: tuple[xr.Dataset, xr.Dataset] | None,
     executor: Executor | None,
     n_resamples: int,
+    progress: Progress,
 ) -> Scrutiny:
     names, measured = (REAL, *nulls), (sweep, *nulls.values())
-    results = list(each(Analysis(n_resamples), measured, executor))
+    timed = 4 * len(STATISTICS) if aligned else 0
+    told = partial(_told, progress=progress, of=len(measured) * (1 + len(WINDOWS)) + timed)
+    results = list(told(each(Analysis(n_resamples), measured, executor)))
     ladder = Ladder(results[0], dict(zip(nulls, results[1:], strict=True)))
     pairs = list(product(range(len(names)), WINDOWS))
-    collapses = each(_collapse, [(measured[i], window) for i, window in pairs], executor)
+    collapses = told(each(_collapse, [(measured[i], window) for i, window in pairs], executor))
     grokking = timing.median_grokking_epoch(sweep, n_resamples=n_resamples)
     return Scrutiny(
         ladder,
         {(names[i], window): c for (i, window), c in zip(pairs, collapses, strict=True)},
         grokking,
-        _timing(sweep, ladder, grokking, aligned, executor, n_resamples) if aligned else {},
+        _timing(sweep, ladder, grokking, aligned, executor, n_resamples, told) if aligned else {},
     )
 
 
@@ -400,6 +463,13 @@ def _read_aligned(
     return RunRecord(record.config, record.grokking_epoch, offsets, {"size": size})
 
 
+def _told(results: Iterable[Result], *, progress: Progress, of: int) -> Iterator[Result]:
+    """Yield results, and say of each that it is there."""
+    for result in results:
+        progress(1, of)
+        yield result
+
+
 def _collapse(item: tuple[xr.Dataset, Window]) -> Collapse:
     dataset, window = item
     return best_collapse(ccdfs(dataset, snapshots_of(dataset, window)))
@@ -412,14 +482,18 @@ def _timing(
     aligned: tuple[xr.Dataset, xr.Dataset],
     executor: Executor | None,
     n_resamples: int,
+    told: Told,
 ) -> dict[Statistic, Timing]:
     pairs = [(dataset, statistic) for statistic in STATISTICS for dataset in aligned]
-    curves = list(each(_AlignedCurve(n_resamples), pairs, executor))
+    curves = list(told(each(_AlignedCurve(n_resamples), pairs, executor)))
+    of_aligned = list(zip(curves[::2], curves[1::2], strict=True))
+    both = (ladder.real, ladder.nulls["permuted"])
+    of_shared = [(both[0].curves[s], both[1].curves[s]) for s in STATISTICS]
+    crossings = list(told(each(_cross, [*of_shared, *of_aligned], executor)))
     found: dict[Statistic, Timing] = {}
     for i, statistic in enumerate(STATISTICS):
-        real, null = curves[2 * i : 2 * i + 2]
-        of_one = ladder.real.curves[statistic].crossing
-        of_null = ladder.crossing_of_null("permuted", statistic)
+        real, null = of_aligned[i]
+        of_one, of_null = ladder.real.curves[statistic].crossing, crossings[i]
         found[statistic] = Timing(
             of_one,
             of_null,
@@ -427,10 +501,14 @@ def _timing(
             difference(of_null, grokking),
             real.slim(),
             null.slim(),
-            crossing_of_null(real, null),
+            crossings[len(STATISTICS) + i],
             timing.follows_grokking(sweep, statistic),
         )
     return found
+
+
+def _cross(item: tuple[Curve, Curve]) -> Estimate:
+    return crossing_of_null(*item)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,16 +11,23 @@ from gradquake.analysis import specifications
 from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import FEWEST_RUNS, Bootstrapped, difference
+from gradquake.analysis.resampling import FEWEST_RUNS, Bootstrapped, Interval, difference
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import WINDOWS, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.transitions import PHASES
-from gradquake.scrutiny import OnTopology, Scrutiny
+from gradquake.scrutiny import NO_MEDIAN, NO_RUN_GROKKED, OnTopology, Scrutiny
 from gradquake.surrogates import REAL
 
 if TYPE_CHECKING:
     import xarray as xr
+
+# Beside a value whose interval has no width, and the note that explains it.
+ONE_VALUE = "(one value)"
+ONE_VALUE_NOTE = (
+    "\nOne value: every resample of the runs gives the same, since the runs do not differ, so there is "
+    "no interval."
+)
 
 SYMBOLS: dict[Statistic, str] = {"max": "D (largest)", "mean": "gamma (mean)"}
 
@@ -52,8 +60,8 @@ class Table:
 
 
 def number(value: float | None) -> str:
-    """Return a number as text, short; "none" for NaN."""
-    if value is None or value != value:
+    """Return a number as text, short; "none" if it is not finite."""
+    if value is None or not math.isfinite(value):
         return "none"
     if abs(value) >= 100 or value == int(value):
         return f"{value:.0f}"
@@ -71,16 +79,26 @@ def bracketed(value: float | None, low: float | None, high: float | None) -> str
 
 def with_interval(found: Bootstrapped) -> str:
     """Return an estimate and its interval as text."""
-    return bracketed(found.estimate, found.interval.low, found.interval.high)
+    return _with_ends(found.estimate, found.interval)
+
+
+def _with_ends(value: float, interval: Interval) -> str:
+    """Return a value and its interval; an interval of no width is told apart."""
+    if interval.is_one_value:
+        return f"{number(value)} {ONE_VALUE}"
+    return bracketed(value, interval.low, interval.high)
 
 
 def time_with_interval(found: Bootstrapped) -> str:
-    """Return an epoch and its interval; where there is none, the share of resamples without one."""
+    """Return an epoch and its interval, or the share of resamples that have no such epoch."""
     low, high = found.interval.low, found.interval.high
     if found.estimate != found.estimate:
         return "none"
-    if found.estimate == float("inf"):
-        return "never"
+    if math.isinf(found.estimate):
+        # An epoch minus one that never comes is no number.
+        return "never" if found.estimate > 0 else "not defined"
+    if found.interval.is_one_value:
+        return f"{found.estimate:.0f} {ONE_VALUE}"
     if low != low and found.runs < FEWEST_RUNS:
         return f"{found.estimate:.0f}"
     if low != low:
@@ -108,7 +126,9 @@ def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS
                     SYMBOLS[statistic],
                     window,
                     with_interval(found),
-                    f"[{number(snapshots.low)}, {number(snapshots.high)}]",
+                    "none"
+                    if math.isnan(snapshots.low) or snapshots.is_one_value
+                    else f"[{number(snapshots.low)}, {number(snapshots.high)}]",
                     number(found.fit.r_squared),
                     *map(with_interval, of_nulls),
                 )
@@ -122,6 +142,7 @@ def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS
         "95 % intervals over runs. * from a bootstrap over single snapshots, which takes the snapshots "
         "of one run for independent and is too narrow."
         + "".join(f"\n{', '.join(of)}: {warning}." for warning, of in warnings.items())
+        + (ONE_VALUE_NOTE if any(ONE_VALUE in cell for row in rows for cell in row) else "")
         + _unless_grokked(ladder),
     )
 
@@ -132,7 +153,12 @@ def _no_value(*found: Bootstrapped) -> bool:
 
 def _unless_grokked(ladder: Ladder) -> str:
     first, _ = ladder.real.grokking_window
-    return "" if first == first else "\nNo run grokked, so that there is nothing after t_g."
+    return "" if first == first else f"\n{as_sentence(NO_RUN_GROKKED)}"
+
+
+def as_sentence(note: str) -> str:
+    """Return a note as a sentence of its own."""
+    return f"{note[0].upper()}{note[1:]}."
 
 
 def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS) -> Table:
@@ -151,11 +177,7 @@ def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTI
                 (
                     SYMBOLS[statistic],
                     "rise" if span == "rise" else f"{span} - 1",
-                    bracketed(
-                        found.estimate + offset,
-                        found.interval.low + offset,
-                        found.interval.high + offset,
-                    ),
+                    _with_ends(found.estimate + offset, found.interval.shifted(offset)),
                     *(with_interval(part) for part in parts.values()),
                 )
             )
@@ -192,9 +214,13 @@ def timing_table(scrutiny: Scrutiny, statistics: Sequence[Statistic] = STATISTIC
         "When D(t) crosses",
         ("exponent", "level", "epoch", "minus median t_g", "aligned: t - t_g", "p (follows t_g)"),
         rows,
-        f"Median t_g of all runs {time_with_interval(scrutiny.grokking)}. Aligned: each run read at its "
-        "own t_g plus an offset. p: the share of exchanges of t_g among the runs of a scale that give "
-        "at least the rise D_post - D_pre seen.",
+        (
+            f"Median t_g of all runs {time_with_interval(scrutiny.grokking)}."
+            if math.isfinite(scrutiny.grokking.estimate)
+            else as_sentence(NO_MEDIAN)
+        )
+        + " Aligned: each run read at its own t_g plus an offset. p: the share of exchanges of t_g "
+        "among the runs of a scale that give at least the rise D_post - D_pre seen.",
     )
 
 

@@ -216,7 +216,7 @@ def fit(heavy, decades):
 def test_tails_are_heavy_where_the_power_law_beats_the_exponential(heavy, decades, expected):
     fits = [fit(of, 1.0) for of in heavy[1:]] + [fit(heavy[0], decades)]
     # What the shadow runs do is not asked.
-    claim = claims.heavy_tail(SimpleNamespace(tails={"in-line": fits, "shadow": []}))
+    claim = claims.heavy_tail(SimpleNamespace(tails={"inline": fits, "shadow": []}))
     assert claim.verdict == expected
     share, widest = claim.quantities
     assert share.measured == sum(heavy) / 4

@@ -52,7 +52,7 @@ def control():
 
 @pytest.fixture(scope="module")
 def controlled(control, shadow, inline):
-    return examine(Todo("control", "AND, in-line", control, shadow, inline))
+    return examine(Todo("control", "AND, inline", control, shadow, inline))
 
 
 # What they are

@@ -215,7 +215,7 @@ def test_the_scrutiny_is_one_strict_object(scrutiny):
             assert of["timing"] is not None
     of_modes = ("topologies", "tails", "power", "follows_grokking", "many_seeds")
     for of in (scrutiny[name] for name in of_modes):
-        assert set(of) == {"in-line", "shadow"}
+        assert set(of) == {"inline", "shadow"}
     for of_sweep in scrutiny["topologies"].values():
         assert [on["topology"] for on in of_sweep] == list(TOPOLOGIES)
     for fits in scrutiny["tails"].values():
@@ -358,7 +358,7 @@ def test_six_seeds_are_the_first_six_of_more():
     few, many = Plan(seeds=2), Plan(seeds=5)
     assert set(few.inline) <= set(many.inline)
     assert set(few.baselines[0]) <= set(many.baselines[0])
-    assert set(many.inline) <= set(many.power["in-line"])
+    assert set(many.inline) <= set(many.power["inline"])
     assert set(many.shadow) <= set(many.power["shadow"])
 
 
@@ -377,7 +377,7 @@ def test_a_quick_plan_is_part_of_the_whole():
     assert {c.group for c in QUICK.conditions} == {"quantile"}
     assert [(c.group, c.name) for c in PLAN.conditions] == [(c.group, c.name) for c in conditions()]
     assert QUICK.power == {}
-    assert {mode: len(runs) for mode, runs in PLAN.power.items()} == {"in-line": 24, "shadow": 24}
+    assert {mode: len(runs) for mode, runs in PLAN.power.items()} == {"inline": 24, "shadow": 24}
     assert {run for sweep in QUICK.trained for run in sweep} < {
         run for sweep in PLAN.trained for run in sweep
     }

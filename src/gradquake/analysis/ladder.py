@@ -12,7 +12,7 @@ from typing import Literal
 
 from gradquake.analysis.resampling import Bootstrapped, Estimate, difference
 from gradquake.analysis.scaling import Exponent, Statistic, check_statistic
-from gradquake.analysis.sweep import SweepAnalysis, Window, crossing_of_null
+from gradquake.analysis.sweep import SweepAnalysis, Window, check_window, crossing_of_null
 from gradquake.errors import require
 
 # "rise" is what an exponent gains from before to after the grokking epochs.
@@ -47,9 +47,16 @@ class Ladder:
     nulls: dict[str, SweepAnalysis]
 
     def exponent(self, rung: str, window: Window, statistic: Statistic) -> Exponent:
-        """Return the exponent of a rung; "real" is the data."""
-        analysis = self.real if rung == "real" else self.nulls[rung]
-        return analysis.exponents[window, statistic]
+        """Return the exponent of a rung; "real" is the data.
+
+        Raises
+        ------
+        InputError
+            For a rung that was not measured, or another window or statistic.
+        """
+        check_statistic(statistic)
+        check_window(window)
+        return self._rung(rung).exponents[window, statistic]
 
     def value(self, rung: str, span: Span, statistic: Statistic) -> Bootstrapped:
         """Return the exponent of a rung over a window, or its rise: D_post - D_pre, paired.
@@ -61,8 +68,7 @@ class Ladder:
         """
         check_statistic(statistic)
         require(span in SPANS, f"the span is {span!r}; one of {', '.join(SPANS)} is needed")
-        rungs = ("real", *self.nulls)
-        require(rung in rungs, f"the rung is {rung!r}; one of {', '.join(rungs)} was measured")
+        self._rung(rung)
         if span == "rise":
             return self.rise(rung, statistic)
         return self.exponent(rung, span, statistic)
@@ -72,7 +78,14 @@ class Ladder:
         return difference(self.exponent(rung, "post", statistic), self.exponent(rung, "pre", statistic))
 
     def part(self, name: str, span: Span, statistic: Statistic) -> Estimate:
-        """Return one of ``PARTS`` of an exponent or of its rise, with its paired interval."""
+        """Return one of ``PARTS`` of an exponent or of its rise, with its paired interval.
+
+        Raises
+        ------
+        InputError
+            For another part, or as ``value`` does.
+        """
+        require(name in PARTS, f"the part is {name!r}; one of {', '.join(PARTS)} is needed")
         upper, lower = PARTS[name]
         return difference(self.value(upper, span, statistic), self.value(lower, span, statistic))
 
@@ -105,5 +118,20 @@ class Ladder:
         return self.part("arrangement", span, statistic)
 
     def crossing_of_null(self, rung: str, statistic: Statistic) -> Estimate:
-        """Return when D(t) rises above that of a null."""
-        return crossing_of_null(self.real.curves[statistic], self.nulls[rung].curves[statistic])
+        """Return when D(t) rises above that of a null.
+
+        Raises
+        ------
+        InputError
+            For a null that was not measured, or another statistic.
+        """
+        check_statistic(statistic)
+        null = self._rung(rung)
+        return crossing_of_null(self.real.curves[statistic], null.curves[statistic])
+
+    def _rung(self, rung: str) -> SweepAnalysis:
+        measured = {"real": self.real, **self.nulls}
+        require(
+            rung in measured, f"the rung is {rung!r}; of this sweep {', '.join(measured)} were measured"
+        )
+        return measured[rung]

@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake import _kernels
-from gradquake.errors import require, require_between, require_count
+from gradquake.errors import InputError, require, require_between, require_count
 
 N_RESAMPLES = 10_000
 
 # So many choices of runs are held at a time.
 MOST_DRAWN = 1 << 23
+
+# The snapshots of a scale are many if they are more than this.
+MANY_SNAPSHOTS = 1 << 14
 
 T = TypeVar("T", bound=np.generic)
 
@@ -48,6 +51,11 @@ class Interval:
         """Return whether ``value`` lies in the interval, ends included."""
         return self.low <= value <= self.high
 
+    @property
+    def is_one_value(self) -> bool:
+        """Whether all resamples have one value: nothing differs that could give a width."""
+        return self.low == self.high
+
     def shifted(self, by: float) -> Interval:
         """Return the interval of the same quantity plus a constant."""
         return Interval(self.low + by, self.high + by, self.invalid)
@@ -65,18 +73,33 @@ class Estimate:
         95 % bootstrap over runs.
     runs : int
         The fewest runs of a scale; see ``tail_share``.
-    resamples : array, shape (B,)
-        Its value in every resample of runs.
+    kept_resamples : array, shape (B,), or None
+        Its value in every resample of runs; None after ``slim``.
     """
 
     estimate: float
     interval: Interval
     runs: int
-    resamples: NDArray[np.float64] = field(repr=False)
+    kept_resamples: NDArray[np.float64] | None = field(repr=False)
+
+    @property
+    def resamples(self) -> NDArray[np.float64]:
+        """Its value in every resample of runs; InputError after ``slim``."""
+        return kept(self.kept_resamples)
 
     def slim(self) -> Estimate:
         """Return it without its resamples, to keep or to send."""
-        return replace(self, resamples=self.resamples[:0])
+        return replace(self, kept_resamples=None)
+
+
+def kept(resamples: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Return resamples, or raise InputError if ``slim`` has dropped them."""
+    if resamples is None:
+        raise InputError(
+            "slim() dropped the resamples of this estimate; take differences of estimates, and whatever "
+            "else needs resamples, before slim()"
+        )
+    return resamples
 
 
 class Bootstrapped(Protocol):
@@ -265,6 +288,21 @@ def percentile_interval(samples: NDArray[Any], runs: int | None = None, level: f
     return Interval(float(low), float(high), invalid)
 
 
+def tails(rows: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Return the quantiles ``share`` and ``1 - share`` of every row, shape (2, rows).
+
+    The same as ``numpy.quantile`` gives, which takes twice as long for many rows.
+    """
+    places = np.array([share, 1 - share]) * (rows.shape[1] - 1)
+    below = np.minimum(places.astype(np.intp), rows.shape[1] - 2)
+    ordered = np.partition(rows, np.unique([below, below + 1]), axis=1)
+    ends = [
+        np.quantile(ordered[:, [k, k + 1]], place - k, axis=1)
+        for k, place in zip(below.tolist(), places.tolist(), strict=True)
+    ]
+    return np.array(ends)
+
+
 def snapshot_maxima(
     values: NDArray[Any], n_resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
@@ -281,7 +319,16 @@ def snapshot_maxima(
 def snapshot_means(
     values: NDArray[Any], n_resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return the means of resamples of all snapshots of a scale, as if they were independent."""
+    """Return the means of resamples of all snapshots of a scale, as if they were independent.
+
+    Of many snapshots it is drawn how often each distinct value is taken, which gives the same
+    distribution in a time that does not grow with their number.
+    """
+    if values.size > MANY_SNAPSHOTS:
+        distinct, times = np.unique(values, return_counts=True)
+        taken = rng.multinomial(values.size, times / values.size, size=n_resamples)
+        means: NDArray[np.float64] = taken @ distinct.astype(np.float64) / values.size
+        return means
     result = np.empty(n_resamples)
     rows = max(1, 2_000_000 // values.size)
     for start in range(0, n_resamples, rows):

@@ -7,9 +7,10 @@ all scales weighted equally.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,13 +20,16 @@ from gradquake.analysis.resampling import (
     FEWEST_RUNS,
     N_RESAMPLES,
     Interval,
+    kept,
     over_resamples,
     percentile_interval,
     snapshot_maxima,
     snapshot_means,
+    tail_share,
+    tails,
     times_drawn,
 )
-from gradquake.errors import InputError, require
+from gradquake.errors import InputError, require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,6 +44,9 @@ FEWEST_SCALES = 3
 FEW_SCALES = 5
 POOR_R_SQUARED = 0.95
 MOST_TRUNCATED = 0.05
+
+# So many resampled numbers are held at a time.
+MOST_HELD = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -107,10 +114,10 @@ class Exponent:
         The number of runs at each scale.
     cautions : tuple of str
         Why the fit is not to be trusted, a sentence each; empty where nothing speaks against it.
-    resamples : array, shape (B,)
-        The exponent of every resample of runs; NaN where it has none.
-    size_resamples : array, shape (B, scales)
-        The resampled sizes.
+    kept_resamples : array, shape (B,), or None
+        The exponent of every resample of runs, NaN where it has none; None after ``slim``.
+    kept_size_resamples : array, shape (B, scales), or None
+        The resampled sizes; None after ``slim``.
     """
 
     statistic: Statistic
@@ -122,8 +129,18 @@ class Exponent:
     interval: Interval
     runs_of_scale: NDArray[np.int64]
     cautions: tuple[str, ...]
-    resamples: Floats = field(repr=False)
-    size_resamples: Floats = field(repr=False)
+    kept_resamples: Floats | None = field(repr=False)
+    kept_size_resamples: Floats | None = field(repr=False)
+
+    @property
+    def resamples(self) -> Floats:
+        """The exponent of every resample; InputError after ``slim``."""
+        return kept(self.kept_resamples)
+
+    @property
+    def size_resamples(self) -> Floats:
+        """The sizes of every resample; InputError after ``slim``."""
+        return kept(self.kept_size_resamples)
 
     @property
     def estimate(self) -> float:
@@ -137,7 +154,7 @@ class Exponent:
 
     def slim(self) -> Exponent:
         """Return it without its resamples, to keep or to send."""
-        return replace(self, resamples=self.resamples[:0], size_resamples=self.size_resamples[:0])
+        return replace(self, kept_resamples=None, kept_size_resamples=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,12 +325,46 @@ def leave_one_out(whole: Exponent) -> LeaveOneOut:
     )
 
 
+class Block(NamedTuple):
+    """D(t) at some epochs, a slice of all, in every resample of runs; arrays of shape (B, epochs)."""
+
+    epochs: slice
+    exponents: Floats
+    r_squared: Floats
+
+
+def resampled_dimension(
+    dataset: xr.Dataset,
+    statistic: Statistic = "max",
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> Iterator[Block]:
+    """Yield D(t) in every resample of runs, some epochs at a time, in order.
+
+    A block has as many epochs as fit into some 300 MB, so that memory does not grow with their number.
+    Arguments and errors as in ``dimension``. The resamples are those of ``run_resamples``: equal seeds
+    pair the blocks of two sweeps. There is no resample if a scale has a single run.
+    """
+    require_count("n_resamples", n_resamples, 1)
+    n, sizes = _by_scale(dataset, statistic)
+    runs = [len(of_scale) for of_scale in sizes]
+    resamples = n_resamples if min(runs) >= FEWEST_RUNS else 1
+    width = max(1, MOST_HELD // (resamples * (2 * n.size + 6)))
+    for start in range(0, sizes[0].shape[1], width):
+        part = slice(start, min(start + width, sizes[0].shape[1]))
+        over_runs = [_log_over_runs(statistic, of_scale[:, part]) for of_scale in sizes]
+        logs = over_resamples(runs, partial(_at_scale, over_runs), n_resamples, seed)
+        yield Block(part, *_line_fits(n, np.stack(logs)))
+
+
 def dimension(
     dataset: xr.Dataset,
     statistic: Statistic = "max",
     *,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
+    each_block: Callable[[Block], object] = lambda _: None,
 ) -> xr.Dataset:
     """Return the time-resolved effective dimensionality D(t), on the epochs that the runs share.
 
@@ -325,49 +376,43 @@ def dimension(
         Of the sizes of a scale's runs at one snapshot; the paper's is "max".
     n_resamples, seed : int
         The bootstrap's (over runs).
+    each_block : callable
+        Called with each block of ``resampled_dimension``, from which the intervals are computed.
 
     Returns
     -------
     xarray.Dataset
         ``exponent``, ``stderr``, ``r_squared``, ``ci_low`` and ``ci_high`` (95 % percentile
         bootstrap of the exponent), ``r_squared_ci_low`` and ``r_squared_ci_high`` on ``epoch``, and
-        ``exponent_resamples`` and ``r_squared_resamples`` on (``resample``, ``epoch``), and ``runs``,
-        the fewest runs of a scale that were measured at an epoch. Where a scale has no positive size
-        at an epoch, that epoch is NaN. A size may be NaN where a run was not measured (in aligned
-        time, before its start or after its end); the run is then left out there.
+        ``runs``, the fewest runs of a scale that were measured at an epoch. Where a scale has no
+        positive size at an epoch, that epoch is NaN. A size may be NaN where a run was not measured
+        (in aligned time, before its start or after its end); the run is then left out there.
 
     Raises
     ------
     InputError
-        For fewer than three scales.
+        For another statistic, or fewer than three scales.
     """
     import xarray as xr
 
-    check_statistic(statistic)
-    groups = scale_groups(dataset)
-    if len(groups) < FEWEST_SCALES:
-        raise InputError(
-            f"the sweep has {len(groups)} scales; D(t) needs at least {FEWEST_SCALES} sizes of network"
-        )
-    n = np.array([n for n, _ in groups])
-    sizes = [dataset["size"].values[runs].astype(np.float64) for _, runs in groups]
-    present = np.stack([np.isfinite(s).sum(axis=0) for s in sizes], axis=-1)
-    over_runs = [_over_runs(statistic, s) for s in sizes]
-    each_once = [drawn(np.arange(len(s))[None])[0] for drawn, s in zip(over_runs, sizes, strict=True)]
-    observed = np.stack(each_once, axis=-1)
-    fits = [fit_exponent(n, at_epoch) for at_epoch in observed]
-    resampled = over_resamples(
-        [len(s) for s in sizes], lambda scale, draws: over_runs[scale](draws), n_resamples, seed
+    n, sizes = _by_scale(dataset, statistic)
+    present = [np.isfinite(of_scale).T for of_scale in sizes]
+    fewest = np.min([there.sum(axis=-1) for there in present], axis=0)
+    observed = np.stack(
+        [
+            _pool(statistic, *_if_there(of_scale.T, there), there.astype(np.float64))
+            for of_scale, there in zip(sizes, present, strict=True)
+        ],
+        axis=-1,
     )
-    slopes, r_squared = np.empty_like(resampled[0]), np.empty_like(resampled[0])
-    rows = max(1, 500_000 // observed.size)
-    for start in range(0, len(slopes), rows):
-        part = slice(start, start + rows)
-        at_once = np.stack([of_scale[part] for of_scale in resampled], axis=-1)
-        slopes[part], r_squared[part] = _slopes(n, at_once)
-    fewest = present.min(axis=-1)
-    low, high = _intervals(slopes, fewest)
-    r_squared_low, r_squared_high = _intervals(r_squared, fewest)
+    fits = [fit_exponent(n, at_epoch) for at_epoch in observed]
+    # Of the exponent and of R², the lower and the upper ends.
+    ends = np.empty((2, 2, fewest.size))
+    for block in resampled_dimension(dataset, statistic, n_resamples=n_resamples, seed=seed):
+        each_block(block)
+        for of_what, resampled in enumerate((block.exponents, block.r_squared)):
+            ends[of_what, :, block.epochs] = _intervals(resampled, fewest[block.epochs])
+    (low, high), (r_squared_low, r_squared_high) = ends
     return xr.Dataset(
         {
             "exponent": ("epoch", np.array([fit.exponent for fit in fits])),
@@ -378,12 +423,22 @@ def dimension(
             "r_squared_ci_low": ("epoch", r_squared_low),
             "r_squared_ci_high": ("epoch", r_squared_high),
             "runs": ("epoch", fewest),
-            "exponent_resamples": (("resample", "epoch"), slopes),
-            "r_squared_resamples": (("resample", "epoch"), r_squared),
         },
         {"epoch": dataset["epoch"].values},
         {"statistic": statistic, "fewest_runs": min(len(s) for s in sizes)},
     )
+
+
+def _by_scale(dataset: xr.Dataset, statistic: str) -> tuple[NDArray[np.int64], list[Floats]]:
+    """Return each N, ascending, and the sizes (runs, epochs) of its runs; raise unless D(t) exists."""
+    check_statistic(statistic)
+    groups = scale_groups(dataset)
+    if len(groups) < FEWEST_SCALES:
+        raise InputError(
+            f"the sweep has {len(groups)} scales; D(t) needs at least {FEWEST_SCALES} sizes of network"
+        )
+    sizes = dataset["size"].values
+    return np.array([n for n, _ in groups]), [sizes[runs].astype(np.float64) for _, runs in groups]
 
 
 def scale_groups(dataset: xr.Dataset) -> list[tuple[int, NDArray[np.intp]]]:
@@ -424,17 +479,23 @@ def r_squared(n_parameters: ArrayLike, sizes: Floats) -> Floats:
     return _slopes(np.asarray(n_parameters, np.float64), np.asarray(sizes, np.float64))[1]
 
 
-def _over_runs(statistic: Statistic, sizes: Floats) -> Callable[[NDArray[np.intp]], Floats]:
-    """Return what makes of draws of runs (B, n) the statistic over them (B, epochs).
+def _at_scale(
+    over_runs: Sequence[Callable[[NDArray[np.intp]], Floats]], scale: int, draws: NDArray[np.intp]
+) -> Floats:
+    return over_runs[scale](draws)
+
+
+def _log_over_runs(statistic: Statistic, sizes: Floats) -> Callable[[NDArray[np.intp]], Floats]:
+    """Return what makes of draws of runs (B, n) the log of the statistic over them (B, epochs).
 
     ``sizes`` has shape (runs, epochs).
     """
     if statistic == "max":
-        order = np.argsort(-sizes, axis=0, kind="stable")
+        order, logs = np.argsort(-sizes, axis=0, kind="stable"), _logarithms(sizes)
 
         def largest(draws: NDArray[np.intp]) -> Floats:
             result = np.empty((len(draws), sizes.shape[1]))
-            _kernels.resampled_max(sizes, order, draws, result)
+            _kernels.resampled_max(logs, order, draws, result)
             return result
 
         return largest
@@ -447,8 +508,7 @@ def _over_runs(statistic: Statistic, sizes: Floats) -> Callable[[NDArray[np.intp
         # Sizes are whole numbers, whose sums are exact in any order.
         counted = draws.shape[1] if known.all() else taken @ known.astype(np.float64)
         with np.errstate(invalid="ignore"):
-            means: Floats = taken @ summands / counted
-        return means
+            return _logarithms(taken @ summands / counted)
 
     return mean
 
@@ -461,14 +521,21 @@ def chosen_snapshots(dataset: xr.Dataset, where: xr.DataArray | None) -> NDArray
 
 def _slopes(n: NDArray[Any], sizes: Floats) -> tuple[Floats, Floats]:
     """Return slope and R² along the last axis; NaN where a size is missing or not positive."""
+    return _line_fits(n, _logarithms(np.moveaxis(sizes, -1, 0)))
+
+
+def _logarithms(sizes: Floats) -> Floats:
+    logs: Floats = np.log(np.where(sizes > 0, sizes, np.nan))
+    return logs
+
+
+def _line_fits(n: NDArray[Any], logs: Floats) -> tuple[Floats, Floats]:
+    """Return slope and R² of log sizes (scales, ...) against log N; NaN where one is missing."""
     x = np.log(n) - np.log(n).mean()
-    y = np.log(np.where(sizes > 0, sizes, np.nan))
-    # Off the first before off the mean, so that constant sizes become exact zeros.
-    y = y - y[..., :1]
-    y = y - y.mean(axis=-1, keepdims=True)
-    spread, total, product = (x * x).sum(), (y * y).sum(axis=-1), (x * y).sum(axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return product / spread, product * product / (spread * total)
+    found = np.empty((2, logs[0].size))
+    _kernels.line_fits(x, np.ascontiguousarray(logs).reshape(len(logs), -1), *found)
+    slopes, r_squared = found.reshape(2, *logs.shape[1:])
+    return slopes, r_squared
 
 
 def _cautions(fit: Fit, dataset: xr.Dataset, chosen: NDArray[np.bool_]) -> tuple[str, ...]:
@@ -477,7 +544,9 @@ def _cautions(fit: Fit, dataset: xr.Dataset, chosen: NDArray[np.bool_]) -> tuple
     found = []
     if fit.n_scales < FEW_SCALES:
         found.append(f"only {fit.n_scales} scales; {FEW_SCALES} or more fix a slope")
-    if not fit.r_squared >= POOR_R_SQUARED:
+    if np.isnan(fit.r_squared):
+        found.append("the sizes do not change with N, so R² is not defined")
+    elif fit.r_squared < POOR_R_SQUARED:
         found.append(f"R² = {fit.r_squared:.3f}, under {POOR_R_SQUARED}: hardly a power law")
     lacking = float(np.isnan(dataset["size"].values).mean())
     if lacking > 0:
@@ -491,19 +560,31 @@ def _cautions(fit: Fit, dataset: xr.Dataset, chosen: NDArray[np.bool_]) -> tuple
 
 def _intervals(samples: Floats, runs: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Return the ends of the intervals of columns (B, k), resampled from (k,) runs: (k,) twice."""
-    intervals = [
-        percentile_interval(column if n >= FEWEST_RUNS else column[:0], int(n) or None)
-        for column, n in zip(samples.T, runs, strict=True)
-    ]
-    low = np.array([interval.low for interval in intervals])
-    return low, np.array([interval.high for interval in intervals])
+    found = np.full((2, runs.size), np.nan)
+    complete = np.isfinite(samples).all(axis=0) & (len(samples) > 0)
+    for n in np.unique(runs[runs >= FEWEST_RUNS]).tolist():
+        at_once = complete & (runs == n)
+        found[:, at_once] = tails(samples.T[at_once], tail_share(n))
+        for k in np.flatnonzero(~complete & (runs == n)).tolist():
+            interval = percentile_interval(samples[:, k], n)
+            found[:, k] = interval.low, interval.high
+    return found[0], found[1]
 
 
 def _run_sums(sizes: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the maximum, sum and number of each run's chosen (not NaN) snapshots."""
     chosen = np.isfinite(sizes)
-    largest = np.where(chosen, sizes, -np.inf).max(axis=-1)
-    return largest, np.where(chosen, sizes, 0.0).sum(axis=-1), chosen.sum(axis=-1).astype(float)
+    largest, summands = _if_there(sizes, chosen)
+    return (
+        largest.max(axis=-1, initial=-np.inf),
+        summands.sum(axis=-1),
+        chosen.sum(axis=-1).astype(float),
+    )
+
+
+def _if_there(sizes: Floats, there: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return sizes with what is missing in place of those that are not there, for max and for sum."""
+    return np.where(there, sizes, -np.inf), np.where(there, sizes, 0.0)
 
 
 def _pool(statistic: Statistic, largest: Floats, total: Floats, count: Floats) -> Floats:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, Interval, estimated
-from gradquake.analysis.scaling import Exponent, Statistic
-from gradquake.analysis.transitions import GrokkingEpochs
+from gradquake.analysis.scaling import Block, Exponent, Statistic
+from gradquake.analysis.transitions import Crossings, GrokkingEpochs
 from gradquake.errors import require
 
 if TYPE_CHECKING:
@@ -24,8 +26,15 @@ WINDOWS: tuple[Window, ...] = ("all", "pre", "post")
 class Curve:
     """D(t) of one statistic with its crossing of 1 from below.
 
+    The resampled curves are not kept, since they are as many numbers as there are resamples times
+    epochs; ``resampled`` computes them again.
+
     Attributes
     ----------
+    sweep : xarray.Dataset
+        The sizes of the runs.
+    n_resamples, seed : int
+        Of the bootstrap.
     dimension : xarray.Dataset
         As ``scaling.dimension`` returns it.
     crossing : Estimate
@@ -33,13 +42,36 @@ class Curve:
         resamples without one.
     """
 
+    sweep: xr.Dataset = field(repr=False)
+    n_resamples: int
+    seed: int
     dimension: xr.Dataset
     crossing: Estimate
 
+    def resampled(self) -> Iterator[Block]:
+        """Yield D(t) in every resample of runs, some epochs at a time, in order."""
+        return scaling.resampled_dimension(
+            self.sweep, self.dimension.attrs["statistic"], n_resamples=self.n_resamples, seed=self.seed
+        )
+
+    def crossing_of(self, level: float, direction: Literal["up", "down"] = "up") -> Estimate:
+        """Return when D(t) passes a level, as ``transitions.crossing`` finds it."""
+        crossings = Crossings(level, direction=direction)
+        for block in self.resampled():
+            crossings.add(self._epochs[block.epochs], block.exponents)
+        observed = transitions.crossing(
+            self._epochs, self.dimension["exponent"].values, level, direction=direction
+        )
+        return estimated(float(observed), crossings.times, self.dimension.attrs["fewest_runs"])
+
     def slim(self) -> Curve:
-        """Return it without its resamples, to keep or to send."""
-        resampled = ["exponent_resamples", "r_squared_resamples"]
-        return Curve(self.dimension.drop_vars(resampled), self.crossing.slim())
+        """Return it without the resamples of its crossing, to keep or to send."""
+        return replace(self, crossing=self.crossing.slim())
+
+    @property
+    def _epochs(self) -> NDArray[Any]:
+        epochs: NDArray[Any] = self.dimension["epoch"].values
+        return epochs
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +109,14 @@ class SweepAnalysis:
         return scaling.snapshot_interval(self.dataset, statistic, snapshots_of(self.dataset, window))
 
     def crosses_in_window(self, statistic: Statistic) -> bool:
-        """Return whether D(t) crosses 1 from below inside the grokking window."""
+        """Return whether D(t) crosses 1 from below inside the grokking window.
+
+        Raises
+        ------
+        InputError
+            For another statistic.
+        """
+        scaling.check_statistic(statistic)
         first, last = self.grokking_window
         return first <= self.curves[statistic].crossing.estimate <= last
 
@@ -106,8 +145,20 @@ def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 
 
 
 def snapshots_of(dataset: xr.Dataset, window: Window) -> xr.DataArray | None:
-    """Return which snapshots lie in a window; None for all of them."""
+    """Return which snapshots lie in a window; None for all of them.
+
+    Raises
+    ------
+    InputError
+        For another window.
+    """
+    check_window(window)
     return None if window == "all" else transitions.phase(dataset, window)
+
+
+def check_window(window: str) -> None:
+    """Raise InputError unless ``window`` is one that exponents are computed for."""
+    require(window in WINDOWS, f"the window is {window!r}; one of {', '.join(WINDOWS)} is needed")
 
 
 def curve(
@@ -120,8 +171,17 @@ def curve(
     InputError
         For fewer than three scales.
     """
-    dimension = scaling.dimension(dataset, statistic, n_resamples=n_resamples, seed=seed)
-    return Curve(dimension, _crossing(dimension, 1.0))
+    epochs, crossings = dataset["epoch"].values, Crossings()
+    dimension = scaling.dimension(
+        dataset,
+        statistic,
+        n_resamples=n_resamples,
+        seed=seed,
+        each_block=lambda block: crossings.add(epochs[block.epochs], block.exponents),
+    )
+    observed = float(transitions.crossing(epochs, dimension["exponent"].values))
+    found = estimated(observed, crossings.times, dimension.attrs["fewest_runs"])
+    return Curve(dataset[["size"]], n_resamples, seed, dimension, found)
 
 
 def crossing_of_null(curve: Curve, null: Curve) -> Estimate:
@@ -130,22 +190,19 @@ def crossing_of_null(curve: Curve, null: Curve) -> Estimate:
     Raises
     ------
     InputError
-        Where the two have other epochs or numbers of runs or resamples, or no resamples any more.
+        Where the two have other epochs, numbers of runs or resamples, or another statistic or seed.
     """
     one, other = curve.dimension, null.dimension
-    name = "exponent_resamples"
     require(
-        (name in one and name in other and one[name].shape == other[name].shape)
-        and one["epoch"].equals(other["epoch"])
-        and one.attrs["fewest_runs"] == other.attrs["fewest_runs"],
+        one["epoch"].equals(other["epoch"])
+        and one.attrs == other.attrs
+        and (curve.n_resamples, curve.seed) == (null.n_resamples, null.seed)
+        and np.array_equal(curve.sweep["n_parameters"], null.sweep["n_parameters"]),
         "the two curves do not have the same epochs, runs and resamples; a crossing needs the same",
     )
-    return _crossing(one - other, 0.0, one.attrs["fewest_runs"])
-
-
-def _crossing(dimension: xr.Dataset, level: float, runs: int | None = None) -> Estimate:
-    epochs = dimension["epoch"].values
-    observed = float(transitions.crossing(epochs, dimension["exponent"].values, level))
-    resampled = transitions.crossing(epochs, dimension["exponent_resamples"].values, level)
-    runs = dimension.attrs["fewest_runs"] if runs is None else runs
-    return estimated(observed, resampled, runs)
+    epochs, crossings = one["epoch"].values, Crossings(0.0)
+    for of_one, of_other in zip(curve.resampled(), null.resampled(), strict=True):
+        crossings.add(epochs[of_one.epochs], of_one.exponents - of_other.exponents)
+    above = one["exponent"].values - other["exponent"].values
+    observed = float(transitions.crossing(epochs, above, 0.0))
+    return estimated(observed, crossings.times, one.attrs["fewest_runs"])

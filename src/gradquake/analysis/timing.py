@@ -111,14 +111,14 @@ def aligned(sweep: xr.Dataset, events: NDArray[Any], every: int) -> xr.Dataset:
     """
     reached = np.asarray(events, np.float64)
     require(bool(np.isfinite(reached).any()), "no run has the event; none can be aligned")
-    first, last = int(sweep["epoch"].values[0]), int(sweep["epoch"].values[-1])
-    shift = (reached // every) * every
-    offsets = np.arange(first - int(np.nanmax(shift)), last - int(np.nanmin(shift)) + 1, every)
+    epochs, shift = sweep["epoch"].values, (reached // every) * every
+    starts = [None if np.isnan(start) else int(start) for start in shift.tolist()]
+    times = [epochs - start for start in {*starts} if start is not None]
+    offsets = np.unique(np.concatenate(times))
     size = np.full((reached.size, offsets.size), np.nan)
-    for row, values, start in zip(size, sweep["size"].values, shift, strict=True):
-        if np.isfinite(start):
-            place = np.searchsorted(offsets, sweep["epoch"].values - int(start))
-            row[place] = values
+    for row, values, start in zip(size, sweep["size"].values, starts, strict=True):
+        if start is not None:
+            row[np.searchsorted(offsets, epochs - start)] = values
     moved = sweep.drop_vars([*sweep.data_vars, "epoch"]).assign_coords(epoch=offsets)
     return where_half_are_there(moved.assign(size=(("run", "epoch"), size)))
 
@@ -170,10 +170,8 @@ def follows_grokking(
     for scale, runs in scale_groups(dataset):
         reached = dataset["grokking_epoch"].fillna(np.inf).values[runs]
         exchangeable |= np.unique(reached).size > 1
-        # What every run would give in each phase with the t_g of every other: (runs, t_g).
-        before = epochs < reached[:, None]
         sizes = dataset["size"].values[runs].astype(np.float64)
-        parts = [_run_parts(statistic, sizes, phase) for phase in (before, ~before)]
+        parts = _run_parts(statistic, sizes, np.searchsorted(epochs, reached))
         order = np.argsort(rng.random((n_permutations, runs.size)), axis=1)
         order = np.concatenate([np.arange(runs.size)[None], order])
         own = np.arange(runs.size)
@@ -197,14 +195,34 @@ def _test(values: Floats, exchangeable: bool) -> PermutationTest:
     return PermutationTest(observed, expected, p_value, permuted.size)
 
 
-def _run_parts(statistic: Statistic, sizes: Floats, phase: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return what each run (rows) gives in each phase (columns), and from how many snapshots."""
-    chosen = phase[None, :, :]  # (1, t_g, epochs)
-    values = sizes[:, None, :]
-    count = np.broadcast_to(phase.sum(axis=1), (len(sizes), len(phase))).astype(np.float64)
+def _run_parts(
+    statistic: Statistic, sizes: Floats, before: NDArray[np.intp]
+) -> list[tuple[Floats, Floats]]:
+    """Return what each run (rows) gives before and after the t_g of each run (columns).
+
+    For each phase the statistic, or the sum for a mean, and from how many snapshots it is. ``before``
+    are the numbers of snapshots before each t_g. Everything comes from running totals, so that memory
+    grows with the snapshots and not with the pairs of runs times the snapshots.
+    """
+    there = np.isfinite(sizes)
+    count = _running(np.add, there.astype(np.float64), 0.0)[:, before]
+    counts = count, there.sum(axis=1, keepdims=True) - count
     if statistic == "max":
-        return np.where(chosen, values, -np.inf).max(axis=-1), count
-    return np.where(chosen, values, 0.0).sum(axis=-1), count
+        known = np.where(there, sizes, -np.inf)
+        first = _running(np.maximum, known, -np.inf)[:, before]
+        last = _running(np.maximum, known[:, ::-1], -np.inf)[:, sizes.shape[1] - before]
+        return [(first, counts[0]), (last, counts[1])]
+    known = np.where(there, sizes, 0.0)
+    total = _running(np.add, known, 0.0)
+    # Sizes are whole numbers, whose sums are exact in any order.
+    return [(total[:, before], counts[0]), (total[:, -1:] - total[:, before], counts[1])]
+
+
+def _running(of: np.ufunc, values: Floats, start: float) -> Floats:
+    """Return the total of the first 0, 1, 2, ... columns, shape (rows, columns + 1)."""
+    first = np.full((len(values), 1), start)
+    running: Floats = of.accumulate(np.concatenate([first, values], axis=1), axis=1)
+    return running
 
 
 def _pooled(statistic: Statistic, value: Floats, count: Floats) -> Floats:

@@ -169,6 +169,40 @@ def crossing(
     return np.where(crosses.any(axis=-1), time, np.nan)
 
 
+class Crossings:
+    """First crossings, as ``crossing`` finds them, of curves that come some epochs at a time.
+
+    Parameters
+    ----------
+    level, hold, direction
+        As in ``crossing``.
+    """
+
+    def __init__(
+        self, level: float = 1.0, *, hold: int = 3, direction: Literal["up", "down"] = "up"
+    ) -> None:
+        self._level, self._hold, self._direction = level, hold, direction
+        self._epochs: Floats = np.empty(0)
+        self._curves: Floats | None = None
+        self._times: Floats = np.empty(0)
+
+    def add(self, epochs: ArrayLike, curves: Floats) -> None:
+        """Go on with the next epochs, and the curves there, of shape (curves, epochs)."""
+        if self._curves is None:
+            self._curves, self._times = curves[:, :0], np.full(len(curves), np.nan)
+        # A crossing is seen from the snapshots that follow it: the last ones wait for these.
+        t = np.concatenate([self._epochs, np.asarray(epochs, np.float64)])
+        whole = np.concatenate([self._curves, curves], axis=1)
+        times = crossing(t, whole, self._level, hold=self._hold, direction=self._direction)
+        self._times = np.where(np.isnan(self._times), times, self._times)
+        self._epochs, self._curves = t[-self._hold :], whole[:, -self._hold :].copy()
+
+    @property
+    def times(self) -> Floats:
+        """The time of each curve's first crossing so far, in epochs; NaN without one."""
+        return self._times
+
+
 def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, after: int = 60) -> Peaks:
     """Measure the transient peak of a variable around each run's grokking epoch.
 
@@ -191,8 +225,12 @@ def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, afte
     Raises
     ------
     InputError
-        Where the sweep has no snapshot at every epoch.
+        Where the sweep has no snapshot at every epoch, or no such variable.
     """
+    require(
+        variable in dataset,
+        f"the variable is {variable!r}; the sweep has {', '.join(map(str, dataset.data_vars))}",
+    )
     epochs = dataset["epoch"].values
     require(
         epochs.size > 1 and bool((np.diff(epochs) == 1).all()),

@@ -30,7 +30,13 @@ from gradquake.analysis.scaling import (
 )
 from gradquake.analysis.sweep import Window
 from gradquake.paper.conditions import INLINE
-from gradquake.paper.evidence import GINI_HIDDEN, Baseline, Evidence, time_average
+from gradquake.paper.evidence import (
+    GINI_HIDDEN,
+    Baseline,
+    Evidence,
+    resampled_curves,
+    time_average,
+)
 from gradquake.paper.quantities import (
     attribution,
     exponent_quantity,
@@ -219,7 +225,7 @@ def d_tavg(evidence: Evidence) -> Claim:
 def fit_quality(evidence: Evidence) -> Claim:
     """The quality of the fits behind D(t)."""
     curve = evidence.inline.curves["max"].dimension
-    worst = curve["r_squared_resamples"].values.min(axis=1)
+    worst = resampled_curves(evidence.inline.curves["max"])[1].min(axis=1)
     quantity = measured_quantity(
         "smallest R²",
         float(curve["r_squared"].min()),
@@ -428,7 +434,7 @@ def shadow(evidence: Evidence) -> Claim:
 
 def heavy_tail(evidence: Evidence) -> Claim:
     """The tails of the size distributions."""
-    fits = evidence.tails["in-line"]
+    fits = evidence.tails["inline"]
     heavy = [fit.heavier_than_exponential for fit in fits]
     decades = np.array([fit.decades for fit in fits])
     narrow = bool((decades < PAPER_DECADES).all())

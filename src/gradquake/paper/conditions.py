@@ -57,9 +57,9 @@ class Condition:
 
 
 def conditions() -> list[Condition]:
-    """Return every condition, but the paper's own in-line and shadow training."""
+    """Return every condition, but the paper's own inline and shadow training."""
     probe = XorRun(1, 0)
-    modes: dict[str, dict[str, Any]] = {"in-line": {}, "shadow": {"alpha_train": 0.0}}
+    modes: dict[str, dict[str, Any]] = {"inline": {}, "shadow": {"alpha_train": 0.0}}
     controls: dict[str, dict[str, Any]] = {
         "AND": {"task": "and"},
         "constant labels": {"task": "constant"},
@@ -80,7 +80,7 @@ def conditions() -> list[Condition]:
     ]
     found.append(Condition("topology_train", "permuted", {"permute_train": True}))
     found += [Condition("quantile", f"{q:.2f}", {"quantile": q}) for q in (0.80, 0.85, 0.95)]
-    found.append(Condition("own graph", "computational, in-line", {"topology": "computational"}))
+    found.append(Condition("own graph", "computational, inline", {"topology": "computational"}))
     return found
 
 

@@ -24,10 +24,10 @@ from gradquake.analysis.resampling import (
     run_resamples,
 )
 from gradquake.analysis.scaling import Statistic
-from gradquake.analysis.sweep import SweepAnalysis
+from gradquake.analysis.sweep import Curve, SweepAnalysis
 from gradquake.analysis.timing import PermutationTest, follows_grokking
 from gradquake.analysis.transitions import Peaks
-from gradquake.errors import require, require_count
+from gradquake.errors import InputError, require, require_count
 from gradquake.execution import each, execute
 from gradquake.experiments import synthetic, xor
 from gradquake.experiments.replay import Reading
@@ -139,11 +139,11 @@ class Plan:
 
     @cached_property
     def power(self) -> dict[str, list[XorRun]]:
-        """The many seeds at every size, in-line and shadow; none where it is quick."""
+        """The many seeds at every size, inline and shadow; none where it is quick."""
         if self.quick:
             return {}
         return {
-            "in-line": xor.sweep(self.hidden, self.power_seeds),
+            "inline": xor.sweep(self.hidden, self.power_seeds),
             "shadow": xor.sweep(self.hidden, self.power_seeds, alpha_train=0.0),
         }
 
@@ -268,21 +268,21 @@ class Evidence:
     ccdfs, collapsed : list of Ccdf
         The CCDF of every scale, and against s / N^D with the aggregate D.
     tails : dict
-        Of all avalanches of every scale, in-line and shadow, a list of TailFit each.
+        Of all avalanches of every scale, inline and shadow, a list of TailFit each.
     time_average : Estimate
-        The mean of the in-line D(t) of the largest size over the snapshots.
+        The mean of the inline D(t) of the largest size over the snapshots.
     conditions : list of ConditionResult
-        The controls and interventions, in-line and shadow training themselves first.
+        The controls and interventions, inline and shadow training themselves first.
     on_topologies : dict
-        The in-line and the shadow gradients on every topology; empty where it was quick.
+        The inline and the shadow gradients on every topology; empty where it was quick.
     specifications : xarray.Dataset or None
         The specification curve; None where it was quick.
     power : dict
-        What numbers of runs tell, in-line and shadow; empty where it was quick.
+        What numbers of runs tell, inline and shadow; empty where it was quick.
     follows : dict
-        Over the many seeds, in-line and shadow, by statistic: whether the rise of D follows t_g.
+        Over the many seeds, inline and shadow, by statistic: whether the rise of D follows t_g.
     many_seeds : dict
-        The many seeds, in-line and shadow, beside their Gaussian and permuted nulls.
+        The many seeds, inline and shadow, beside their Gaussian and permuted nulls.
     has_intervals : bool
         False where a scale has a single run, so that nothing can be resampled.
     """
@@ -305,12 +305,23 @@ class Evidence:
     has_intervals: bool
 
     def condition(self, group: str, name: str) -> ConditionResult:
-        """Return what was measured under a condition."""
-        return next(r for r in self.conditions if (r.group, r.name) == (group, name))
+        """Return what was measured under a condition.
+
+        Raises
+        ------
+        InputError
+            For a condition that was not measured.
+        """
+        by_name = {(r.group, r.name): r for r in self.conditions}
+        found = by_name.get((group, name))
+        if found is None:
+            names = "; ".join(f"{g}: {n}" for g, n in by_name)
+            raise InputError(f"the condition is {group}: {name}; there are {names}")
+        return found
 
     @property
     def inline(self) -> SweepAnalysis:
-        """The analysis of the in-line sweep."""
+        """The analysis of the inline sweep."""
         return self.inline_scrutiny.ladder.real
 
     @property
@@ -320,7 +331,7 @@ class Evidence:
 
     @property
     def inline_ladder(self) -> Ladder:
-        """The in-line sweep beside its nulls."""
+        """The inline sweep beside its nulls."""
         return self.inline_scrutiny.ladder
 
     @property
@@ -330,7 +341,7 @@ class Evidence:
 
     @property
     def inline_null(self) -> SweepAnalysis:
-        """The analysis of the in-line sweep's Gaussian null."""
+        """The analysis of the inline sweep's Gaussian null."""
         return self.inline_ladder.nulls["gaussian"]
 
     @property
@@ -414,7 +425,7 @@ def gather(
     if not plan.quick:
         progress("topologies")
         on_each = {
-            "in-line": on_topologies(inline, executor),
+            "inline": on_topologies(inline, executor),
             "shadow": on_topologies(shadow, executor),
         }
         progress("choices")
@@ -441,7 +452,7 @@ def gather(
         ccdfs=ccdfs,
         collapsed=tails.collapse(ccdfs, analysis.exponents["all", "max"].estimate),
         tails=dict(
-            zip(("in-line", "shadow"), each(tails.tail_fits, (inline, shadow), executor), strict=True)
+            zip(("inline", "shadow"), each(tails.tail_fits, (inline, shadow), executor), strict=True)
         ),
         time_average=time_average(analysis),
         conditions=results,
@@ -456,11 +467,21 @@ def gather(
 
 def time_average(analysis: SweepAnalysis) -> Estimate:
     """Return the mean of D(t) of the largest size over the snapshots."""
-    curve = analysis.curves["max"].dimension
+    curve = analysis.curves["max"]
+    exponents, _ = resampled_curves(curve)
     return estimated(
-        float(curve["exponent"].mean()),
-        curve["exponent_resamples"].values.mean(axis=1),
-        curve.attrs["fewest_runs"],
+        float(curve.dimension["exponent"].mean()),
+        exponents.mean(axis=1),
+        curve.dimension.attrs["fewest_runs"],
+    )
+
+
+def resampled_curves(curve: Curve) -> tuple[Floats, Floats]:
+    """Return D(t) and R² in every resample, (B, epochs) each: the paper's sweeps have 51 snapshots."""
+    blocks = list(curve.resampled())
+    return (
+        np.concatenate([block.exponents for block in blocks], axis=1),
+        np.concatenate([block.r_squared for block in blocks], axis=1),
     )
 
 

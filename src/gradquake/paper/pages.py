@@ -33,7 +33,7 @@ def scrutiny_page(found: Evidence) -> str:
 
 
 def _tables(found: Evidence) -> list[Table]:
-    sweeps = {"in-line": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
+    sweeps = {"inline": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
     pages: list[Table] = []
     for name, scrutiny in sweeps.items():
         pages.append(_titled(tables.exponents_table(scrutiny.ladder), name))
@@ -90,9 +90,9 @@ def conditions_table(results: list[ConditionResult]) -> Table:
         header,
         rows,
         "Controls are split into phases at the t_g of the XOR run of the same size, seed and mode. "
-        "Later than shadow: the median over runs of t_g minus that of the same run without in-line "
-        "diffusion, in epochs. alpha train 0.3 and 0 are the paper's in-line and shadow training; "
-        "topology train is the graph of the in-line diffusion, permuted the diffusion of a gradient "
+        "Later than shadow: the median over runs of t_g minus that of the same run without inline "
+        "diffusion, in epochs. alpha train 0.3 and 0 are the paper's inline and shadow training; "
+        "topology train is the graph of the inline diffusion, permuted the diffusion of a gradient "
         "that is placed on the graph anew at every epoch; quantile the threshold, in the probe and "
         "in training. Excess: real minus permuted.",
     )
@@ -175,7 +175,7 @@ def scrutiny_object(found: Evidence) -> dict[str, Any]:
         "many_seeds": {
             mode: {
                 statistic: {
-                    "D": objects.exponents_json(ladder.real, statistic),
+                    objects.EXPONENTS[statistic]: objects.exponents_json(ladder.real, statistic),
                     "attribution": objects.attribution_json(ladder, statistic),
                     "rise": objects.estimate_json(ladder.value("real", "rise", statistic)),
                     "crossing": objects.crossing_json(ladder.real.curves[statistic].crossing),
@@ -199,7 +199,9 @@ def _condition_object(result: ConditionResult) -> dict[str, Any]:
         "grokking": [objects.grokking_json(scale) for scale in result.by_scale],
         **{
             statistic: {
-                "D": {w: objects.estimate_json(result.exponents["real", w, statistic]) for w in WINDOWS},
+                objects.EXPONENTS[statistic]: {
+                    w: objects.estimate_json(result.exponents["real", w, statistic]) for w in WINDOWS
+                },
                 "rise": objects.estimate_json(result.rise[statistic]),
                 "excess": {
                     span: objects.estimate_json(result.excess[span, statistic]) for span in SPANS

@@ -11,7 +11,7 @@ from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import Estimate, Interval, percentile_interval, run_resamples
 from gradquake.analysis.scaling import Exponent, Statistic, r_squared, scale_groups
 from gradquake.analysis.sweep import SweepAnalysis, Window
-from gradquake.paper.evidence import Evidence
+from gradquake.paper.evidence import Evidence, resampled_curves
 from gradquake.paper.verdicts import Quantity
 
 
@@ -45,7 +45,7 @@ def rise(
     null_lowest, null_after = parts(
         null.curves[statistic].dimension["exponent"].values, curve.crossing.estimate
     )
-    resampled = parts(curve.dimension["exponent_resamples"].values, curve.crossing.resamples)
+    resampled = parts(resampled_curves(curve)[0], curve.crossing.resamples)
     low_interval, after_interval = (
         percentile_interval(values, curve.crossing.runs) for values in resampled
     )
@@ -69,7 +69,7 @@ def rise(
 def exponent_quantity(
     evidence: Evidence, name: str, window: Window, statistic: Statistic, paper: float
 ) -> Quantity:
-    """Return an in-line exponent with its null and its interval over snapshots."""
+    """Return an inline exponent with its null and its interval over snapshots."""
     snapshots = evidence.inline.snapshot_interval(window, statistic)
     return replace(
         exponent_with_null(name, evidence.inline_ladder, window, statistic),

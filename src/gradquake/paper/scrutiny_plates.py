@@ -72,9 +72,9 @@ CHOICES = {
 
 
 def ladder(evidence: Evidence, path: Path) -> None:
-    """The exponents of every rung and their rise, in-line and shadow."""
+    """The exponents of every rung and their rise, inline and shadow."""
     with figures.sheet(path, "ab\ncd", 5.6, between=0.2, below=0.16, bottom=0.75) as panels:
-        sweeps = {"in-line": evidence.inline_ladder, "shadow": evidence.shadow_ladder}
+        sweeps = {"inline": evidence.inline_ladder, "shadow": evidence.shadow_ladder}
         places = np.arange(len(RUNGS))
         for i, (name, rungs) in enumerate(sweeps.items()):
             level, rise = panels[i], panels[i + 2]
@@ -104,7 +104,7 @@ def ladder(evidence: Evidence, path: Path) -> None:
 def aligned(evidence: Evidence, path: Path) -> None:
     """D(t) on shared epochs and relative to t_g, beside the permuted null."""
     with figures.sheet(path, "ab\ncd", 5.2, between=0.2, below=0.42) as panels:
-        sweeps = {"in-line": evidence.inline_scrutiny, "shadow": evidence.shadow_scrutiny}
+        sweeps = {"inline": evidence.inline_scrutiny, "shadow": evidence.shadow_scrutiny}
         for (name, scrutiny), left, right in zip(sweeps.items(), panels[::2], panels[1::2], strict=True):
             null = scrutiny.ladder.nulls["permuted"]
             for statistic, color, faint, label in (
@@ -141,7 +141,7 @@ def aligned(evidence: Evidence, path: Path) -> None:
 def controls(evidence: Evidence, path: Path) -> None:
     """D(t) where nothing groks, beside XOR."""
     with figures.sheet(path, "ab\ncd", 5.0, between=0.2, below=0.42) as panels:
-        pairs = [(mode, statistic) for statistic in STATISTICS for mode in ("in-line", "shadow")]
+        pairs = [(mode, statistic) for statistic in STATISTICS for mode in ("inline", "shadow")]
         for ax, (mode, statistic) in zip(panels, pairs, strict=True):
             for control, color in (
                 ("tiny learning rate", GREY),
@@ -150,7 +150,7 @@ def controls(evidence: Evidence, path: Path) -> None:
             ):
                 result = evidence.condition("control", f"{control}, {mode}")
                 figures.dimension(ax, result.curves[statistic].dimension, color, control, lw=0.9)
-            own = evidence.condition("alpha_train", INLINE if mode == "in-line" else SHADOW)
+            own = evidence.condition("alpha_train", INLINE if mode == "inline" else SHADOW)
             figures.dimension(ax, own.curves[statistic].dimension, BLUE, "XOR")
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
             ax.set_ylim(0.55, 1.75)
@@ -160,7 +160,7 @@ def controls(evidence: Evidence, path: Path) -> None:
 
 
 def intervention(evidence: Evidence, path: Path) -> None:
-    """What in-line diffusion does to the grokking epoch, to D(t) and to D."""
+    """What inline diffusion does to the grokking epoch, to D(t) and to D."""
     by_alpha = sorted(
         (r for r in evidence.conditions if r.group == "alpha_train"), key=lambda r: float(r.name)
     )
@@ -206,10 +206,10 @@ def intervention(evidence: Evidence, path: Path) -> None:
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
             ax.set_ylim(0.6, 1.75)
             ax.set_ylabel("$D$ or $\\gamma$")
-        panels[4].set_xlabel("$\\alpha$ of the in-line diffusion")
+        panels[4].set_xlabel("$\\alpha$ of the inline diffusion")
         panels[4].legend(loc="upper left", ncols=2)
         figures.categories(panels[5], names)
-        panels[5].set_xlabel("graph of the in-line diffusion, $\\alpha$ = 0.3")
+        panels[5].set_xlabel("graph of the inline diffusion, $\\alpha$ = 0.3")
 
 
 def topologies(evidence: Evidence, path: Path) -> None:

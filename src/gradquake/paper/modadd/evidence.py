@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import scaling, timing, transitions
+from gradquake.analysis import scaling, timing
 from gradquake.analysis.collapse import Collapse, best_collapse
 from gradquake.analysis.early_warning import Separation, area_under_roc
 from gradquake.analysis.ladder import Ladder
@@ -266,7 +266,7 @@ def _views(
                 real_curve,
                 null_curve.slim(),
                 real_curve.crossing,
-                _crossing_down(real_curve),
+                real_curve.crossing_of(1.0, "down"),
                 tuple(left_out),
             )
     return views
@@ -286,15 +286,6 @@ def _curve(item: tuple[xr.Dataset, Statistic]) -> Curve:
 
 def _collapse(sweep: xr.Dataset) -> Collapse:
     return best_collapse(ccdfs(sweep, None))
-
-
-def _crossing_down(real: Curve) -> Estimate:
-    epochs, name = real.dimension["epoch"].values, "exponent"
-    observed = float(transitions.crossing(epochs, real.dimension[name].values, direction="down"))
-    resampled = transitions.crossing(
-        epochs, real.dimension["exponent_resamples"].values, direction="down"
-    )
-    return estimated(observed, resampled, real.dimension.attrs["fewest_runs"])
 
 
 def _found(
@@ -337,9 +328,10 @@ def _parting(grokking: View, control: View) -> float:
 
 def _band(real: Curve) -> NDArray[np.float64]:
     """Return the ends of the 90 % intervals of D(t), shape (2, epochs)."""
-    resamples = real.dimension["exponent_resamples"].values
     runs = real.dimension.attrs["fewest_runs"]
-    ends = [percentile_interval(at, runs, 0.90) for at in resamples.T]
+    ends = [
+        percentile_interval(at, runs, 0.90) for block in real.resampled() for at in block.exponents.T
+    ]
     return np.array([[interval.low for interval in ends], [interval.high for interval in ends]])
 
 
