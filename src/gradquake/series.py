@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from gradquake import files, recording
 from gradquake.cascade import Avalanche, Gradient
-from gradquake.errors import InputError, require, require_count
+from gradquake.errors import InputError, printable, require, require_count
 from gradquake.objects import finite
 from gradquake.probe import Probe, fixed_sample
 from gradquake.recording import RunRecord, config_key
+from gradquake.steps import HINT
 from gradquake.store import Study
 from gradquake.surrogates import REAL, seed_at, surrogate
 from gradquake.tables import Table, bracketed, number
@@ -167,7 +169,7 @@ def open_series(
     Parameters
     ----------
     paths : sequence of Path
-        Files in order, or one folder of them (see ``files.find``).
+        Files in any order, or one folder of them (see ``files.find``).
     match : sequence of str
         Only tensors whose names fit one of these patterns.
     differences : bool
@@ -182,16 +184,21 @@ def open_series(
     Raises
     ------
     InputError
-        For files that are not there, cannot be read or are not alike; a sample below 1; or a single
-        checkpoint.
+        For files that are not there, cannot be read or are not alike; a sample below 1; or, with
+        ``differences``, a single file, or files whose order their names leave open.
     """
     require_count("seed", seed, 0)
     if sample is not None:
         require_count("sample", sample, 1)
-    found = files.find(paths)
+    order = files.find(paths)
+    found = order.paths
     require(
         not differences or len(found) > 1,
         f"{found[0]} is a single checkpoint; a difference needs at least two",
+    )
+    require(
+        not (differences and order.doubt),
+        f"{order.doubt}; --differences needs to know which file is later: {HINT}",
     )
     layout = files.describe(found[0], match, checkpoint=differences)
     for path in found[1:]:
@@ -200,18 +207,15 @@ def open_series(
     if layout.left_out:
         more = f" and {len(layout.left_out) - 5} more" if len(layout.left_out) > 5 else ""
         notes.append(f"left out: {', '.join(layout.left_out[:5])}{more}")
-    steps = files.steps(found)
-    if steps is None:
-        steps = np.arange(len(found))
-        if len(found) > 1:
-            notes.append("the last integers in the names do not increase; steps are counted 0, 1, ...")
+    if order.note:
+        notes.append(printable(order.note))
     positions = None
     if sample is not None and sample < layout.size:
         positions = fixed_sample(layout.size, sample, seed)
         notes.append(f"{sample} of {layout.size} entries, drawn with seed {seed}")
     return Series(
-        tuple(found), steps[1:] if differences else steps, layout, tuple(match), differences, sample,
-        positions, tuple(notes),
+        found, order.steps[1:] if differences else order.steps, layout, tuple(match), differences,
+        sample, positions, tuple(notes),
     )  # fmt: skip
 
 
@@ -393,30 +397,43 @@ def table(series: Series, probe: Probe, measured: Sequence[Measurement]) -> Tabl
         header = ("gradient", "size [95 %]", "s/N", "T", "cut", "angle", "threshold", "p")
         shown = header if p_value else header[:-1]
         return Table(
-            f"{measured[0].source}: {title}",
+            f"{printable(measured[0].source)}: {title}",
             shown,
             [row[: len(shown)] for row in rows],
             f"{terms} {p_value} {kept}" if p_value else terms,
         )
-    named = files.steps(series.paths) is None
     later = series.paths[1:] if series.differences else series.paths
+    folder = _shared_folder(series.paths)
     rungs = tuple(measured[0].nulls)
     rows = [
         (
-            path.name if named else str(one.step),
+            str(one.step),
+            printable(str(path.relative_to(folder))),
             number(one.real.size),
             *_shape(n, one.real),
             *(bracketed(null.mean, null.low, null.high) for null in one.nulls.values()),
         )
         for path, one in zip(later, measured, strict=True)
     ]
+    if series.differences:
+        earlier = printable(str(series.paths[0].relative_to(folder)))
+        terms = f"Each file minus the one above it, the first minus {earlier}. {terms}"
+    if folder != Path():
+        title = f"{printable(str(folder))}: {title}"
     names = (rung.replace("_", " ") for rung in rungs)
     return Table(
         title,
-        ("file" if named else "step", "size", "s/N", "T", "cut", "angle", "threshold", *names),
+        ("step", "file", "size", "s/N", "T", "cut", "angle", "threshold", *names),
         rows,
         f"{terms} Nulls: sizes. {kept}" if rungs else terms,
     )
+
+
+def _shared_folder(paths: Sequence[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # absolute and relative paths, or several drives
+        return Path()
 
 
 def _rows_of_one(one: Measurement, n: int) -> list[tuple[str, ...]]:
