@@ -28,7 +28,7 @@ MEASURED_AS: dict[str, type[np.floating[Any]]] = {
 }
 
 
-# Of the state of an optimizer, which is never measured.
+# Names in the state of an optimizer, which is never measured.
 OPTIMIZER = re.compile(
     r"(.*[._/])?(optim(izer)?(_states?)?|(max_)?exp_avg(_sq)?|momentum_buffer|square_avg|acc_delta|grad_avg)"
     r"([._/].*)?",
@@ -124,8 +124,9 @@ def _require_once(paths: Sequence[Path]) -> None:
     seen: dict[tuple[int, int], Path] = {}
     for path in paths:
         status = path.stat()
-        twin = seen.setdefault((status.st_dev, status.st_ino), path)
-        require(twin is path, f"{path} and {twin} are the same file; give it once")
+        file = (status.st_dev, status.st_ino)
+        require(file not in seen, f"{path} and {seen.get(file)} are the same file; give it once")
+        seen[file] = path
 
 
 def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False) -> GradientFile:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -402,38 +402,48 @@ def table(series: Series, probe: Probe, measured: Sequence[Measurement]) -> Tabl
             [row[: len(shown)] for row in rows],
             f"{terms} {p_value} {kept}" if p_value else terms,
         )
-    later = series.paths[1:] if series.differences else series.paths
-    folder = _shared_folder(series.paths)
     rungs = tuple(measured[0].nulls)
     rows = [
         (
             str(one.step),
-            printable(str(path.relative_to(folder))),
             number(one.real.size),
             *_shape(n, one.real),
             *(bracketed(null.mean, null.low, null.high) for null in one.nulls.values()),
         )
-        for path, one in zip(later, measured, strict=True)
+        for one in measured
     ]
+    pattern, sources = _sources(series)
     if series.differences:
-        earlier = printable(str(series.paths[0].relative_to(folder)))
-        terms = f"Each file minus the one above it, the first minus {earlier}. {terms}"
-    if folder != Path():
-        title = f"{printable(str(folder))}: {title}"
+        first = printable(str(series.paths[0]))
+        terms = f"Each row is its file minus the file before, the first minus {first}. {terms}"
     names = (rung.replace("_", " ") for rung in rungs)
     return Table(
-        title,
-        ("step", "file", "size", "s/N", "T", "cut", "angle", "threshold", *names),
+        f"{pattern}: {title}",
+        ("step", "size", "s/N", "T", "cut", "angle", "threshold", *names),
         rows,
-        f"{terms} Nulls: sizes. {kept}" if rungs else terms,
+        (f"{terms} Nulls: sizes. {kept}" if rungs else terms) + sources,
     )
 
 
-def _shared_folder(paths: Sequence[Path]) -> Path:
-    try:
-        return Path(os.path.commonpath([path.parent for path in paths]))
-    except ValueError:  # absolute and relative paths, or several drives
-        return Path()
+def _sources(series: Series) -> tuple[str, str]:
+    """Return what the paths share, with a * for the rest, and a line for each if the rest is no step."""
+    paths = [printable(str(path)) for path in series.paths]
+    start = re.sub("[0-9]+$", "", _shared_start(paths))
+    rest = [path[len(start) :] for path in paths]
+    end = re.sub("[0-9]+$", "", _shared_start([path[::-1] for path in rest]))[::-1]
+    rows = paths[1:] if series.differences else paths
+    told = all(
+        re.fullmatch(f"0*{step}", path[len(start) : len(path) - len(end)])
+        for path, step in zip(rows, series.steps.tolist(), strict=True)
+    )
+    lines = [f"\nstep {step}: {path}" for step, path in zip(series.steps.tolist(), rows, strict=True)]
+    return f"{start}*{end}", "" if told else "".join(lines)
+
+
+def _shared_start(texts: Sequence[str]) -> str:
+    low, high = min(texts), max(texts)
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))
+    return "".join(character for character, _ in same)
 
 
 def _rows_of_one(one: Measurement, n: int) -> list[tuple[str, ...]]:

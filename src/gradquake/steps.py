@@ -192,9 +192,10 @@ def _unread(paths: Sequence[Path], readings: Sequence[Reading], *, given: bool) 
     named = [reading.named for reading in readings]
     if named[0] and all(one == named[0] for one in named):
         return _counted(paths, f"{paths[0]} and {paths[1]} have the same step", doubt=True)
-    alike: dict[tuple[str, ...], list[Path]] = {}
+    alike: dict[object, list[Path]] = {}
     for path, reading in zip(paths, readings, strict=True):
-        alike.setdefault(reading.skeleton, []).append(path)
+        where = reading.skeleton, frozenset(reading.named), frozenset(reading.bare)
+        alike.setdefault(where, []).append(path)
     for group in alike.values() if len(alike) > 1 else ():
         found = in_order(group, given=True)
         if found.doubt or found.paths != tuple(group):
