@@ -239,12 +239,63 @@ def test_without_nulls(folder, one, call):
         assert "p:" not in text
 
 
-def test_names_are_shown_where_they_tell_no_step(tmp_path, call):
-    for name in ("b", "a"):
-        np.save(tmp_path / f"{name}.npy", gradient())
-    text = call("probe", tmp_path / "b.npy", tmp_path / "a.npy", "--no-nulls").stdout
-    assert re.search(r"^ *b.npy .*\n *a.npy ", text, re.M)
-    assert "the last integers in the names do not increase; steps are counted 0, 1, ..." in text
+def test_the_file_of_every_row_is_told(tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b", "a", "step_010", "step_9", "acc=0.75-step_3", "acc=0.5-step_4"):
+        np.save(f"{name}.npy", gradient(len(name)))
+    text = call("probe", "b.npy", "a.npy", "--no-nulls").stdout
+    assert "\nstep 0: b.npy\nstep 1: a.npy\n" in text
+    assert "no step can be read from the names; steps are counted 0, 1, ..." in text
+    text = call("probe", "step_9.npy", "step_010.npy", "--no-nulls").stdout
+    assert text.startswith("step_*.npy: N = 201")
+    assert "step 9:" not in text
+    text = call("probe", "acc=0.75-step_3.npy", "acc=0.5-step_4.npy", "--no-nulls").stdout
+    assert "\nstep 3: acc=0.75-step_3.npy\nstep 4: acc=0.5-step_4.npy\n" in text
+
+
+def test_the_step_may_be_in_the_name_of_a_folder(tmp_path, read, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for step in (500, 1000, 1500):
+        os.mkdir(f"checkpoint-{step}")
+        save_file({"w": gradient(step)}, f"checkpoint-{step}/model.safetensors")
+    as_a_shell_sorts = [f"checkpoint-{step}/model.safetensors" for step in (1000, 1500, 500)]
+    found = read(*as_a_shell_sorts, "--differences", "--no-nulls")
+    sources = [(m["step"], m["source"]) for m in found["measurements"]]
+    assert sources == [
+        (1000, "checkpoint-1000/model.safetensors minus checkpoint-500/model.safetensors"),
+        (1500, "checkpoint-1500/model.safetensors minus checkpoint-1000/model.safetensors"),
+    ]
+    update = gq.Probe().measure(gradient(1000) - gradient(500))
+    assert found["measurements"][0]["size"] == update.size
+    text = " ".join(call("probe", *as_a_shell_sorts, "--differences", "--no-nulls").stdout.split())
+    assert text.startswith("checkpoint-*/model.safetensors: N = 201")
+    assert "the file before, the first minus checkpoint-500/model.safetensors" in text
+
+
+def test_no_control_codes_of_names_reach_the_terminal(tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"a\x1b[31m\nstep_{step}.pt" for step in (1, 2, 3)]
+    for step, name in enumerate(names):
+        held = {"w": torch.from_numpy(gradient(step)), "\x1b[2J\x07": torch.tensor(3)}
+        torch.save({"model": held, "\x1b]0;t\x07": 3}, name)
+    calls = [
+        (*names, "--differences", "--no-nulls"),
+        (*names[:2], "--differences", "--no-nulls"),
+        (*names[::-1], "--differences", "--no-nulls", "--out", "\x1b[31m.sqlite"),
+        (names[0],),
+        (names[0], "--match", "\x1b[31m"),
+        (names[0], names[0]),
+        (names[0], "\x1b[31m.npy"),
+        ("\x1b[31m",),
+    ]
+    for arguments in calls:
+        done = call("probe", *arguments)
+        lines = done.stdout + done.stderr.replace("\x1b[?25", "")
+        assert all(line.isprintable() for line in lines.splitlines()), arguments
+        assert "\\x1b" in lines
+    done = call("probe", *names, "--differences", "--no-nulls", "--json")
+    assert done.stdout.isascii()
+    assert names[1] in json.loads(done.stdout)["measurements"][0]["source"]
 
 
 def test_what_is_left_out_is_said(checkpoints, call):

@@ -157,11 +157,10 @@ def test_blocks_do_not_show(tmp_path, suffix, monkeypatch):
     path = save(tmp_path / f"g{suffix}", {"w": values})
     for block in (1, 4, 11, 34, 35, 100):
         monkeypatch.setattr(formats, "BLOCK", block)
-        monkeypatch.setattr("gradquake.torch.weights.BLOCK", block)
         assert vector(path).tolist() == list(range(35))
 
 
-@pytest.mark.parametrize("suffix", [".PT", ".pth", ".bin"])
+@pytest.mark.parametrize("suffix", [".PT", ".pth", ".bin", ".ckpt", ".pth.tar"])
 def test_the_other_suffixes_of_torch(tmp_path, suffix):
     path = tmp_path / f"g{suffix}"
     torch.save([torch.ones(2), torch.zeros(1)], path)
@@ -204,7 +203,7 @@ def test_a_gradient_that_is_none_is_left_out_and_said(tmp_path):
 
 def test_several_dicts_of_tensors_have_to_be_chosen_from(tmp_path):
     path = tmp_path / "c.pt"
-    torch.save({"model": {"w": torch.ones(2)}, "ema": {"w": torch.zeros(2)}, "x": torch.ones(1)}, path)
+    torch.save({"model": {"w": torch.ones(2)}, "ema": {"w": torch.zeros(2)}, "x": torch.ones(3)}, path)
     message = refusal(files.describe, path)
     assert "holds tensors at its top and under 'ema' and under 'model'; choose one" in message
     assert "--match 'model.*'" in message
@@ -301,7 +300,6 @@ def test_match_chooses_by_name(tmp_path, suffix):
 @pytest.mark.parametrize("block", [3, 2**20])
 def test_a_sample_is_a_subset_fixed_by_its_seed(tmp_path, suffix, block, monkeypatch):
     monkeypatch.setattr(formats, "BLOCK", block)
-    monkeypatch.setattr("gradquake.torch.weights.BLOCK", block)
     values = np.arange(60, dtype=np.float32).reshape(12, 5)
     names = {"w": values} if suffix == ".npy" else {"a": values[:7], "b": values[7:8], "c": values[8:]}
     paths = [
@@ -351,44 +349,48 @@ def folder(tmp_path):
 
 def test_a_folder_is_taken_in_natural_order(folder):
     found = files.find([folder])
-    assert [path.name for path in found] == [f"grad_{step}_of_run7.npy" for step in (2, 9, 10, 100)]
+    assert found.steps.tolist() == [2, 9, 10, 100]
+    assert [path.name for path in found.paths] == [
+        f"grad_{step}_of_run7.npy" for step in (2, 9, 10, 100)
+    ]
     opened = series.open_series([folder])
     assert [found[0] for _, found in opened.gradients()] == [2, 9, 10, 100]
 
 
-def test_files_given_keep_their_order(folder):
+def test_files_given_in_any_order_are_taken_in_the_order_of_their_steps(folder):
     given_paths = [folder / f"grad_{step}_of_run7.npy" for step in (10, 2, 9)]
-    assert files.find(given_paths) == given_paths
-
-
-@pytest.mark.parametrize(
-    ("names", "steps"),
-    [
-        (["a1", "a2", "a10"], [1, 2, 10]),
-        (["lr0.1_step5", "lr0.2_step7"], [5, 7]),
-        (["007", "08"], [7, 8]),
-        (["a5"], [5]),
-        (["a2", "a1"], None),
-        (["a1", "b1"], None),
-        (["a1", "b"], None),
-        (["last"], None),
-        (["1", str(2**63)], None),
-        (["1", str(2**63 - 1)], [1, 2**63 - 1]),
-    ],
-)
-def test_the_step_is_the_last_integer_of_the_name(tmp_path, names, steps):
-    found = files.steps([tmp_path / f"{name}.npy" for name in names])
-    assert (None if found is None else found.tolist()) == steps
+    opened = series.open_series(given_paths)
+    assert opened.steps.tolist() == [2, 9, 10]
+    assert [found[0] for _, found in opened.gradients()] == [2, 9, 10]
+    assert opened.notes == ("the files are in the order of their steps, not as given",)
+    assert series.open_series(sorted(given_paths, key=lambda p: len(p.name))[:2]).notes == ()
 
 
 def test_steps_that_names_do_not_tell_are_counted_and_it_is_said(tmp_path):
     paths = [save(tmp_path / f"{name}.npy", {"w": np.ones(5)}) for name in ("b", "a", "c")]
     opened = series.open_series(paths)
+    assert opened.paths == tuple(paths)
     assert opened.steps.tolist() == [0, 1, 2]
-    [note] = opened.notes
-    assert "the last integers in the names do not increase; steps are counted 0, 1, ..." in note
+    assert opened.notes == ("no step can be read from the names; steps are counted 0, 1, ...",)
     assert series.open_series(paths[:1]).notes == ()
     assert series.open_series(paths, differences=True).steps.tolist() == [1, 2]
+
+
+def test_differences_are_refused_if_the_names_leave_the_order_open(tmp_path):
+    paths = [save(tmp_path / f"{name}.npy", {"w": np.ones(5)}) for name in ("1_90", "2_80", "3_70")]
+    message = refusal(series.open_series, paths, differences=True)
+    assert "order" in message
+    assert "--differences needs to know which file is later: name the step, as in step=100" in message
+    [note] = series.open_series(paths).notes
+    assert "both ways; steps are counted 0, 1, ..." in note
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_a_file_is_taken_once(tmp_path, link):
+    path = save(tmp_path / "step_1.npy", {"w": np.ones(5)})
+    getattr(tmp_path / "step_2.npy", link)(path)
+    for given_paths in ([path, tmp_path / "step_2.npy"], [tmp_path], [path, path]):
+        assert "are the same file; give it once" in refusal(files.find, given_paths)
 
 
 BASE = {"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float32)}
@@ -502,10 +504,20 @@ def test_nothing_to_read(tmp_path):
 
 def test_a_folder_stands_alone(folder):
     one = folder / "grad_2_of_run7.npy"
-    assert "is a folder; files, or one folder alone, are needed" in refusal(files.find, [one, folder])
+    message = refusal(files.find, [one, folder])
+    assert "is a folder; files, or one folder alone, are needed, such as " in message
+    assert message.endswith("/model.safetensors")
 
 
-@pytest.mark.parametrize("other", ["grad_3_of_run7.npz", "best.npy", "weights_3.npy"])
+def test_a_folder_of_folders_is_refused_with_the_way_to_name_its_files(tmp_path):
+    for step in (500, 1000):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert refusal(files.find, [tmp_path]).endswith(f"{tmp_path}/checkpoint-*/model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "other", ["grad_3_of_run7.npz", "best.npy", "weights_3.npy", "grad_3_of_run8.npy"]
+)
 def test_a_folder_of_several_series_is_refused(folder, other):
     (folder / other).write_bytes(b"1")
     message = refusal(files.find, [folder])

@@ -66,6 +66,7 @@ ORDER = [
     "paper.modadd.plates",
     "paper.modadd.reproduce",
     "formats",
+    "steps",
     "files",
     "series",
     "torch.schedules",

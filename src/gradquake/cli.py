@@ -227,8 +227,8 @@ def probe(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Gradient files in order, or one folder of them: .npy, .npz, .safetensors, .pt, .pth "
-            "or .bin."
+            help="Gradient files in any order, or one folder of them: .npy, .npz, .safetensors, .pt, "
+            ".pth, .bin, .ckpt, .tar, or the .index.json of a checkpoint in parts."
         ),
     ],
     differences: Annotated[
@@ -270,13 +270,14 @@ def probe(
 ) -> None:
     """Measure gradients that any program saved, or the differences of checkpoints, beside nulls.
 
-    Every file holds one gradient, and all the same tensors; a folder is taken in the order of the
-    numbers in its files' names. docs/files.md shows how to save them and how to read the table.
+    Every file holds one gradient, and all the same tensors. The files are taken in the order of the
+    steps that their names or folders hold. docs/files.md shows how to save them and how to read the
+    table.
 
     Example: `gradquake probe gradients/ --out study.sqlite --run width=64`
     """
     from gradquake import series
-    from gradquake.errors import require
+    from gradquake.errors import printable, require
     from gradquake.probe import Probe
     from gradquake.store import open_study
     from gradquake.surrogates import RUNGS
@@ -308,7 +309,8 @@ def probe(
     for note in opened.notes:
         print(note)
     if out is not None:
-        print(f"Recorded in {out}, the nulls beside it; `gradquake info {out}` lists it")
+        shown = printable(str(out))
+        print(f"Recorded in {shown}, the nulls beside it; `gradquake info {shown}` lists it")
 
 
 @app.command()

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.errors import InputError, require
-from gradquake.formats import SUFFIXES, StoredTensor, Tensor, natural, opened
+from gradquake.formats import INDEX, SUFFIXES, StoredTensor, Tensor, natural, opened, suffix_of
+from gradquake.steps import Order, in_order, read_name
 
 # What a gradient may be made of, and the type in which it is measured.
 MEASURED_AS: dict[str, type[np.floating[Any]]] = {
@@ -26,6 +26,26 @@ MEASURED_AS: dict[str, type[np.floating[Any]]] = {
     "float32": np.float32,
     "float64": np.float64,
 }
+
+
+# Names in the state of an optimizer, which is never measured.
+OPTIMIZER = re.compile(
+    r"(.*[._/])?(optim(izer)?(_states?)?|(max_)?exp_avg(_sq)?|momentum_buffer|square_avg|acc_delta|grad_avg)"
+    r"([._/].*)?",
+    re.IGNORECASE,
+)
+
+# What a model stores beside its weights, and no optimizer moves: statistics of batches, averages of the
+# weights, constants.
+BUFFERS = re.compile(
+    r"(.*[./])?(running_(mean|var)|moving_(mean|variance)"
+    r"|(model_)?ema(_model)?[._/].*|ema_\w+|shadow_params[._/].*|weight_[uv]|_[uv]"
+    r"|(rotary_)?inv_freq|freqs_(cis|cos|sin)|(cos|sin)_cached|masked_bias"
+    r"|(attn|attention|causal)_mask|pixel_(mean|std))"
+)
+
+# One of several files that make up one checkpoint.
+PART = re.compile(r"-[0-9]{5}-of-(?!00001)[0-9]{5}\.")
 
 
 @dataclass(frozen=True)
@@ -60,46 +80,53 @@ class GradientFile:
         return np.float64 if np.float64 in kinds else np.float32
 
 
-def find(paths: Sequence[Path]) -> list[Path]:
-    """Return the files meant: those given, in the order given, or those of one folder in step order.
+def find(paths: Sequence[Path]) -> Order:
+    """Return the files meant, in the order of their steps.
 
     Parameters
     ----------
     paths : sequence of Path
-        Files, or one folder, of which all files with one of ``SUFFIXES`` are taken in the natural
-        order of their names: 9 before 10.
+        Files, or one folder, of which all files with one of ``SUFFIXES`` are taken.
 
     Raises
     ------
     InputError
         For what is not there or has another suffix; a folder beside others, one without such files,
-        or one whose names differ in more than their numbers.
+        or one whose names differ in more than their numbers; a file given twice, or a part of a
+        checkpoint.
     """
     require(len(paths) > 0, "no file was given; gradient files or a folder of them are needed")
     if len(paths) == 1 and paths[0].is_dir():
-        return _in_folder(paths[0])
+        return in_order(_in_folder(paths[0]), given=False)
     for path in paths:
         require(path.exists(), f"{path} does not exist; a gradient file or a folder of them is needed")
-        require(not path.is_dir(), f"{path} is a folder; files, or one folder alone, are needed")
-        require(path.is_file(), f"{path} is not a regular file; a gradient file is needed")
         require(
-            path.suffix.lower() in SUFFIXES,
-            f"{path} ends in {path.suffix!r}; one of {', '.join(SUFFIXES)} is needed",
+            not path.is_dir(),
+            f"{path} is a folder; files, or one folder alone, are needed, such as "
+            f"{path / 'model.safetensors'}",
         )
-    return list(paths)
+        require(path.is_file(), f"{path} is not a regular file; a gradient file is needed")
+        suffix = suffix_of(path.name)
+        require(suffix in SUFFIXES, f"{path} ends in {suffix!r}; one of {', '.join(SUFFIXES)} is needed")
+        _require_whole(path)
+    _require_once(paths)
+    return in_order(paths, given=True)
 
 
-def steps(paths: Sequence[Path]) -> NDArray[np.int64] | None:
-    """Return the step of each file: the last integer in its name.
+def _require_whole(path: Path) -> None:
+    require(
+        PART.search(path.name) is None,
+        f"{path} is one of several parts of a checkpoint; give the index of all, which ends in {INDEX}",
+    )
 
-    None unless every name has one and they strictly increase.
-    """
-    numbers = [re.findall("[0-9]+", path.stem) for path in paths]
-    if not all(numbers):
-        return None
-    last = [int(of_name[-1]) for of_name in numbers]
-    increasing = all(a < b for a, b in pairwise(last))
-    return np.array(last, np.int64) if increasing and last[-1] < 2**63 else None
+
+def _require_once(paths: Sequence[Path]) -> None:
+    seen: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        status = path.stat()
+        file = (status.st_dev, status.st_ino)
+        require(file not in seen, f"{path} and {seen.get(file)} are the same file; give it once")
+        seen[file] = path
 
 
 def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False) -> GradientFile:
@@ -111,7 +138,8 @@ def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False)
     match : sequence of str
         Only tensors whose name fits one of these patterns (``fnmatch``, case matters); all without.
     checkpoint : bool
-        Whether tensors of integers and bools are left out rather than refused.
+        Whether tensors that no optimizer moves are left out: ``BUFFERS``, unless nothing else was
+        chosen, and tensors of integers and bools, which are refused otherwise.
 
     Raises
     ------
@@ -127,14 +155,26 @@ def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False)
             f"{path} holds no tensor" + (f" that matches {_listed(match)}" if match else "")
             + (f"; it holds {_listed(names)}" if names else "; at least one is needed"),
         )  # fmt: skip
+        left_out = list(left_out)
+        states = {one.tensor.name for one in chosen if OPTIMIZER.fullmatch(one.tensor.name)}
+        left_out += [f"{name!r} (state of an optimizer)" for name in states]
+        chosen = [one for one in chosen if one.tensor.name not in states]
+        require(
+            len(chosen) > 0, f"{path} holds nothing but the state of an optimizer; weights are needed"
+        )
         _require_one_group(path, chosen)
+        buffers = {one.tensor.name for one in chosen if checkpoint and _is_buffer(one)}
+        if len(buffers) == len(chosen):
+            buffers = set()
         tensors = []
         for tensor in (one.tensor for one in chosen):
             integers = bool(re.fullmatch("u?int[0-9]+|bool", tensor.dtype))
-            if tensor.dtype in MEASURED_AS:
+            if tensor.name in buffers:
+                left_out.append(f"{tensor.name!r} (not trained)")
+            elif tensor.dtype in MEASURED_AS:
                 tensors.append(tensor)
             elif checkpoint and integers:
-                left_out = [*left_out, f"{tensor.name!r} ({tensor.dtype})"]
+                left_out.append(f"{tensor.name!r} ({tensor.dtype})")
             else:
                 raise InputError(
                     f"{path}: {tensor.name!r} is {tensor.dtype}; {', '.join(MEASURED_AS)} is needed"
@@ -191,43 +231,77 @@ def read(
     """
     with opened(path) as (stored, _):
         by_name = {one.tensor.name: one for one in stored}
-        start = 0
+        first = 0
         for tensor in layout.tensors:
             one = by_name.get(tensor.name)
             if one is None or one.tensor != tensor:
                 raise InputError(f"{path} was changed while it was measured; measure it again")
-            first = start
-            for block in one.blocks():
-                low, high = start, start + block.size
-                start = high
-                if positions is not None:
-                    low, high = np.searchsorted(positions, (low, high)).tolist()
-                    block = block[positions[low:high] - (start - block.size)]
-                out[low:high] = block
-                _require_finite(path, tensor, out[low:high], low, first, positions)
-            require(
-                start - first == tensor.size,
-                f"{path} holds {start - first} of the {tensor.size} entries of {tensor.name!r}; it is "
-                "damaged",
-            )
+            _read_tensor(path, one, first, out, positions)
+            first += tensor.size
 
 
-def _require_finite(
+def _read_tensor(
     path: Path,
-    tensor: Tensor,
-    block: NDArray[np.floating[Any]],
-    low: int,
+    one: StoredTensor,
     first: int,
+    out: NDArray[np.floating[Any]],
     positions: NDArray[np.int64] | None,
 ) -> None:
-    finite = np.isfinite(block)
-    if not finite.all():
-        index = low + int(np.argmin(finite))
-        at = (index if positions is None else int(positions[index])) - first
-        raise InputError(
-            f"{path}: entry {at} of {tensor.name!r} is {block[index - low]}; finite numbers are needed, "
-            "so leave out this file, or the tensor with --match"
-        )
+    """Read the entries of one tensor, of which the first is entry ``first`` of the file."""
+    shape, size = one.tensor.shape, one.tensor.size
+    # Where the entries go, in the order of storage: all of them, or those at ``stored_at``.
+    into: Any
+    stored_at = None
+    if positions is None:
+        whole = out[first : first + size].reshape(shape)
+        into = whole.T.flat if one.by_column else whole.reshape(-1)
+    else:
+        low, high = np.searchsorted(positions, (first, first + size)).tolist()
+        stored_at = positions[low:high] - first
+        into = out[low:high]
+        if one.by_column:
+            stored_at = _by_column(stored_at, shape)
+            sorting = np.argsort(stored_at)
+            stored_at = stored_at[sorting]
+    start = 0
+    for block in one.blocks():
+        stop = start + block.size
+        entries = block.astype(out.dtype, copy=False)
+        places: Any = slice(start, stop)
+        at = None
+        if stored_at is not None:
+            low, high = np.searchsorted(stored_at, (start, stop)).tolist()
+            at = stored_at[low:high]
+            entries = entries[at - start]
+            places = sorting[low:high] if one.by_column else slice(low, high)
+        into[places] = entries
+        finite = np.isfinite(entries)
+        if not finite.all():
+            index = int(np.argmin(finite))
+            entry = start + index if at is None else int(at[index])
+            if one.by_column:
+                entry = int(np.ravel_multi_index(np.unravel_index(entry, shape, "F"), shape))
+            raise InputError(
+                f"{path}: entry {entry} of {one.tensor.name!r} is {entries[index]}; finite numbers are "
+                "needed, so leave out this file, or the tensor with --match"
+            )
+        start = stop
+    require(
+        start == size,
+        f"{path} holds {start} of the {size} entries of {one.tensor.name!r}; it is damaged",
+    )
+
+
+def _by_column(entries: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the places in Fortran order of entries that are given in C order."""
+    return np.ravel_multi_index(np.unravel_index(entries, shape), shape, order="F").astype(np.int64)
+
+
+def _is_buffer(one: StoredTensor) -> bool:
+    """Return whether a tensor stands beside a model's weights, by its name or, a mask, its shape."""
+    name, shape = one.tensor.name.removeprefix(f"{one.group}."), one.tensor.shape
+    mask = name.endswith("attn.bias") and len(shape) == 4 and shape[:2] == (1, 1)
+    return mask or BUFFERS.fullmatch(name) is not None
 
 
 def _require_one_group(path: Path, chosen: Sequence[StoredTensor]) -> None:
@@ -243,13 +317,19 @@ def _in_folder(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        if suffix_of(path.name) in SUFFIXES and path.is_file() and not path.name.startswith(".")
     ]
-    require(len(found) > 0, f"{folder} holds no file that ends in one of {', '.join(SUFFIXES)}")
+    require(
+        len(found) > 0,
+        f"{folder} holds no file that ends in one of {', '.join(SUFFIXES)}" + _folders_hint(folder),
+    )
     found.sort(key=lambda path: natural(path.name))
+    _require_once(found)
     series: dict[str, Path] = {}
     for path in found:
-        series.setdefault(re.sub("[0-9]+", "0", path.name), path)
+        _require_whole(path)
+        skeleton = read_name(Path(path.name)).skeleton[0] + suffix_of(path.name)
+        series.setdefault(skeleton, path)
     one, *others = series.values()
     if others:
         raise InputError(
@@ -257,6 +337,14 @@ def _in_folder(folder: Path) -> list[Path]:
             "one, or a folder of its own"
         )
     return found
+
+
+def _folders_hint(folder: Path) -> str:
+    folders = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda path: natural(path.name))
+    if not folders:
+        return ""
+    pattern = folder / re.sub("[0-9]+", "*", folders[0].name, count=1)
+    return f"; of what its folders hold give one file each, such as {pattern}/model.safetensors"
 
 
 def _listed(names: Iterable[str]) -> str:

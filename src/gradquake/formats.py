@@ -6,14 +6,15 @@ Nothing in a file is ever run: pickled objects are refused.
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 import ml_dtypes
@@ -24,8 +25,9 @@ from safetensors import safe_open
 
 from gradquake.errors import GradquakeError, InputError, require, told
 
-TORCH_SUFFIXES = (".pt", ".pth", ".bin")
-SUFFIXES = (".npy", ".npz", ".safetensors", *TORCH_SUFFIXES)
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+INDEX = ".index.json"
+SUFFIXES = (".npy", ".npz", ".safetensors", *TORCH_SUFFIXES, INDEX)
 
 # Entries that are in memory at a time besides the vector.
 BLOCK = 2**20
@@ -70,25 +72,45 @@ class StoredTensor:
     ----------
     tensor : Tensor
     blocks : callable
-        Gives its entries in C order as vectors, of about ``BLOCK`` entries at most where the format
-        allows.
+        Gives its entries as vectors of at most ``BLOCK`` entries, in the order of storage.
     group : str
         Under which key of a file of nested dicts it is; empty at the top.
+    by_column : bool
+        Whether it is stored in Fortran order rather than in C order.
     """
 
     tensor: Tensor
     blocks: Callable[[], Iterator[NDArray[Any]]] = field(repr=False)
     group: str = ""
+    by_column: bool = False
 
 
 # A reader gives the tensors of an open file, and in words what else it holds.
 Contents = tuple[list[StoredTensor], list[str]]
 
 
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file's name that says its format, in lower case."""
+    return INDEX if name.lower().endswith(INDEX) else PurePath(name).suffix.lower()
+
+
+def spans(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Give the parts of an array of at most ``BLOCK`` entries that make it up in C order."""
+    of_one = math.prod(shape[1:])
+    if not shape or of_one * shape[0] == 0:
+        return
+    rows = BLOCK // of_one
+    for start in range(0, shape[0], max(rows, 1)):
+        if rows:
+            yield (slice(start, min(start + rows, shape[0])),)
+        else:
+            yield from ((slice(start, start + 1), *rest) for rest in spans(shape[1:]))
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Contents]:
     """Open a file by its suffix, and turn whatever a damaged one brings about into one sentence."""
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path.name)
     try:
         require(path.stat().st_size > 0, f"{path} is empty; a whole {suffix} file is needed")
         with _READERS[suffix](path) as contents:
@@ -111,14 +133,13 @@ def _npy(path: Path) -> Iterator[Contents]:
     )
     # A shape of no bytes may hold any other number, of which NumPy's product would wrap.
     held = shape if math.prod(shape) * dtype.itemsize else (0,)
-    mapped = np.memmap(path, dtype, "r", header, held, "F" if by_column else "C")
+    flat = np.memmap(path, dtype, "r", header, (math.prod(held),))
 
     def blocks() -> Iterator[NDArray[Any]]:
-        flat = mapped.reshape(-1)
         for start in range(0, flat.size, BLOCK):
             yield flat[start : start + BLOCK]
 
-    yield [StoredTensor(Tensor("array", shape, dtype.name), blocks)], []
+    yield [StoredTensor(Tensor("array", shape, dtype.name), blocks, by_column=by_column)], []
 
 
 @contextmanager
@@ -153,16 +174,13 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredTensor:
     )
 
     def blocks() -> Iterator[NDArray[Any]]:
-        # In the order of a Fortran array blocks would have to be put together.
-        entries = max(size, 1) if by_column else BLOCK
         with archive.open(info) as stream:
             stream.read(header)
-            for start in range(0, size, entries):
-                data = stream.read(min(entries, size - start) * dtype.itemsize)
-                block: NDArray[Any] = np.frombuffer(data, dtype)
-                yield block.reshape(shape, order="F").reshape(-1) if by_column else block
+            for start in range(0, size, BLOCK):
+                data = stream.read(min(BLOCK, size - start) * dtype.itemsize)
+                yield np.frombuffer(data, dtype)
 
-    return StoredTensor(Tensor(name, shape, dtype.name), blocks)
+    return StoredTensor(Tensor(name, shape, dtype.name), blocks, by_column=by_column)
 
 
 def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -192,14 +210,10 @@ def _slices(mapped: Any, name: str) -> StoredTensor:
     tensor = Tensor(name, shape, NUMPY_NAMES.get(code, code))
 
     def blocks() -> Iterator[NDArray[Any]]:
-        if tensor.size == 0:
-            return
         if not shape:
             yield mapped.get_tensor(name).reshape(-1)
-            return
-        rows = max(1, BLOCK * shape[0] // tensor.size)
-        for start in range(0, shape[0], rows):
-            yield lazy[start : min(start + rows, shape[0])].reshape(-1)
+        for span in spans(shape):
+            yield lazy[span].reshape(-1)
 
     return StoredTensor(tensor, blocks)
 
@@ -214,10 +228,43 @@ def _torch(path: Path) -> Iterator[Contents]:
     yield importlib.import_module("gradquake.torch.weights").open_weights(path)
 
 
+@contextmanager
+def _index(path: Path) -> Iterator[Contents]:
+    """Open the parts of a checkpoint that an index names, all tensors in the natural order of names."""
+    weight_map = json.loads(path.read_bytes())["weight_map"]
+    parts = sorted(set(weight_map.values()), key=natural)
+    for part in parts:
+        require(
+            PurePath(part).name == part and suffix_of(part) in _READERS and suffix_of(part) != INDEX,
+            f"{path} names {part!r}; a file of tensors in the same folder is needed",
+        )
+        require((path.parent / part).is_file(), f"{path} names {part!r}, which is not beside it")
+    with ExitStack() as stack:
+        held: dict[str, tuple[str, StoredTensor]] = {}
+        left_out: list[str] = []
+        for part in parts:
+            stored, beside = stack.enter_context(opened(path.parent / part))
+            left_out += beside
+            for one in stored:
+                require(one.tensor.name not in held, f"{path}: two parts hold {one.tensor.name!r}")
+                held[one.tensor.name] = part, one
+        for name, part in weight_map.items():
+            there = (
+                held[name][0] == part
+                if name in held
+                else any(o.startswith(repr(name)) for o in left_out)
+            )
+            require(there, f"{path} says that {part!r} holds {name!r}, which it does not")
+        for name in held:
+            require(name in weight_map, f"{path} does not name {name!r}, which {held[name][0]!r} holds")
+        yield [held[name][1] for name in sorted(held, key=natural)], left_out
+
+
 _READERS: Mapping[str, Callable[[Path], AbstractContextManager[Contents]]] = {
     ".npy": _npy,
     ".npz": _npz,
     ".safetensors": _safetensors,
+    INDEX: _index,
 } | dict.fromkeys(TORCH_SUFFIXES, _torch)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from gradquake import files, recording
 from gradquake.cascade import Avalanche, Gradient
-from gradquake.errors import InputError, require, require_count
+from gradquake.errors import InputError, printable, require, require_count
 from gradquake.objects import finite
 from gradquake.probe import Probe, fixed_sample
 from gradquake.recording import RunRecord, config_key
+from gradquake.steps import HINT
 from gradquake.store import Study
 from gradquake.surrogates import REAL, seed_at, surrogate
 from gradquake.tables import Table, bracketed, number
@@ -167,7 +169,7 @@ def open_series(
     Parameters
     ----------
     paths : sequence of Path
-        Files in order, or one folder of them (see ``files.find``).
+        Files in any order, or one folder of them (see ``files.find``).
     match : sequence of str
         Only tensors whose names fit one of these patterns.
     differences : bool
@@ -182,16 +184,21 @@ def open_series(
     Raises
     ------
     InputError
-        For files that are not there, cannot be read or are not alike; a sample below 1; or a single
-        checkpoint.
+        For files that are not there, cannot be read or are not alike; a sample below 1; or, with
+        ``differences``, a single file, or files whose order their names leave open.
     """
     require_count("seed", seed, 0)
     if sample is not None:
         require_count("sample", sample, 1)
-    found = files.find(paths)
+    order = files.find(paths)
+    found = order.paths
     require(
         not differences or len(found) > 1,
         f"{found[0]} is a single checkpoint; a difference needs at least two",
+    )
+    require(
+        not (differences and order.doubt),
+        f"{order.doubt}; --differences needs to know which file is later: {HINT}",
     )
     layout = files.describe(found[0], match, checkpoint=differences)
     for path in found[1:]:
@@ -200,18 +207,15 @@ def open_series(
     if layout.left_out:
         more = f" and {len(layout.left_out) - 5} more" if len(layout.left_out) > 5 else ""
         notes.append(f"left out: {', '.join(layout.left_out[:5])}{more}")
-    steps = files.steps(found)
-    if steps is None:
-        steps = np.arange(len(found))
-        if len(found) > 1:
-            notes.append("the last integers in the names do not increase; steps are counted 0, 1, ...")
+    if order.note:
+        notes.append(printable(order.note))
     positions = None
     if sample is not None and sample < layout.size:
         positions = fixed_sample(layout.size, sample, seed)
         notes.append(f"{sample} of {layout.size} entries, drawn with seed {seed}")
     return Series(
-        tuple(found), steps[1:] if differences else steps, layout, tuple(match), differences, sample,
-        positions, tuple(notes),
+        found, order.steps[1:] if differences else order.steps, layout, tuple(match), differences,
+        sample, positions, tuple(notes),
     )  # fmt: skip
 
 
@@ -393,30 +397,53 @@ def table(series: Series, probe: Probe, measured: Sequence[Measurement]) -> Tabl
         header = ("gradient", "size [95 %]", "s/N", "T", "cut", "angle", "threshold", "p")
         shown = header if p_value else header[:-1]
         return Table(
-            f"{measured[0].source}: {title}",
+            f"{printable(measured[0].source)}: {title}",
             shown,
             [row[: len(shown)] for row in rows],
             f"{terms} {p_value} {kept}" if p_value else terms,
         )
-    named = files.steps(series.paths) is None
-    later = series.paths[1:] if series.differences else series.paths
     rungs = tuple(measured[0].nulls)
     rows = [
         (
-            path.name if named else str(one.step),
+            str(one.step),
             number(one.real.size),
             *_shape(n, one.real),
             *(bracketed(null.mean, null.low, null.high) for null in one.nulls.values()),
         )
-        for path, one in zip(later, measured, strict=True)
+        for one in measured
     ]
+    pattern, sources = _sources(series)
+    if series.differences:
+        first = printable(str(series.paths[0]))
+        terms = f"Each row is its file minus the file before, the first minus {first}. {terms}"
     names = (rung.replace("_", " ") for rung in rungs)
     return Table(
-        title,
-        ("file" if named else "step", "size", "s/N", "T", "cut", "angle", "threshold", *names),
+        f"{pattern}: {title}",
+        ("step", "size", "s/N", "T", "cut", "angle", "threshold", *names),
         rows,
-        f"{terms} Nulls: sizes. {kept}" if rungs else terms,
+        (f"{terms} Nulls: sizes. {kept}" if rungs else terms) + sources,
     )
+
+
+def _sources(series: Series) -> tuple[str, str]:
+    """Return what the paths share, with a * for the rest, and a line for each if the rest is no step."""
+    paths = [printable(str(path)) for path in series.paths]
+    start = re.sub("[0-9]+$", "", _shared_start(paths))
+    rest = [path[len(start) :] for path in paths]
+    end = re.sub("[0-9]+$", "", _shared_start([path[::-1] for path in rest]))[::-1]
+    rows = paths[1:] if series.differences else paths
+    told = all(
+        re.fullmatch(f"0*{step}", path[len(start) : len(path) - len(end)])
+        for path, step in zip(rows, series.steps.tolist(), strict=True)
+    )
+    lines = [f"\nstep {step}: {path}" for step, path in zip(series.steps.tolist(), rows, strict=True)]
+    return f"{start}*{end}", "" if told else "".join(lines)
+
+
+def _shared_start(texts: Sequence[str]) -> str:
+    low, high = min(texts), max(texts)
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))
+    return "".join(character for character, _ in same)
 
 
 def _rows_of_one(one: Measurement, n: int) -> list[tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,15 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, a_type, require
-from gradquake.formats import BLOCK, StoredTensor, Tensor
+from gradquake.errors import InputError, a_type, printable, require
+from gradquake.formats import StoredTensor, Tensor, spans
 
 # Before it, a crafted file could run code in spite of weights_only (CVE-2025-32434).
 SAFE_FROM = (2, 6)
+
+# How many times the bytes of their storages all tensors may take: views share storages, and in a small
+# file many could make up any amount.
+MOST_SHARED = 4
 
 NEEDED = "a tensor, or a list or dict of tensors, at the top or under one key, is needed"
 
@@ -34,7 +39,8 @@ def open_weights(path: Path) -> tuple[list[StoredTensor], list[str]]:
     Raises
     ------
     InputError
-        For anything else; objects that are not tensors or plain containers are never made.
+        For anything else. Objects that are not tensors or plain containers are never made: an ``Unmade``
+        is in the place of each.
     """
     version = torch.__version__
     require(
@@ -59,15 +65,41 @@ def open_weights(path: Path) -> tuple[list[StoredTensor], list[str]]:
     if not groups:
         raise InputError(f"{path} holds {', '.join(rest[:9]) or 'nothing'}; {NEEDED}")
     stored, left_out = _named(members, prefixed=len(groups) > 1)
+    _require_apart(path, [value for _, _, value in members])
     return stored, left_out + rest
+
+
+class Unmade:
+    """An object of a class that is neither made nor imported; of each class there is a subclass."""
+
+    def __new__(cls, *_: Any) -> Unmade:
+        """Take any arguments."""
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None:
+        """Keep nothing."""
 
 
 def _load(path: Path) -> Any:
     with path.open("rb") as file:
         mapped = file.read(4) == b"PK\x03\x04"  # torch's old format cannot be mapped
+    if mapped:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        packed = sum(member.file_size for member in members)
+        require(
+            all(member.compress_type == zipfile.ZIP_STORED for member in members)
+            and packed <= path.stat().st_size,
+            f"{path} is not packed as torch.save packs it; save it with torch.save",
+        )
     try:
         # It warns of what is refused below, or does not matter here.
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(_unmade(path) if mapped else []),
+        ):
             warnings.simplefilter("ignore")
             return torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)
     except pickle.UnpicklingError as error:
@@ -75,6 +107,12 @@ def _load(path: Path) -> Any:
             f"{path} is not a file of nothing but tensors, and no other is read, since it could run "
             f"code; {NEEDED}"
         ) from error
+
+
+def _unmade(path: Path) -> list[Any]:
+    """Return what stands in for each class and function of a file that torch does not know as safe."""
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    return [(type(printable(name), (Unmade,), {}), name) for name in names]
 
 
 def _groups(loaded: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
@@ -88,14 +126,47 @@ def _groups(loaded: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
         key: child
         for key, child in children.items()
         if _has_floats(child)
-        and all(value is None or isinstance(value, torch.Tensor) for value in child.values())
+        and all(
+            value is None or isinstance(value, torch.Tensor) or str(name).endswith("_extra_state")
+            for name, value in child.items()
+        )
     }
     top = {key: value for key, value in loaded.items() if str(key) not in children}
-    return ({"": top} if _has_floats(top) else {}) | groups
+    if _has_floats(top):
+        groups = {"": top} | groups
+    # Numbers such as a loss stand beside the tensors of a model, and are none of them.
+    several = {key: group for key, group in groups.items() if _largest(group) > 1}
+    return several or groups
 
 
 def _has_floats(group: Mapping[Any, Any]) -> bool:
     return any(isinstance(v, torch.Tensor) and v.dtype.is_floating_point for v in group.values())
+
+
+def _largest(group: Mapping[Any, Any]) -> int:
+    return max(
+        v.numel() for v in group.values() if isinstance(v, torch.Tensor) and v.is_floating_point()
+    )
+
+
+def _require_apart(path: Path, values: list[Any]) -> None:
+    """Raise InputError if tensors lie over one another, as many could to make up any amount."""
+    tensors = [
+        value
+        for value in values
+        if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
+    ]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    require(
+        sum(tensor.nbytes for tensor in tensors if not _expanded(tensor))
+        <= MOST_SHARED * sum(storages.values()),
+        f"{path}: its tensors lie over one another; save a copy of each",
+    )
+
+
+def _expanded(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor has more entries than it stores, and so any number in a small file."""
+    return tensor.is_floating_point() and tensor.nbytes > tensor.untyped_storage().nbytes()
 
 
 def _named(
@@ -131,15 +202,14 @@ def _stored(name: str, tensor: torch.Tensor, group: str = "") -> StoredTensor:
     kind = str(tensor.dtype).removeprefix("torch.")
     if tensor.layout != torch.strided or tensor.is_meta:
         kind = f"{'meta' if tensor.is_meta else str(tensor.layout).removeprefix('torch.')} {kind}"
-    elif tensor.is_floating_point() and tensor.nbytes > tensor.untyped_storage().nbytes():
-        kind = f"expanded {kind}"  # which may be of any size in a small file
+    elif _expanded(tensor):
+        kind = f"expanded {kind}"
     described = Tensor(name, tuple(tensor.shape), kind)
     return StoredTensor(described, partial(_blocks, tensor.detach()), group)
 
 
 def _blocks(tensor: torch.Tensor) -> Iterator[NDArray[Any]]:
-    flat = tensor.reshape(-1)
-    for start in range(0, flat.numel(), BLOCK):
-        part = flat[start : start + BLOCK]
+    for span in spans(tuple(tensor.shape)) if tensor.ndim else [()]:
+        part = tensor[span].reshape(-1)
         # NumPy does not know bfloat16.
         yield (part.float() if part.dtype == torch.bfloat16 else part).numpy()
