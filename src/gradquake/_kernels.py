@@ -717,9 +717,9 @@ def softplus(values: Array) -> None:
 
 @kernel
 def degrees(y: float, x: float) -> float:
-    """Return the angle of (x, y) to the x axis, for y >= 0; the error is under 2 units in the last place.
+    """Return the angle of (x, y) to the x axis for y >= 0, and 0 at the origin.
 
-    0 at the origin.
+    The error is under 2 units in the last place.
     """
     steep = y > abs(x)
     short, long = (abs(x), y) if steep else (y, abs(x))

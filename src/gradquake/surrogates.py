@@ -167,7 +167,8 @@ def standard_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray
     stream: Any = rng.bit_generator
     while left.size:
         words = stream.random_raw(min(left.size + left.size // 32 + 64, MOST_WORDS))
-        drawn, used = _kernels.normals(words, *_ziggurat(), left)
+        widths, limits, heights = _ziggurat()
+        drawn, used = _kernels.normals(words, widths, limits, heights, left)
         stream.advance(used - words.size)
         left = left[drawn:]
     return values
@@ -191,8 +192,9 @@ def _normal_of_same_size(rows: Gradient, rng: np.random.Generator) -> NDArray[An
     count, length = rows.shape
     norms = np.empty(count)
     _kernels.norms(scaled.reshape(-1), length * np.arange(count + 1), norms)
-    root_mean_square = largest * (norms / np.sqrt(length))[:, None]
-    return root_mean_square * standard_normal(rng, rows.shape)
+    drawn: NDArray[Any] = standard_normal(rng, rows.shape)
+    drawn *= largest * (norms / np.sqrt(length))[:, None]
+    return drawn
 
 
 def _in_random_order(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
