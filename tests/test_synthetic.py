@@ -9,6 +9,7 @@ from gradquake.errors import InputError
 from gradquake.experiments import synthetic, xor
 from gradquake.experiments.synthetic import SyntheticRun, measure
 from gradquake.graphs import TOPOLOGIES, build
+from gradquake.surrogates import standard_normal
 
 COUNTS = ("size", "duration", "area", "peak", "truncated")
 
@@ -69,7 +70,7 @@ def test_draws_are_normal_with_the_std_asked_for():
 def test_measurements_are_those_of_the_probe_on_the_same_draw(topology):
     run = SyntheticRun(81, 4, epochs=50, topology=topology, alpha=0.2, quantile=0.8)
     entropy = np.random.SeedSequence(4, spawn_key=(synthetic.STREAM, 81))
-    draws = np.random.default_rng(entropy).normal(0, 0.5, (6, 81))
+    draws = 0.5 * standard_normal(np.random.default_rng(entropy), (6, 81))
     (record,) = measure([run])
     for i, draw in enumerate(draws):
         avalanche = run.probe.measure(draw, build(topology, 81, 4))

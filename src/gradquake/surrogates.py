@@ -13,12 +13,14 @@ They form a ladder. From rung to rung a surrogate keeps more of the gradient mea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradquake import _kernels
 from gradquake.cascade import FLOATS, Gradient
 from gradquake.errors import InputError, counted, require, require_count, require_seed
 
@@ -27,6 +29,9 @@ REAL = "real"
 
 # Distinguishes the streams of surrogates from any other that a seed feeds.
 STREAM = 0x73757272
+
+# Random words that are drawn at once.
+MOST_WORDS = 1 << 16
 
 
 def gaussian(gradients: ArrayLike, *, seed: int = 0) -> Gradient:
@@ -144,16 +149,50 @@ def seed_at(seed: int, step: int, draw: int = 0) -> int:
     return int(mixed >> np.uint64(1))
 
 
+def standard_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return independent standard normal numbers that are the same on every processor.
+
+    They are those of ``rng.standard_normal``, and take as much of its stream, but for the rounding:
+    NumPy takes logarithms and exponentials from the mathematical library at hand.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Of the kind that ``numpy.random.default_rng`` makes.
+    shape : tuple of int
+    """
+    values = np.empty(shape)
+    left = values.reshape(-1)
+    stream: Any = rng.bit_generator
+    while left.size:
+        words = stream.random_raw(min(left.size + left.size // 32 + 64, MOST_WORDS))
+        widths, limits, heights = _ziggurat()
+        drawn, used = _kernels.normals(words, widths, limits, heights, left)
+        stream.advance(used - words.size)
+        left = left[drawn:]
+    return values
+
+
+@cache
+def _ziggurat() -> tuple[NDArray[Any], ...]:
+    tables = np.empty(256), np.empty(256, np.uint64), np.empty(256)
+    _kernels.ziggurat_tables(*tables)
+    return tables
+
+
 def _normal(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
-    return rng.standard_normal(rows.shape)
+    return standard_normal(rng, rows.shape)
 
 
 def _normal_of_same_size(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
     # Off the largest entry first, since the square of a tiny or huge one is 0 or infinite.
     largest = np.abs(rows).max(axis=1, keepdims=True).astype(np.float64)
     scaled = np.divide(rows, largest, out=np.zeros(rows.shape), where=largest > 0)
-    root_mean_square = largest * np.sqrt((scaled**2).mean(axis=1, keepdims=True))
-    drawn: NDArray[Any] = root_mean_square * rng.standard_normal(rows.shape)
+    count, length = rows.shape
+    norms = np.empty(count)
+    _kernels.norms(scaled.reshape(-1), length * np.arange(count + 1), norms)
+    drawn: NDArray[Any] = standard_normal(rng, rows.shape)
+    drawn *= largest * (norms / np.sqrt(length))[:, None]
     return drawn
 
 

@@ -16,6 +16,7 @@ from gradquake.errors import require, require_between, require_count
 from gradquake.graphs import build
 from gradquake.probe import Probe
 from gradquake.recording import GradientRecord, RunRecord, settle_types
+from gradquake.surrogates import standard_normal
 
 # Distinguishes the stream of draws from any other that a seed feeds.
 STREAM = 0x67617573
@@ -107,7 +108,7 @@ def _epochs(run: SyntheticRun) -> NDArray[np.int64]:
 def _draws(run: SyntheticRun) -> NDArray[np.float64]:
     entropy = np.random.SeedSequence(run.seed, spawn_key=(STREAM, run.n_parameters))
     shape = (_epochs(run).size, run.n_parameters)
-    return np.random.default_rng(entropy).normal(0.0, run.std, shape)
+    return run.std * standard_normal(np.random.default_rng(entropy), shape)
 
 
 def _measure(run: SyntheticRun) -> RunRecord:

@@ -1,9 +1,10 @@
 """The XOR experiment and its controls: 2-h-1 networks trained by gradient descent under the probe.
 
 Runs of any sizes and seeds are trained side by side as ragged arrays: the hidden units of all runs
-stand in one row. What a run gives must not depend on the company it is trained in, to the last bit:
-so nothing here multiplies matrices (a BLAS picks its order of summation by shape); sums over a run's
-units run in a compiled loop of their own, and what NumPy does is elementwise on contiguous arrays.
+stand in one row. What a run gives must not depend on the company it is trained in, nor on the processor,
+to the last bit. So nothing here multiplies matrices, since a BLAS picks its order of summation by shape
+and processor. Sums and elementary functions are compiled loops of their own. NumPy only adds,
+multiplies, divides, compares and takes square roots, element by element.
 """
 
 from __future__ import annotations
@@ -166,8 +167,8 @@ def initial_parameters(run: XorRun) -> Floats:
     Shape (N,), in the order W1 (row by row), b1, W2, b2.
     """
     rng = np.random.default_rng(np.random.SeedSequence(run.seed, spawn_key=(run.hidden,)))
-    into_hidden = rng.uniform(-1, 1, 3 * run.hidden) / np.sqrt(2)
-    into_output = rng.uniform(-1, 1, run.hidden + 1) / np.sqrt(run.hidden)
+    into_hidden = (2.0 * rng.random(3 * run.hidden) - 1.0) / np.sqrt(2)
+    into_output = (2.0 * rng.random(run.hidden + 1) - 1.0) / np.sqrt(run.hidden)
     return np.concatenate([into_hidden, into_output])
 
 
@@ -196,7 +197,7 @@ class Networks:
         """Return hidden activations (4, units of all networks) and logits (4, networks)."""
         activation = np.empty((4, self._n_units))
         _kernels.mlp_hidden_inputs(parameters, *self._layout, activation)
-        np.tanh(activation, out=activation)
+        _kernels.tanh(activation.reshape(-1))
         logits = np.empty((4, self.offsets.size - 1))
         _kernels.mlp_logits(parameters, *self._layout, activation, logits)
         return activation, logits
@@ -207,7 +208,9 @@ class Networks:
         """Return the gradient of the mean binary cross-entropy, shape (parameters,)."""
         # sigmoid(z) - y without cancellation: with s = 1 - 2 y it is s sigmoid(s z).
         sign = 1.0 - 2.0 * targets
-        residual = sign * np.exp(-np.logaddexp(0.0, -sign * logits)) / 4.0
+        residual = sign * logits
+        _kernels.sigmoid(residual.reshape(-1))
+        residual *= sign / 4.0
         gradient = np.empty_like(parameters)
         _kernels.mlp_gradient(parameters, *self._layout, activation, residual, gradient)
         return gradient
@@ -215,7 +218,10 @@ class Networks:
 
 def loss(logits: Floats, targets: Floats) -> Floats:
     """Return the mean binary cross-entropy in nats of each network, from logits (4, networks)."""
-    return _over_samples(np.logaddexp(0.0, logits) - targets * logits) / 4.0
+    # log(1 + e^z) - y z without cancellation: with s = 1 - 2 y it is log(1 + e^(s z)).
+    losses = (1.0 - 2.0 * targets) * logits
+    _kernels.softplus(losses.reshape(-1))
+    return _over_samples(losses) / 4.0
 
 
 def accuracy(logits: Floats, targets: Floats) -> Floats:
@@ -231,14 +237,13 @@ def gini(parameters: Floats) -> Floats:
     """
     ascending = np.sort(np.abs(parameters), axis=-1)
     n = ascending.shape[-1]
-    rank = 2.0 * np.arange(1, n + 1) - n - 1
     largest = ascending[..., -1:]
     if largest.max() > LARGEST_SUMMED:
         # By exactly 1 where there is no need, so that no row depends on the others.
         ascending /= np.where(largest > LARGEST_SUMMED, largest, 1.0)
-    total = ascending.sum(axis=-1)
-    coefficient: Floats = (ascending * rank).sum(axis=-1) / np.where(total > 0.0, n * total, 1.0)
-    return coefficient
+    coefficient = np.empty(ascending.size // n)
+    _kernels.gini_of_sorted(ascending.reshape(-1, n), coefficient)
+    return coefficient.reshape(ascending.shape[:-1])
 
 
 def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
@@ -270,7 +275,8 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
         if state.epoch % shared.every:
             return None
         batch = shared.probe.measure_batch(state.gradient, graphs, threads=1)
-        norm = np.sqrt(np.add.reduceat(state.gradient * state.gradient, offsets[:-1]))
+        norm = np.empty(len(runs))
+        _kernels.norms(state.gradient, offsets, norm)
         recorded = {"loss": state.loss, "accuracy": state.accuracy, "gradient_norm": norm}
         recorded["gini"] = _gini_of_each(state.parameters, offsets)
         _check_finite(runs, state.epoch, list(recorded.values()))
@@ -391,9 +397,9 @@ class _Training:
                 first_perfect[(right == 1.0) & (first_perfect < 0)] = epoch
                 gradient = networks.gradient(parameters, activation, logits, targets)
                 losses = loss(logits, targets)
-                if not (np.isfinite(gradient).all() and np.isfinite(losses).all()):
+                if not (np.isfinite(gradient).all() and np.isfinite(logits).all()):
                     largest = np.maximum.reduceat(np.abs(gradient), networks.offsets[:-1])
-                    _check_finite(runs, epoch, (losses, largest))
+                    _check_finite(runs, epoch, (*logits, largest))
                 update = observe(_State(epoch, parameters, gradient, losses, right))
                 if update is None:
                     update = relaxation(gradient)
