@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from gradquake.torch.callback import Attachment
+from gradquake.torch.quake import Quake
 
-from gradquake.torch.outcomes import Outcomes
-from gradquake.torch.quake import Quake, attach
+try:
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f'gradquake.torch.huggingface needs Transformers ({error}): pip install "transformers[torch]"'
+    ) from None
 
 
 class GradquakeCallback(TrainerCallback):
@@ -16,7 +21,8 @@ class GradquakeCallback(TrainerCallback):
 
     The training loss is kept as ``loss`` whenever the Trainer logs it. One that is resumed from a
     checkpoint continues its run from the checkpoint's step; a training that ends with an exception
-    stays unfinished in the study.
+    stays unfinished in the study. One that begins anew with the same callback after that, as with
+    ``auto_find_batch_size``, begins its run anew.
 
     Parameters
     ----------
@@ -26,39 +32,34 @@ class GradquakeCallback(TrainerCallback):
     **settings
         As ``gradquake.torch.attach`` takes them.
 
-    Attributes
-    ----------
-    quake : Quake or None
-        What ``attach`` returned, once training has begun.
+    Raises
+    ------
+    InputError, TypeError
+        For an outcome or an option that cannot be.
     """
 
     def __init__(self, *, outcomes: Mapping[str, str] | None = None, **settings: Any) -> None:
-        self.quake: Quake | None = None
-        self._outcomes = Outcomes(outcomes, {"loss": "loss"})
-        self._settings = settings
+        self._attachment = Attachment(settings, outcomes, {"loss": "loss"})
+
+    @property
+    def quake(self) -> Quake | None:
+        """The probe of the newest training; None before the first one, and if it is not measured."""
+        return self._attachment.quake
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Attach."""
-        if self.quake is not None:
-            # A training that was interrupted did not say so.
-            self.quake.detach(finished=False)
-        settings = {"step": state.global_step or None, **self._settings}
-        self.quake = attach(kwargs["model"], kwargs["optimizer"], **settings)
+        self._attachment.begin(kwargs["model"], lambda: kwargs["optimizer"], state.global_step)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Keep the outcomes."""
-        logs = kwargs.get("logs") or {}
-        if self.quake is not None and self.quake.attached:
-            self.quake.log(**self._outcomes.of(logs))
+        self._attachment.log(kwargs.get("logs") or {})
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Detach."""
-        if self.quake is not None:
-            self.quake.detach()
-            self._outcomes.warn_of_missing()
+        self._attachment.end(finished=True)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import atexit
+import inspect
+import sys
+import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from gradquake.errors import InputError, a_type
+from gradquake.torch.guest import reason, tell
 
 Send = Callable[[Mapping[str, float], int], object]
 
+# The axis of gradquake's charts in W&B.
+STEP = "gradquake/step"
+
 
 def sender(logger: Any) -> Send:
-    """Return a function that writes scalars at a step to a logger, known by what it can do.
+    """Return a function that writes scalars at a step to a logger, known by its methods.
 
     Parameters
     ----------
     logger : object
-        A TensorBoard ``SummaryWriter``, a Weights & Biases run, the ``mlflow`` module, a Lightning
-        logger, or a function of (scalars by name, step).
+        A TensorBoard ``SummaryWriter``; a Weights & Biases run, or the ``wandb`` module once it has
+        one; anything with ``log_metrics``, ``log_dict`` or ``log`` of (scalars, step=), such as the
+        ``mlflow`` module, a Lightning logger, Fabric, an ``Accelerator`` or Trackio; or a function of
+        (scalars, step).
 
     Raises
     ------
@@ -26,15 +37,140 @@ def sender(logger: Any) -> Send:
     """
     if hasattr(logger, "add_scalar"):
         return lambda scalars, step: [logger.add_scalar(n, v, step) for n, v in scalars.items()]
-    if hasattr(logger, "log_metrics"):
-        return lambda scalars, step: logger.log_metrics(dict(scalars), step=step)
     if hasattr(logger, "define_metric"):
-        logger.define_metric("gradquake/*", step_metric="gradquake/step")
-        # Uncommitted: it joins the run's next row, and does not move the step that the user counts.
-        return lambda scalars, step: logger.log({**scalars, "gradquake/step": step}, commit=False)
+        return _rows_of(logger).add
+    methods = (getattr(logger, name, None) for name in ("log_metrics", "log_dict", "log"))
+    for method in filter(_takes_step, methods):
+        return partial(_send, method)
     if callable(logger):
         return lambda scalars, step: logger(scalars, step)
     raise InputError(
-        f"a logger is {a_type(logger)}; a SummaryWriter, a wandb run, mlflow, a Lightning "
-        "logger or a function of (scalars, step) is needed"
+        f"a logger is {a_type(logger)}; a SummaryWriter, a wandb run, an object with log_metrics or log "
+        "of (scalars, step=) such as mlflow or a Lightning logger, or a function of (scalars, step) is "
+        "needed"
     )
+
+
+def _send(method: Callable[..., object], scalars: Mapping[str, float], step: int) -> None:
+    method(dict(scalars), step=step)
+
+
+def _takes_step(method: Any) -> bool:
+    try:
+        return "step" in inspect.signature(method).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+class WandbRows:
+    """Writes rows into a W&B run without taking a step from the user's own rows.
+
+    In W&B every row has a step of its own, and a row whose step is not larger than the last one is
+    dropped. So a row that is written between two rows of the user can cost the second one, and a row
+    that is not committed is overwritten by the next. Here rows wait for the next ``log`` of the user,
+    which tells where there is room: ``log(step=20)`` after ``log(step=10)`` leaves the steps 11 to 19,
+    and ``log`` without ``step=`` takes whatever step comes. A single row joins the user's. The rest is
+    written when the run finishes.
+
+    Parameters
+    ----------
+    run : wandb.Run
+        Its ``log`` and ``finish`` are replaced by methods that write waiting rows, and then do what they
+        did.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self._run, self._log, self._finish = run, run.log, run.finish
+        self._waiting: list[dict[str, float]] = []
+        # Of the row that W&B has not closed yet: whether it holds values of the user, and a row of ours.
+        self._open = self._joined = False
+        self._numbered = False
+        self._lock = threading.RLock()
+        run.define_metric("gradquake/*", step_metric=STEP)
+        run.log, run.finish = self.log, self.finish
+        wandb = sys.modules["wandb"]
+        if wandb.run is run:
+            wandb.log = self.log  # type: ignore[attr-defined]
+        atexit.register(self._guarded, self._write_rest)
+
+    def add(self, scalars: Mapping[str, float], step: int) -> None:
+        """Add scalars to the row of this step, or begin one."""
+        with self._lock:
+            newest = self._waiting[-1] if self._waiting else {}
+            if newest.get(STEP) == step and newest.keys().isdisjoint(scalars):
+                newest |= scalars
+            else:
+                self._waiting.append({**scalars, STEP: step})
+
+    def log(self, data: Any, step: int | None = None, commit: bool | None = None) -> None:
+        """Do what ``run.log`` does, with waiting rows before, in, and after the user's row."""
+        with self._lock:
+            closes = step is None if commit is None else commit
+            if step is None:
+                self._guarded(self._join, closes)
+            else:
+                self._guarded(self._write_before, step)
+            self._log(data, step=step, commit=commit)
+            self._numbered |= step is not None
+            self._open, self._joined = not closes, self._joined and not closes
+            if closes and not self._numbered:
+                self._guarded(self._write_after)
+
+    def finish(self, *args: Any, **options: Any) -> None:
+        """Write what waits, and do what ``run.finish`` does."""
+        atexit.unregister(self._guarded)
+        self._guarded(self._write_rest)
+        self._finish(*args, **options)
+
+    def _join(self, closes: bool) -> None:
+        """Put a single waiting row into the row that the user's values will close."""
+        if closes and len(self._waiting) == 1 and not self._joined:
+            self._log(self._waiting.pop(), commit=False)
+
+    def _write_before(self, step: int) -> None:
+        """Give waiting rows the free steps before the user's next; the last one may join that."""
+        if not self._waiting:
+            return
+        now = self._run.step
+        count = len(self._waiting) - (self._waiting[-1][STEP] >= step)
+        count = max(0, min(count, step - now - 1))
+        for left in range(count, 0, -1):
+            row = self._waiting.pop(0)
+            # Its own step, if it is free and leaves enough for the others.
+            now = max(now + 1, min(int(row[STEP]), step - left))
+            self._log(row, step=now)
+        self._joined = self._joined and step <= now
+        if len(self._waiting) == 1 and step >= now and not self._joined:
+            self._log(self._waiting.pop(), step=step)
+            self._joined = True
+
+    def _write_after(self) -> None:
+        """Write rows behind one that the user closed; whoever gives no steps has none to lose."""
+        while self._waiting:
+            self._log(self._waiting.pop(0), commit=True)
+
+    def _write_rest(self) -> None:
+        with self._lock:
+            # A row that the user left open is not added to.
+            now = self._run.step - (not self._open) if self._waiting else 0
+            while self._waiting:
+                row = self._waiting.pop(0)
+                now = max(now + 1, int(row[STEP]))
+                self._log(row, step=now, commit=True)
+
+    def _guarded(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Do something beside the user's call, which goes on whatever this raises."""
+        try:
+            write(*arguments)
+        except Exception as error:
+            tell(f"W&B did not take a row of gradquake: {reason(error)}")
+
+
+def _rows_of(run: Any) -> WandbRows:
+    """Return the rows of a run, the same for all probes on it."""
+    if inspect.ismodule(run):
+        if run.run is None:
+            raise InputError("a logger is the wandb module, which has no run; call wandb.init() first")
+        run = run.run
+    rows = getattr(run.log, "__self__", None)
+    return rows if isinstance(rows, WandbRows) else WandbRows(run)

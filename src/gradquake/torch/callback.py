@@ -1,0 +1,128 @@
+"""What the callbacks of the frameworks share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from gradquake.errors import InputError
+from gradquake.torch.guest import reason, tell
+from gradquake.torch.quake import Quake, _check_outcome, attach
+
+
+class Attachment:
+    """The probe of a callback: attached for one training after another.
+
+    A mistake is raised when the callback is made, or when its first training begins. Later nothing is
+    raised: the callback is a guest in that training.
+
+    Parameters
+    ----------
+    settings : mapping
+        As ``attach`` takes them.
+    outcomes : mapping of str to str, optional
+        An outcome's name to that of its metric.
+    always : mapping of str to str, optional
+        The same, of outcomes whose metric may be missing.
+
+    Attributes
+    ----------
+    quake : Quake or None
+        The probe of the newest training; None before the first one, and if the newest is not measured.
+
+    Raises
+    ------
+    InputError
+        If ``outcomes`` is not a mapping of names, or has a name that is taken.
+    TypeError
+        For an option that ``attach`` does not have.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        outcomes: Mapping[str, str] | None,
+        always: Mapping[str, str] | None = None,
+    ) -> None:
+        inspect.signature(attach).bind(None, None, **settings)
+        _check_outcomes(outcomes, settings.get("run"))
+        self.quake: Quake | None = None
+        self._settings = dict(settings)
+        self._wanted = dict(outcomes or {})
+        self._metrics = {**(always or {}), **self._wanted}
+        self._missing: dict[str, str] = {}
+        self._seen: set[str] = set()
+        # Of the newest run of this callback that was left unfinished: the size of its model.
+        self._left: int | None = None
+        self._begun = False
+
+    def begin(self, model: nn.Module, optimizer: Callable[[], Any], step: int) -> None:
+        """Attach for a training that has this many steps behind it.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+        optimizer : callable
+            Returns the optimizer.
+        step : int
+            0 for a new training. If the last one ended with an exception, its run is begun anew.
+        """
+        # A training may have been interrupted without a word.
+        self.end(finished=False)
+        again, self.quake = self._begun, None
+        size = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        # The study protects unfinished runs, but not this callback's own from itself.
+        start = 0 if self._left == size else None
+        try:
+            settings = {"step": step or start, **self._settings}
+            self.quake = attach(model, optimizer(), **settings)
+        except Exception as error:
+            settings = self._settings
+            if not again or settings.get("inline") or settings.get("errors") == "raise":
+                raise
+            tell(f"{reason(error)}; this training is not measured")
+            return
+        self._begun, self._left = True, size
+        self._missing, self._seen = dict(self._wanted), set()
+
+    def log(self, metrics: Mapping[str, Any]) -> None:
+        """Keep the outcomes that are among these metrics."""
+        if self.quake is None or not self.quake.attached:
+            return
+        self._seen.update(map(str, metrics))
+        found = {name: metrics[key] for name, key in self._metrics.items() if key in metrics}
+        for name in found:
+            self._missing.pop(name, None)
+        self.quake.log(**found)
+
+    def end(self, *, finished: bool) -> None:
+        """Detach; a finished training warns of outcomes whose metrics were never logged."""
+        if self.quake is None or not self.quake.attached:
+            return
+        self.quake.detach(finished=finished)
+        if not finished:
+            return
+        self._left = None
+        if self._missing:
+            named = ", ".join(f"{name} as {metric!r}" for name, metric in self._missing.items())
+            there = ", ".join(sorted(self._seen)) or "nothing"
+            tell(f"outcomes names {named}, never logged; logged was {there}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along: the settings, but not the probe, which is on one optimizer."""
+        return {**self.__dict__, "quake": None, "_left": None, "_begun": False}
+
+
+def _check_outcomes(outcomes: Any, labels: Any) -> None:
+    if outcomes is None:
+        return
+    texts = isinstance(outcomes, Mapping) and all(
+        isinstance(text, str) for pair in outcomes.items() for text in pair
+    )
+    if not texts:
+        raise InputError(f"outcomes is {outcomes!r}; a mapping of names to names of metrics is needed")
+    for name in outcomes:
+        _check_outcome(name, 0.0, labels if isinstance(labels, Mapping) else {})
