@@ -99,6 +99,7 @@ class Journal:
 
     @grokking_epoch.setter
     def grokking_epoch(self, step: int | None) -> None:
+        """Keep the grokking epoch, or that there is none after all."""
         with self._changed:
             self._grokked = step
             self._have_it_written()

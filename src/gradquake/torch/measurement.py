@@ -74,7 +74,9 @@ class Measurement:
         """
         vector = self._gradient.vector
         seed = seed_at(self._probe.seed, step)
-        drawn = surrogate(name, vector.cpu().numpy(), self._gradient.tensors, seed=seed)
+        # The user's settings for floating-point errors are not meant for the probe.
+        with np.errstate(all="ignore"):
+            drawn = surrogate(name, vector.cpu().numpy(), self._gradient.tensors, seed=seed)
         return self._relax(torch.from_numpy(drawn).to(vector.device))[0]
 
     def write(self, relaxed: torch.Tensor, scale: torch.Tensor | None) -> None:
@@ -83,7 +85,6 @@ class Measurement:
 
     def _relax(self, vector: torch.Tensor) -> tuple[Values, torch.Tensor]:
         probe = self._probe
-        # The user's settings for floating-point errors are not meant for the probe.
         with np.errstate(all="ignore"):
             if self._placed is None:
                 found = probe.measure(vector.numpy(), self._graph)
