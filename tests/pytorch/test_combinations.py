@@ -1,0 +1,199 @@
+"""Options of ``attach`` where they meet: every pair of values is met in some training."""
+
+import warnings
+from collections import namedtuple
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from allpairspy import AllPairs
+from torch import nn
+
+import gradquake.torch as gqt
+from gradquake import Probe, graphs, open_study, probe
+from gradquake.graphs import build
+from gradquake.neurons import neuron_graph
+from gradquake.probe import fixed_sample
+from gradquake.torch.topology import layouts
+
+N = 4 * 8 + 8 + 8 + 1
+STEPS = 6
+RESUMED_AT = 3
+
+
+def ignore(*_):
+    pass
+
+
+def broken(*_):
+    raise RuntimeError("network down")
+
+
+LABELS = {"width": 8, "seed": 5, "resume": None, "betas": (0.9, 0.98)}
+
+OPTIONS = {
+    # From how many nodes on a gradient counts as large, and is relaxed in parts: 2^22 otherwise.
+    "large_from": [N + 1, N, N - 9],
+    "dtype": [torch.float32, torch.float64, torch.bfloat16],
+    "optimizer": ["sgd", "adamw", "fused", "lbfgs"],
+    "nulls": [(), ("gaussian",), ("gaussian_per_tensor", "permuted"), ("sign_flipped",)],
+    "inline": [False, True],
+    "sample": [None, 20],
+    "topology": ["barabasi_albert", "ring", "random_regular", "erdos_renyi", "computational"],
+    "every": [1, 3, gqt.logarithmic(5)],
+    "study": [True, False],
+    "loggers": [[], [ignore], [broken, ignore]],
+    "pieces": [1, 2],
+    "resumed": [False, True],
+    "labels": [None, LABELS],
+    "errors": ["warn", "raise"],
+    "max_steps": [20, 1],
+}
+Case = namedtuple("Case", OPTIONS)
+
+
+def possible(values):
+    chosen = dict(zip(OPTIONS, values, strict=False))
+    sampled = chosen.get("sample") is not None
+    return not (
+        (sampled and (chosen.get("inline") or chosen.get("topology") == "computational"))
+        or (chosen.get("errors") == "raise" and broken in (chosen.get("loggers") or []))
+        # AdamW fused has no bfloat16 on the CPU in all versions; LBFGS no scaler and no pieces.
+        or (chosen.get("optimizer") == "lbfgs" and chosen.get("pieces") == 2)
+    )
+
+
+CASES = [Case(*values) for values in AllPairs(list(OPTIONS.values()), filter_func=possible)]
+
+
+def network(case):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)).to(case.dtype)
+
+
+def optimizer_of(case, model):
+    if case.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    if case.optimizer == "lbfgs":
+        return torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=3)
+    return torch.optim.AdamW(model.parameters(), lr=0.01, fused=case.optimizer == "fused")
+
+
+def train(case, model, optimizer, steps, quake=None, seen=None):
+    x = torch.linspace(-1, 1, 64).reshape(16, 4).to(case.dtype)
+
+    def closure(step):
+        optimizer.zero_grad()
+        for part in x.chunk(case.pieces):
+            loss = (model(part) - part[:, :1] * part[:, 1:2]).square().mean() / case.pieces
+            loss.backward()
+        if seen is not None and step not in seen:
+            flat = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+            seen[step] = (flat if case.dtype == torch.float64 else flat.float()).numpy()
+        return loss
+
+    for step in steps:
+        if case.optimizer == "lbfgs":
+            loss = optimizer.step(partial(closure, step))
+        else:
+            loss = closure(step)
+            optimizer.step()
+        if quake is not None:
+            quake.log(loss=loss, note=step)
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def settings(case):
+    return {
+        "every": case.every, "nulls": case.nulls, "inline": case.inline, "sample": case.sample,
+        "topology": case.topology, "loggers": case.loggers, "run": case.labels, "errors": case.errors,
+        "max_steps": case.max_steps,
+    }  # fmt: skip
+
+
+def weights_without(case):
+    """Train without a probe, or with nothing but what in-line training needs."""
+    model = network(case)
+    optimizer = optimizer_of(case, model)
+    if not case.inline:
+        return train(case, model, optimizer, range(STEPS))
+    needed = {name: settings(case)[name] for name in ("inline", "topology", "max_steps", "run")}
+    with gqt.attach(model, optimizer, **needed):
+        return train(case, model, optimizer, range(STEPS))
+
+
+def expected(case, gradient):
+    """Return the size of the avalanche of a gradient from the core alone."""
+    seed = 5 if case.labels else 0
+    chosen = gradient if case.sample is None else gradient[fixed_sample(N, case.sample, seed)]
+    if case.topology == "computational":
+        model = network(case)
+        graph = neuron_graph(layouts(model, [name for name, _ in model.named_parameters()]))
+    else:
+        graph = build(case.topology, chosen.size, seed)
+    return Probe(seed=seed, max_steps=case.max_steps).measure(chosen, graph).size
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_every_pair_of_options(tmp_path, monkeypatch, case):
+    monkeypatch.setattr(probe, "LARGE", case.large_from)
+    monkeypatch.setattr(graphs, "CHEAP", case.large_from)
+    path = tmp_path / "runs.sqlite" if case.study else None
+    model, seen = network(case), {}
+    optimizer = optimizer_of(case, model)
+    parts = [range(RESUMED_AT), range(RESUMED_AT, STEPS)] if case.resumed else [range(STEPS)]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for part in parts:
+            more = {"step": part.start} if case.resumed else {}
+            quake = gqt.attach(model, optimizer, study=path, **settings(case), **more)
+            weights = train(case, model, optimizer, part, quake, seen)
+            quake.detach(finished=part.stop == STEPS)
+    assert all(torch.equal(a, b) for a, b in zip(weights, weights_without(case), strict=True))
+
+    chosen = case.every if callable(case.every) else gqt.every(case.every)
+    first = 0 if case.study else parts[-1].start
+    steps = [step for step in range(first, STEPS) if chosen(step)]
+    runs = {name: quake.dataset_of(name) for name in ("real", *case.nulls)}
+    if path is not None:
+        with open_study(path) as study:
+            assert study.unfinished() == []
+            real, nulls = study.with_nulls()
+        assert real.identical(runs["real"])
+        assert set(nulls) == set(case.nulls)
+    for name, run in runs.items():
+        assert run["epoch"].values.tolist() == steps
+        assert run["size"].dtype == np.int64
+        assert run["truncated"].dtype == bool
+        assert run.attrs["surrogate"] == name
+    if not case.inline:
+        sizes = [expected(case, seen[step]) for step in steps]
+        assert runs["real"]["size"].values.tolist() == [sizes]
+    assert runs["real"]["note"].values.tolist() == [steps]
+
+    # Nothing is said but what each option has to say.
+    kinds = {"labels": "kept as text", "logger": "a logger failed", "step": "is missing"}
+    messages = [str(warning.message) for warning in said]
+    assert all(any(kind in message for kind in kinds.values()) for message in messages)
+    assert any(kinds["labels"] in message for message in messages) == bool(case.labels)
+    assert any(kinds["logger"] in message for message in messages) == (broken in case.loggers)
+
+
+def test_a_really_large_gradient_and_a_study(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    model = nn.Module()
+    model.p = nn.Parameter(torch.zeros(probe.LARGE + 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.manual_seed(0)
+    with gqt.attach(
+        model, optimizer, every=1, study=path, topology="ring", nulls=["permuted"], max_steps=2
+    ) as quake:
+        for _ in range(2):
+            model.p.grad = torch.exp(4 * torch.randn(model.p.shape))
+            optimizer.step()
+            quake.log(loss=1.0)
+    with open_study(path) as study:
+        real, nulls = study.with_nulls()
+    assert real["truncated"].values.tolist() == [[True, True]]
+    assert nulls["permuted"]["epoch"].values.tolist() == [0, 1]
