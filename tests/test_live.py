@@ -56,7 +56,7 @@ def test_finished_and_unfinished_runs_are_one_sweep_with_its_nulls(study):
 
 def test_dimension_is_that_of_the_steps_that_all_runs_have(study):
     (sweep,) = live.read(study)
-    found = sweep.dimension()
+    found = sweep.dimension(live.COLUMNS)
     assert found["epoch"].values.tolist() == [0, 10]
     expected = dimension(to_dataset(sweep.runs).isel(epoch=[0, 1]), "max", n_resamples=1)
     np.testing.assert_array_equal(found["exponent"].values, expected["exponent"].values)
@@ -68,7 +68,7 @@ def test_two_sizes_give_no_dimension(tmp_path):
     with open_study(tmp_path / "s", create=True) as opened:
         opened.write([record(100), record(200)])
     (sweep,) = live.read(tmp_path / "s")
-    assert sweep.dimension() is None
+    assert sweep.dimension(live.COLUMNS) is None
     assert "D(t) needs runs of three sizes: 1 more" in live.table(sweep).note
 
 
@@ -134,7 +134,7 @@ def test_watch_once_plot_and_info(study, call, tmp_path):
     assert {path.suffix for path in tmp_path.glob("a.*")} == {".png", ".svg"}
     listed = call("info", study).stdout
     assert "gaussian" in listed
-    assert "2 runs finished, 0 planned and missing, 1 unfinished; 1 records of nulls beside" in listed
+    assert "2 runs finished, 0 planned and missing, 1 unfinished; 1 records of nulls" in listed
 
 
 def test_bad_input(study, call, tmp_path):
@@ -157,7 +157,7 @@ def test_bad_input(study, call, tmp_path):
 
 def test_an_empty_study_is_said(tmp_path, call):
     open_study(tmp_path / "s", create=True).close()
-    assert "holds no measurement yet" in call("watch", tmp_path / "s", "--once").stdout
+    assert "holds no measurement of a run yet" in call("watch", tmp_path / "s", "--once").stdout
 
 
 def seen(terminal, text, seconds=90):

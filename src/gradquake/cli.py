@@ -126,7 +126,7 @@ def reproduce(
     _print_claims(claims)
     name = "scrutiny" if experiment == "xor" else "modadd"
     study = "study" if experiment == "xor" else "modadd"
-    print(
+    _say(
         f"Written to {out}: claims.md and {name}.md to read, claims.json and {name}.json for "
         f"programs, figures/, {study}.sqlite"
     )
@@ -219,7 +219,7 @@ def run_xor(
         _progress(len(runs)) as advance,
     ):
         execute(study, xor.measure, runs, pool, lambda n: advance("measuring", n))
-    print(f"{len(runs)} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
+    _say(f"{len(runs)} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
 
 
 @app.command()
@@ -277,7 +277,7 @@ def probe(
     Example: `gradquake probe gradients/ --out study.sqlite --run width=64`
     """
     from gradquake import series
-    from gradquake.errors import printable, require
+    from gradquake.errors import require
     from gradquake.probe import Probe
     from gradquake.store import open_study
     from gradquake.surrogates import RUNGS
@@ -307,10 +307,9 @@ def probe(
         return
     _print_table(series.table(opened, settings, measured))
     for note in opened.notes:
-        print(note)
+        _say(note)
     if out is not None:
-        shown = printable(str(out))
-        print(f"Recorded in {shown}, the nulls beside it; `gradquake info {shown}` lists it")
+        _say(f"Recorded in {out}, the nulls beside it; `gradquake info {out}` lists it")
 
 
 @app.command()
@@ -359,7 +358,7 @@ def analyze(
     chosen: Any = STATISTICS if statistic is None else (statistic,)
     with open_study(study) as opened:
         dataset, recorded = opened.with_nulls(**_settings(where or []))
-    again = dataset.attrs["experiment"] in replay.KINDS
+    again = dataset.attrs.get("experiment") in replay.KINDS
     if again or sensitivity:
         scrutiny.check(dataset, sensitivity=sensitivity)
     else:
@@ -432,16 +431,16 @@ def watch(
 
     from rich.console import Group
     from rich.live import Live
+    from rich.text import Text
 
     from gradquake import live
-    from gradquake.errors import require_between
+    from gradquake.errors import printable, require_between
 
     require_between("--interval", interval, 0.1, 3600, inclusive=True)
 
     def view() -> Group:
-        sweeps = live.read(study)
-        shown = [part for table in live.tables(sweeps) for part in _renderables(table)]
-        return Group(*(shown or [f"{study} holds no measurement yet"]))
+        shown = [part for table in live.tables(live.read(study)) for part in _renderables(table)]
+        return Group(*(shown or [Text(printable(f"{study} holds no measurement of a run yet"))]))
 
     if once:
         _console().print(view(), highlight=False)
@@ -479,7 +478,7 @@ def plot(
     require(named, f"--out is {out}; a .png or .svg name is needed")
     require(out.parent.is_dir(), f"--out is {out}; there is no folder {out.parent}")
     live.draw(live.choose(live.read(study), study, _settings(where or [])), out)
-    print(f"Drawn: {out.with_suffix('.png')} and {out.with_suffix('.svg')}")
+    _say(f"Drawn: {out.with_suffix('.png')} and {out.with_suffix('.svg')}")
 
 
 @app.command()
@@ -499,11 +498,11 @@ def info(study: StudyFile, as_json: AsJson = False) -> None:
     from gradquake.tables import contents_table
 
     _print_table(contents_table(sweeps))
-    runs = [sweep for sweep in sweeps if sweep["settings"].get("surrogate") == REAL]
+    runs = [sweep for sweep in sweeps if sweep["settings"].get("surrogate", REAL) == REAL]
     finished = sum(sweep["runs"] for sweep in runs)
     missing, unfinished = (sum(len(sweep[name]) for sweep in runs) for name in ("missing", "unfinished"))
     of_nulls = sum(sweep["runs"] for sweep in sweeps) - finished
-    beside = f"; {of_nulls} records of nulls beside them" if of_nulls else ""
+    beside = f"; {of_nulls} records of nulls" if of_nulls else ""
     print(f"{finished} runs finished, {missing} planned and missing, {unfinished} unfinished{beside}")
 
 
@@ -537,6 +536,13 @@ def main() -> None:
         raise
     except OSError as error:
         _fail(f"{error.filename or 'a file'} cannot be written or read: {error.strerror}", 1)
+
+
+def _say(line: str) -> None:
+    """Print a line that may quote a file or a name: no control code reaches the terminal."""
+    from gradquake.errors import printable
+
+    print(printable(line))
 
 
 def _fail(message: str, status: int) -> None:
@@ -652,13 +658,16 @@ def _print_table(table: Table) -> None:
 
 
 def _renderables(table: Table) -> list[Any]:
-    """Return a table with little around its columns, so that many fit on 80 characters, and its note."""
+    """Return a table with little around its columns, so that many fit on 80 characters, and its note.
+
+    As Text, in which square brackets and colons mean nothing to rich.
+    """
     from rich import box
-    from rich.markup import escape
     from rich.table import Table as RichTable
+    from rich.text import Text
 
     shown = RichTable(
-        title=escape(table.title),
+        title=Text(table.title),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -667,14 +676,18 @@ def _renderables(table: Table) -> list[Any]:
     )
     first = table.rows[0] if table.rows else table.header
     for name, of_first in zip(table.header, first, strict=True):
-        shown.add_column(escape(name), justify="right" if of_first[:1].isdigit() else "left")
+        shown.add_column(Text(name), justify="right" if of_first[:1].isdigit() else "left")
     for row in table.rows:
-        shown.add_row(*map(escape, row))
-    return [shown, escape(table.note)] if table.note else [shown]
+        shown.add_row(*map(Text, row))
+    return [shown, Text(table.note)] if table.note else [shown]
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False))
+    """Print JSON in ASCII, so that no control code reaches the terminal."""
+    from gradquake.objects import plain
+
+    # DEL is the only control code that JSON leaves as it is.
+    print(json.dumps(plain(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def _print_claims(claims: list[Claim]) -> None:
@@ -735,13 +748,13 @@ def _print_claims_stacked(claims: list[Claim]) -> None:
 
 
 def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[Statistic]) -> None:
-    from gradquake.errors import printable
     from gradquake.scrutiny import notes_of
     from gradquake.tables import number, time_with_interval
 
     analysis = found.ladder.real
     settings = ", ".join(f"{name}={value}" for name, value in analysis.dataset.attrs.items())
-    print(f"{analysis.dataset.sizes['run']} runs: {printable(settings)}\n")
+    _say(f"{analysis.dataset.sizes['run']} runs: {settings}")
+    print()
     for statistic in statistics:
         curve = analysis.curves[statistic]
         values = curve.dimension["exponent"].values

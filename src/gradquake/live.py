@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gradquake.analysis import scaling
 from gradquake.analysis.scaling import FEWEST_SCALES
+from gradquake.errors import GradquakeError
 from gradquake.graphs import TOPOLOGIES
 from gradquake.probe import Probe
 from gradquake.recording import (
@@ -41,6 +42,8 @@ SHOWN = {"loss": "loss", "accuracy": "accuracy", "threshold": "threshold"}
 # The Gaussian level hardly depends on N, so that a graph of this many nodes stands for larger ones.
 LEVEL_NODES = 20_000
 LEVEL_DRAWS = 8
+# With more steps than these, drawing the level could take hours.
+LEVEL_STEPS = 1000
 # How the nulls are drawn, and how many sizes a figure names.
 NULL_STYLES = {"permuted": "--", "gaussian": ":"}
 MOST_NAMED = 8
@@ -50,6 +53,10 @@ LARGEST_DRAWN = 1e300
 
 # Enough for a band that is looked at while it moves.
 N_RESAMPLES = 500
+
+# At how many steps D(t) is computed for the terminal and for a figure: more cannot be seen there.
+COLUMNS = 32
+POINTS = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,38 +80,62 @@ class LiveSweep:
     nulls: dict[str, list[RunRecord]]
 
     @property
-    def dataset(self) -> xr.Dataset:
-        """The runs as a Dataset, NaN where one has not come yet."""
-        return to_dataset(self.runs)
-
-    @property
     def n_scales(self) -> int:
         """How many sizes of network there are."""
         return len({run.config["n_parameters"] for run in self.runs})
 
-    def dimension(self) -> xr.Dataset | None:
-        """Return D(t) of the largest size, at the steps that all runs were measured at, or None.
-
-        None where there are fewer than three sizes, or no step that all runs share.
-        """
+    @property
+    def lacks(self) -> str:
+        """What D(t) needs that is not there; empty if nothing is missing."""
         if self.n_scales < FEWEST_SCALES:
+            return f"runs of three sizes: {FEWEST_SCALES - self.n_scales} more"
+        if not all("size" in run.values for run in self.runs):
+            return "the avalanche size of every run"
+        return "" if self._shared.size else "steps that all runs share"
+
+    @cached_property
+    def _shared(self) -> NDArray[np.int64]:
+        """The steps that all runs were measured at."""
+        return reduce(np.intersect1d, [run.epochs for run in self.runs])
+
+    def dimension(self, most: int) -> xr.Dataset | None:
+        """Return D(t) of the largest avalanche, at so many of the steps that all runs share; or None.
+
+        None if ``lacks`` says that something is missing.
+        """
+        if self.lacks:
             return None
-        dataset = self.dataset
-        shared = np.isfinite(dataset["size"].values).all(axis=0)
-        if not shared.any():
-            return None
-        return scaling.dimension(dataset.isel(epoch=shared), "max", n_resamples=N_RESAMPLES)
+        steps = self._shared[thinned(self._shared.size, most)]
+        runs = [
+            RunRecord(run.config, None, steps, {"size": run.values["size"][np.isin(run.epochs, steps)]})
+            for run in self.runs
+        ]
+        return scaling.dimension(to_dataset(runs), "max", n_resamples=N_RESAMPLES)
+
+    @cached_property
+    def _measured_levels(self) -> dict[str, float]:
+        """The mean s / N of the Gaussian null of each run, by the run's key."""
+        return {
+            _real_key(null): float(null.values["size"].mean() / null.config["n_parameters"])
+            for null in self.nulls.get("gaussian", [])
+            if null.values.get("size", null.epochs[:0]).size
+        }
 
     def gaussian_level(self, run: RunRecord) -> float:
-        """Return the mean s / N of Gaussian gradients for a run, NaN on a graph of its own."""
-        n = int(run.config["n_parameters"])
-        for null in self.nulls.get("gaussian", []):
-            if {**null.config, "surrogate": REAL} == run.config and null.values["size"].size:
-                return float(null.values["size"].mean() / n)
-        names = ("topology", "alpha", "quantile", "max_steps")
-        if not self.settings.keys() >= set(names):
+        """Return the mean s / N of Gaussian gradients for a run, NaN if it is not known."""
+        measured = self._measured_levels.get(_real_key(run))
+        if measured is not None:
+            return measured
+        settings = [self.settings.get(name) for name in ("topology", "alpha", "quantile", "max_steps")]
+        # Whoever wrote the file may have given the names another meaning.
+        kinds = (str, int | float, int | float, int)
+        if not all(isinstance(*pair) for pair in zip(settings, kinds, strict=True)):
             return np.nan
-        return gaussian_level(min(n, LEVEL_NODES), *(self.settings[name] for name in names))
+        return gaussian_level(min(run.config["n_parameters"], LEVEL_NODES), *settings)
+
+
+def _real_key(run: RunRecord) -> str:
+    return config_key({**run.config, "surrogate": REAL})
 
 
 def read(path: str | Path) -> list[LiveSweep]:
@@ -136,12 +167,20 @@ def read(path: str | Path) -> list[LiveSweep]:
 
 @lru_cache(maxsize=256)
 def gaussian_level(n: int, topology: str, alpha: float, quantile: float, max_steps: int) -> float:
-    """Return the mean s / N of Gaussian gradients; NaN on a topology that is not known by n alone."""
-    if topology not in TOPOLOGIES or topology == "computational":
+    """Return the mean s / N of Gaussian gradients; NaN if these settings do not give it."""
+    if topology not in TOPOLOGIES or topology == "computational" or max_steps > LEVEL_STEPS:
         return np.nan
     draws = gaussian(np.zeros((LEVEL_DRAWS, n)), seed=0)
-    batch = Probe(topology, alpha, quantile, max_steps, seed=0).measure_batch(draws)
+    try:
+        batch = Probe(topology, alpha, quantile, max_steps, seed=0).measure_batch(draws)
+    except GradquakeError:
+        return np.nan
     return float(batch.size.mean()) / n
+
+
+def thinned(n: int, most: int) -> NDArray[np.intp]:
+    """Return at most so many of the places 0 to n - 1, evenly, with both ends."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.intp))
 
 
 def sparkline(values: NDArray[Any], width: int = SPARKLINE) -> str:
@@ -149,8 +188,7 @@ def sparkline(values: NDArray[Any], width: int = SPARKLINE) -> str:
 
     What is not finite is a space.
     """
-    if values.size > width:
-        values = values[np.linspace(0, values.size - 1, width).round().astype(int)]
+    values = values[thinned(values.size, width)]
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return " " * values.size
@@ -172,12 +210,12 @@ def table(sweep: LiveSweep, shown_settings: Sequence[str] = ()) -> Table:
     shown = {name: head for name, head in SHOWN.items() if any(name in run.values for run in sweep.runs)}
     rows = []
     for run in sweep.runs:
-        share = run.values["size"] / run.config["n_parameters"]
+        share = run.values.get("size", run.epochs[:0]) / run.config["n_parameters"]
         cells = [
             label_text(run.config) + ("" if run.key in sweep.unfinished else " ✓"),
             f"{run.config['n_parameters']:,}",
-            str(run.epochs[-1]),
-            f"{sparkline(share)} {share[-1]:.3f}",
+            str(run.epochs[-1]) if run.epochs.size else "",
+            f"{sparkline(share)} {share[-1]:.3f}" if share.size else "",
             "" if np.isnan(level := sweep.gaussian_level(run)) else f"{level:.3f}",
         ]
         for name in shown:
@@ -193,11 +231,9 @@ def table(sweep: LiveSweep, shown_settings: Sequence[str] = ()) -> Table:
 
 
 def _notes(sweep: LiveSweep) -> Iterator[str]:
-    dimension = sweep.dimension()
+    dimension = sweep.dimension(COLUMNS)
     if dimension is None:
-        missing = FEWEST_SCALES - sweep.n_scales
-        if missing > 0:
-            yield f"D(t) needs runs of three sizes: {missing} more"
+        yield f"D(t) needs {sweep.lacks}"
         return
     last = dimension.isel(epoch=-1)
     band = f"[{number(float(last['ci_low']))}, {number(float(last['ci_high']))}]"
@@ -222,26 +258,30 @@ def choose(sweeps: Sequence[LiveSweep], path: Path, settings: Mapping[str, Any])
         Where none fits, or several.
     """
     chosen = choose_settings(path, [sweep.settings for sweep in sweeps], settings)
-    return next(sweep for sweep in sweeps if sweep.settings == chosen)
+    return next(sweep for sweep in sweeps if sweep.settings is chosen)
 
 
 def draw(sweep: LiveSweep, path: Path) -> None:
     """Draw a sweep as it is: s / N of every run beside its nulls, loss, accuracy, and D(t) of s_max."""
     from gradquake import figures
 
-    sizes = sorted({run.config["n_parameters"] for run in sweep.runs})
+    runs = [*sweep.runs, *(run for rung in NULL_STYLES for run in sweep.nulls.get(rung, []))]
+    sizes = sorted({run.config["n_parameters"] for run in runs})
     colors = dict(zip(sizes, figures.scale_colors(len(sizes)), strict=True))
     with figures.sheet(path, "ab\ncd", 5.4, between=0.25, below=0.36, bottom=0.85) as panels:
         share, loss, accuracy, dimension = panels
-        for run in [*sweep.runs, *(run for rung in NULL_STYLES for run in sweep.nulls.get(rung, []))]:
+        for run in runs:
             n, style = run.config["n_parameters"], NULL_STYLES.get(run.config.get("surrogate", REAL))
-            figures.path(share, run.epochs, run.values["size"] / n, colors[n], ls=style or "-")
+            if "size" in run.values:
+                figures.path(share, run.epochs, run.values["size"] / n, colors[n], ls=style or "-")
         share.set_ylabel("$s / N$")
+        if not share.lines:
+            figures.say(share, "$s / N$: not measured")
         for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
             _draw_outcome(ax, name, sweep, colors)
         _draw_dimension(dimension, sweep)
         steps = np.concatenate([run.epochs for run in sweep.runs])
-        for ax in panels:
+        for ax in panels if steps.size else ():
             figures.steps(ax, int(steps.min()), int(steps.max()))
         named = [sizes[i] for i in figures.thinned(len(sizes), MOST_NAMED)]
         lines = {f"N = {n:,}": (colors[n], "-") for n in named}
@@ -270,15 +310,12 @@ def _draw_outcome(ax: Axes, name: str, sweep: LiveSweep, colors: Mapping[int, An
 def _draw_dimension(ax: Axes, sweep: LiveSweep) -> None:
     from gradquake import figures
 
-    found = sweep.dimension()
+    found = sweep.dimension(POINTS)
     if found is None:
-        missing = (
-            "runs of three sizes" if sweep.n_scales < FEWEST_SCALES else "steps that all runs share"
-        )
-        figures.say(ax, f"$D(t)$ needs {missing}")
+        figures.say(ax, f"$D(t)$ needs {sweep.lacks}")
         return
     for rung, color in (("gaussian", figures.GREY), ("permuted", figures.ORANGE)):
-        of_null = LiveSweep(sweep.settings, sweep.nulls.get(rung, []), set(), {}).dimension()
+        of_null = LiveSweep(sweep.settings, sweep.nulls.get(rung, []), set(), {}).dimension(POINTS)
         if of_null is not None:
             figures.dimension(ax, of_null, color, rung, lw=0.8)
     figures.dimension(ax, found, figures.BLUE, "real")

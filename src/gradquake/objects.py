@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,15 @@ EXPONENTS: dict[Statistic, str] = {"max": "D", "mean": "gamma"}
 def finite(value: float) -> float | None:
     """Return a number as JSON knows it: None for what is not finite."""
     return float(value) if value == value and abs(value) != float("inf") else None
+
+
+def plain(value: Any) -> Any:
+    """Return a value with NaN and infinity, for which JSON has no number, as text."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return json.dumps(value) if isinstance(value, float) and finite(value) is None else value
 
 
 def estimate_json(found: Bootstrapped) -> dict[str, float | bool | None]:

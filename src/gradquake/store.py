@@ -416,7 +416,8 @@ class Study:
         return sorted((record for of_run in found for record in of_run), key=lambda record: record.key)
 
     def _unfinished(self) -> list[tuple[Any, ...]]:
-        return self._tallied("unfinished", f"id, {UNFINISHED}")
+        with self._moment():
+            return self._tallied("unfinished", f"id, {UNFINISHED}")
 
     def _so_far(self, header: tuple[Any, ...]) -> list[RunRecord]:
         """Return the record of an unfinished run; none if it has no snapshot."""

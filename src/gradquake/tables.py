@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradquake.analysis import specifications
@@ -16,6 +17,8 @@ from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import WINDOWS, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.transitions import PHASES
+from gradquake.errors import printable
+from gradquake.recording import config_key
 from gradquake.scrutiny import NO_MEDIAN, NO_RUN_GROKKED, OnTopology, Scrutiny
 from gradquake.surrogates import REAL
 
@@ -28,6 +31,14 @@ ONE_VALUE_NOTE = (
     "\nOne value: every resample of the runs gives the same, since the runs do not differ, so there is "
     "no interval."
 )
+# What a study holds of a sweep of which it has nulls only.
+NOTHING: Mapping[str, Any] = {
+    "runs": 0,
+    "missing": [],
+    "unfinished": [],
+    "n_parameters": [],
+    "seeds": [],
+}
 
 SYMBOLS: dict[Statistic, str] = {"max": "D (largest)", "mean": "gamma (mean)"}
 
@@ -49,6 +60,14 @@ class Table:
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
+
+    def __post_init__(self) -> None:
+        """Write control codes, which a study from somebody else may hold, as escapes."""
+        put = partial(object.__setattr__, self)
+        put("title", printable(self.title))
+        put("header", tuple(map(printable, self.header)))
+        put("rows", [tuple(map(printable, row)) for row in self.rows])
+        put("note", "\n".join(map(printable, self.note.split("\n"))))
 
     def markdown(self) -> str:
         """Return the table as Markdown, its title as a heading."""
@@ -249,37 +268,45 @@ def collapse_table(collapses: Mapping[str, Mapping[tuple[str, Window], Collapse]
 def contents_table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
     """Return what is in a study (``Study.contents``), by sweep; its nulls stand with the real one."""
     nulls: dict[str, list[str]] = {}
-    real = []
+    real: dict[str, tuple[Mapping[str, Any], dict[str, str]]] = {}
     for sweep in sweeps:
         settings = dict(sweep["settings"])
         rung = settings.pop("surrogate", REAL)
+        key, texts = config_key(settings), {name: str(value) for name, value in settings.items()}
         if rung == REAL:
-            real.append((sweep, settings))
+            real[key] = sweep, texts
         else:
-            nulls.setdefault(str(settings), []).append(rung)
+            nulls.setdefault(key, []).append(rung)
+            # Nulls without runs of real gradients are listed, too.
+            real.setdefault(key, (NOTHING, texts))
     shared: dict[str, set[tuple[str, str]]] = {}
-    for _, settings in real:
-        pairs = {(name, str(value)) for name, value in settings.items() if name != "experiment"}
-        shared[settings["experiment"]] = shared.get(settings["experiment"], pairs) & pairs
+    for _, texts in real.values():
+        pairs = {(name, value) for name, value in texts.items() if name != "experiment"}
+        experiment = texts.get("experiment", "")
+        shared[experiment] = shared.get(experiment, pairs) & pairs
     rows = [
         (
-            str(settings["experiment"]),
+            experiment,
             str(sweep["runs"]),
             str(len(sweep["missing"])),
             str(len(sweep["unfinished"])),
             ", ".join(map(str, sweep["n_parameters"])),
             str(len(sweep["seeds"])),
-            ", ".join(nulls.get(str(settings), [])),
+            ", ".join(nulls.get(key, [])),
             ", ".join(
                 f"{name}={value}"
-                for name, value in settings.items()
-                if name != "experiment" and (name, str(value)) not in shared[settings["experiment"]]
+                for name, value in texts.items()
+                if name != "experiment" and (name, value) not in shared[experiment]
             ),
         )
-        for sweep, settings in real
+        for key, (sweep, texts) in real.items()
+        for experiment in [texts.get("experiment", "")]
     ]
     notes = [
-        f"All of {experiment}: {', '.join(f'{name}={value}' for name, value in sorted(pairs))}."
+        printable(
+            f"All{f' of {experiment}' if experiment else ''}: "
+            f"{', '.join(f'{name}={value}' for name, value in sorted(pairs))}."
+        )
         for experiment, pairs in shared.items()
     ]
     header = ("experiment", "runs", "missing", "unfinished", "N", "seeds", "nulls", "differ in")
