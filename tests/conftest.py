@@ -1,5 +1,6 @@
-"""Sweeps made of chosen sizes, in the schema that recorded sweeps have."""
+"""Which tests need more than the core, and sweeps of chosen sizes in the schema of recorded ones."""
 
+import importlib.util
 import sys
 from types import SimpleNamespace
 
@@ -9,6 +10,31 @@ import xarray as xr
 
 from gradquake.cli import main
 from gradquake.recording import RunRecord, to_dataset
+
+# The optional libraries, and the tests that need them. These are collected only if the library is there;
+# no test is skipped because it is not.
+FRAMEWORKS = ("lightning", "transformers", "accelerate", "tensorboard", "wandb", "mlflow")
+NEEDED_BY = {
+    "torch": [
+        "pytorch",
+        "fuzz",
+        "paper/test_modadd.py",
+        "test_cli_probe.py",
+        "test_files.py",
+        "test_modular_addition.py",
+    ],
+    "distributed": ["faults/test_cluster.py"],
+    **{framework: ["pytorch/test_frameworks.py"] for framework in FRAMEWORKS},
+}
+MISSING = [library for library in NEEDED_BY if importlib.util.find_spec(library) is None]
+collect_ignore = sorted({path for library in MISSING for path in NEEDED_BY[library]})
+
+
+def pytest_report_header():
+    """Say which tests are left out."""
+    if MISSING:
+        return f"without {', '.join(MISSING)}, not collected: {', '.join(collect_ignore)}"
+    return None
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The import rule of CONTRIBUTING.md, read from the code."""
 
 import ast
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,18 @@ def test_torch_and_its_frameworks_stay_in_their_rooms():
         "torch.lightning",
         "torch.huggingface",
     }
+
+
+TESTS = Path(__file__).parent
+NEEDED_BY = runpy.run_path(str(TESTS / "conftest.py"))["NEEDED_BY"]
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.stem)
+def test_tests_that_need_an_optional_library_are_listed_as_such(path):
+    used = {i.split(".")[0] for i in imports(path)} & set(NEEDED_BY)
+    for library in used:
+        homes = [TESTS / home for home in NEEDED_BY[library]]
+        assert any(path.is_relative_to(home) for home in homes), f"{path} imports {library}"
 
 
 def test_import_is_light():

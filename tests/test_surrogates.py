@@ -258,6 +258,14 @@ def test_a_zero_tensor_stays_zero_and_leaves_the_others_alone(dtype):
     assert (surrogates.gaussian_per_tensor(np.zeros_like(values), TENSORS) == 0).all()
 
 
+def test_a_surrogate_that_overflows_is_named_and_not_the_gradient():
+    gradient = np.random.default_rng(0).uniform(-3e38, 3e38, 1000).astype(np.float32)
+    message = "^the null gaussian_per_tensor overflows float32; scale the gradient down"
+    with pytest.raises(InputError, match=message):
+        surrogates.gaussian_per_tensor(gradient, [1000])
+    assert np.isfinite(surrogate("gaussian", gradient)).all()
+
+
 @pytest.mark.parametrize(("dtype", "exponent"), [("float64", 300), ("float32", 30)])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_gaussian_per_tensor_neither_underflows_nor_overflows(dtype, exponent, sign):

@@ -1,10 +1,9 @@
-"""The XOR experiment against finite differences, torch, and a textbook loop of one network."""
+"""The XOR experiment against finite differences and a textbook loop of one network."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,34 +64,6 @@ def test_gradient_is_that_of_central_differences(hidden, seed, task):
 
     numeric = [(total(s) - total(-s)) / (2 * step) for s in step * np.eye(parameters.size)]
     np.testing.assert_allclose(gradient_of(networks, parameters, task), numeric, rtol=0, atol=1e-8)
-
-
-def torch_network(hidden, parameters):
-    model = torch.nn.Sequential(
-        torch.nn.Linear(2, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, 1)
-    ).double()
-    torch.nn.utils.vector_to_parameters(torch.from_numpy(parameters), model.parameters())
-    return model
-
-
-@pytest.mark.parametrize("task", TARGETS)
-@modest
-@given(st.integers(1, 40), st.integers(0, 999), st.sampled_from([0.1, 1.0, 10.0]))
-def test_logits_loss_and_gradient_are_those_of_torch(task, hidden, seed, scale):
-    parameters = random_parameters([hidden], seed, scale)
-    model = torch_network(hidden, parameters)
-    logits = model(torch.from_numpy(INPUTS))
-    loss = torch.nn.BCEWithLogitsLoss()(logits[:, 0], torch.from_numpy(TARGETS[task]))
-    loss.backward()
-    expected = torch.cat([p.grad.reshape(-1) for p in model.parameters()]).numpy()
-
-    networks = Networks([hidden])
-    _, ours = networks.forward(parameters)
-    np.testing.assert_allclose(ours, logits.detach().numpy(), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(xor.loss(ours, xor.TASKS[task]), loss.item(), rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(
-        gradient_of(networks, parameters, task), expected, rtol=1e-10, atol=1e-14 * scale
-    )
 
 
 @pytest.mark.parametrize("logit", [40.0, 300.0, 800.0])

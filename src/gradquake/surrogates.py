@@ -109,7 +109,8 @@ def surrogate(
     Raises
     ------
     InputError
-        As the function of the rung does, or for another rung.
+        As the function of the rung does, or for another rung; or if the gradient is so large that
+        the surrogate overflows its dtype.
     """
     if not (isinstance(rung, str) and rung in _DRAWS):
         raise InputError(f"the surrogate is {rung!r}; one of {', '.join(RUNGS)} is needed")
@@ -137,8 +138,15 @@ def surrogate(
     drawn = np.empty_like(rows, order="C")
     rng = np.random.default_rng(entropy)
     edges = np.concatenate([[0], np.cumsum(lengths)]).tolist()
-    for start, stop in pairwise(edges):
-        drawn[:, start:stop] = _DRAWS[rung](rows[:, start:stop], rng)
+    # Rounding to 0 is meant, and infinity is looked for.
+    with np.errstate(under="ignore", over="ignore"):
+        for start, stop in pairwise(edges):
+            drawn[:, start:stop] = _DRAWS[rung](rows[:, start:stop], rng)
+    if not np.isfinite(drawn).all():
+        raise InputError(
+            f"the null {rung} overflows {drawn.dtype}; scale the gradient down, which changes nothing "
+            "else"
+        )
     shaped: Gradient = drawn.reshape(values.shape)
     return shaped
 

@@ -322,3 +322,15 @@ def test_on_an_accelerator_as_compiled(dtype):
 @pytest.mark.parametrize("n", [LARGE - 1, LARGE])
 def test_large_gradients_as_compiled(n, dtype):
     assert_as_compiled(draw("normal", 0, n, dtype), graphs.ring(n), max_steps=1)
+
+
+@pytest.mark.parametrize("shape", ["normal", "tiny", "huge"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numpys_setting_for_errors_changes_nothing(shape, dtype):
+    with np.errstate(all="ignore"):
+        gradient = draw(shape, 0, 201, dtype)
+    with pytest.MonkeyPatch.context() as patch, np.errstate(all="raise"):
+        # Nothing but hubs, which are added on the host.
+        patch.setattr(device, "SHARES_PER_LAUNCH", 10**9)
+        assert_as_compiled(gradient, graphs.barabasi_albert(201, seed=0), alpha=1e-50)
+        assert_as_compiled(gradient, graphs.barabasi_albert(201, seed=0))
