@@ -10,15 +10,19 @@ import sqlite3
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gradquake import cli, sensitivity
+from gradquake import cli, scrutiny, sensitivity
 from gradquake.cli import main
 from gradquake.graphs import TOPOLOGIES
 from gradquake.paper import evidence, reproduce
 from gradquake.paper.verdicts import Claim, Quantity
+from gradquake.recording import RunRecord
+from gradquake.store import open_study
 from gradquake.surrogates import RUNGS
 
 COMMAND = str(Path(sys.executable).with_name("gradquake"))
@@ -195,8 +199,10 @@ def test_analyze_one_statistic(study, call):
     default = strict_json(call("analyze", study, "--json", "--jobs", 1))
     assert default == {**largest, "mean": mean}
     assert (largest["statistic"], mean["statistic"]) == ("max", "mean")
-    assert largest["D"]["all"]["estimate"] != mean["D"]["all"]["estimate"]
-    assert mean["D"].keys() == largest["D"].keys()
+    assert largest["D"]["all"]["estimate"] != mean["gamma"]["all"]["estimate"]
+    assert mean["gamma"].keys() == largest["D"].keys()
+    assert "D" not in mean
+    assert "gamma" not in largest
     text = call("analyze", study, "--statistic", "mean", "--jobs", 1).stdout
     assert "gamma (mean)" in text
     assert "D(t), mean" in text
@@ -280,7 +286,8 @@ def test_analyze_what_never_groks(tmp_path, call):
     assert found["excess"]["post"] == dict.fromkeys(("estimate", "ci_low", "ci_high"))
     assert found["timing"] is None
     text = call("analyze", path, "--jobs", 1).stdout
-    assert "no run groks" in text
+    assert "no run grokked, so times relative to grokking are not defined" in text
+    assert found["notes"] == [scrutiny.NO_RUN_GROKKED]
     assert "When D(t) crosses" not in text
 
 
@@ -444,7 +451,8 @@ def test_a_single_seed_gives_estimates_without_intervals(tmp_path, call):
     assert found["D"]["all"]["estimate"] is not None
     assert found["D"]["all"]["ci_low"] is None
     text = call("analyze", path, "--jobs", 1).stdout
-    assert "a size has a single run, so that there are no intervals over runs" in text
+    assert "a size has a single run, so there are no intervals over runs" in text
+    assert "a size has a single run, so there are no intervals over runs" in found["notes"]
 
 
 # The whole paper
@@ -544,3 +552,102 @@ def test_claims_fit_narrow_and_wide_terminals(width, monkeypatch, capsys):
         "arrangement 0.070 [0.050, 0.090]", "R²", "reproduced", "1 claims: 1 reproduced",
     ):  # fmt: skip
         assert words in text, words
+
+
+# Odd studies
+
+
+def attached(path, sizes=(41, 81, 121), seeds=3, snapshots=40, *, shared_seed=False, **more):
+    """Write a study of runs and their nulls as ``attach`` records them.
+
+    ``more`` holds ``reached``, the grokking epoch of each seed, or ``size``, which makes the sizes of
+    a run from N, its seed and its rung.
+    """
+    reached = more.get("reached", [100] * seeds)
+    drawn = np.random.default_rng(0)
+    made = more.get("size", lambda n, _seed, _rung: drawn.poisson(0.2 * n, snapshots) + 1)
+    records = []
+    for n, seed, rung in product(sizes, range(seeds), more.get("rungs", RUNGS_BESIDE)):
+        config = {
+            "experiment": "attached", "surrogate": rung, "n_parameters": n, "every": 10,
+            "seed": 0 if shared_seed else seed, "run": {"width": n, "number": seed},
+        }  # fmt: skip
+        size = np.asarray(made(n, seed, rung), np.int64)
+        epochs = np.arange(snapshots) * more.get("every", 10)
+        records.append(RunRecord(config, reached[seed], epochs, {"size": size}))
+    with open_study(path, create=True) as made_study:
+        made_study.write(records)
+    return path
+
+
+RUNGS_BESIDE = ("real", "gaussian", "permuted")
+
+# By name, a study and the beginning of a note on it.
+ODD_STUDIES = {
+    "nothing groks": ({"reached": [None] * 3}, "no run grokked, so times relative to grokking"),
+    "one of three groks": ({"reached": [100, None, None]}, "fewer than half of the runs grokked, so"),
+    "after the end": ({"reached": [100, 200, 900]}, "3 of 9 runs grokked after the last snapshot, at"),
+    "one run a size": ({"seeds": 1}, "a size has a single run, so there are no intervals over runs"),
+    "one seed": ({"shared_seed": True}, "runs of one size share a seed (N = 41, 81, 121), so their"),
+    "one snapshot": ({"snapshots": 1, "reached": [None] * 3}, "no run grokked, so times relative"),
+    "no avalanche": ({"size": lambda _n, _seed, _rung: np.zeros(40)}, None),
+    "no avalanche at one size": ({"size": lambda n, _s, _r: np.full(40, n) * (n != 81)}, None),
+    "equal sizes": ({"size": lambda _n, _seed, _rung: np.full(40, 7)}, None),
+}
+
+
+@pytest.mark.parametrize("name", ODD_STUDIES)
+def test_what_is_not_defined_is_left_out_and_told(tmp_path, call, name):
+    settings, note = ODD_STUDIES[name]
+    path = attached(tmp_path / "s.sqlite", **settings)
+    done = call("analyze", path, "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    assert not re.search(r"\b(inf|nan|never)\b", done.stdout, re.IGNORECASE)
+    for low, high in re.findall(r"\[([-\d.]+), ([-\d.]+)\]", done.stdout):
+        assert low != high
+    notes = strict_json(call("analyze", path, "--json", "--jobs", 1)).get("notes", [])
+    assert all(of in done.stdout.replace("\n", " ") for of in notes)
+    assert [of.startswith(note) for of in notes] == ([] if note is None else [True])
+
+
+def test_a_null_that_all_runs_share_has_no_interval(tmp_path, call):
+    def size(n, seed, rung):
+        seeds = (n, 0) if rung == "gaussian" else (n, 1 + seed)
+        return np.random.default_rng(seeds).poisson(0.2 * n, 40) + 1
+
+    path = attached(tmp_path / "s.sqlite", shared_seed=True, size=size)
+    found = strict_json(call("analyze", path, "--json", "--jobs", 1))
+    null = found["nulls"]["gaussian"]["all"]
+    assert null["equal_in_all_resamples"] is True
+    assert null["ci_low"] is null["ci_high"] is None
+    assert found["nulls"]["permuted"]["all"]["ci_low"] < found["nulls"]["permuted"]["all"]["ci_high"]
+    estimator = found["attribution"]["all"]["estimator"]
+    assert estimator["ci_low"] is None
+    assert estimator["equal_in_all_resamples"]
+    text = call("analyze", path, "--jobs", 1).stdout
+    assert f"{null['estimate']:.3f} (one value)" in text
+    assert "One value: every resample of the runs gives the same" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"rungs": ("gaussian", "permuted")}, "holds no finished run with surrogate='real'"),
+        ({"rungs": ("real",)}, "no gaussian and no permuted null was measured beside these runs"),
+        ({"sizes": (41,)}, "all runs have N = 41; D(t) needs at least three sizes of network"),
+        ({"sizes": (41, 81)}, "the sweep has 2 scales; D(t) needs at least 3 sizes of network"),
+        ({"snapshots": 0}, "no run has a snapshot; there is nothing to analyze"),
+    ],
+)
+def test_what_cannot_be_analyzed_is_refused_in_one_sentence(tmp_path, call, settings, told):
+    settings = {"size": lambda _n, _seed, _rung: np.ones(settings.get("snapshots", 40)), **settings}
+    done = call("analyze", attached(tmp_path / "s.sqlite", **settings), "--jobs", 1)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_analyze_shows_how_many_steps_are_done(tmp_path):
+    done = gradquake("analyze", attached(tmp_path / "s.sqlite"), "--jobs", 1)
+    assert "20/20 steps" in done.stderr
+    assert "steps" not in done.stdout

@@ -1066,3 +1066,25 @@ def test_dissipation_is_what_lonely_nodes_lost(gradient, seed):
     indptr, _ = random_csr(rng, gradient.size, 1.0)
     after = gradient + rng.standard_normal(gradient.size).astype(gradient.dtype)
     assert _kernels.dissipation(gradient, after, indptr) == naive_dissipation(gradient, after, indptr)
+
+
+@pytest.mark.parametrize("points", [3, 5, 7, 8, 9, 15, 16, 17, 40])
+def test_line_fits_are_numpys_bit_for_bit(points):
+    rng = np.random.default_rng(points)
+    n = np.sort(rng.choice(np.arange(5, 5_000), points, replace=False)).astype(float)
+    y = np.log(rng.integers(1, 500, size=(points, 300)))
+    y[:, 0] = y[0, 0]
+    y[1, 1] = np.nan
+    x = np.log(n) - np.log(n).mean()
+    found = np.empty((2, 300))
+    _kernels.line_fits(x, y, *found)
+    rows = np.ascontiguousarray(y.T)
+    rows = rows - rows[:, :1]
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    along, total = (x * rows).sum(axis=1), (rows * rows).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        expected = along / (x * x).sum(), along * along / ((x * x).sum() * total)
+    assert np.array_equal(found, expected, equal_nan=True)
+    assert found[0, 0] == 0
+    assert np.isnan(found[:, 1]).all()
+    assert np.isnan(found[1, 0])

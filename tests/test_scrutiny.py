@@ -421,7 +421,7 @@ def test_the_sweeps_own_topology_gives_the_ladder(sweep, found, on_each):
     [own] = [on for on in on_each if on.topology == sweep.attrs["topology"]]
     for (rung, window, statistic), exponent in own.exponents.items():
         assert same_exponent(exponent, found.ladder.exponent(rung, window, statistic))
-        assert exponent.resamples.size == 0
+        assert exponent.kept_resamples is exponent.kept_size_resamples is None
     for key, excess in own.excess.items():
         assert excess.estimate == found.ladder.excess(*key).estimate
         assert excess.interval == found.ladder.excess(*key).interval

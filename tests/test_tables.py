@@ -315,21 +315,21 @@ def test_what_has_no_fit_says_why(flat):
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic, request):
     of = request.getfixturevalue(name)
-    ladder = of.ladder
+    ladder, name_of = of.ladder, {"max": "D", "mean": "gamma"}[statistic]
     read = strict(objects.analysis_json(of, statistic))
     assert read["statistic"] == statistic
     assert read["settings"] == ladder.real.dataset.attrs
     for window in WINDOWS:
         exponent = ladder.exponent("real", window, statistic)
-        assert read["D"][window]["estimate"] == finite(exponent.estimate)
-        assert read["D"][window]["ci_low"] == finite(exponent.interval.low)
-        assert read["D"][window]["ci_high"] == finite(exponent.interval.high)
-        assert read["D"][window]["r_squared"] == finite(exponent.fit.r_squared)
-        assert read["D"][window]["message"] == exponent.fit.message
-        assert read["D"][window]["cautions"] == list(exponent.cautions)
+        assert read[name_of][window]["estimate"] == finite(exponent.estimate)
+        assert read[name_of][window]["ci_low"] == finite(exponent.interval.low)
+        assert read[name_of][window]["ci_high"] == finite(exponent.interval.high)
+        assert read[name_of][window]["r_squared"] == finite(exponent.fit.r_squared)
+        assert read[name_of][window]["message"] == exponent.fit.message
+        assert read[name_of][window]["cautions"] == list(exponent.cautions)
         snapshots = ladder.real.snapshot_interval(window, statistic)
-        assert read["D"][window]["snapshot_ci_low"] == finite(snapshots.low)
-        assert read["D"][window]["snapshot_ci_high"] == finite(snapshots.high)
+        assert read[name_of][window]["snapshot_ci_low"] == finite(snapshots.low)
+        assert read[name_of][window]["snapshot_ci_high"] == finite(snapshots.high)
         excess = ladder.excess(window, statistic)
         assert read["excess"][window] == {
             "estimate": finite(excess.estimate),
@@ -344,13 +344,13 @@ def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic,
             assert read["nulls"][rung][window]["estimate"] == finite(null.estimate)
             assert read["nulls"][rung][window]["ci_low"] == finite(null.interval.low)
             assert read["nulls"][rung][window]["ci_high"] == finite(null.interval.high)
-    assert set(read["nulls"]) == set(read["nulls_D_t"]) == set(ladder.nulls)
+    assert set(read["nulls"]) == set(read[f"nulls_{name_of}_t"]) == set(ladder.nulls)
     assert set(read["collapse"]) == {"real", *ladder.nulls}
     for (rung, window), collapse in of.collapses.items():
         assert read["collapse"][rung][window]["quality"] == finite(collapse.quality)
     for rung in ("real", *ladder.nulls):
         curve = (ladder.real if rung == "real" else ladder.nulls[rung]).curves[statistic]
-        written = read["D_t"] if rung == "real" else read["nulls_D_t"][rung]
+        written = read[f"{name_of}_t"] if rung == "real" else read[f"nulls_{name_of}_t"][rung]
         assert written["epoch"] == curve.dimension["epoch"].values.tolist()
         values = [finite(v) for v in curve.dimension["exponent"].values.tolist()]
         assert written["exponent"] == values
@@ -358,7 +358,7 @@ def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic,
         assert written["crossing"]["estimate"] == finite(curve.crossing.estimate)
         assert written["crossing"]["resamples_without"] == curve.crossing.interval.invalid
     assert (read["timing"] is None) == (not of.timing)
-    pre, post = (read["D"][phase]["estimate"] for phase in PHASES)
+    pre, post = (read[name_of][phase]["estimate"] for phase in PHASES)
     excess = [read["excess"][phase]["estimate"] for phase in PHASES]
     assert set(read["excess"]) == set(read["attribution"]) == {*WINDOWS, "rise"}
     if post is None:

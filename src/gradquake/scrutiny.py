@@ -166,8 +166,8 @@ def notes_of(scrutiny: Scrutiny) -> list[str]:
     if shared:
         found.append(
             f"runs of one size share a seed (N = {', '.join(shared)}), so their graph and their "
-            "Gaussian null are the same and give no interval, or one that is too narrow; give every "
-            "run of a size its own seed"
+            "Gaussian null are the same and give no interval, or one that is too narrow; give every run "
+            "of a size its own seed"
         )
     return found
 

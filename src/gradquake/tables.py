@@ -79,8 +79,8 @@ class Table:
 
 
 def number(value: float | None) -> str:
-    """Return a number as text, short; "none" if it is not finite."""
-    if value is None or not math.isfinite(value):
+    """Return a number as text, short; "none" for NaN."""
+    if value is None or value != value:
         return "none"
     if abs(value) >= 100 or value == int(value):
         return f"{value:.0f}"

@@ -1,5 +1,6 @@
 """The ladder of nulls: its parts are paired differences that add up to the exponent."""
 
+import re
 from itertools import product
 
 import numpy as np
@@ -232,13 +233,39 @@ def test_d_crosses_that_of_a_falling_null(sweep_of, statistic):
 @by_statistic
 def test_the_crossing_of_a_null_is_a_loop_over_resamples(ladder, statistic):
     found = ladder.crossing_of_null("permuted", statistic)
-    real = ladder.real.curves[statistic].dimension
-    null = ladder.nulls["permuted"].curves[statistic].dimension
+    curves = ladder.real.curves[statistic], ladder.nulls["permuted"].curves[statistic]
+    real, null = (curve.dimension for curve in curves)
+    [of_real], [of_null] = (list(curve.resampled()) for curve in curves)
     epochs = real["epoch"].values
     above = real["exponent"].values - null["exponent"].values
     assert found.estimate == pytest.approx(float(crossing(epochs, above, 0.0)), nan_ok=True)
     for b in range(N_RESAMPLES):
-        above = real["exponent_resamples"].values[b] - null["exponent_resamples"].values[b]
+        above = of_real.exponents[b] - of_null.exponents[b]
         expected = float(crossing(epochs, above, 0.0))
         assert found.resamples[b] == pytest.approx(expected, nan_ok=True)
     assert np.isfinite(found.resamples).any()
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (
+            lambda of: of.exponent("shuffled", "all", "max"),
+            "the rung is 'shuffled'; of this sweep real,",
+        ),
+        (
+            lambda of: of.exponent("real", "before", "max"),
+            "the window is 'before'; one of all, pre, post",
+        ),
+        (lambda of: of.exponent("real", "all", "median"), "statistic is 'median'; one of max, mean"),
+        (lambda of: of.value("real", "fall", "max"), "the span is 'fall'; one of all, pre, post, rise"),
+        (lambda of: of.part("arrangment", "all", "max"), "the part is 'arrangment'; one of above_gaus"),
+        (lambda of: of.crossing_of_null("shuffled", "max"), "the rung is 'shuffled'; of this sweep"),
+        (lambda of: of.crossing_of_null("permuted", "median"), "statistic is 'median'"),
+        (lambda of: of.real.snapshot_interval("before", "max"), "the window is 'before'"),
+        (lambda of: of.real.crosses_in_window("median"), "statistic is 'median'"),
+    ],
+)
+def test_a_name_that_there_is_not_is_told_with_those_that_there_are(ladder, ask, told):
+    with pytest.raises(InputError, match=re.escape(told)):
+        ask(ladder)

@@ -8,6 +8,7 @@ from scipy import stats
 
 from gradquake.analysis import resampling
 from gradquake.analysis.resampling import (
+    MANY_SNAPSHOTS,
     Estimate,
     Interval,
     difference,
@@ -18,6 +19,7 @@ from gradquake.analysis.resampling import (
     snapshot_maxima,
     snapshot_means,
     tail_share,
+    tails,
 )
 from gradquake.errors import InputError
 
@@ -270,7 +272,8 @@ def test_an_estimate_has_the_interval_of_its_resamples():
 def test_a_slim_estimate_is_the_same_without_its_resamples():
     whole = estimated(0.1, np.random.default_rng(3).standard_normal(300), 7)
     slim = whole.slim()
-    assert slim.resamples.shape == (0,)
+    with pytest.raises(InputError, match=r"slim\(\) dropped the resamples of this estimate; take"):
+        _ = slim.resamples
     assert (slim.estimate, slim.interval, slim.runs) == (whole.estimate, whole.interval, whole.runs)
     assert whole.resamples.shape == (300,)
 
@@ -354,3 +357,37 @@ def test_a_few_choices_at_a_time_are_those_of_all_at_once(monkeypatch, most):
         np.testing.assert_array_equal(draws, rng.integers(n, size=(23, n)))
         np.testing.assert_array_equal(found[scale], draws.sum(axis=1) * 10 + scale)
     assert max(seen) <= max(most, *runs)
+
+
+def test_a_difference_of_what_is_slim_is_refused():
+    whole = estimated(0.1, np.random.default_rng(3).standard_normal(30), 7)
+    for pair in ((whole, whole.slim()), (whole.slim(), whole), (whole.slim(), whole.slim())):
+        with pytest.raises(InputError, match="before slim"):
+            difference(*pair)
+
+
+def test_an_interval_of_one_value_is_known():
+    assert percentile_interval(np.full(50, 0.25), 4).is_one_value
+    assert not percentile_interval(np.arange(50.0), 4).is_one_value
+    assert not Interval(np.nan, np.nan, 1.0).is_one_value
+
+
+@pytest.mark.parametrize("values", ["normal", "few whole numbers"])
+@pytest.mark.parametrize("n_resamples", [2, 3, 20, 999])
+def test_the_tails_of_many_rows_are_the_quantiles_of_numpy(values, n_resamples):
+    rng = np.random.default_rng(n_resamples)
+    shape = (40, n_resamples)
+    rows = rng.standard_normal(shape) if values == "normal" else rng.integers(0, 5, shape).astype(float)
+    for share in (0.0, 0.0012, 0.025, 0.5):
+        expected = np.quantile(rows, [share, 1 - share], axis=1)
+        assert np.array_equal(tails(rows, share), expected)
+
+
+def test_the_means_of_many_snapshots_have_the_distribution_of_single_draws():
+    rng = np.random.default_rng(5)
+    values = rng.poisson(3.0, MANY_SNAPSHOTS + 1)
+    means = snapshot_means(values, 4_000, rng)
+    error = values.std() / np.sqrt(values.size)
+    assert means.shape == (4_000,)
+    assert means.mean() == pytest.approx(values.mean(), abs=5 * error / np.sqrt(4_000))
+    assert means.std() == pytest.approx(error, rel=0.06)

@@ -397,17 +397,22 @@ def test_each_epoch_of_d_is_a_fit_of_its_own(random_sweep, random_sizes, statist
         assert float(found["r_squared"]) == pytest.approx(fit.r_squared, rel=1e-12)
 
 
+def resampled(sweep, statistic, **bootstrap):
+    """Return the exponents and R² of all blocks, (B, epochs) each."""
+    blocks = list(scaling.resampled_dimension(sweep, statistic, **bootstrap))
+    return [np.concatenate([block[i] for block in blocks], axis=1) for i in (1, 2)]
+
+
 @by_statistic
 def test_the_bootstrap_of_d_is_a_loop_over_its_draws(random_sweep, random_sizes, statistic):
-    result = scaling.dimension(random_sweep, statistic, n_resamples=6, seed=4)
+    slopes, r_squared = resampled(random_sweep, statistic, n_resamples=6, seed=4)
     draws = run_resamples([len(random_sizes[n]) for n in sorted(random_sizes)], 6, 4)
     for resample, position in np.ndindex(6, 5):
         at_epoch = {n: s[:, [position]] for n, s in random_sizes.items()}
         pooled = naive_sizes(at_epoch, statistic, draws, resample)
-        found = result.isel(resample=resample, epoch=position)
         fit = fit_exponent(sorted(random_sizes), pooled)
-        assert float(found["exponent_resamples"]) == pytest.approx(fit.exponent, rel=1e-12)
-        assert float(found["r_squared_resamples"]) == pytest.approx(fit.r_squared, rel=1e-12)
+        assert slopes[resample, position] == pytest.approx(fit.exponent, rel=1e-12)
+        assert r_squared[resample, position] == pytest.approx(fit.r_squared, rel=1e-12)
 
 
 @by_statistic
@@ -415,8 +420,9 @@ def test_the_interval_of_d_holds_the_percentiles_of_its_resamples(random_sweep, 
     result = scaling.dimension(random_sweep, statistic, n_resamples=300)
     assert result.attrs["fewest_runs"] == 3
     tail = tail_share(3)
-    for name, ends in (("exponent", "ci"), ("r_squared", "r_squared_ci")):
-        low, high = np.quantile(result[f"{name}_resamples"], [tail, 1 - tail], axis=0)
+    curves = resampled(random_sweep, statistic, n_resamples=300)
+    for ends, resamples in zip(("ci", "r_squared_ci"), curves, strict=True):
+        low, high = np.quantile(resamples, [tail, 1 - tail], axis=0)
         assert result[f"{ends}_low"].values == pytest.approx(low)
         assert result[f"{ends}_high"].values == pytest.approx(high)
         assert (result[f"{ends}_low"] < result[f"{ends}_high"]).all()
@@ -434,23 +440,32 @@ def test_the_intervals_of_the_sizes_are_those_of_their_resamples(random_sweep, s
 def test_a_slim_exponent_is_the_same_without_its_resamples(random_sweep):
     whole = scaling.exponent(random_sweep, n_resamples=20)
     slim = whole.slim()
-    assert slim.resamples.size == slim.size_resamples.size == 0
+    for name in ("resamples", "size_resamples"):
+        with pytest.raises(InputError, match="dropped the resamples"):
+            getattr(slim, name)
     assert (slim.estimate, slim.interval, slim.runs) == (whole.estimate, whole.interval, 3)
     assert np.array_equal(slim.sizes, whole.sizes)
     assert whole.resamples.shape == (20,)
 
 
 @by_statistic
-def test_a_long_sweep_is_resampled_in_parts_without_a_gap(sweep_of, statistic):
-    # 500,000 // (3 scales x 2,000 snapshots) = 83 resamples at a time.
+def test_a_long_sweep_is_resampled_in_blocks_without_a_gap(sweep_of, statistic, monkeypatch):
     rng = np.random.default_rng(13)
-    sizes = {n: rng.integers(1, n, size=(10, 2_000)) for n in (85, 401, 1201)}
-    result = scaling.dimension(sweep_of(sizes), statistic, n_resamples=90)
-    draws = run_resamples([10, 10, 10], 90)
-    for resample in (0, 82, 83, 89):
-        at_end = {n: s[:, -1:] for n, s in sizes.items()}
-        expected = naive_slope(sizes, naive_sizes(at_end, statistic, draws, resample))
-        assert float(result["exponent_resamples"][resample, -1]) == pytest.approx(expected)
+    sizes = {n: rng.integers(0, n, size=(4, 50)) for n in (85, 401, 1201)}
+    sweep = sweep_of(sizes)
+    # Half of the runs end early.
+    sweep = sweep.where((sweep["seed"] < 2) | (sweep["epoch"] < 20))
+    whole = scaling.dimension(sweep, statistic, n_resamples=90)
+    in_one = resampled(sweep, statistic, n_resamples=90)
+    # 12 numbers for each resample at an epoch: 7 epochs in a block.
+    monkeypatch.setattr(scaling, "MOST_HELD", 90 * 12 * 7)
+    blocks = list(scaling.resampled_dimension(sweep, statistic, n_resamples=90))
+    assert [block.epochs for block in blocks][-1] == slice(49, 50)
+    assert all(block.exponents.shape[1] <= 7 for block in blocks)
+    in_blocks = resampled(sweep, statistic, n_resamples=90)
+    for one, other in zip(in_one, in_blocks, strict=True):
+        assert np.array_equal(one, other, equal_nan=True)
+    assert scaling.dimension(sweep, statistic, n_resamples=90).identical(whole)
 
 
 @by_statistic
@@ -610,6 +625,7 @@ def naive_dimension(sizes, statistic, position, draws=None, resample=None):
 @by_statistic
 def test_runs_that_were_not_measured_at_an_epoch_are_left_out(aligned_sweep, aligned_sizes, statistic):
     result = scaling.dimension(aligned_sweep, statistic, n_resamples=7, seed=2)
+    slopes, r_squared = resampled(aligned_sweep, statistic, n_resamples=7, seed=2)
     draws = run_resamples([len(aligned_sizes[n]) for n in sorted(aligned_sizes)], 7, 2)
     for position in range(5):
         expected = naive_dimension(aligned_sizes, statistic, position)
@@ -618,9 +634,8 @@ def test_runs_that_were_not_measured_at_an_epoch_are_left_out(aligned_sweep, ali
         assert float(found["r_squared"]) == pytest.approx(expected[1], nan_ok=True)
         for resample in range(7):
             expected = naive_dimension(aligned_sizes, statistic, position, draws, resample)
-            of_resample = found.isel(resample=resample)
-            assert float(of_resample["exponent_resamples"]) == pytest.approx(expected[0], nan_ok=True)
-            assert float(of_resample["r_squared_resamples"]) == pytest.approx(expected[1], nan_ok=True)
+            assert slopes[resample, position] == pytest.approx(expected[0], nan_ok=True)
+            assert r_squared[resample, position] == pytest.approx(expected[1], nan_ok=True)
 
 
 @by_statistic
@@ -628,7 +643,7 @@ def test_an_epoch_at_which_a_scale_has_no_run_has_no_d(aligned_sweep, statistic)
     result = scaling.dimension(aligned_sweep, statistic, n_resamples=30)
     for name in ("exponent", "stderr", "r_squared"):
         assert np.isnan(result[name].values).tolist() == [False, False, False, True, False]
-    assert np.isnan(result["exponent_resamples"][:, 3]).all()
+    assert np.isnan(resampled(aligned_sweep, statistic, n_resamples=30)[0][:, 3]).all()
     assert np.isnan(result["ci_low"][3])
 
 

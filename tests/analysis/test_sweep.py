@@ -51,11 +51,12 @@ def test_the_exponents_are_those_of_the_phases(analysis, random_sweep, window, s
 def test_the_curves_are_d_and_its_crossing(analysis, random_sweep, statistic):
     curve = analysis.curves[statistic]
     expected = scaling.dimension(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
-    epochs, resamples = expected["epoch"].values, expected["exponent_resamples"].values
+    epochs = expected["epoch"].values
+    [block] = scaling.resampled_dimension(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
     assert curve.dimension.equals(expected)
     observed = float(transitions.crossing(epochs, expected["exponent"].values))
     assert curve.crossing.estimate == pytest.approx(observed, nan_ok=True)
-    one_by_one = np.array([float(transitions.crossing(epochs, curve)) for curve in resamples])
+    one_by_one = np.array([float(transitions.crossing(epochs, curve)) for curve in block.exponents])
     assert np.array_equal(curve.crossing.resamples, one_by_one, equal_nan=True)
 
 
@@ -132,15 +133,32 @@ def test_equal_seeds_give_equal_analyses(analysis, random_sweep):
         assert curve.dimension.identical(again.curves[statistic].dimension)
 
 
-def test_a_slim_curve_is_the_same_without_its_resamples(analysis):
+def test_a_slim_curve_is_the_same_without_the_resamples_of_its_crossing(analysis):
     whole = analysis.curves["max"]
     slim = whole.slim()
-    assert slim.crossing.resamples.size == 0
+    with pytest.raises(InputError, match="dropped the resamples"):
+        _ = slim.crossing.resamples
     assert slim.crossing.interval == whole.crossing.interval
-    assert set(whole.dimension) - set(slim.dimension) == {"exponent_resamples", "r_squared_resamples"}
-    assert slim.dimension.equals(whole.dimension[list(slim.dimension)])
-    assert slim.dimension.attrs == whole.dimension.attrs
-    assert whole.dimension.sizes["resample"] == N_RESAMPLES
+    assert slim.dimension.identical(whole.dimension)
+    # What it was computed from is there, so a crossing of a null is too.
+    assert sweep.crossing_of_null(slim, slim).resamples.shape == (N_RESAMPLES,)
+
+
+@by_statistic
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_crossings_do_not_depend_on_the_blocks(sweep_of, statistic, direction, monkeypatch):
+    rng = np.random.default_rng(21)
+    sizes = {n: rng.integers(0, 3 * n, size=(3, 60)) for n in SCALES}
+    whole = sweep.curve(sweep_of(sizes), statistic, n_resamples=40)
+    null = sweep.curve(sweep_of({n: s[:, ::-1] for n, s in sizes.items()}), statistic, n_resamples=40)
+    expected = [whole.crossing_of(1.0, direction), sweep.crossing_of_null(whole, null)]
+    for width in (1, 2, 3, 7):
+        monkeypatch.setattr(scaling, "MOST_HELD", 40 * (2 * len(SCALES) + 6) * width)
+        blocked = sweep.curve(sweep_of(sizes), statistic, n_resamples=40)
+        found = [blocked.crossing_of(1.0, direction), sweep.crossing_of_null(blocked, null)]
+        for one, other in zip(expected, found, strict=True):
+            assert np.isfinite(one.resamples).any()
+            assert np.array_equal(one.resamples, other.resamples, equal_nan=True)
 
 
 @by_statistic

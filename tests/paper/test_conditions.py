@@ -201,11 +201,9 @@ def test_no_result_carries_its_resamples(result, controlled):
         estimates = [of.grokking, of.delay, *of.excess.values(), *of.crossing_of_null.values()]
         estimates += of.rise.values()
         estimates += [curve.crossing for curve in of.curves.values()]
-        assert all(estimate.resamples.size == 0 for estimate in estimates)
+        assert all(estimate.kept_resamples is None for estimate in estimates)
         for exponent in of.exponents.values():
-            assert exponent.resamples.size == exponent.size_resamples.size == 0
-        for curve in of.curves.values():
-            assert "resample" not in curve.dimension.dims
+            assert exponent.kept_resamples is exponent.kept_size_resamples is None
 
 
 def test_a_control_is_split_at_the_epochs_of_its_twin(control, inline, controlled):

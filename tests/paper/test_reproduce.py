@@ -17,6 +17,7 @@ from gradquake.analysis.sweep import WINDOWS
 from gradquake.errors import InputError
 from gradquake.execution import open_executor
 from gradquake.graphs import TOPOLOGIES
+from gradquake.objects import EXPONENTS
 from gradquake.paper import reproduce as module
 from gradquake.paper.conditions import conditions
 from gradquake.paper.evidence import Plan
@@ -205,12 +206,12 @@ def test_the_scrutiny_is_one_strict_object(scrutiny):
     assert set(scrutiny["sweeps"]) == {"inline", "shadow"}
     for name, alpha_train in (("inline", 0.3), ("shadow", 0.0)):
         for statistic in STATISTICS:
-            of = scrutiny["sweeps"][name][statistic]
+            of, exponent = scrutiny["sweeps"][name][statistic], EXPONENTS[statistic]
             assert of["settings"]["alpha_train"] == alpha_train
             assert of["statistic"] == statistic
             assert tuple(of["nulls"]) == RUNGS
             for window in WINDOWS:
-                assert {"estimate", "ci_low", "ci_high"} <= set(of["D"][window])
+                assert {"estimate", "ci_low", "ci_high"} <= set(of[exponent][window])
                 assert {"estimate", "ci_low", "ci_high"} == set(of["excess"][window])
             assert of["timing"] is not None
     of_modes = ("topologies", "tails", "power", "follows_grokking", "many_seeds")
@@ -238,8 +239,8 @@ def test_the_scrutiny_and_the_claims_say_the_same(whole, scrutiny):
         ("gamma-agg", "mean", "all"),
     ):
         of = inline[statistic]
-        assert by_id[name]["measured"] == of["D"][window]["estimate"]
-        assert by_id[name]["ci_low"] == of["D"][window]["ci_low"]
+        assert by_id[name]["measured"] == of[EXPONENTS[statistic]][window]["estimate"]
+        assert by_id[name]["ci_low"] == of[EXPONENTS[statistic]][window]["ci_low"]
         assert by_id[name]["null"] == of["nulls"]["gaussian"][window]["estimate"]
         assert by_id[name]["excess"] == of["excess"][window]["estimate"]
         parts = of["attribution"][window]
@@ -255,8 +256,9 @@ def test_every_condition_is_there(scrutiny):
     for of, sweep in zip(scrutiny["conditions"], sweeps, strict=False):
         for statistic in STATISTICS:
             for window in WINDOWS:
-                estimate = of[statistic]["D"][window]["estimate"]
-                assert estimate == sweep[statistic]["D"][window]["estimate"]
+                exponent = EXPONENTS[statistic]
+                estimate = of[statistic][exponent][window]["estimate"]
+                assert estimate == sweep[statistic][exponent][window]["estimate"]
                 assert of[statistic]["excess"][window] == sweep[statistic]["excess"][window]
             assert of[statistic]["rise"] == sweep[statistic]["rise"]
             assert of[statistic]["excess"]["rise"] == sweep[statistic]["excess"]["rise"]
