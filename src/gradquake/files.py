@@ -5,6 +5,7 @@ A file is described without its data first, then read tensor by tensor and block
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ MEASURED_AS: dict[str, type[np.floating[Any]]] = {
 
 # Names in the state of an optimizer, which is never measured.
 OPTIMIZER = re.compile(
-    r"(.*[._/])?(optim(izer)?(_states?)?|(max_)?exp_avg(_sq)?|momentum_buffer|square_avg|acc_delta|grad_avg)"
-    r"([._/].*)?",
+    r"(.*[._/])?(opt_state|optim(izer)?(_states?(_dict)?)?|(max_)?exp_avg(_sq)?|momentum_buffer"
+    r"|square_avg|acc_delta|grad_avg)([._/].*)?",
     re.IGNORECASE,
 )
 
@@ -60,7 +61,7 @@ class GradientFile:
     left_out : tuple of str
         What is not, and why.
     total : int
-        Entries of all floating-point tensors beside them, chosen or not.
+        Entries of these and of the floating-point weights beside them that were not chosen.
     """
 
     path: Path
@@ -155,23 +156,18 @@ def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False)
             f"{path} holds no tensor" + (f" that matches {_listed(match)}" if match else "")
             + (f"; it holds {_listed(names)}" if names else "; at least one is needed"),
         )  # fmt: skip
-        left_out = list(left_out)
-        states = {one.tensor.name for one in chosen if OPTIMIZER.fullmatch(one.tensor.name)}
-        left_out += [f"{name!r} (state of an optimizer)" for name in states]
-        chosen = [one for one in chosen if one.tensor.name not in states]
-        require(
-            len(chosen) > 0, f"{path} holds nothing but the state of an optimizer; weights are needed"
-        )
+        weights = [one for one in stored if not _is_state(one)]
+        left_out += [f"{o.tensor.name!r} (state of an optimizer)" for o in chosen if _is_state(o)]
+        chosen = [one for one in chosen if not _is_state(one)]
+        require(len(chosen) > 0, f"{path} holds nothing but an optimizer's state; weights are needed")
         _require_one_group(path, chosen)
-        buffers = {one.tensor.name for one in chosen if checkpoint and _is_buffer(one)}
-        if len(buffers) == len(chosen):
-            buffers = set()
+        if checkpoint and not all(map(_is_buffer, chosen)):
+            left_out = [f"{o.tensor.name!r} (not trained)" for o in chosen if _is_buffer(o)] + left_out
+            weights, chosen = ([one for one in of if not _is_buffer(one)] for of in (weights, chosen))
         tensors = []
         for tensor in (one.tensor for one in chosen):
             integers = bool(re.fullmatch("u?int[0-9]+|bool", tensor.dtype))
-            if tensor.name in buffers:
-                left_out.append(f"{tensor.name!r} (not trained)")
-            elif tensor.dtype in MEASURED_AS:
+            if tensor.dtype in MEASURED_AS:
                 tensors.append(tensor)
             elif checkpoint and integers:
                 left_out.append(f"{tensor.name!r} ({tensor.dtype})")
@@ -180,10 +176,27 @@ def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False)
                     f"{path}: {tensor.name!r} is {tensor.dtype}; {', '.join(MEASURED_AS)} is needed"
                     + (" (--differences leaves integers of checkpoints out)" if integers else "")
                 )
-        beside = (one.tensor for one in stored if one.group == chosen[0].group)
+        beside = (one.tensor for one in weights if one.group == chosen[0].group)
         total = sum(tensor.size for tensor in beside if tensor.dtype in MEASURED_AS)
     found = GradientFile(path, tuple(tensors), tuple(left_out), total)
     require(found.size > 0, f"{path} holds no entry to measure; at least one is needed")
+    return found
+
+
+def hints(path: Path, left_out: Sequence[str], *, checkpoint: bool) -> list[str]:
+    """Return what speaks against how a file is measured: as a gradient, or as the whole of a model."""
+    found = []
+    named = re.search(r"checkpoint|ckpt|global_step|pytorch_model|model\.safetensors", str(path), re.I)
+    if not checkpoint and (named or any(re.match("'optim", one) for one in left_out)):
+        found.append(
+            "these look like checkpoints, whose weights are measured here as if they were gradients; "
+            "--differences measures what changed between them"
+        )
+    for part in (path, path.parent):
+        if rank := re.search(r"(.*rank_?)[0-9]+(.*)", part.name):
+            ranks = list(part.parent.glob(f"{glob.escape(rank[1])}[0-9]*{glob.escape(rank[2])}"))
+            if len(ranks) > 1:
+                found.append(f"{part} is one of {len(ranks)} ranks; the others are not measured")
     return found
 
 
@@ -297,6 +310,11 @@ def _by_column(entries: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np
     return np.ravel_multi_index(np.unravel_index(entries, shape), shape, order="F").astype(np.int64)
 
 
+def _is_state(one: StoredTensor) -> bool:
+    """Return whether a tensor is of the state of an optimizer, by its name or that of its group."""
+    return OPTIMIZER.fullmatch(one.tensor.name) is not None or OPTIMIZER.fullmatch(one.group) is not None
+
+
 def _is_buffer(one: StoredTensor) -> bool:
     """Return whether a tensor stands beside a model's weights, by its name or, a mask, its shape."""
     name, shape = one.tensor.name.removeprefix(f"{one.group}."), one.tensor.shape
@@ -306,10 +324,11 @@ def _is_buffer(one: StoredTensor) -> bool:
 
 def _require_one_group(path: Path, chosen: Sequence[StoredTensor]) -> None:
     groups = sorted({one.group for one in chosen})
+    likely = [*(group for group in groups if "ema" not in group.lower()), *groups]
     require(
         len(groups) == 1,
         f"{path} holds tensors {' and '.join(f'under {g!r}' if g else 'at its top' for g in groups)}; "
-        f"choose one with --match, such as --match '{groups[-1]}.*'",
+        f"choose one with --match, such as --match '{next(filter(None, likely), '')}.*'",
     )
 
 

@@ -203,12 +203,11 @@ def open_series(
     layout = files.describe(found[0], match, checkpoint=differences)
     for path in found[1:]:
         files.check_alike(layout, files.describe(path, match, checkpoint=differences))
-    notes = []
+    hints = files.hints(found[0], layout.left_out, checkpoint=differences)
+    notes = [printable(note) for note in (order.note, *hints) if note]
     if layout.left_out:
         more = f" and {len(layout.left_out) - 5} more" if len(layout.left_out) > 5 else ""
         notes.append(f"left out: {', '.join(layout.left_out[:5])}{more}")
-    if order.note:
-        notes.append(printable(order.note))
     positions = None
     if sample is not None and sample < layout.size:
         positions = fixed_sample(layout.size, sample, seed)
