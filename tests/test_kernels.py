@@ -1,5 +1,7 @@
 """Every compiled kernel against a naive twin: a few clear lines of plain Python or NumPy."""
 
+import ast
+import inspect
 import itertools
 import math
 import types
@@ -383,6 +385,31 @@ def test_cascade_in_a_strided_array_leaves_what_is_between_alone():
     graph = random_csr(rng, 200, 4.0)
     assert_same_cascade(_kernels.cascade, buffer[::3], *graph, np.float64(1), 0.3, 20)
     np.testing.assert_array_equal(buffer[1::3], between)
+
+
+# What rounds alike on every processor
+
+# Exact, or correctly rounded.
+FIXED = {"sqrt", "frexp", "ldexp", "isnan", "inf", "nan"}
+
+
+def test_no_kernel_may_be_compiled_with_fastmath():
+    compiled = [kernel for kernel in vars(_kernels).values() if hasattr(kernel, "py_func")]
+    assert len(compiled) > 40
+    assert not any(kernel.targetoptions.get("fastmath") for kernel in compiled)
+
+
+def test_no_kernel_calls_a_mathematical_library():
+    functions = [
+        node for node in ast.parse(inspect.getsource(_kernels)).body if isinstance(node, ast.FunctionDef)
+    ]
+    used = {
+        node.attr
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "math"
+    }
+    assert used <= FIXED
 
 
 # Elementary functions

@@ -441,7 +441,7 @@ def heavy_tail(evidence: Evidence) -> Claim:
         "most decades at a scale", float(decades.max()), NO_INTERVAL, PAPER_DECADES
     )
     described = ", ".join(
-        f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.1f}" for fit in fits
+        f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.0f}" for fit in fits
     )
     return Claim(
         "heavy-tail",
