@@ -4,7 +4,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: reproduce test lint faults fuzz benchmark locks clean
+.PHONY: reproduce test processors lint faults fuzz benchmark locks clean
 
 ## reproduce: train, probe, measure and judge the whole paper (ARGS=--quick leaves out the scrutiny)
 reproduce: $(VENV)/.core
@@ -13,6 +13,10 @@ reproduce: $(VENV)/.core
 ## test: run all tests
 test: $(VENV)/.test
 	$(PYTHON) -m pytest -n auto --dist loadfile
+
+## processors: compare what the sweeps record on emulated processors (more of them with qemu-user)
+processors: $(VENV)/.test
+	$(PYTHON) tests/validation/processors.py
 
 ## lint: check style, format and types
 lint: $(VENV)/.test

@@ -1,8 +1,11 @@
 """Every compiled kernel against a naive twin: a few clear lines of plain Python or NumPy."""
 
+import ast
+import inspect
 import itertools
 import math
 import types
+from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
@@ -382,6 +385,196 @@ def test_cascade_in_a_strided_array_leaves_what_is_between_alone():
     graph = random_csr(rng, 200, 4.0)
     assert_same_cascade(_kernels.cascade, buffer[::3], *graph, np.float64(1), 0.3, 20)
     np.testing.assert_array_equal(buffer[1::3], between)
+
+
+# What rounds alike on every processor
+
+# Exact, or correctly rounded.
+FIXED = {"sqrt", "frexp", "ldexp", "isnan", "inf", "nan"}
+
+
+def test_no_kernel_may_be_compiled_with_fastmath():
+    compiled = [kernel for kernel in vars(_kernels).values() if hasattr(kernel, "py_func")]
+    assert len(compiled) > 40
+    assert not any(kernel.targetoptions.get("fastmath") for kernel in compiled)
+
+
+def test_no_kernel_calls_a_mathematical_library():
+    functions = [
+        node for node in ast.parse(inspect.getsource(_kernels)).body if isinstance(node, ast.FunctionDef)
+    ]
+    used = {
+        node.attr
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "math"
+    }
+    assert used <= FIXED
+
+
+# Elementary functions
+
+
+PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899")
+
+
+def exact_tanh(x):
+    # Without cancellation near 0.
+    if abs(x) < Decimal("1e-12"):
+        return x - x**3 / 3
+    return 1 - 2 / ((2 * x).exp() + 1)
+
+
+def exact_log1p(x):
+    return x - x**2 / 2 + x**3 / 3 if abs(x) < Decimal("1e-20") else (1 + x).ln()
+
+
+def exact_softplus(x):
+    return exact_log1p(x.exp()) if x < 0 else x + exact_log1p((-x).exp())
+
+
+def exact_sigmoid(x):
+    return 1 / (1 + (-x).exp())
+
+
+def exact_degrees(y, x):
+    if x < 0:
+        return 180 - exact_degrees(y, -x)
+    if y > x:
+        return 90 - exact_degrees(x, y)
+    # Four times halved, and the series of the arc tangent.
+    t = y / x
+    for _ in range(4):
+        t = t / (1 + (1 + t * t).sqrt())
+    return 16 * sum((-1) ** n * t ** (2 * n + 1) / (2 * n + 1) for n in range(25)) * 180 / PI
+
+
+def units_off(found, exact, *arguments):
+    """Return by how many units in the last place results are off at most."""
+    worst = 0
+    with localcontext(Context(prec=60, Emin=-5000, Emax=5000)):
+        for result, *of_one in zip(found.tolist(), *(a.tolist() for a in arguments), strict=True):
+            expected = exact(*map(Decimal, of_one))
+            worst = max(worst, abs(Decimal(result) - expected) / Decimal(math.ulp(float(expected))))
+    return float(worst)
+
+
+def replaced(kernel, values):
+    result = np.array(values, np.float64)
+    kernel(result)
+    return result
+
+
+def both_signs(*parts):
+    values = np.concatenate(parts)
+    return np.concatenate([values, -values])
+
+
+RNG = np.random.default_rng(17)
+# Where one formula hands over to another, on both sides; where the result is 1 or 0 to the last bit; and
+# numbers with fewer bits than others.
+NEIGHBOURS = np.concatenate([np.nextafter(x, [0.0, x, 99.0]) for x in (0.55, 1.0, 19.06, 20.0, 37.4)])
+TINY = np.ldexp(RNG.uniform(1, 2, 300), RNG.integers(-1074, -2, 300))
+ARGUMENTS = both_signs(NEIGHBOURS, TINY, RNG.uniform(0, 1, 3000), RNG.uniform(0, 40, 1000))
+FAR = both_signs(RNG.uniform(30, 745, 500), [708.4, 745.0])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "exact", "values", "bound"),
+    [
+        (_kernels.tanh, exact_tanh, both_signs(ARGUMENTS, RNG.uniform(0.5, 0.6, 4000)), 0.8),
+        (_kernels.sigmoid, exact_sigmoid, np.concatenate([ARGUMENTS, FAR]), 2),
+        (_kernels.softplus, exact_softplus, np.concatenate([ARGUMENTS, FAR]), 2),
+    ],
+    ids=["tanh", "sigmoid", "softplus"],
+)
+def test_elementary_functions_are_good_to_the_last_bits(kernel, exact, values, bound):
+    found = replaced(kernel, values)
+    assert units_off(found, exact, values) < bound
+    # Alone as in a vector, whatever instructions the compiler chose for it.
+    alone = np.concatenate([replaced(kernel, [value]) for value in values[::50]])
+    assert alone.tobytes() == found[::50].tobytes()
+    in_python = replaced(plain(kernel), values[::50])
+    assert in_python.tobytes() == found[::50].tobytes()
+
+
+def test_log1p_is_good_to_the_last_bits():
+    values = np.concatenate(
+        [-RNG.random(3000), RNG.random(1000), -TINY, TINY, [-0.5, 1.0, -1 + 2.0**-53]]
+    )
+    found = np.array([_kernels.log1p(x) for x in values])
+    assert units_off(found, exact_log1p, values) < 1
+
+
+def test_degrees_are_good_to_the_last_bits():
+    y = np.concatenate([RNG.random(3000), TINY, np.ones(300), [1.0, 1.0, 0.4142135623730950488]])
+    x = np.concatenate([RNG.uniform(-1, 1, 3000), np.ones(300), TINY, [1.0, -1.0, 1.0]])
+    found = np.array([_kernels.degrees(*pair) for pair in zip(y, x, strict=True)])
+    assert units_off(found, exact_degrees, y, x) < 3
+
+
+def test_elementary_functions_at_the_ends():
+    ends = [0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, -5e-324, 1e308, -1e308]
+    tanh = replaced(_kernels.tanh, ends)
+    assert repr(tanh.tolist()) == repr([0.0, -0.0, 1.0, -1.0, math.nan, 5e-324, -5e-324, 1.0, -1.0])
+    sigmoid = replaced(_kernels.sigmoid, ends)
+    assert repr(sigmoid.tolist()) == repr([0.5, 0.5, 1.0, 0.0, math.nan, 0.5, 0.5, 1.0, 0.0])
+    softplus = replaced(_kernels.softplus, ends)
+    log2 = math.log(2)
+    assert repr(softplus.tolist()) == repr([log2, log2, math.inf, 0.0, math.nan, log2, log2, 1e308, 0.0])
+    assert replaced(_kernels.softplus, [-745.0, -746.0]).tolist() == [5e-324, 0.0]
+    known = {(0, 1): 0, (0, 0): 0, (1, 1): 45, (1, 0): 90, (1, -1): 135, (0, -1): 180}
+    assert {yx: _kernels.degrees(*map(float, yx)) for yx in known} == known
+    assert math.isnan(_kernels.degrees(math.nan, 1.0))
+    assert math.isnan(_kernels.degrees(1.0, math.nan))
+
+
+def test_tanh_rises():
+    values = replaced(_kernels.tanh, np.linspace(-20, 20, 200_001))
+    assert (np.diff(values) >= 0).all()
+    across = np.nextafter(0.55, np.array([0.0, 0.55, 1.0]))
+    assert (np.diff(replaced(_kernels.tanh, across)) >= 0).all()
+
+
+def test_norms_are_those_of_segments():
+    values = np.random.default_rng(3).standard_normal(200)
+    offsets = np.array([0, 1, 18, 18, 200])
+    found = np.empty(4)
+    _kernels.norms(values, offsets, found)
+    expected = [math.sqrt(math.fsum(part**2)) for part in np.split(values, offsets[1:-1])]
+    assert found == pytest.approx(expected, rel=1e-14)
+
+
+# Normal numbers
+
+
+def drawn(seed, count, words):
+    tables = np.empty(256), np.empty(256, np.uint64), np.empty(256)
+    _kernels.ziggurat_tables(*tables)
+    stream, values = np.random.PCG64(seed), np.empty(count)
+    return values, *_kernels.normals(stream.random_raw(words), *tables, values)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_normals_are_those_of_numpy_from_the_same_words(seed):
+    # Of 300,000 some 80 lie in the tail, and 3,000 are drawn near the edge of a layer.
+    values, count, used = drawn(seed, 300_000, 320_000)
+    stream = np.random.default_rng(seed)
+    np.testing.assert_allclose(values, stream.standard_normal(300_000), rtol=1e-12)
+    assert count == 300_000
+    reached = np.random.PCG64(seed)
+    reached.advance(used)
+    assert reached.state == stream.bit_generator.state
+
+
+def test_normals_end_with_the_words():
+    whole, _, _ = drawn(5, 1000, 2000)
+    for words in range(0, 60, 7):
+        values, count, used = drawn(5, 1000, words)
+        assert used <= words
+        assert np.array_equal(values[:count], whole[:count])
+        # What the last ones left is too little for one more in the worst case.
+        assert words - used <= 6
 
 
 # The angle

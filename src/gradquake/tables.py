@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradquake.analysis import specifications
-from gradquake.analysis.collapse import Collapse
+from gradquake.analysis.collapse import EXPONENT_DECIMALS, Collapse, quality_decimals
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import FEWEST_RUNS, Bootstrapped, Interval, difference
@@ -78,10 +78,12 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
-def number(value: float | None) -> str:
-    """Return a number as text, short; "none" for NaN."""
+def number(value: float | None, decimals: int | None = None) -> str:
+    """Return a number as text, short or with so many decimals; "none" for NaN."""
     if value is None or value != value:
         return "none"
+    if decimals is not None:
+        return f"{value:.{decimals}f}"
     if abs(value) >= 100 or value == int(value):
         return f"{value:.0f}"
     if abs(value) < 0.001:
@@ -89,11 +91,18 @@ def number(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def bracketed(value: float | None, low: float | None, high: float | None) -> str:
+def bracketed(
+    value: float | None, low: float | None, high: float | None, decimals: int | None = None
+) -> str:
     """Return a value and its interval, the value alone where there is no interval."""
     if low is None or low != low:  # NaN: no interval
-        return number(value)
-    return f"{number(value)} [{number(low)}, {number(high)}]"
+        return number(value, decimals)
+    return f"{number(value, decimals)} [{number(low, decimals)}, {number(high, decimals)}]"
+
+
+def quality_of(found: Collapse) -> str:
+    """Return the S of the best collapse as text, with the decimals that are stable."""
+    return number(found.quality, quality_decimals(found.quality))
 
 
 def with_interval(found: Bootstrapped) -> str:
@@ -250,8 +259,8 @@ def collapse_table(collapses: Mapping[str, Mapping[tuple[str, Window], Collapse]
             sweep,
             rung.replace("_", " "),
             window,
-            number(found.quality),
-            bracketed(found.exponent, found.low, found.high),
+            quality_of(found),
+            bracketed(found.exponent, found.low, found.high, EXPONENT_DECIMALS),
             found.message,
         )
         for sweep, of_sweep in collapses.items()
@@ -339,7 +348,7 @@ def topologies_table(
                             SYMBOLS[statistic],
                             with_interval(real),
                             number(real.fit.r_squared),
-                            number(on.collapses[window].quality),
+                            quality_of(on.collapses[window]),
                             with_interval(on.excess[window, statistic]),
                             with_interval(permuted),
                             with_interval(gaussian),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradquake.analysis.collapse import MOST_POINTS, best_collapse, quality
+from gradquake.analysis.collapse import MOST_POINTS, _curves, _qualities, best_collapse, quality
 from gradquake.analysis.tails import Ccdf, ccdfs
 from gradquake.errors import InputError
 
@@ -189,6 +189,21 @@ def test_no_exponent_of_a_dense_grid_is_better(seed):
     found = best_collapse(scales)
     assert quality(scales, found.exponent) == found.quality
     assert found.quality <= quality(scales, np.arange(0.5, 1.1, 0.001)).min() + 0.005
+
+
+def test_the_smallest_of_many_minima_is_found():
+    # Few, certain points: S jumps whenever one of them comes within reach of another scale.
+    rng = np.random.default_rng(12)
+    for _ in range(6):
+        scales = [
+            scale_of(n, np.sort(rng.choice(9 * n, 9, replace=False)), np.linspace(0.9, 0.1, 9), 0.02)
+            for n in (50, 80, 130, 210)
+        ]
+        found = best_collapse(scales)
+        everywhere, m = _qualities(_curves(scales), np.linspace(0, 2.5, 25_001))
+        everywhere[m < m.max() / 2] = np.inf
+        assert (np.diff(everywhere[np.isfinite(everywhere)]) > 0.2).any()
+        assert found.quality <= 1.05 * everywhere.min()
 
 
 def test_curves_that_hardly_overlap_are_no_collapse():

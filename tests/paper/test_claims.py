@@ -114,6 +114,13 @@ def test_a_quantity_without_a_null_or_an_interval_as_text():
     assert quantity_attribution(undefined) == "marginal none; arrangement 0.500"
 
 
+def test_a_quantity_shows_no_more_digits_than_are_stable():
+    rough = Quantity("D", 1.3955, 1.3924, 1.3989, null=1.011, null_low=1.01, null_high=1.013, decimals=2)
+    assert quantity_with_interval(rough) == "1.40 [1.39, 1.40]"
+    assert quantity_null(rough) == "1.01 [1.01, 1.01]"
+    assert quantity_with_interval(Quantity("S", math.nan, math.nan, math.nan, decimals=1)) == "none"
+
+
 def test_claims_come_back_from_json_and_stand_beside_those_of_the_other_experiment(tmp_path):
     one = Claim("D-pre", "before", "0.90 ± 0.02", (ATTRIBUTED, BARE), "reproduced", "a note")
     other = Claim("modadd-lead", "a lead", "stated", (BARE,), "not reproduced", "another")
@@ -259,6 +266,7 @@ def test_distributions_collapse_where_s_is_small_and_d_the_one_of_the_sizes(
     assert claim.verdict == expected
     of_s, of_d = claim.quantities
     assert (of_s.null, of_d.null, of_d.null_low, of_d.null_high) == (2.5, 0.8, 0.7, 0.9)
+    assert (of_s.decimals, of_d.decimals) == (1, 2)
     json.dumps(claim.as_json(), allow_nan=False)
 
 

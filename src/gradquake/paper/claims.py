@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gradquake.analysis.collapse import EXPONENT_DECIMALS, quality_decimals
 from gradquake.analysis.resampling import (
     Interval,
     difference,
@@ -50,6 +51,7 @@ from gradquake.paper.quantities import (
     rise,
 )
 from gradquake.paper.verdicts import Claim, Quantity, verdict
+from gradquake.tables import quality_of
 
 NO_INTERVAL = Interval(np.nan, np.nan, 1.0)
 
@@ -445,7 +447,7 @@ def heavy_tail(evidence: Evidence) -> Claim:
         "most decades at a scale", float(decades.max()), NO_INTERVAL, PAPER_DECADES
     )
     described = ", ".join(
-        f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.1f}" for fit in fits
+        f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.0f}" for fit in fits
     )
     return Claim(
         "heavy-tail",
@@ -473,10 +475,13 @@ def collapse(evidence: Evidence) -> Claim:
         "X-only collapse with the single exponent D",
         "stated",
         (
-            Quantity("quality S at the best D", found.quality, np.nan, np.nan, 1.0, null.quality),
+            Quantity(
+                "quality S at the best D", found.quality, np.nan, np.nan, 1.0, null.quality,
+                decimals=quality_decimals(found.quality),
+            ),
             Quantity(
                 "D of the best collapse", found.exponent, found.low, found.high,
-                null=null.exponent, null_low=null.low, null_high=null.high,
+                null=null.exponent, null_low=null.low, null_high=null.high, decimals=EXPONENT_DECIMALS,
             ),
         ),
         verdict(collapses and agrees, collapses or agrees) if np.isfinite(good) else "not testable",
@@ -484,7 +489,7 @@ def collapse(evidence: Evidence) -> Claim:
         f"what {runs} runs a scale give where it is perfect, and its D that of the largest sizes, "
         f"{exponent.estimate:.3f} [{exponent.interval.low:.3f}, {exponent.interval.high:.3f}], where "
         "the intervals overlap; direction: one of the two. The permuted null has "
-        f"S = {permuted.quality:.1f} at D = {permuted.exponent:.2f}. The interval of D is where S rises "
+        f"S = {quality_of(permuted)} at D = {permuted.exponent:.2f}. The interval of D is where S rises "
         "by 1"
         if np.isfinite(good)
         else f"{runs} runs a scale give no error of P(>s) to hold a collapse against; "

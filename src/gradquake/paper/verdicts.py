@@ -38,6 +38,8 @@ class Quantity:
     snapshot_low, snapshot_high : float or None
         The interval from a bootstrap over single snapshots, which is too narrow; None where it was
         not taken.
+    decimals : int or None
+        How many decimals of the value and its interval are stable; None where as many as are shown.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Quantity:
     excess_high: float | None = None
     snapshot_low: float | None = None
     snapshot_high: float | None = None
+    decimals: int | None = None
 
     def agrees(self, error: float = 0.0) -> bool:
         """Return whether this value reproduces the paper's, given with this error."""
@@ -178,14 +181,14 @@ def page(claims: Sequence[Claim]) -> str:
 
 def quantity_with_interval(quantity: Quantity) -> str:
     """Return a measured quantity as text: its value and interval."""
-    return bracketed(quantity.measured, quantity.ci_low, quantity.ci_high)
+    return bracketed(quantity.measured, quantity.ci_low, quantity.ci_high, quantity.decimals)
 
 
 def quantity_null(quantity: Quantity) -> str:
     """Return the Gaussian null of a quantity as text, empty where it has none."""
     if quantity.null is None:
         return ""
-    return bracketed(quantity.null, quantity.null_low, quantity.null_high)
+    return bracketed(quantity.null, quantity.null_low, quantity.null_high, quantity.decimals)
 
 
 def quantity_attribution(quantity: Quantity) -> str:

@@ -18,7 +18,7 @@ from gradquake.paper.modadd.evidence import (
     Found,
     View,
 )
-from gradquake.tables import SYMBOLS, Table, number, time_with_interval, with_interval
+from gradquake.tables import SYMBOLS, Table, number, quality_of, time_with_interval, with_interval
 
 TEST_90 = ("accuracy", 0.9)
 SETS = {"train_accuracy": "train", "accuracy": "test"}
@@ -127,7 +127,7 @@ def truncated_table(evidence: Evidence) -> Table:
         (
             *subject,
             *(f"{found.truncated[w]:.1%}" if w in found.truncated else "" for w in widths),
-            number(found.collapse.quality),
+            quality_of(found.collapse),
         )
         for subject, found in evidence.found.items()
     ]
