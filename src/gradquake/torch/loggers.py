@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from gradquake.errors import InputError, a_type
 from gradquake.torch.guest import reason, tell
@@ -55,7 +55,7 @@ def _send(method: Callable[..., object], scalars: Mapping[str, float], step: int
     method(dict(scalars), step=step)
 
 
-def _takes_step(method: Any) -> bool:
+def _takes_step(method: Any) -> TypeGuard[Callable[..., object]]:
     try:
         return "step" in inspect.signature(method).parameters
     except (TypeError, ValueError):
@@ -75,19 +75,22 @@ class WandbRows:
     Parameters
     ----------
     run : wandb.Run
-        Its ``log`` and ``finish`` are replaced by methods that write waiting rows, and then do what they
-        did.
+        Its ``log`` and the method that finishes it are replaced by ones that write waiting rows, and
+        then do what those did.
     """
 
     def __init__(self, run: Any) -> None:
-        self._run, self._log, self._finish = run, run.log, run.finish
+        # A run that is left as a context manager calls its `_finish` only.
+        finish = "_finish" if hasattr(run, "_finish") else "finish"
+        self._run, self._log, self._finish = run, run.log, getattr(run, finish)
         self._waiting: list[dict[str, float]] = []
         # Of the row that W&B has not closed yet: whether it holds values of the user, and a row of ours.
         self._open = self._joined = False
         self._numbered = False
         self._lock = threading.RLock()
         run.define_metric("gradquake/*", step_metric=STEP)
-        run.log, run.finish = self.log, self.finish
+        run.log = self.log
+        setattr(run, finish, self.finish)
         wandb = sys.modules["wandb"]
         if wandb.run is run:
             wandb.log = self.log  # type: ignore[attr-defined]
@@ -117,7 +120,7 @@ class WandbRows:
                 self._guarded(self._write_after)
 
     def finish(self, *args: Any, **options: Any) -> None:
-        """Write what waits, and do what ``run.finish`` does."""
+        """Write what waits, and finish the run."""
         atexit.unregister(self._guarded)
         self._guarded(self._write_rest)
         self._finish(*args, **options)
