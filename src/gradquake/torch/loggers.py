@@ -6,7 +6,7 @@ import atexit
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeGuard
 
@@ -26,9 +26,9 @@ def sender(logger: Any) -> Send:
     ----------
     logger : object
         A TensorBoard ``SummaryWriter``; a Weights & Biases run, or the ``wandb`` module once it has
-        one; anything with ``log_metrics``, ``log_dict`` or ``log`` of (scalars, step=), such as the
-        ``mlflow`` module, a Lightning logger, Fabric, an ``Accelerator`` or Trackio; or a function of
-        (scalars, step).
+        one; an ``Accelerator`` once it has trackers; anything with ``log_metrics``, ``log_dict`` or
+        ``log`` of (scalars, step=), such as the ``mlflow`` module, a Lightning logger, Fabric or
+        Trackio; or a function of (scalars, step).
 
     Raises
     ------
@@ -37,8 +37,13 @@ def sender(logger: Any) -> Send:
     """
     if hasattr(logger, "add_scalar"):
         return lambda scalars, step: [logger.add_scalar(n, v, step) for n, v in scalars.items()]
-    if hasattr(logger, "define_metric"):
-        return _rows_of(logger).add
+    trackers = getattr(logger, "trackers", None)
+    if trackers is not None:
+        return _to_all(trackers)
+    # One of Accelerate's trackers holds the run.
+    run = getattr(logger, "tracker", logger)
+    if hasattr(run, "define_metric"):
+        return _rows_of(run).add
     methods = (getattr(logger, name, None) for name in ("log_metrics", "log_dict", "log"))
     for method in filter(_takes_step, methods):
         return partial(_send, method)
@@ -49,6 +54,13 @@ def sender(logger: Any) -> Send:
         "of (scalars, step=) such as mlflow or a Lightning logger, or a function of (scalars, step) is "
         "needed"
     )
+
+
+def _to_all(trackers: Sequence[Any]) -> Send:
+    if not trackers:
+        raise InputError("a logger is an Accelerator without trackers; call its init_trackers first")
+    sends = [sender(tracker) for tracker in trackers]
+    return lambda scalars, step: [send(scalars, step) for send in sends]
 
 
 def _send(method: Callable[..., object], scalars: Mapping[str, float], step: int) -> None:
