@@ -47,7 +47,10 @@ class Attachment:
         outcomes: Mapping[str, str] | None,
         always: Mapping[str, str] | None = None,
     ) -> None:
-        inspect.signature(attach).bind(None, None, **settings)
+        try:
+            inspect.signature(attach).bind(None, None, **settings)
+        except TypeError as error:
+            raise TypeError(f"GradquakeCallback takes the options of attach: {error}") from None
         _check_outcomes(outcomes, settings.get("run"))
         self.quake: Quake | None = None
         self._settings = dict(settings)

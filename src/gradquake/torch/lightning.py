@@ -84,8 +84,11 @@ class GradquakeCallback(Callback):
         counted, step = self._steps
         # A checkpoint made without this callback knows the Trainer's count only.
         step = step if trainer.global_step == counted else trainer.global_step
-        self._old = {}
         self._attachment.begin(pl_module, lambda: self._chosen(trainer.optimizers), step)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the metrics of the last epoch."""
+        self._old = dict(trainer.callback_metrics)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

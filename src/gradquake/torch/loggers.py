@@ -6,9 +6,9 @@ import atexit
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from gradquake.errors import InputError, a_type
 from gradquake.torch.guest import reason, tell
@@ -26,9 +26,9 @@ def sender(logger: Any) -> Send:
     ----------
     logger : object
         A TensorBoard ``SummaryWriter``; a Weights & Biases run, or the ``wandb`` module once it has
-        one; anything with ``log_metrics``, ``log_dict`` or ``log`` of (scalars, step=), such as the
-        ``mlflow`` module, a Lightning logger, Fabric, an ``Accelerator`` or Trackio; or a function of
-        (scalars, step).
+        one; an ``Accelerator`` once it has trackers; anything with ``log_metrics``, ``log_dict`` or
+        ``log`` of (scalars, step=), such as the ``mlflow`` module, a Lightning logger, Fabric or
+        Trackio; or a function of (scalars, step).
 
     Raises
     ------
@@ -37,8 +37,13 @@ def sender(logger: Any) -> Send:
     """
     if hasattr(logger, "add_scalar"):
         return lambda scalars, step: [logger.add_scalar(n, v, step) for n, v in scalars.items()]
-    if hasattr(logger, "define_metric"):
-        return _rows_of(logger).add
+    trackers = getattr(logger, "trackers", None)
+    if trackers is not None:
+        return _to_all(trackers)
+    # One of Accelerate's trackers holds the run.
+    run = getattr(logger, "tracker", logger)
+    if hasattr(run, "define_metric"):
+        return _rows_of(run).add
     methods = (getattr(logger, name, None) for name in ("log_metrics", "log_dict", "log"))
     for method in filter(_takes_step, methods):
         return partial(_send, method)
@@ -51,11 +56,18 @@ def sender(logger: Any) -> Send:
     )
 
 
+def _to_all(trackers: Sequence[Any]) -> Send:
+    if not trackers:
+        raise InputError("a logger is an Accelerator without trackers; call its init_trackers first")
+    sends = [sender(tracker) for tracker in trackers]
+    return lambda scalars, step: [send(scalars, step) for send in sends]
+
+
 def _send(method: Callable[..., object], scalars: Mapping[str, float], step: int) -> None:
     method(dict(scalars), step=step)
 
 
-def _takes_step(method: Any) -> bool:
+def _takes_step(method: Any) -> TypeGuard[Callable[..., object]]:
     try:
         return "step" in inspect.signature(method).parameters
     except (TypeError, ValueError):
@@ -75,19 +87,22 @@ class WandbRows:
     Parameters
     ----------
     run : wandb.Run
-        Its ``log`` and ``finish`` are replaced by methods that write waiting rows, and then do what they
-        did.
+        Its ``log`` and the method that finishes it are replaced by ones that write waiting rows, and
+        then do what those did.
     """
 
     def __init__(self, run: Any) -> None:
-        self._run, self._log, self._finish = run, run.log, run.finish
+        # A run that is left as a context manager calls its `_finish` only.
+        finish = "_finish" if hasattr(run, "_finish") else "finish"
+        self._run, self._log, self._finish = run, run.log, getattr(run, finish)
         self._waiting: list[dict[str, float]] = []
         # Of the row that W&B has not closed yet: whether it holds values of the user, and a row of ours.
         self._open = self._joined = False
         self._numbered = False
         self._lock = threading.RLock()
         run.define_metric("gradquake/*", step_metric=STEP)
-        run.log, run.finish = self.log, self.finish
+        run.log = self.log
+        setattr(run, finish, self.finish)
         wandb = sys.modules["wandb"]
         if wandb.run is run:
             wandb.log = self.log  # type: ignore[attr-defined]
@@ -117,7 +132,7 @@ class WandbRows:
                 self._guarded(self._write_after)
 
     def finish(self, *args: Any, **options: Any) -> None:
-        """Write what waits, and do what ``run.finish`` does."""
+        """Write what waits, and finish the run."""
         atexit.unregister(self._guarded)
         self._guarded(self._write_rest)
         self._finish(*args, **options)
