@@ -621,6 +621,8 @@ def test_a_null_that_all_runs_share_has_no_interval(tmp_path, call):
     assert null["equal_in_all_resamples"] is True
     assert null["ci_low"] is null["ci_high"] is None
     assert found["nulls"]["permuted"]["all"]["ci_low"] < found["nulls"]["permuted"]["all"]["ci_high"]
+    assert set(found["nulls_D_t"]["gaussian"]["ci_low"]) == {None}
+    assert set(found["nulls_D_t"]["permuted"]["ci_low"]) != {None}
     estimator = found["attribution"]["all"]["estimator"]
     assert estimator["ci_low"] is None
     assert estimator["equal_in_all_resamples"]

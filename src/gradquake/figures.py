@@ -41,6 +41,9 @@ GREY = "#7f7f7f"
 # The share of a panel's height that vertical lines keep to, so that they do not cross its legend.
 BELOW_LEGEND = 0.74
 
+# The parts of a long curve of which the extremes are drawn.
+MOST_COLUMNS = 1000
+
 # The width in inches of a page of two columns.
 PAGE_WIDTH = 7.0
 
@@ -120,7 +123,9 @@ def inset(ax: Axes, bounds: tuple[float, float, float, float]) -> Axes:
 def path(ax: Axes, x: Any, y: Any, color: Any, label: str = "", **style: Any) -> Axes:
     """Draw one run's path through time; a dot where it has a single place."""
     style = {"lw": 0.8, "marker": "." if len(x) == 1 else None, **style}
-    ax.plot(x, y, color=color, label=label or None, **style)
+    x, y = np.asarray(x), np.asarray(y)
+    seen = extremes(y)
+    ax.plot(x[seen], y[seen], color=color, label=label or None, **style)
     return ax
 
 
@@ -146,6 +151,25 @@ def thinned(n: int, most: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, n - 1, min(n, most)).tolist()})
 
 
+def extremes(*curves: Floats) -> NDArray[np.intp]:
+    """Return the places of curves that are enough to draw them: all, or of many the extreme ones.
+
+    Of each of ``MOST_COLUMNS`` equal parts the first place, and where each curve is smallest, largest
+    and missing. A panel has fewer pixels than there are parts, so the drawing stays as it is.
+    """
+    n = len(curves[0])
+    if n <= 2 * MOST_COLUMNS:
+        return np.arange(n)
+    starts = np.linspace(0, n, MOST_COLUMNS + 1).astype(np.intp)[:-1]
+    seen = [starts, np.array([n - 1])]
+    part = np.searchsorted(starts, np.arange(n), side="right")
+    for curve in curves:
+        # By part and then by value, NaN last: the first of each part is its smallest.
+        for key in (curve, -curve, ~np.isnan(curve)):
+            seen.append(np.lexsort((key, part))[starts])
+    return np.unique(np.concatenate(seen))
+
+
 def legend_below(ax: Axes, lines: Mapping[str, tuple[Any, str]]) -> None:
     """Name lines, by label a colour and a style, below all panels of a figure."""
     handles = [Line2D([], [], color=color, ls=ls, label=label) for label, (color, ls) in lines.items()]
@@ -167,8 +191,11 @@ def line_with_band(
     **style: Any,
 ) -> Axes:
     """Draw a curve and its interval as a band of some opacity."""
-    ax.fill_between(x, low, high, color=color, alpha=opacity, linewidth=0)
-    ax.plot(x, middle, color=color, label=label or None, **style)
+    x, middle, low, high = (np.asarray(of) for of in (x, middle, low, high))
+    seen = extremes(low, high)
+    ax.fill_between(x[seen], low[seen], high[seen], color=color, alpha=opacity, linewidth=0)
+    seen = extremes(middle)
+    ax.plot(x[seen], middle[seen], color=color, label=label or None, **style)
     return ax
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +78,14 @@ def attribution_json(ladder: Ladder, statistic: Statistic) -> dict[str, Any]:
 
 
 def curve_json(curve: Curve) -> dict[str, Any]:
-    """Return D(t) and its crossing of 1."""
+    """Return D(t) and its crossing of 1; without intervals if none of them has a width."""
     names = ("exponent", "ci_low", "ci_high", "r_squared")
     columns = {name: curve.dimension[name].values.tolist() for name in names}
+    if all(
+        low == high or low != low
+        for low, high in zip(columns["ci_low"], columns["ci_high"], strict=True)
+    ):
+        columns |= dict.fromkeys(("ci_low", "ci_high"), [math.nan] * len(columns["exponent"]))
     return {
         "epoch": curve.dimension["epoch"].values.tolist(),
         **{name: [finite(value) for value in column] for name, column in columns.items()},
