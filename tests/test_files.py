@@ -478,6 +478,39 @@ def test_only_the_vector_and_a_block_are_in_memory(tmp_path, suffix, monkeypatch
     assert peak(lambda: [None for _ in opened.gradients()]) < slack
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("shape", [(2, 10**6), (10**6, 2), (1, 2, 10**6), (1000, 2000)])
+def test_neither_long_rows_nor_columns_are_in_memory_whole(tmp_path, suffix, shape, monkeypatch):
+    monkeypatch.setattr(formats, "BLOCK", 2**14)
+    path = tmp_path / f"g{suffix}"
+    values = np.arange(2 * 10**6, dtype=np.float32).reshape(shape)
+    save(path, {"w": values if suffix == ".safetensors" else np.asfortranarray(values)})
+    opened = series.open_series([path], sample=1000)
+    del values
+    assert peak(lambda: [None for _ in opened.gradients()]) < 500_000
+    with formats.opened(path) as ([stored], _):  # tracemalloc knows nothing of torch
+        assert max(block.size for block in stored.blocks()) <= 2**14
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("block", [7, 2**20])
+@pytest.mark.parametrize("dtype", [np.float16, ">f4", np.float64])
+def test_columns_are_read_as_rows(tmp_path, suffix, block, dtype, monkeypatch):
+    monkeypatch.setattr(formats, "BLOCK", block)
+    values = np.arange(2 * 3 * 5 * 4, dtype=dtype).reshape(2, 3, 5, 4)
+    path = save(tmp_path / f"g{suffix}", {"w": np.asfortranarray(values)})
+    assert vector(path).tolist() == list(range(values.size))
+    opened = series.open_series([path], sample=31, seed=1)
+    [(_, found)] = opened.gradients()
+    assert found.tolist() == opened.positions.tolist()
+    values[1, 0, 2, 3] = np.nan
+    save(path, {"w": np.asfortranarray(values)})
+    assert "entry 71 of " in refusal(vector, path)
+    sampled = series.open_series([path], sample=119, seed=1)
+    assert 71 in sampled.positions
+    assert "entry 71 of " in refusal(list, sampled.gradients())
+
+
 def peak(call):
     tracemalloc.start()
     try:
@@ -671,6 +704,60 @@ def test_a_header_that_lies(tmp_path, shape, suffix):
     assert str(path) in refusal(files.describe, path)
 
 
+@pytest.mark.parametrize("dtype", ["f4,f4", "V8", "M8[s]", "U3", "g", [("a", "f4", (1000, 1000))]])
+def test_arrays_of_no_plain_numbers_are_refused(tmp_path, dtype):
+    for suffix in (".npy", ".npz"):
+        path = save(tmp_path / f"g{suffix}", {"w": np.zeros(3, dtype)})
+        for checkpoint in (False, True):
+            assert "float64 is needed" in refusal(files.describe, path, checkpoint=checkpoint)
+
+
+def test_an_npz_that_claims_more_than_it_can_hold(tmp_path):
+    path = tmp_path / "g.npz"
+    header = npy(np.zeros(0))[:-1].replace(b"(0,), }", b"(%d,), }" % (5 * 10**8))
+    header = header[:8] + struct.pack("<H", 118) + header[10:].strip().ljust(117) + b"\n"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w.npy", header + bytes(1000))
+    data = bytearray(path.read_bytes())
+    size = data.index(b"PK\x01\x02") + 24
+    data[size : size + 4] = struct.pack("<I", 4 * 10**9 + len(header))
+    path.write_bytes(data)
+    assert "cannot hold as much as the archive says" in refusal(files.describe, path)
+
+
+def repacked(path, method=zipfile.ZIP_STORED, **changed):
+    """Write the archive of torch again, some of its members as given or packed in another way."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, changed.get(name.rpartition("/")[2], content))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_torch_file_that_is_compressed_is_refused(tmp_path, method):
+    path = tmp_path / "g.pt"
+    torch.save({"w": torch.zeros(10**6)}, path)
+    repacked(path, method)
+    assert path.stat().st_size < 10_000
+    assert "is not packed as torch.save packs it" in refusal(files.describe, path)
+
+
+def test_a_torch_file_of_another_byte_order_is_read(tmp_path):
+    path = tmp_path / "g.pt"
+    torch.save({"w": torch.arange(9.0)}, path)
+    repacked(path, byteorder=b"big", **{"0": np.arange(9, dtype=">f4").tobytes()})
+    assert vector(path).tolist() == list(range(9))
+
+
+def test_many_views_of_few_numbers_are_refused(tmp_path):
+    path = tmp_path / "g.pt"
+    stored = torch.randn(1000)
+    torch.save({str(i): stored[i:] for i in range(500)}, path)
+    assert path.stat().st_size < 100_000
+    assert "its tensors lie over one another; save a copy of each" in refusal(files.describe, path)
+
+
 # Nothing is run
 
 
@@ -690,6 +777,34 @@ def test_objects_of_numpy_are_refused_and_not_run(tmp_path):
     assert "Python objects in dtype" in refusal(vector, tmp_path / "g.npy")
     assert "'arr_1' is object; float16," in refusal(vector, tmp_path / "g.npz")
     assert not (tmp_path / "made").exists()
+
+
+class Setting:
+    """What a training script stores beside its weights."""
+
+    made = 0
+
+    def __init__(self, value):
+        Setting.made += 1
+        self.value = value
+
+    def __reduce__(self):
+        return Setting, (self.value,)
+
+
+def test_objects_beside_the_tensors_are_named_and_not_made(tmp_path):
+    path = tmp_path / "c.pt"
+    held = {"model": {"w": torch.ones(3)}, "args": Setting(3), "run": eval, "evil": [Setting({})]}
+    torch.save(held, path)
+    Setting.made = 0
+    described = files.describe(path)
+    assert [t.name for t in described.tensors] == ["w"]
+    kind = f"{Setting.__module__}.Setting"
+    assert described.left_out == (f"'args' ({kind})", "'run' (builtins.eval)", "'evil' (list)")
+    assert Setting.made == 0
+    torch.save(Setting(held), path)
+    assert f"holds a {kind}; a tensor" in refusal(files.describe, path)
+    assert Setting.made == 1  # here
 
 
 @pytest.mark.parametrize("new", [False, True])

@@ -258,8 +258,9 @@ def test_weights_that_are_measured_as_gradients_are_told(tmp_path):
         saved(tmp_path / name, held)
         opened = series.open_series([tmp_path / name])
         assert "as if they were gradients; --differences measures" in " ".join(opened.notes)
-    saved(tmp_path / "grad_1.pt", {"w": torch.ones(9)})
-    assert series.open_series([tmp_path / "grad_1.pt"]).notes == ()
+    for name in ("a_2.pt", "checkpoints/grads/step_1.pt", "checkpoint-5/gradients.pt"):
+        saved(tmp_path / name, {"w": torch.ones(9)})
+        assert series.open_series([tmp_path / name]).notes == ()
 
 
 def test_a_rank_among_others_is_told(tmp_path):

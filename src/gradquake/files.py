@@ -186,8 +186,10 @@ def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False)
 def hints(path: Path, left_out: Sequence[str], *, checkpoint: bool) -> list[str]:
     """Return what speaks against how a file is measured: as a gradient, or as the whole of a model."""
     found = []
-    named = re.search(r"checkpoint|ckpt|global_step|pytorch_model|model\.safetensors", str(path), re.I)
-    if not checkpoint and (named or any(re.match("'optim", one) for one in left_out)):
+    name = f"{path.parent.name}/{path.name}".lower()
+    like = re.search(r"checkpoint|ckpt|global_step|pytorch_model|model\.safetensors", name)
+    beside = any(one.startswith("'optim") for one in left_out)
+    if not checkpoint and (beside or (like and "grad" not in name)):
         found.append(
             "these look like checkpoints, whose weights are measured here as if they were gradients; "
             "--differences measures what changed between them"

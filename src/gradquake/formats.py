@@ -32,6 +32,9 @@ SUFFIXES = (".npy", ".npz", ".safetensors", *TORCH_SUFFIXES, INDEX)
 # Entries that are in memory at a time besides the vector.
 BLOCK = 2**20
 
+# Bytes that DEFLATE makes of one at most.
+MOST_DEFLATED = 1032
+
 # Of the codes of safetensors; any other keeps its code. ml_dtypes makes bfloat16 known to NumPy, which
 # safetensors counts on.
 NUMPY_NAMES = {
@@ -155,6 +158,11 @@ def _refuse_bomb(path: Path, members: list[zipfile.ZipInfo]) -> None:
         require(
             info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
             f"{path}: {info.filename!r} is not packed as NumPy packs arrays; save it with numpy.savez",
+        )
+        most = MOST_DEFLATED * info.compress_size if info.compress_type else info.compress_size
+        require(
+            info.file_size <= most,
+            f"{path}: {info.filename!r} cannot hold as much as the archive says; it is damaged",
         )
     packed = sum(info.compress_size for info in members)
     require(packed <= path.stat().st_size, f"{path}: its arrays lie over one another; it is damaged")

@@ -9,6 +9,7 @@ import os
 import pickle
 import struct
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -72,7 +73,7 @@ def wholes() -> tuple[Whole, ...]:
                 Whole(".npz", _saved(np.savez, **arrays), vector),
                 Whole(".npz", _saved(np.savez_compressed, b=arrays["b"], w=column), vector),
             ]
-        nested = {"model": tensors, "epoch": 3, "optimizer": {"lr": 0.1}}
+        nested = {"model": tensors, "epoch": 3, "optimizer": {"lr": 0.1}, "args": Namespace(lr=0.1)}
         for held, old in ((tensors, False), (nested, False), (list(tensors.values()), True)):
             content = _saved_torch(held, _use_new_zipfile_serialization=not old)
             found.append(Whole(".pt", content, vector))
@@ -360,6 +361,32 @@ def _hostile_tensor(choices: Choices) -> Any:
     )[kind - 6]()  # fmt: skip
 
 
+def _index(choices: Choices) -> bytes:
+    """Return the index of a checkpoint in two whole parts, or of something else."""
+    for name in ("w", "b"):
+        (scratch() / f"{name}.safetensors").write_bytes(save({name: np.ones(6, "f4")}))
+    parts = (
+        "w.safetensors",
+        "b.safetensors",
+        "g.index.json",
+        "../w.safetensors",
+        "none.npy",
+        "",
+        ".",
+        "/",
+    )
+    held: dict[str, Any] = {"w": "w.safetensors", "b": "b.safetensors"}
+    for name in ("w", "b", "x\x1b", "__metadata__"):
+        if choices.flag(3):
+            held[name] = choices.pick(parts) if choices.flag() else choices.anything()
+    text = json.dumps({"weight_map": held}, default=str)
+    if choices.flag(8):
+        text = choices.pick(
+            (text[:-1], "[" * 9000, "{}", "[]", "3", '{"weight_map": 3}', text.replace("w", "b"))
+        )
+    return text.encode()
+
+
 OPCODES = tuple(
     getattr(pickle, name)
     for name in dir(pickle)
@@ -396,5 +423,6 @@ def _old_torch(choices: Choices) -> bytes:
 HOSTILE = (
     (".npy", _npy), (".npz", _npz), (".safetensors", _safetensors), (".pt", _torch), (".pt", _torch),
     (".pt", _opcodes), (".pt", _old_torch), (".npz", _bomb),
+    (".index.json", _index),
 )  # fmt: skip
 assert all(suffix in files.SUFFIXES for suffix, _ in HOSTILE)

@@ -188,7 +188,9 @@ def _named(
 
 
 def _kind(value: object) -> str:
-    return f"{value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype}"
+    return value.__name__ if isinstance(value, type) else type(value).__name__
 
 
 def _identity(tensor: torch.Tensor, name: str) -> object:
