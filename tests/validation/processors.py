@@ -47,7 +47,9 @@ def emulated():
         found["without AVX-512"] = (WITHOUT_AVX512, [sys.executable])
         if qemu := shutil.which("qemu-x86_64"):
             for model in ("Nehalem", "Haswell"):
-                found[f"qemu, {model}"] = ({}, [qemu, "-cpu", model, sys.executable])
+                # OpenBLAS has names of its own for processors, and these two are among them.
+                kernels = {"OPENBLAS_CORETYPE": model}
+                found[f"qemu, {model}"] = (kernels, [qemu, "-cpu", model, sys.executable])
     return found
 
 
