@@ -1,5 +1,6 @@
 """Runs that are being written, as `watch` and `plot` show them."""
 
+import json
 import math
 import os
 import pty
@@ -240,3 +241,141 @@ def test_a_figure_has_the_name_of_its_study(study, call, tmp_path, monkeypatch):
     study.rename(tmp_path / "my.runs.sqlite")
     assert "my.runs.png" in call("plot", tmp_path / "my.runs.sqlite").stdout
     assert {path.name for path in (tmp_path / "here").iterdir()} == {"my.runs.png", "my.runs.svg"}
+
+
+# Studies from somebody else, and of runs as nobody would think of
+
+CODES = "\x1b]0;OWNED\x07\x1b[2J\x9b31m\x7f\u202e [red]a[/] :bomb: a\nb $x$"
+SHOWN = "\\x1b]0;OWNED\\x07\\x1b[2J\\x9b31m\\x7f\\u202e [red]a[/] :bomb: a\\nb $x$"
+
+
+def test_no_control_code_of_a_study_reaches_the_terminal(tmp_path, call):
+    path = tmp_path / "codes.sqlite"
+    with open_study(path, create=True) as opened:
+        for n in (100, 200, 400):
+            for rung in ("real", "gaussian", "permuted"):
+                odd = {"surrogate": rung, "run": {CODES: CODES}, CODES: CODES, "experiment": CODES}
+                opened.write([record(n, **odd), record(n, seed=1, **odd)])
+        opened.write([record(100, alpha=0.2, experiment=CODES)])
+    for arguments in (
+        ("info", path),
+        ("watch", path, "--once"),
+        ("analyze", path, "--where", "alpha=0.3", "--jobs", "1"),
+        ("analyze", path, "--where", "alpha=0.7"),
+        ("plot", path, "--out", tmp_path / "a.png"),
+    ):
+        done = call(*arguments)
+        printed = done.stdout + done.stderr
+        assert printed.replace("\n", "").isprintable()
+        assert "alpha=0.2" in printed or SHOWN in printed
+    said = json.loads(call("info", path, "--json").stdout)
+    assert said["sweeps"][0]["settings"]["experiment"] == CODES
+    for arguments in (("info", path), ("analyze", path, "--where", "alpha=0.3", "--jobs", "1")):
+        printed = call(*arguments, "--json").stdout
+        assert printed.replace("\n", "").isprintable()
+        assert json.loads(printed)
+
+
+def odd_study(path, **changed):
+    """Runs of three sizes with their nulls, in which something is odd."""
+    with open_study(path, create=True) as opened:
+        for n in (100, 200, 400):
+            for rung in ("real", "gaussian", "permuted"):
+                odd = {name: value for name, value in changed.items() if name != "without"}
+                run = config(n, **({"surrogate": rung} | odd))
+                for name in changed.get("without", ()):
+                    del run[name]
+                opened.write([RunRecord(run, None, STEPS, record(n).values)])
+    return path
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"without": ["experiment"]},
+        {"experiment": ["xor", {}]},
+        {"experiment": None},
+        {"rate": math.nan},
+        {"rate": -math.inf},
+        {"run": {"lr": math.nan, "of": math.inf, "on": True}},
+        {"topology": ["ring"], "alpha": math.nan, "max_steps": "x"},
+        {"topology": "ring", "quantile": 7, "max_steps": -1},
+        {"max_steps": 2**62, "alpha": 0.999999, "quantile": 1e-9},
+        {"without": ["topology", "alpha", "quantile", "max_steps", "run"]},
+        {"seed": -1},
+    ],
+    ids=str,
+)
+def test_an_odd_study_is_shown(tmp_path, call, changed):
+    path = odd_study(tmp_path / "odd.sqlite", **changed)
+    assert (
+        "3 runs finished, 0 planned and missing, 0 unfinished; 6 records of nulls"
+        in call("info", path).stdout
+    )
+    assert "D(t) of s_max" in call("watch", path, "--once").stdout
+    assert "D(t), max" in call("analyze", path, "--jobs", "1").stdout
+    for arguments in (("info", path), ("analyze", path, "--jobs", "1")):
+        json.loads(call(*arguments, "--json").stdout, parse_constant=pytest.fail)
+
+
+def test_info_says_what_a_setting_without_a_json_number_is(tmp_path, call):
+    path = odd_study(tmp_path / "odd.sqlite", rate=math.nan)
+    [*_, sweep] = json.loads(call("info", path, "--json").stdout)["sweeps"]
+    assert sweep["settings"]["rate"] == "NaN"
+    assert call("plot", path, "--where", "rate=NaN", "--out", tmp_path / "a.png").returncode == 0
+
+
+def test_runs_without_a_surrogate_are_runs(tmp_path, call):
+    path = tmp_path / "old.sqlite"
+    with open_study(path, create=True) as opened:
+        for n in (100, 200, 400):
+            run = {name: value for name, value in config(n).items() if name != "surrogate"}
+            opened.write([RunRecord(run, None, STEPS, record(n).values)])
+        opened.write([record(n, alpha=0.2, surrogate="gaussian") for n in (100, 200)])
+    said = call("info", path).stdout
+    assert "3 runs finished, 0 planned and missing, 0 unfinished; 2 records of nulls" in said
+    # The nulls, of which there is no run, too.
+    assert [line.split()[1] for line in said.splitlines() if "alpha=" in line][:2] == ["3", "0"]
+    assert "D(t) of s_max" in call("watch", path, "--once").stdout
+
+
+@pytest.mark.parametrize(
+    ("steps", "names", "said"),
+    [
+        ([], ["size", "loss"], "D(t) needs steps that all runs share"),
+        ([0, 1], ["loss"], "D(t) needs the avalanche size of every run"),
+        ([2**62, 2**63 - 1], ["size", "accuracy"], f"at step {2**63 - 1}, from 3 sizes"),
+        ([-5, 0], ["size", "loss"], "at step 0, from 3 sizes"),
+    ],
+)
+def test_odd_measurements_are_shown(tmp_path, call, steps, names, said):
+    path = tmp_path / "odd.sqlite"
+    values = {name: np.arange(1, len(steps) + 1) for name in names}
+    with open_study(path, create=True) as opened:
+        opened.write(
+            [RunRecord(config(n), None, np.array(steps, np.int64), values) for n in (100, 200, 400)]
+        )
+    shown = call("watch", path, "--once").stdout
+    assert said in shown
+    assert shown.count("seed=0") == 3
+    assert call("info", path).returncode == 0
+    assert call("plot", path, "--out", tmp_path / "a.png").returncode == 0
+    refused = call("analyze", path)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_long_run_is_thinned_to_what_is_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    steps = np.arange(5000)
+    with open_study(tmp_path / "long", create=True) as opened:
+        for n in (100, 200, 400):
+            values = {"size": rng.integers(1, n, 5000)}
+            opened.write([RunRecord(config(n), None, steps, values)])
+    (sweep,) = live.read(tmp_path / "long")
+    found = sweep.dimension(live.COLUMNS)
+    assert (found.sizes["epoch"], *found["epoch"].values[[0, -1]]) == (live.COLUMNS, 0, 4999)
+    whole = dimension(to_dataset(sweep.runs), "max", n_resamples=1)
+    np.testing.assert_array_equal(
+        found["exponent"].values, whole["exponent"].sel(epoch=found["epoch"]).values
+    )

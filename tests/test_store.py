@@ -152,7 +152,7 @@ def test_a_run_stored_twice_is_refused_and_nothing_is_half_written(path, study):
 
 def test_a_batch_with_what_cannot_be_stored_leaves_nothing(path, study):
     broken = RunRecord(record(seed=1).config, None, np.arange(2), {"size": np.array(["many", "few"])})
-    with pytest.raises(InputError, match="measurements of size are <U4 values that cannot be stored"):
+    with pytest.raises(InputError, match="size include 'many', which cannot be stored"):
         study.write([record(seed=0), broken])
     assert study.keys() == set()
     assert rows_without_a_run(path) == 0
@@ -178,7 +178,7 @@ def test_a_size_is_stored_as_it_is_or_refused(study, values, kept):
         assert study.dataset["size"].values.tolist() == [[1, 2]]
     else:
         with pytest.raises(
-            InputError, match=r"measurements of size are .* that cannot be stored as int64"
+            InputError, match=r"measurements of size include .*, which cannot be stored; int64 numbers"
         ):
             study.write([written])
 
@@ -927,3 +927,97 @@ open_study({str(path)!r}, create=True).close()
     ]
     assert [process.communicate()[1] for process in made] == [b""] * 6
     assert open_study(path).contents() == []
+
+
+# A folder without write access
+
+
+def unprivileged(code, *arguments):
+    """Run Python code as somebody whom the permissions of files bind."""
+    drop = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("permissions do not bind root, and setpriv is not installed")
+        drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    command = [*drop, sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A folder with a finished and an unfinished run, which loses its write access."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+
+    def closed(*beside):
+        path = folder / "study.gq"
+        with open_study(tmp_path / "study.gq", create=True) as study:
+            study.write([record(seed=0)])
+            (run,) = study.begin([record(seed=1).config])
+            study.append({run: SNAPSHOTS})
+            for suffix in beside:
+                shutil.copy(f"{study.path}{suffix}", f"{path}{suffix}")
+        if not beside:
+            shutil.copy(tmp_path / "study.gq", path)
+        for file in folder.iterdir():
+            file.chmod(0o444)
+        folder.chmod(0o555)
+        return path
+
+    yield closed
+    folder.chmod(0o755)
+
+
+READER = """
+import sys
+from gradquake.store import open_study
+try:
+    with open_study(sys.argv[1]) as study:
+        print(len(study.keys()), [run.epochs.tolist() for run in study.unfinished()])
+        study.write(study.records())
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_study_in_a_folder_without_write_access_is_read_and_not_written(archive):
+    path = archive()
+    found, refused = unprivileged(READER, path).stdout.splitlines()
+    assert found == "1 [[0, 10]]"
+    assert refused.startswith(f"StudyError {path} cannot be")
+    assert [file.name for file in path.parent.iterdir()] == ["study.gq"]
+
+
+def test_a_study_that_is_being_written_is_read_there_too(archive):
+    path = archive("", "-wal", "-shm")
+    assert unprivileged(READER, path).stdout.splitlines()[0] == "1 [[0, 10]]"
+
+
+def test_a_log_that_cannot_be_read_there_is_not_passed_over(archive):
+    path = archive("", "-wal")
+    (refused,) = unprivileged(READER, path).stdout.splitlines()
+    assert refused.startswith(f"StudyError {path}-wal may hold measurements that study.gq lacks")
+    assert refused.endswith("copy both files to a folder with write access and open the copy")
+
+
+def test_a_study_with_a_question_mark_in_its_name_is_read_there(archive):
+    path = archive()
+    path.parent.chmod(0o755)
+    path = path.rename(path.parent / "a?mode=rwc#%41.gq")
+    path.parent.chmod(0o555)
+    assert unprivileged(READER, path).stdout.splitlines()[0] == "1 [[0, 10]]"
+
+
+@pytest.mark.parametrize("command", ["info", "plot --out"])
+def test_commands_that_only_read_work_there(archive, command, tmp_path):
+    path = archive()
+    name, *options = command.split()
+    options += [str(tmp_path / "figure.png")] if "--out" in options else []
+    code = f"""
+import sys
+from gradquake.cli import main
+sys.argv[1:] = [{name!r}, sys.argv[1], *{options!r}]
+main()
+"""
+    done = unprivileged(code, path)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -107,7 +107,12 @@ class LiveSweep:
             return None
         steps = self._shared[thinned(self._shared.size, most)]
         runs = [
-            RunRecord(run.config, None, steps, {"size": run.values["size"][np.isin(run.epochs, steps)]})
+            RunRecord(
+                {**run.config, "surrogate": REAL},  # which some lack
+                None,
+                steps,
+                {"size": run.values["size"][np.isin(run.epochs, steps)]},
+            )
             for run in self.runs
         ]
         return scaling.dimension(to_dataset(runs), "max", n_resamples=N_RESAMPLES)

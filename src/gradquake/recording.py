@@ -77,12 +77,16 @@ class RunRecord:
     values: Mapping[str, NDArray[Any]]
 
     def __post_init__(self) -> None:
-        """Raise InputError for arrays that are no measurements of one run."""
-        epochs = self.epochs
+        """Raise InputError for what no run can have measured."""
+        epochs, grokking_epoch = self.epochs, self.grokking_epoch
         require(
             epochs.ndim == 1 and epochs.dtype.kind == "i" and bool((epochs[1:] > epochs[:-1]).all()),
             "a run's epochs are not ascending integers",
         )
+        if grokking_epoch is not None and not _is_count(grokking_epoch, -(2**63)):
+            raise InputError(
+                f"a run's grokking epoch is {grokking_epoch!r}; an integer or None is needed"
+            )
         for name, values in self.values.items():
             if name in RESERVED:
                 raise InputError(f"a run has measurements named {name}; another name is needed")
@@ -112,10 +116,10 @@ class RunRecord:
         for name in names:
             column = [snapshots[epoch].get(name, np.nan) for epoch in epochs]
             try:
-                values[name] = np.array(column, stored_type(name))
-            except (ValueError, OverflowError) as error:
-                raise InputError(f"{name} of a snapshot that cannot be stored: {error}") from error
-        return cls(config, grokking_epoch, np.array(epochs, np.int64), values)
+                values[name] = as_stored(name, np.array(column))
+            except ValueError as error:  # sequences of different lengths, too
+                raise InputError(f"a snapshot cannot be stored: {told(error)}") from None
+        return cls(config, grokking_epoch, np.array(epochs or np.zeros(0, np.int64)), values)
 
     @property
     def key(self) -> str:
@@ -340,15 +344,22 @@ def as_stored(name: str, values: NDArray[Any]) -> NDArray[Any]:
         If that type cannot hold them: text, or a size that is no whole number.
     """
     kind = np.dtype(stored_type(name))
-    given = np.asarray(values)
     with np.errstate(invalid="ignore", over="ignore"):
-        stored = given.astype(kind) if given.dtype.kind in "biuf" else None
+        stored = values.astype(kind) if values.dtype.kind in "biuf" else None
     # Floats may lose digits, such as those of a long double; nothing else may change.
-    if stored is None or (kind.kind != "f" and not np.array_equal(stored, given)):
+    fits = stored is not None and (kind.kind == "f" or np.array_equal(stored, values))
+    if stored is None or not fits:
+        misfit = _short(_misfit(values, stored))
         raise InputError(
-            f"the measurements of {name} are {given.dtype} values that cannot be stored as {kind.name}"
+            f"the measurements of {printable(name)} include {misfit}, which cannot be stored; "
+            f"{kind.name} numbers are needed, one for each snapshot"
         )
     return stored
+
+
+def _misfit(values: NDArray[Any], stored: NDArray[Any] | None) -> Any:
+    """Return the first value that is not as it was."""
+    return values.ravel().tolist()[0 if stored is None else int(np.argmax(values != stored))]
 
 
 def same(first: object, second: object) -> bool:

@@ -205,6 +205,10 @@ def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
 
 
 def _check_scales(sweep: xr.Dataset) -> None:
+    require(
+        "size" in sweep and sweep.sizes["epoch"] > 0,
+        "the runs have no avalanche sizes; D(t) needs the size of an avalanche at every snapshot",
+    )
     scales = np.unique(sweep["n_parameters"].values)
     require(
         scales.size != 1,
@@ -332,6 +336,7 @@ def check_beside(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset]) -> None:
         "kept; attach(..., nulls=['gaussian', 'permuted']) measures both",
     )
     for rung, null in nulls.items():
+        require("size" in null, f"the {rung} null has no avalanche sizes")
         require(
             scaling.same_runs(in_order(sweep), in_order(null)),
             f"the {rung} null has {null.sizes['run']} of {sweep.sizes['run']} runs, or other epochs; "

@@ -197,7 +197,7 @@ class Study:
         for record in records:
             arrays = {"epoch": record.epochs, **record.values}
             names = sorted(arrays)
-            data = b"".join(as_stored(name, arrays[name]).tobytes() for name in names)
+            data = b"".join(as_stored(name, np.asarray(arrays[name])).tobytes() for name in names)
             header = (checked_key(record.config), record.grokking_epoch, software, json.dumps(names))
             checksum = _checksum(*header)
             cursor = self._connection.execute(
@@ -347,6 +347,8 @@ class Study:
 
         Raises
         ------
+        InputError
+            For a step that is no integer, or a number that its variable cannot be.
         StudyError
             Where a run was not begun, is finished, or was begun again by another.
         """
@@ -361,9 +363,11 @@ class Study:
                 self._seal(run)
 
     def _add(self, run: int, key: str, snapshots: Mapping[int, Mapping[str, float]]) -> None:
+        # Raises for what could not be read back.
+        RunRecord.of_snapshots({}, None, snapshots)
         rows = []
         for step, values in snapshots.items():
-            data = json.dumps(dict(values))
+            data = json.dumps(dict(values), default=np.generic.item)
             rows.append((run, int(step), data, _checksum(key, int(step), data)))
         self._connection.executemany("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", rows)
 
@@ -436,7 +440,7 @@ class Study:
         key, _, count, run = header
         rows = self._query("SELECT epoch, data, checksum FROM snapshots WHERE run = ?", run)
         for step, data, checksum in rows:
-            if _checksum(key, step, data) != checksum:
+            if not isinstance(step, int) or _checksum(key, step, data) != checksum:
                 raise _damaged(
                     self.path, f"step {step} of an unfinished run does not match its checksum"
                 )

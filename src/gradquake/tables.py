@@ -277,19 +277,22 @@ def collapse_table(collapses: Mapping[str, Mapping[tuple[str, Window], Collapse]
 def contents_table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
     """Return what is in a study (``Study.contents``), by sweep; its nulls stand with the real one."""
     nulls: dict[str, list[str]] = {}
-    real: dict[str, tuple[Mapping[str, Any], dict[str, str]]] = {}
+    real: list[tuple[str, Mapping[str, Any], dict[str, str]]] = []
+    alone: dict[str, tuple[str, Mapping[str, Any], dict[str, str]]] = {}
     for sweep in sweeps:
         settings = dict(sweep["settings"])
         rung = settings.pop("surrogate", REAL)
         key, texts = config_key(settings), {name: str(value) for name, value in settings.items()}
         if rung == REAL:
-            real[key] = sweep, texts
+            real.append((key, sweep, texts))
         else:
             nulls.setdefault(key, []).append(rung)
-            # Nulls without runs of real gradients are listed, too.
-            real.setdefault(key, (NOTHING, texts))
+            alone[key] = key, NOTHING, texts
+    # Nulls without runs of real gradients are listed, too.
+    own = {key for key, *_ in real}
+    real += [of_nulls for key, of_nulls in alone.items() if key not in own]
     shared: dict[str, set[tuple[str, str]]] = {}
-    for _, texts in real.values():
+    for _, _, texts in real:
         pairs = {(name, value) for name, value in texts.items() if name != "experiment"}
         experiment = texts.get("experiment", "")
         shared[experiment] = shared.get(experiment, pairs) & pairs
@@ -308,7 +311,7 @@ def contents_table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
                 if name != "experiment" and (name, value) not in shared[experiment]
             ),
         )
-        for key, (sweep, texts) in real.items()
+        for key, sweep, texts in real
         for experiment in [texts.get("experiment", "")]
     ]
     notes = [

@@ -18,7 +18,7 @@ import torch
 from choices import TEXTS, Choices
 from oracle import check, scratch
 from safetensors.numpy import save_file
-from studies import wholes
+from studies import wholes, write_hostile, write_odd
 
 from gradquake.cli import app, main, run_app
 from gradquake.recording import RunRecord
@@ -193,6 +193,30 @@ def called(choices: Choices) -> None:
     """Call the command line with arguments that are mostly its own."""
     arguments = drawn(choices)
     check_done(call(arguments), arguments)
+
+
+# What reads a study; drawing and analyzing take longest.
+READING = (
+    ("info",), ("info",), ("info", "--json"), ("info", "--json"), ("watch", "--once"),
+    ("watch", "--once"), ("watch", "--once"), ("plot", "--out", "out.png"), ("analyze", "--jobs", "1"),
+    ("analyze", "--jobs", "1", "--json"),
+)  # fmt: skip
+
+
+def shown(choices: Choices) -> None:
+    """Read an odd or hostile study by one of the commands."""
+    command, *options = choices.pick(READING)
+    write = write_hostile if choices.flag(4) else write_odd
+    write(choices, folder() / "odd.gq")
+    arguments = [command, "odd.gq", *options]
+    try:
+        done = call(arguments)
+        check_done(done, arguments)
+        for text in (done.stdout, done.stderr):
+            raw = [c for c in text if not c.isprintable() and c != "\n"]
+            check(not raw, f"raw control codes reach the terminal: {raw}")
+    finally:
+        _tidy()
 
 
 def drawn(choices: Choices) -> list[str]:

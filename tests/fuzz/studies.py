@@ -16,7 +16,7 @@ from choices import TEXTS, Choices, mutated
 from oracle import check, check_sentence, scratch
 
 from gradquake.errors import GradquakeError, StudyError
-from gradquake.recording import VARIABLES, RunRecord
+from gradquake.recording import VARIABLES, RunRecord, stored_type
 from gradquake.store import Study, open_study
 
 SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring", "surrogate": "real"}
@@ -202,6 +202,12 @@ HOSTILE_VALUES = (
 def hostile(choices: Choices) -> None:
     """Read a study in which rows say what no writer of gradquake would, with the right checksums."""
     path = scratch() / "hostile.gq"
+    write_hostile(choices, path)
+    read(path.read_bytes(), datasets=choices.flag(6))
+
+
+def write_hostile(choices: Choices, path: Path) -> None:
+    """Write such a study."""
     path.write_bytes(choices.pick(wholes()[:5]).content)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
@@ -213,7 +219,71 @@ def hostile(choices: Choices) -> None:
             if choices.flag(4):
                 _reshape(choices, connection)
         connection.execute("COMMIT")
-    read(path.read_bytes(), datasets=choices.flag(6))
+
+
+# Settings and labels that people may have, and what they may have measured.
+ODD = (
+    None, True, 0, -1, 2**62, 2**70, 0.3, float("nan"), float("inf"), "", "a", "[red]", "\x1b]0;x\x07",
+    "\u202e", "$x", ["a", 1], [], {"a": None}, ":bomb:", "a\nb",
+)  # fmt: skip
+EPOCHS = ((), (0,), (0, 10, 20), (0, 10, 20), (0, 10, 20), (-5, 7), (1, 2**62, 2**63 - 1))
+MEASURED = {
+    "b": (0, 1),
+    "i": (0, 1, 7, 7, 7, 41, 2**62, -1),
+    "f": (0, 1, 0.5, 1e308, float("nan"), float("inf"), -1),
+}
+
+
+def write_odd(choices: Choices, path: Path) -> None:
+    """Write a study as gradquake itself does, of runs as nobody would think of; some are refused."""
+    path.unlink(missing_ok=True)
+    shared = {choices.pick(("experiment", "surrogate", "alpha", "max_steps", "every", "lr", "topology"))
+              for _ in range(choices.integer(0, 2))}  # fmt: skip
+    odd = {name: choices.pick(ODD) for name in sorted(shared)}
+    plain = {"quantile": 0.9, "max_steps": 20, "experiment": choices.pick(("attached", "test", "xor"))}
+    with open_study(path, create=True) as study:
+        for _ in range(choices.integer(1, 3)):
+            epochs, mode = choices.pick(EPOCHS), choices.pick(("written", "finished", "unfinished"))
+            names = sorted({choices.pick((*VARIABLES, "lr")) for _ in range(3)})
+            names += ["size"] if not choices.flag(4) and "size" not in names else []
+            for n in (41, 81, 161)[: choices.pick((3, 3, 1, 2))]:
+                for rung in ("real", "gaussian", "permuted")[: choices.pick((3, 3, 1, 2))]:
+                    config = SETTINGS | plain | {"n_parameters": n, "seed": 0, "surrogate": rung} | odd
+                    if choices.flag(3):
+                        name = choices.pick(("seed", "n_parameters", "run", "hidden", "surrogate"))
+                        config[name] = choices.pick((*ODD, {"lab": choices.pick(ODD)}))
+                    if choices.flag(6):
+                        del config[choices.pick(tuple(config))]
+                    _write_odd(choices, study, mode, config, epochs, names)
+
+
+def _write_odd(
+    choices: Choices,
+    study: Study,
+    mode: str,
+    config: Any,
+    epochs: tuple[int, ...],
+    names: list[str],
+) -> None:
+    kinds = {name: np.dtype(stored_type(name)).kind for name in names}
+    values = {name: [choices.pick(MEASURED[kinds[name]]) for _ in epochs] for name in names}
+    if choices.flag(6):
+        values[choices.pick(tuple(values))] = [choices.pick(ODD) for _ in epochs]
+    grokking = choices.pick((None, None, 0, 7, 2**62))
+    try:
+        if mode == "written":
+            columns = {name: np.fromiter(of, object) for name, of in values.items()}
+            with contextlib.suppress(TypeError, ValueError, OverflowError):  # such as text
+                columns = {name: of.astype(stored_type(name)) for name, of in columns.items()}
+            study.write([RunRecord(config, grokking, np.array(epochs, np.int64), columns)])
+        else:
+            [run] = study.begin([config])
+            for i, epoch in enumerate(epochs):
+                study.append({run: {epoch: {name: of[i] for name, of in values.items()}}}, grokking)
+            if mode == "finished":
+                study.finish([run])
+    except GradquakeError as error:
+        check_sentence(error)
 
 
 def crc(*values: object) -> int:

@@ -23,6 +23,11 @@ def store(data: bytes) -> None:
     in_time(lambda: _either(studies.damaged, studies.hostile, 4, data))
 
 
+def shown(data: bytes) -> None:
+    """Show a study that is odd or hostile by the commands that read it."""
+    in_time(lambda: command_line.shown(Choices(data)))
+
+
 def files(data: bytes) -> None:
     """Read gradient files, or checkpoints' differences, that are damaged or hostile."""
     in_time(lambda: _either(gradients.damaged, gradients.hostile, 2, data))
@@ -47,6 +52,7 @@ def _either(
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "store": store,
+    "shown": shown,
     "files": files,
     "graphs": graphs,
     "cli": cli,

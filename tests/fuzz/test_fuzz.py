@@ -30,7 +30,8 @@ from gradquake.store import open_study
 
 
 @pytest.mark.parametrize(
-    ("surface", "executions"), [("store", 750), ("files", 1000), ("graphs", 2000), ("cli", 60)]
+    ("surface", "executions"),
+    [("store", 750), ("shown", 80), ("files", 1000), ("graphs", 2000), ("cli", 60)],
 )
 def test_nothing_but_a_right_answer_or_one_sentence(surface, executions):
     rng = np.random.default_rng(0)
@@ -370,8 +371,11 @@ def test_a_size_that_one_snapshot_lacks_is_told():
     path = scratch() / "lacks.gq"
     with open_study(path, create=True) as study:
         [run] = study.begin([json.loads(KEY)])
-        study.append({run: {0: {"size": 3}, 1: {"loss": 0.5}}})
-        with pytest.raises(StudyError, match="size of a snapshot that cannot be stored"):
+        with pytest.raises(InputError, match=r"the measurements of size include nan, .* one for each"):
+            study.append({run: {0: {"size": 3}, 1: {"loss": 0.5}}})
+        study.append({run: {0: {"size": 3}}})
+        study.append({run: {1: {"loss": 0.5}}})
+        with pytest.raises(StudyError, match="the measurements of size include nan, which cannot be"):
             study.unfinished()
 
 
@@ -380,9 +384,8 @@ def test_a_measurement_of_any_name_is_told_printably(name, tmp_path):
     path = tmp_path / "named.gq"
     with open_study(path, create=True) as study:
         [run] = study.begin([json.loads(KEY)])
-        study.append({run: {0: {name: 10**400}}})
-        with pytest.raises(StudyError, match="of a snapshot that cannot be stored") as raised:
-            study.unfinished()
+        with pytest.raises(InputError, match="cannot be stored") as raised:
+            study.append({run: {0: {name: 10**400}}})
     check_sentence(raised.value)
 
 
