@@ -435,7 +435,7 @@ def test_dimension_from_three_recorded_sizes(tmp_path, call):
         (["g.npy", "--out", "s", "--run", "seed=3"], "--run names seed; --seed sets it"),
         (["g.npy", "--out", "s", "--run", "x=[1]"], "x in --run is [1]; text or a finite number"),
         (["g.npy", "--out", "s", "--run", "x=NaN"], "x in --run is nan; text or a finite number"),
-        (["g.npy", "--out", "no/folder/s"], "there is no folder no/folder"),
+        (["g.npy", "--out", "no/folder/s"], "s cannot be made: there is no folder /"),
         (["g.npy", "--out", "text"], "text is not a gradquake study"),
         (["g.npy", "big.npy"], "'array' has shape (300,) in big.npy and (200,) in g.npy"),
         (["text.pt"], "text.pt is not a file of nothing but tensors"),
