@@ -45,6 +45,9 @@ FEW_SCALES = 5
 POOR_R_SQUARED = 0.95
 MOST_TRUNCATED = 0.05
 
+# So few runs of a scale can be drawn in fewer ways than there are resamples.
+FEW_RUNS = 6
+
 # So many resampled numbers are held at a time.
 MOST_HELD = 1 << 25
 
@@ -207,13 +210,18 @@ def fit_exponent(n_parameters: ArrayLike, sizes: ArrayLike) -> Fit:
         problem = f"no positive size at N = {', '.join(f'{x:g}' for x in bad)}"
     if problem:
         return Fit(np.nan, np.nan, np.nan, np.nan, n.size, problem)
-    slope, r_squared = _slopes(n, s)
-    x, y = np.log(n), np.log(s)
-    intercept = float(y.mean() - slope * x.mean())
-    residual = y - intercept - slope * x
-    freedom = n.size - 2
-    stderr = float(np.sqrt((residual**2).sum() / freedom / ((x - x.mean()) ** 2).sum()))
-    return Fit(float(slope), stderr, float(r_squared), intercept, n.size)
+    slope, stderr, r_squared, intercept = (float(of[0]) for of in _fits(n, s[None]))
+    return Fit(slope, stderr, r_squared, intercept, n.size)
+
+
+def _fits(n: NDArray[Any], sizes: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return slopes, their standard errors, R² and intercepts of sizes (fits, scales)."""
+    slopes, r_squared = _slopes(n, sizes)
+    x, y = np.log(n), _logarithms(sizes)
+    intercepts = y.mean(axis=-1) - slopes * x.mean()
+    residual = y - intercepts[:, None] - slopes[:, None] * x
+    variance = (residual**2).sum(axis=-1) / (n.size - 2)
+    return slopes, np.sqrt(variance / ((x - x.mean()) ** 2).sum()), r_squared, intercepts
 
 
 def exponent(
@@ -405,7 +413,7 @@ def dimension(
         ],
         axis=-1,
     )
-    fits = [fit_exponent(n, at_epoch) for at_epoch in observed]
+    exponents, stderr, r_squared, _ = _fits(n, observed)
     # Of the exponent and of R², the lower and the upper ends.
     ends = np.empty((2, 2, fewest.size))
     for block in resampled_dimension(dataset, statistic, n_resamples=n_resamples, seed=seed):
@@ -415,9 +423,9 @@ def dimension(
     (low, high), (r_squared_low, r_squared_high) = ends
     return xr.Dataset(
         {
-            "exponent": ("epoch", np.array([fit.exponent for fit in fits])),
-            "stderr": ("epoch", np.array([fit.stderr for fit in fits])),
-            "r_squared": ("epoch", np.array([fit.r_squared for fit in fits])),
+            "exponent": ("epoch", exponents),
+            "stderr": ("epoch", stderr),
+            "r_squared": ("epoch", r_squared),
             "ci_low": ("epoch", low),
             "ci_high": ("epoch", high),
             "r_squared_ci_low": ("epoch", r_squared_low),
@@ -482,7 +490,13 @@ def r_squared(n_parameters: ArrayLike, sizes: Floats) -> Floats:
 def _at_scale(
     over_runs: Sequence[Callable[[NDArray[np.intp]], Floats]], scale: int, draws: NDArray[np.intp]
 ) -> Floats:
-    return over_runs[scale](draws)
+    """Return the log of the statistic of draws (B, n), computed once for those that are the same."""
+    runs = draws.shape[1]
+    if runs > FEW_RUNS:
+        return over_runs[scale](draws)
+    number = times_drawn(draws, runs) @ (runs + 1.0) ** np.arange(runs)
+    _, first, which = np.unique(number, return_index=True, return_inverse=True)
+    return over_runs[scale](draws[first])[which]
 
 
 def _log_over_runs(statistic: Statistic, sizes: Floats) -> Callable[[NDArray[np.intp]], Floats]:
