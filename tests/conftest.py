@@ -21,6 +21,8 @@ NEEDED_BY = {
         "paper/test_modadd.py",
         "test_cli_probe.py",
         "test_files.py",
+        "test_files_combinations.py",
+        "test_files_layouts.py",
         "test_modular_addition.py",
     ],
     "distributed": ["faults/test_cluster.py"],

@@ -683,8 +683,9 @@ def test_an_unfinished_run_is_read_as_far_as_it_is_and_then_becomes_a_run(path, 
     assert found.values["size"].dtype == np.int64
     assert found.values["truncated"].tolist() == [False, True]
     np.testing.assert_array_equal(found.values["valid_loss"], [np.nan, 0.125])
-    study.append({run: {10: SNAPSHOTS[10] | {"size": 8}, 20: SNAPSHOTS[0]}}, 10)
-    study.append({run: {}}, 20)
+    study.append({run: {10: SNAPSHOTS[10] | {"size": 8}, 20: SNAPSHOTS[0]}}, 20)
+    study.append({run: {}}, 10)
+    assert study.grokking_epoch(run) == 10
     study.finish([run])
     assert study.unfinished() == []
     dataset = study.dataset
@@ -720,7 +721,8 @@ def test_who_continues_a_run_owns_it(study):
     for call in (lambda: study.append({before: SNAPSHOTS}), lambda: study.finish([before])):
         with pytest.raises(StudyError, match="another process continued it"):
             call()
-    study.append({after: {7: SNAPSHOTS[0]}}, 7)
+    assert study.grokking_epoch(after) == 0
+    study.append({after: {7: SNAPSHOTS[0]}}, 0)
     (found,) = study.unfinished()
     assert found.epochs.tolist() == [0, 7]
     assert found.grokking_epoch == 0
@@ -746,8 +748,9 @@ def test_a_run_of_which_nothing_was_measured_begins_anew(study, step):
     (run,) = study.begin([config], step)
     with pytest.raises(StudyError, match="another process continued it"):
         study.append({before: SNAPSHOTS})
+    assert study.grokking_epoch(run) == (20 if step else None)
     study.append({run: SNAPSHOTS})
-    assert study.unfinished()[0].grokking_epoch == (20 if step else None)
+    assert study.unfinished()[0].grokking_epoch is None
     study.finish([run])
     assert study.keys() == {config_key(config)}
 
@@ -773,7 +776,7 @@ def test_a_finished_run_goes_on_as_if_it_had_never_been_finished(study, tmp_path
     (found,) = study.unfinished()
     assert study.keys() == set()
     assert (found.epochs.tolist(), found.grokking_epoch) == ([0, 10], 17)
-    study.append({run: after}, 65)
+    study.append({run: after}, study.grokking_epoch(run))
     study.finish([run])
     with open_study(tmp_path / "whole.sqlite", create=True) as other:
         (run,) = other.begin([config])

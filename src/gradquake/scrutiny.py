@@ -205,8 +205,9 @@ def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
 
 
 def _check_scales(sweep: xr.Dataset) -> None:
+    require(sweep.sizes["epoch"] > 0, "no run has a snapshot; there is nothing to analyze")
     require(
-        "size" in sweep and sweep.sizes["epoch"] > 0,
+        "size" in sweep,
         "the runs have no avalanche sizes; D(t) needs the size of an avalanche at every snapshot",
     )
     scales = np.unique(sweep["n_parameters"].values)
@@ -328,7 +329,6 @@ def beside(
 def check_beside(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset]) -> None:
     """Raise InputError where a sweep cannot be put beside these nulls."""
     _check_scales(sweep)
-    require(bool(sweep.sizes["epoch"]), "no run has a snapshot; there is nothing to analyze")
     missing = [rung for rung in ("gaussian", "permuted") if rung not in nulls]
     require(
         not missing,
