@@ -37,7 +37,7 @@ def view_of(sweep_of, exponents):
     """A view whose D(t) is given: s = 5 N^D at every epoch, in two runs."""
     sizes = {n: np.tile(np.round(10**6 * 5 * float(n) ** np.asarray(exponents)), (2, 1)) for n in SCALES}
     real = curve(sweep_of(sizes, epochs=EPOCHS), "max", n_resamples=50)
-    return View(real, real, real.crossing, evidence._crossing_down(real))
+    return View(real, real, real.crossing, real.crossing_of(1.0, "down"))
 
 
 def at(epoch, runs=2):
