@@ -355,3 +355,19 @@ def test_without_any_event_nothing_is_aligned(sweep_of):
     sweep = sweep_of({n: [[1, 2]] for n in (10, 20, 30)}, epochs=[0, 10])
     with pytest.raises(InputError, match="no run has the event"):
         aligned(sweep, np.full(3, np.nan), 10)
+
+
+@pytest.mark.parametrize("statistic", ["max", "mean"])
+def test_snapshots_that_are_missing_are_in_no_phase(sweep_of, statistic):
+    rng = np.random.default_rng(23)
+    sizes = {n: rng.poisson(n, size=(4, 12)) + 1 for n in (85, 201, 401)}
+    sweep = sweep_of(sizes, {n: [2, 4, 5, 7] for n in sizes})
+    # The second half of the runs ends early: before and after hold fewer snapshots of them.
+    short = sweep.where((sweep["seed"] < 2) | (sweep["epoch"] < 9))
+    found = follows_grokking(short, statistic, n_permutations=50)
+    pre, post = (
+        scaling.exponent(short, statistic, transitions.phase(short, phase), n_resamples=5)
+        for phase in transitions.PHASES
+    )
+    assert found.observed == pytest.approx(post.estimate - pre.estimate)
+    assert 0 < found.p_value <= 1

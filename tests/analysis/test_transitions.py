@@ -346,3 +346,8 @@ def test_peaks_need_more_than_one_snapshot(sweep_of):
 def test_the_window_is_a_whole_number_of_epochs(sweep_of, window):
     with pytest.raises(InputError, match="an integer of at least 1 is needed"):
         peaks_of(sweep_of, [np.ones(120)], [50], **window)
+
+
+def test_peaks_of_a_variable_that_there_is_not_name_those_that_there_are(random_sweep):
+    with pytest.raises(InputError, match="the variable is 'ginni'; the sweep has size"):
+        peaks(random_sweep, "ginni")

@@ -11,6 +11,7 @@ from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.resampling import Interval
 from gradquake.errors import InputError
 from gradquake.paper import claims, quantities
+from gradquake.paper.evidence import Evidence
 from gradquake.paper.folder import write_claims
 from gradquake.paper.verdicts import (
     Claim,
@@ -162,6 +163,14 @@ def test_the_page_of_claims():
 
 def exponent(estimate, low=math.nan, high=math.nan, runs=6):
     return SimpleNamespace(estimate=estimate, interval=Interval(low, high, 0.0), runs=runs)
+
+
+def test_a_condition_that_there_is_not_is_told_with_those_that_there_are():
+    conditions = [condition("quantile", q, (0.5, 0.5), (1.5, 1.5)) for q in ("0.80", "0.95")]
+    evidence = SimpleNamespace(conditions=conditions)
+    assert Evidence.condition(evidence, "quantile", "0.95") is conditions[1]
+    with pytest.raises(InputError, match=r"is quantile: 0.96; there are quantile: 0.80; quantile: 0.95"):
+        Evidence.condition(evidence, "quantile", "0.96")
 
 
 def condition(group, name, pre, post):
