@@ -187,21 +187,15 @@ def test_no_run_is_refused():
 # Of a Dataset, what NetCDF can hold
 
 
-@pytest.mark.parametrize("engine", ["scipy", "netcdf4", "h5netcdf", "zarr"])
-def test_a_dataset_can_be_written_and_read_back(engine, tmp_path):
-    pytest.importorskip({"netcdf4": "netCDF4"}.get(engine, engine))
+def test_a_dataset_can_be_written_and_read_back(tmp_path):
     odd = {"sample": None, "filtered": True, "permuted": False, "layers": [1, "a"], "of": {"b": None}}
     odd |= {"rate": math.nan, "large": 10**30}
     runs = [{}, {"depth": 3, "name": "é"}, {"lr": 0.5, "name": 1, "on": True}]
     records = [record(41, seed, 7, hidden=3, run=run, **odd) for seed, run in enumerate(runs)]
     dataset = to_dataset(records)
     path = tmp_path / "runs"
-    options = {"consolidated": False} if engine == "zarr" else {}
-    if engine == "zarr":
-        dataset.to_zarr(path, **options)
-    else:
-        dataset.to_netcdf(path, engine=engine)
-    with xr.open_dataset(path, engine=engine, **options) as read:
+    dataset.to_netcdf(path, engine="scipy")
+    with xr.open_dataset(path, engine="scipy") as read:
         xr.testing.assert_equal(read, dataset)
         assert read.attrs.keys() == dataset.attrs.keys() == (SETTINGS | odd).keys() - {"sample"}
         for name in SETTINGS:

@@ -132,7 +132,9 @@ def test_commands_that_read_while_it_is_written(written, tmp_path):
     def run(*arguments):
         done = finished([*COMMAND, *arguments])
         assert done.returncode == 0, done.stderr
-        assert all(line.startswith(("nulls ", "analysis ")) for line in done.stderr.splitlines()), done.stderr
+        assert all(line.startswith(("nulls ", "analysis ")) for line in done.stderr.splitlines()), (
+            done.stderr
+        )
         return done.stdout
 
     with writing(path, 0.01) as writer:
