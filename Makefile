@@ -12,7 +12,7 @@ reproduce: $(VENV)/.core
 
 ## test: run all tests
 test: $(VENV)/.test
-	$(PYTHON) -m pytest -n auto --dist loadfile
+	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 ## processors: compare what the sweeps record on emulated processors (more of them with qemu-user)
 processors: $(VENV)/.test
