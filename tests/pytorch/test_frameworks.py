@@ -99,9 +99,9 @@ def test_tensorboard(tmp_path):
     assert "gradquake/gaussian_size_per_parameter" in read.Tags()["scalars"]
 
 
-# What the user logs by himself in each of 12 steps, and at which steps of W&B it must arrive: None if any.
+# What the user logs in each of 12 steps, and at which steps of W&B it must arrive: None if any.
 USERS = {
-    "never": (lambda run, step: None, []),
+    "never": (lambda *_: None, []),
     "a number each time": (lambda run, step: run.log({"mine": step}), list(range(12))),
     "with a step, each time": (lambda run, step: run.log({"mine": step}, step=step), list(range(12))),
     "with a step, rarely": (
@@ -123,7 +123,7 @@ USERS = {
     "rarely": (lambda run, step: step % 4 == 0 and run.log({"mine": step}), None),
     "in parts": (lambda run, step: run.log({"mine": step}, commit=step % 4 == 3), None),
     "by the module": (
-        lambda run, step: step % 4 == 0 and sys.modules["wandb"].log({"mine": step}, step=step),
+        lambda _, step: step % 4 == 0 and sys.modules["wandb"].log({"mine": step}, step=step),
         [0, 4, 8],
     ),
 }
@@ -259,7 +259,7 @@ def test_values_that_are_not_finite_reach_loggers():
     got = {}
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    send = lambda scalars, step: got.update(scalars)  # noqa: E731
+    send = lambda scalars, _: got.update(scalars)  # noqa: E731
     with gqt.attach(model, optimizer, every=1, loggers=[send]) as quake:
         train(model, quake, optimizer, 1)
         quake.log(a=math.nan, b=np.float32("inf"), c=np.int64(3), d=torch.tensor([2.0]))
@@ -287,7 +287,7 @@ def lightning_module(pl, **methods):
         def validation_step(self, batch, _):
             self.log("val_acc", ((self.net(batch[0]) > 0) == batch[1]).float().mean())
 
-        def test_step(self, batch, _):
+        def test_step(self, batch, index):
             pass
 
         def configure_optimizers(self):
@@ -318,10 +318,10 @@ def same_weights(one, other):
 
 
 def steps_of(path):
-    """Return the measured steps of the finished and of the unfinished runs, by the label "run"."""
+    """Return the measured steps of the finished and of the unfinished runs, by the label "net"."""
     with open_study(path) as study:
         found = [study.records(), study.unfinished()]
-    return [{r.config["run"].get("run"): r.epochs.tolist() for r in records} for records in found]
+    return [{r.config["run"].get("net"): r.epochs.tolist() for r in records} for records in found]
 
 
 @pytest.fixture
@@ -407,7 +407,7 @@ def test_two_optimizers_in_lightning(pl):
 
     def callbacks():
         return [
-            GradquakeCallback(optimizer=i, every=1, study="s.sqlite", run={"run": name})
+            GradquakeCallback(optimizer=i, every=1, study="s.sqlite", run={"net": name})
             for i, name in enumerate("gd")
         ]
 
@@ -432,7 +432,7 @@ def test_a_callback_in_one_fit_after_another(pl):
         return lightning_trainer(pl, list(callbacks), epochs)
 
     def callback(name, **options):
-        return GradquakeCallback(every=1, study="s.sqlite", run={"run": name}, **options)
+        return GradquakeCallback(every=1, study="s.sqlite", run={"net": name}, **options)
 
     # A fit that failed begins anew with a new Trainer, and goes on with the same.
     anew, on = callback("anew"), callback("on")
@@ -500,7 +500,7 @@ def test_what_lightning_logs(pl):
 @pytest.mark.parametrize("framework", ["lightning", "huggingface"])
 def test_mistakes_in_a_callback_are_told_when_it_is_made(framework):
     kind = importlib.import_module(f"gradquake.torch.{framework}").GradquakeCallback
-    with pytest.raises(TypeError, match="the options of attach: got an unexpected .* 'evrey'"):
+    with pytest.raises(TypeError, match=r"the options of attach: got an unexpected .* 'evrey'"):
         kind(evrey=2)
     with pytest.raises(InputError, match="a mapping of names to names of metrics is needed"):
         kind(outcomes=["val_acc"])
@@ -540,7 +540,7 @@ def test_lightning_under_its_other_name(pl, monkeypatch):
         other = importlib.import_module("gradquake.torch.lightning").GradquakeCallback
         monkeypatch.delitem(sys.modules, "gradquake.torch.lightning")
         only.setitem(sys.modules, "pytorch_lightning", None)
-        with pytest.raises(ImportError, match="needs Lightning .*: pip install lightning"):
+        with pytest.raises(ImportError, match=r"needs Lightning .*: pip install lightning"):
             importlib.import_module("gradquake.torch.lightning")
     assert issubclass(other, pytorch_lightning.Callback)
     # Each works in the other's Trainer, twice.
@@ -682,7 +682,7 @@ def test_a_hugging_face_training_that_begins_again(tmp_path, monkeypatch):
         assert trainer.train().global_step == 4
         return model, trainer
 
-    callback = GradquakeCallback(every=1, study="s.sqlite", run={"run": "a"})
+    callback = GradquakeCallback(every=1, study="s.sqlite", run={"net": "a"})
     model, trainer = trained(callback)
     assert same_weights(model, trained()[0])
     assert steps_of("s.sqlite") == [{"a": [0, 1, 2, 3]}, {}]
@@ -690,7 +690,7 @@ def test_a_hugging_face_training_that_begins_again(tmp_path, monkeypatch):
         assert trainer.train().global_step == 4
     assert callback.quake is None
     with pytest.raises(gqt.quake.StudyError):
-        classifier()[1](GradquakeCallback(every=1, study="s.sqlite", run={"run": "a"})).train()
+        classifier()[1](GradquakeCallback(every=1, study="s.sqlite", run={"net": "a"})).train()
 
 
 def test_what_hugging_face_logs(tmp_path, monkeypatch):
@@ -707,7 +707,7 @@ def test_what_hugging_face_logs(tmp_path, monkeypatch):
         eval_strategy="steps", eval_steps=2, optim="adamw_torch_fused", max_grad_norm=0.01
     )
     trainer = make(callback, GradquakeCallback, compute_metrics=metrics)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="another callback|never logged|was not kept") as told:
         trainer.train()
     data = callback.quake.dataset.isel(run=0)
     assert np.isfinite(data["loss"]).all()
