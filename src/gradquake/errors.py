@@ -22,6 +22,10 @@ class StudyError(GradquakeError):
     """A study file that cannot be opened, read or written."""
 
 
+class RunTakenError(StudyError):
+    """A run that was begun here and is no longer: it was removed, or another process continued it."""
+
+
 def require(condition: bool, message: str) -> None:
     """Raise :class:`InputError` with ``message`` unless ``condition`` holds.
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, StudyError, printable, told
+from gradquake.errors import InputError, RunTakenError, StudyError, printable, told
 from gradquake.recording import (
     RUN_KEYS,
     RunRecord,
@@ -275,7 +275,7 @@ class Study:
             )
             if last is None:
                 last = max((int(run.epochs.max(initial=-1)) for run in self._finished(key)), default=-1)
-        return None if last < 0 else int(last)
+        return last if isinstance(last, int) and last >= 0 else None
 
     def _finished(self, key: str) -> list[RunRecord]:
         """Return the finished run of this key, if there is one."""
@@ -406,7 +406,7 @@ class Study:
         """Return the key, the grokking epoch, the number of snapshots and the token of a run."""
         rows = self._query(f"SELECT id, {UNFINISHED}, checksum FROM unfinished WHERE id = ?", run)  # noqa: S608
         if not rows:
-            raise StudyError(
+            raise RunTakenError(
                 f"{self.path} no longer holds the run that was begun here: it was removed, or another "
                 "process continued it"
             )
@@ -829,10 +829,11 @@ def _opened(path: Path, connection: sqlite3.Connection, *, create: bool, patienc
                     f"{path} has schema {schema}; this version of gradquake reads schema {SCHEMA}"
                 )
             if create:
-                # A killed process loses nothing that was committed, commits need not wait for the
-                # disk, and others can read meanwhile.
+                # Others can read meanwhile.
                 _write_ahead(connection, patience)
-                connection.execute("PRAGMA synchronous = NORMAL")
+            # With a log, a killed process loses nothing that was committed, though no commit waits for
+            # the disk.
+            connection.execute("PRAGMA synchronous = NORMAL")
             _check_tables(path, connection)
             # Not joined: that would count every pair of them.
             for table in ("runs", "planned"):
@@ -878,8 +879,9 @@ def _write_ahead(connection: sqlite3.Connection, patience: float) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            held = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+            if not held or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
         else:

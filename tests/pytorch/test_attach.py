@@ -652,7 +652,7 @@ def test_a_study_that_cannot_be_written_is_said_once_and_written_when_it_can(tmp
         time.sleep(0.3)
         train(model, optimizer, 3, quake)
 
-    with pytest.warns(UserWarning, match=r"does not exist.*measurements are kept in memory") as said:
+    with pytest.warns(UserWarning, match=r"does not exist.*measurements stay in memory") as said:
         go_on()
     assert len(said) == 1
     away.rename(path)

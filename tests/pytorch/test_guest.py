@@ -101,7 +101,7 @@ STAGES = {
     "the thread": (journal.Journal, "flush"),
     "opening the study": (journal, "open_study"),
     "the scaler": (gqt.quake, "_scaling"),
-    "outcomes": (gqt.quake, "_check_outcome"),
+    "outcomes": (gqt.quake, "check_outcome"),
     "the accuracy": (gqt.quake.Quake, "_keep_outcomes"),
     "the scalars": (gqt.quake.Quake, "_send_scalars"),
     "closing": (journal.Journal, "close"),
@@ -391,8 +391,9 @@ def test_labels_of_a_parser_become_text_or_are_left_out_and_it_is_said_once(tmp_
 def test_a_seed_that_seeds_nothing_becomes_a_label(seed):
     _, quake, said = guest(run={"seed": seed})
     assert quake.config["seed"] == 0
-    assert quake.config["run"] == {"seed_given": -1 if seed else "None"}
-    assert f"seed is {seed}, which seeds nothing; the probe takes 0" in said[-1]
+    assert quake.config["run"] == {"seed_given": str(seed)}
+    kept = f"the probe uses 0, and the label seed_given keeps {seed}"
+    assert said == [f"seed is {seed}, which fixes nothing; {kept}"]
 
 
 # The study
@@ -440,7 +441,7 @@ def test_no_step_waits_for_a_study_that_another_process_locks(tmp_path, monkeypa
             train(model, optimizer, quake)
             time.sleep(0.02)
 
-    with pytest.warns(UserWarning, match="locked.*measurements are kept in memory meanwhile"):
+    with pytest.warns(UserWarning, match="locked.*measurements stay in memory"):
         go_on()
     other.execute("ROLLBACK")
     other.close()
@@ -507,3 +508,148 @@ def test_bad_input_is_raised_before_training_begins(tmp_path):
         gqt.attach(model, Plain(model.parameters()), run={"size": 1})
     with pytest.raises(StudyError, match="is a folder"):
         gqt.attach(model, Plain(model.parameters()), study=tmp_path)
+
+
+def test_a_run_that_another_process_took_over_is_told_once_and_keeps_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "FLUSH_EVERY", 0.05)
+    path = tmp_path / "runs.sqlite"
+    model, other = network(), network()
+    optimizer = Plain(model.parameters())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        quake = gqt.attach(model, optimizer, every=1, study=path)
+        train(model, optimizer, quake)
+        quake.dataset  # noqa: B018
+        second = gqt.attach(other, Plain(other.parameters()), every=1, study=path, step=0)
+        for _ in range(20):
+            train(model, optimizer, quake)
+            time.sleep(0.02)
+        quake.detach()
+    second.detach(finished=False)
+    (told,) = [str(warning.message) for warning in said]
+    assert told.endswith(
+        "another process continued it; what this process measures is no longer recorded"
+    )
+    assert quake._journal not in journal._OPEN
+
+
+def test_what_a_forgotten_probe_could_not_write_is_written_at_exit(tmp_path):
+    code = f"""
+import gc, sqlite3, threading, time, torch, gradquake.torch as gqt
+from gradquake import open_study
+from gradquake.torch import journal
+STUDY = {str(tmp_path / "r.sqlite")!r}
+journal.PATIENCE, journal.SHORT_PATIENCE, journal.FLUSH_EVERY = 0.5, 0.1, 0.05
+def forget():
+    model = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    gqt.attach(model, optimizer, every=1, study=STUDY)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    for _ in range(3):
+        optimizer.step()
+    other.execute("BEGIN IMMEDIATE")
+open_study(STUDY, create=True).close()
+other = sqlite3.connect(STUDY, isolation_level=None)
+forget()
+gc.collect()
+while any(t.name == "gradquake journal" for t in threading.enumerate()):
+    time.sleep(0.05)
+other.execute("ROLLBACK")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with open_study(tmp_path / "r.sqlite") as study:
+        assert [record.epochs.tolist() for record in study.unfinished()] == [[0, 1, 2]]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_threads_that_fork_at_the_same_time_go_on(tmp_path):
+    model = network()
+    optimizer = Plain(model.parameters())
+    children = []
+
+    def fork():
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            children.append(child)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with gqt.attach(model, optimizer, every=1, study=tmp_path / "runs.sqlite") as quake:
+            threads = [threading.Thread(target=fork, daemon=True) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            train(model, optimizer, quake)
+            for thread in threads:
+                thread.join(60)
+                assert not thread.is_alive()
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+    with open_study(tmp_path / "runs.sqlite") as study:
+        assert study.dataset["epoch"].values.tolist() == list(range(STEPS))
+
+
+def test_a_handler_that_detaches_while_a_write_is_interrupted_hangs_on_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "runs.sqlite"
+    model = network()
+    optimizer = Plain(model.parameters())
+    quake = gqt.attach(model, optimizer, every=1, study=path)
+    train(model, optimizer, quake)
+    really = journal.open_study
+
+    def interrupted(*arguments, **options):
+        monkeypatch.setattr(journal, "open_study", really)
+        quake.detach(finished=False)
+        return really(*arguments, **options)
+
+    monkeypatch.setattr(journal, "open_study", interrupted)
+    with pytest.warns(UserWarning, match="the code that was interrupted is writing the study"):
+        quake.detach()
+    with open_study(path) as study:
+        assert study.dataset["epoch"].values.tolist() == list(range(STEPS))
+
+
+def test_a_label_that_is_a_set_is_the_same_text_in_every_process():
+    _, quake, _ = guest(run={"tasks": {"sst", "mnli", "qqp"}})
+    assert quake.config["run"] == {"tasks": "{'mnli', 'qqp', 'sst'}"}
+
+
+def test_what_is_logged_is_printed_only_if_it_is_no_number():
+    class Value(float):
+        def __repr__(self):
+            raise AssertionError
+
+    model = network()
+    optimizer = Plain(model.parameters())
+    with gqt.attach(model, optimizer, every=1) as quake:
+        for _ in range(2):
+            model(X).square().mean().backward()
+            optimizer.step()
+            quake.log(loss=Value(0.5))
+    assert quake.dataset["loss"].values.tolist() == [[0.5, 0.5]]
+
+
+def test_inline_says_at_once_that_a_gradient_could_not_be_relaxed():
+    model = network()
+    optimizer = Plain(model.parameters())
+    quake = gqt.attach(model, optimizer, every=1, inline=True)
+    model(X).square().mean().backward()
+    model[0].weight.grad[0, 0] = torch.nan
+    with pytest.warns(
+        UserWarning, match="step 0 was not relaxed: .* the optimizer gets the gradient as"
+    ):
+        optimizer.step()
+    with pytest.warns(UserWarning, match="1 step was not measured"):
+        quake.detach()
+
+
+def test_a_warning_points_at_the_line_of_the_user():
+    model = network()
+    optimizer = Plain(model.parameters())
+    quake = gqt.attach(model, optimizer, every=1, loggers=[broken])
+    with pytest.warns(UserWarning, match="a logger failed") as said:
+        train(model, optimizer)
+    quake.detach()
+    assert {warning.filename for warning in said} == {__file__}

@@ -10,7 +10,7 @@ from torch import nn
 
 from gradquake.errors import InputError
 from gradquake.torch.guest import reason, tell
-from gradquake.torch.quake import Quake, _check_outcome, attach
+from gradquake.torch.quake import Quake, attach, check_outcome
 
 
 class Attachment:
@@ -128,4 +128,4 @@ def _check_outcomes(outcomes: Any, labels: Any) -> None:
     if not texts:
         raise InputError(f"outcomes is {outcomes!r}; a mapping of names to names of metrics is needed")
     for name in outcomes:
-        _check_outcome(name, 0.0, labels if isinstance(labels, Mapping) else {})
+        check_outcome(name, 0.0, labels if isinstance(labels, Mapping) else {})

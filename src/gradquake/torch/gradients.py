@@ -132,24 +132,32 @@ class FlatGradient:
         InputError
             For a parameter that has another number of entries than when the probe was attached.
         """
-        found = False
+        found, failure = False, None
         with torch.no_grad():
             for i, (parameter, part) in enumerate(zip(self._parameters, self._parts(), strict=True)):
-                gradient = parameter.grad
-                if gradient is None:
+                if parameter.grad is None:
                     part.zero_()
                     continue
                 found = True
-                gradient = _dense(gradient).reshape(-1)
-                if gradient.numel() != self._whole[i]:
-                    raise InputError(
-                        f"{self.names[i]} has {gradient.numel()} entries and had {self._whole[i]} when "
-                        "the probe was attached; attach again after changing the model"
-                    )
-                if self._picked is not None:
-                    gradient = gradient[self._picked[i].to(gradient.device)]
-                part.copy_(gradient)
+                # In this every process takes part, so a failure must not keep one from the rest.
+                gradient = _dense(parameter.grad)
+                try:
+                    self._fill(i, part, gradient.reshape(-1))
+                except Exception as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
         return found
+
+    def _fill(self, i: int, part: torch.Tensor, gradient: torch.Tensor) -> None:
+        if gradient.numel() != self._whole[i]:
+            raise InputError(
+                f"{self.names[i]} has {gradient.numel()} entries and had {self._whole[i]} when the "
+                "probe was attached; attach again after changing the model"
+            )
+        if self._picked is not None:
+            gradient = gradient[self._picked[i].to(gradient.device)]
+        part.copy_(gradient)
 
     def write(self, values: torch.Tensor) -> None:
         """Put a vector in place of the gradients; a parameter without one stays without.

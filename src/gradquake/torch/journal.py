@@ -7,15 +7,14 @@ import contextlib
 import os
 import threading
 import time
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradquake.errors import StudyError
+from gradquake.errors import RunTakenError, StudyError
 from gradquake.recording import RunRecord, config_key, to_dataset
-from gradquake.store import PATIENCE, open_study
-from gradquake.torch.guest import tell
+from gradquake.store import PATIENCE, Study, open_study
+from gradquake.torch.guest import reason, tell
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,10 +61,12 @@ class Journal:
         self._grokked: int | None = None
         self._grokked_written: int | None = None
         self._owned: dict[str, int] = {}
-        # Of all that is above. Never held while the study is written.
+        self._complete = self._taken = False
+        # Guards the fields above. It is never held while the study is written.
         self._changed = threading.Condition()
-        # Held while the study is written.
-        self._writing = threading.Lock()
+        # Held while the study is written. A signal handler may interrupt a write and come here again.
+        self._writing = threading.RLock()
+        self._busy = False
         self._thread: threading.Thread | None = None
         self._stopping = self._forgotten = False
         self._failure = ""
@@ -81,6 +82,11 @@ class Journal:
             _OPEN.add(self)
 
     @property
+    def taken(self) -> bool:
+        """Whether another process continued the run, or it was removed."""
+        return self._taken
+
+    @property
     def surrogates(self) -> tuple[str, ...]:
         """The names of the run ("real") and of its nulls."""
         return tuple(self._configs)
@@ -88,6 +94,8 @@ class Journal:
     def keep(self, snapshots: Mapping[str, Values], step: int) -> None:
         """Keep the snapshots of a step, by surrogate; earlier ones of the same step are replaced."""
         with self._changed:
+            if self._path is not None and not self._owned:
+                return
             for surrogate, values in snapshots.items():
                 self._waiting[surrogate][step] = values
             self._have_it_written()
@@ -105,7 +113,7 @@ class Journal:
             self._have_it_written()
 
     def failure(self) -> str:
-        """Return why the thread could not write, once each time that it begins to fail; else ''."""
+        """Return why the thread cannot write, once each time that it begins to fail; else ''."""
         with self._changed:
             found, self._failure = self._failure, ""
         return found
@@ -117,7 +125,7 @@ class Journal:
             return to_dataset([RunRecord.of_snapshots(config, self._grokked, self._waiting[surrogate])])
         if self._owned:
             self.flush(PATIENCE)
-        with open_study(self._path) as opened:
+        with self._study(PATIENCE) as opened:
             key = config_key(config)
             for record in opened.unfinished():
                 if record.key == key:
@@ -130,28 +138,41 @@ class Journal:
         Raises
         ------
         StudyError
-            If the study cannot be written within so many seconds.
+            If the study cannot be written within so many seconds, or another process continued the run.
         """
         with self._writing:
+            if self._busy:
+                raise StudyError(
+                    "the code that was interrupted is writing the study; try again after it"
+                )
             with self._changed:
                 if not self._unwritten:
                     return
                 batch, grokked = self._waiting, self._grokked
                 self._waiting = {surrogate: {} for surrogate in batch}
+                self._busy = True
             try:
-                assert self._path is not None  # noqa: S101
-                with open_study(self._path, patience=patience) as opened:
+                with self._study(patience) as opened:
                     opened.append({self._owned[name]: of for name, of in batch.items()}, grokked)
+            except RunTakenError:
+                self._lose()
+                raise
             except BaseException:
                 with self._changed:
                     for surrogate, newer in self._waiting.items():
                         self._waiting[surrogate] = batch[surrogate] | newer
                 raise
+            finally:
+                self._busy = False
             with self._changed:
                 self._grokked_written = grokked
 
-    def close(self, *, finished: bool) -> None:
-        """End the thread, write the rest, and mark the run as finished if it is.
+    def _study(self, patience: float) -> Study:
+        assert self._path is not None  # noqa: S101
+        return open_study(self._path, patience=patience)
+
+    def close(self, *, finished: bool, patience: float = PATIENCE) -> None:
+        """End the thread, write the rest, and mark the run as finished if it is, or was to be before.
 
         Raises
         ------
@@ -162,23 +183,27 @@ class Journal:
             return
         with self._changed:
             self._stopping = True
+            self._complete |= finished
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
-        self.flush(PATIENCE)
-        if finished:
-            with self._writing, open_study(self._path or "") as opened:
-                opened.finish(self._owned.values())
+        self.flush(patience)
+        if self._complete:
+            try:
+                with self._writing, self._study(patience) as opened:
+                    opened.finish(self._owned.values())
+            except RunTakenError:
+                self._lose()
+                raise
         self._owned = {}
         _OPEN.discard(self)
 
     def let_go(self) -> None:
         """Have the thread write the rest and end; nobody waits for it."""
-        if self._owned:
-            with self._changed:
-                self._forgotten = True
-                self._have_it_written()
-            if self._thread is None:
+        with self._changed:
+            self._forgotten = True
+            self._have_it_written()
+            if not self._unwritten:
                 _OPEN.discard(self)
 
     @property
@@ -212,14 +237,31 @@ class Journal:
             except Exception as error:
                 with self._changed:
                     if not self._failing:
-                        self._failing, self._failure = True, str(error) or type(error).__name__
+                        self._failing, self._failure = True, self._said_of(error)
             if self._forgotten:
                 now = time.monotonic()
                 patient_until = patient_until or now + PATIENCE
-                if not self._unwritten or now > patient_until:
+                if not self._unwritten:
                     _OPEN.discard(self)
                     return
+                # What is left then is tried once more at exit.
+                if now > patient_until:
+                    return
                 time.sleep(FLUSH_EVERY / 10)
+
+    def _lose(self) -> None:
+        """Stop keeping what would belong to no run."""
+        self._owned, self._taken = {}, True
+        _OPEN.discard(self)
+
+    def _said_of(self, error: Exception) -> str:
+        taken = isinstance(error, RunTakenError)
+        end = (
+            "what this process measures is no longer recorded"
+            if taken
+            else "measurements stay in memory"
+        )
+        return f"{reason(error)}; {end}"
 
     @property
     def _ending(self) -> bool:
@@ -239,34 +281,42 @@ class Journal:
         self._release()
 
 
-# Journals with a run of their own in a study, for what must be done to all of them.
-_OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
+# Journals that own a run in a study, from its beginning until everything is written.
+_OPEN: set[Journal] = set()
 
 
 @atexit.register
 def _write_all() -> None:
-    """Write what forgotten probes still hold; their runs stay unfinished."""
+    """Write what probes hold that were not detached, or could not be; all of them within PATIENCE."""
+    deadline = time.monotonic() + PATIENCE
     for journal in list(_OPEN):
         try:
-            journal.close(finished=False)
-        except StudyError as error:
-            tell(f"{error}; what was measured since the last write is lost")
+            journal.close(finished=False, patience=max(SHORT_PATIENCE, deadline - time.monotonic()))
+        except Exception as error:
+            tell(f"{reason(error)}; what was measured since the last write is lost")
 
 
+_forking = threading.Lock()
 _held: list[Journal] = []
 
 
 def _before_fork() -> None:
     # A child that was forked while the thread writes would have SQLite's locks as they were, for good.
-    _held.extend(_OPEN)
-    for journal in _held:
+    _forking.acquire()
+    for journal in list(_OPEN):
         journal._hold()
+        _held.append(journal)
 
 
 def _after_fork(method: str) -> None:
-    for journal in _held:
-        getattr(journal, method)()
+    held = _held[:]
     _held.clear()
+    try:
+        for journal in held:
+            getattr(journal, method)()
+    finally:
+        _OPEN.difference_update(held if method == "_disown" else ())
+        _forking.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -43,7 +43,7 @@ def as_labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
         if _is_label(plain):
             kept[key] = plain
         elif _has_text(plain):
-            kept[key] = str(plain)
+            kept[key] = _text(plain)
             as_text.append(str(key))
         else:
             left_out.append(str(key))
@@ -55,31 +55,34 @@ def as_labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     return found
 
 
-def take_seed(labels: dict[str, Any]) -> int:
-    """Take the seed out of the labels; 0 if there is none.
+def run_labels(given: Mapping[str, Any] | None) -> tuple[int, dict[str, Any]]:
+    """Return the seed among the labels of a run, 0 if there is none, and the other labels.
 
-    A negative seed or None, by which scripts mean "no fixed seed", gives 0 too; the label stays as
-    ``seed_given``, and a warning says so.
+    A negative seed or None, by which scripts mean "no fixed seed", gives 0 too; the label ``seed_given``
+    keeps it, and a warning says so.
 
     Raises
     ------
     InputError
-        For any other seed that is not an integer from 0 to 2^63 - 1.
+        As ``as_labels`` does, or for any other seed that is not an integer from 0 to 2^63 - 1.
     """
-    given = labels.pop("seed", 0)
-    if given == "None" or (isinstance(given, int) and not isinstance(given, bool) and given < 0):
-        labels["seed_given"] = given
+    if not isinstance(given, Mapping) or "seed" not in given:
+        return 0, as_labels("run", given)
+    seed = given["seed"].item() if _is_single(given["seed"]) else given["seed"]
+    labels = as_labels("run", {name: value for name, value in given.items() if name != "seed"})
+    if seed is None or (isinstance(seed, int) and not isinstance(seed, bool) and seed < 0):
         tell(
-            f"seed is {given}, which seeds nothing; the probe takes 0, and the label seed_given tells it"
+            f"seed is {seed}, which fixes nothing; the probe uses 0, and the label seed_given "
+            f"keeps {seed}"
         )
-        return 0
+        return 0, {**labels, "seed_given": str(seed)}
     try:
-        number = require_number("seed", given)
+        number = require_number("seed", seed)
     except InputError:
         number = math.nan
-    if not number.is_integer() or not 0 <= given < 2**63:
-        raise InputError(f"seed is {given!r}; an integer from 0 to 2^63 - 1 is needed")
-    return int(given)
+    if not number.is_integer() or not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed!r}; an integer from 0 to 2^63 - 1 is needed")
+    return int(seed), labels
 
 
 def _is_single(value: Any) -> bool:
@@ -93,6 +96,15 @@ def _is_label(value: Any) -> bool:
 
 
 def _has_text(value: Any) -> bool:
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
+        return all(_has_text(one) and not isinstance(one, set | frozenset) for one in value)
+    if isinstance(value, set | frozenset):
         return all(map(_has_text, value))
     return isinstance(value, (*PLAIN, PurePath, Enum, torch.dtype, torch.device, torch.Size))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, set | frozenset):
+        # In an order that is the same in every process.
+        return "{" + ", ".join(sorted(map(repr, value))) + "}"
+    return str(value)

@@ -81,14 +81,16 @@ class GradquakeCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach."""
+        # These metrics belong to an earlier fit, or to the check before training.
+        self._old = dict(trainer.callback_metrics)
         counted, step = self._steps
         # A checkpoint made without this callback knows the Trainer's count only.
         step = step if trainer.global_step == counted else trainer.global_step
         self._attachment.begin(pl_module, lambda: self._chosen(trainer.optimizers), step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the metrics of the last epoch."""
-        self._old = dict(trainer.callback_metrics)
+        """Keep the outcomes of the last epoch that the module logged after this callback's turn."""
+        self._log_new(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -112,6 +114,7 @@ class GradquakeCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Detach."""
+        self._log_new(trainer)
         self._end(trainer, finished=True)
 
     def on_exception(

@@ -98,7 +98,7 @@ class WandbRows:
         self._waiting: list[dict[str, float]] = []
         # Of the row that W&B has not closed yet: whether it holds values of the user, and a row of ours.
         self._open = self._joined = False
-        self._numbered = False
+        self._numbered = self._told = False
         self._lock = threading.RLock()
         run.define_metric("gradquake/*", step_metric=STEP)
         run.log = self.log
@@ -117,7 +117,9 @@ class WandbRows:
             else:
                 self._waiting.append({**scalars, STEP: step})
 
-    def log(self, data: Any, step: int | None = None, commit: bool | None = None) -> None:
+    def log(
+        self, data: Any, step: int | None = None, commit: bool | None = None, **options: Any
+    ) -> None:
         """Do what ``run.log`` does, with waiting rows before, in, and after the user's row."""
         with self._lock:
             closes = step is None if commit is None else commit
@@ -125,7 +127,7 @@ class WandbRows:
                 self._guarded(self._join, closes)
             else:
                 self._guarded(self._write_before, step)
-            self._log(data, step=step, commit=commit)
+            self._log(data, step=step, commit=commit, **options)
             self._numbered |= step is not None
             self._open, self._joined = not closes, self._joined and not closes
             if closes and not self._numbered:
@@ -178,7 +180,9 @@ class WandbRows:
         try:
             write(*arguments)
         except Exception as error:
-            tell(f"W&B did not take a row of gradquake: {reason(error)}")
+            if not self._told:
+                self._told = True
+                tell(f"W&B did not take a row of gradquake: {reason(error)}")
 
 
 def _rows_of(run: Any) -> WandbRows:

@@ -18,14 +18,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from gradquake.errors import InputError, StudyError, a_type, require, require_count, require_number
+from gradquake.errors import (
+    InputError,
+    RunTakenError,
+    StudyError,
+    a_type,
+    require,
+    require_count,
+    require_number,
+)
 from gradquake.probe import Probe
 from gradquake.recording import RUN_KEYS, VARIABLES, label_text
 from gradquake.surrogates import REAL, RUNGS
 from gradquake.torch.gradients import FlatGradient
 from gradquake.torch.guest import reason, tell
 from gradquake.torch.journal import Journal
-from gradquake.torch.labels import as_labels, take_seed
+from gradquake.torch.labels import as_labels, run_labels
 from gradquake.torch.loggers import Send, sender
 from gradquake.torch.measurement import Measurement, Values
 from gradquake.torch.schedules import Schedule, schedule
@@ -39,6 +47,9 @@ OUTCOMES = ("loss", "accuracy")
 
 # An accuracy above this is no share: the mean of many ones can be 1 plus a rounding error.
 LARGEST_SHARE = 1.001
+
+# Steps are stored as 64-bit integers.
+LATEST = 2**62
 
 
 def attach(
@@ -130,7 +141,7 @@ def attach(
         If the study cannot be written, or holds this run already.
     """
     return Quake(
-        model, optimizer, schedule(every), study, as_labels("run", run), as_labels("sweep", sweep),
+        model, optimizer, schedule(every), study, *run_labels(run), as_labels("sweep", sweep),
         nulls=nulls, inline=inline, parameters=parameters, sample=sample, topology=topology,
         alpha=alpha, quantile=quantile, max_steps=max_steps, grokked_at=grokked_at, loggers=loggers,
         step=step, errors=errors, interval=None if callable(every) else int(every),
@@ -160,6 +171,7 @@ class Quake:
         optimizer: torch.optim.Optimizer,
         chosen: Schedule,
         study: str | Path | None,
+        seed: int,
         run: dict[str, Any],
         sweep: dict[str, Any],
         *,
@@ -178,12 +190,12 @@ class Quake:
         interval: int | None,
     ) -> None:
         optimizer = _innermost(optimizer)
-        seed = take_seed(run)
         probe = Probe(topology, alpha, quantile, max_steps, seed)
         _check_settings(nulls, parameters, loggers, study, errors)
         grokked_at = require_number("grokked_at", grokked_at)
         if step is not None:
             require_count("step", step, 0)
+            require(step < LATEST, "step is too large; a number below 2^62 is needed")
         gradient = FlatGradient(model, optimizer, parameters, sample, seed)
         if inline:
             _check_inline(model, gradient, sample)
@@ -219,10 +231,11 @@ class Quake:
         self._measurement: Measurement | None = None
         if self._writes or inline:
             self._measurement = Measurement(model, gradient, probe, nulls)
+            # Made now: once training runs, others wait for this process where gradients are gathered.
+            _ = gradient.vector
         self._schedule, self._inline, self._errors = chosen, inline, errors
         self._grokked_at = grokked_at
         self._shares = True
-        self._send: list[Send] = [sender(logger) for logger in loggers] if self._writes else []
         self._early: Values = {}
         self._finished: bool | None = None
         path = Path(study) if study is not None and self._writes else None
@@ -230,6 +243,7 @@ class Quake:
         self._journal = Journal(configs, path, None if step is None else int(step))
         if path is not None:
             self._say_what_is_missing(path)
+        self._send: list[Send] = [sender(logger) for logger in loggers] if self._writes else []
         self._handle: Any = optimizer.register_step_pre_hook(self._before_step)
         _ATTACHED.add(self)
 
@@ -247,7 +261,7 @@ class Quake:
     def __del__(self) -> None:
         # Forgotten, and collected with its optimizer.
         with contextlib.suppress(Exception):
-            if self.attached:
+            if self.attached and os.getpid() == self._process:
                 self._say_if_nothing_was_measured()
                 self._journal.let_go()
 
@@ -261,7 +275,7 @@ class Quake:
             f"Quake(N={self.n_parameters}, step={self.step}, {'' if self._handle else 'not '}attached)"
         )
 
-    def log(self, **outcomes: Any) -> None:
+    def log(self, /, **outcomes: Any) -> None:
         """Keep outcomes with the newest snapshot: ``loss``, ``accuracy``, or any other number.
 
         A snapshot keeps the first value of each name that is logged from its step until the next
@@ -282,14 +296,17 @@ class Quake:
         for name, value in outcomes.items():
             try:
                 require(self.attached, "the probe is detached; what is logged now belongs to no run")
-                _check_outcome(name, value, self.config["run"])
+                check_outcome(name, value, self.config["run"])
                 # Nothing else is read: to read a number from an accelerator is to wait for it.
                 if self._records and (name not in self.latest or self._may_grok(name)):
                     good[name] = _number(value)
             except Exception as error:
                 self._complain(f"log {name}", f"{name} was not kept: {reason(error)}", error)
-        if good:
-            self._guarded(self.step, lambda: self._keep_outcomes(good))
+        try:
+            self._keep_outcomes(good)
+            self._tell_of_the_journal()
+        except Exception as error:
+            self._complain("log", f"what was logged was not kept: {reason(error)}", error)
 
     def detach(self, *, finished: bool = True) -> None:
         """Let go of the model and the optimizer, and write what is not written yet.
@@ -313,9 +330,9 @@ class Quake:
             del self._gradient
             self._finished = finished
             self._attempt(lambda: self._say_what_was_not_measured(finished))
-        self._attempt(
-            lambda: self._journal.close(finished=bool(self._finished)), "; detach() tries again"
-        )
+        self._attempt(lambda: self._journal.close(finished=bool(self._finished)))
+        if self._journal.taken:
+            self._attempt(self._tell_of_the_journal)
 
     @property
     def dataset(self) -> xr.Dataset:
@@ -340,7 +357,9 @@ class Quake:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         step = self.step
         self.step += 1
-        return self._guarded(step, lambda: self._on_step(step, optimizer, args, kwargs))
+        changed = self._guarded(step, lambda: self._on_step(step, optimizer, args, kwargs))
+        self._tell_of_the_journal()
+        return changed
 
     def _on_step(
         self,
@@ -389,6 +408,9 @@ class Quake:
             values, relaxed = self._measurement.avalanche()
         except InputError as error:
             self._skip(step, str(error))
+            if self._inline:
+                said = f"step {step} was not relaxed: {error}; the optimizer gets the gradient as it is"
+                self._complain("relaxation", said, error)
             return
         if self._inline:
             self._measurement.write(relaxed, scale)
@@ -404,7 +426,6 @@ class Quake:
         sizes = {"": values["size"], **{f"{name}_": null["size"] for name, null in nulls.items()}}
         shares = {f"{name}size_per_parameter": size / self.n_parameters for name, size in sizes.items()}
         self._send_scalars({**values, **shares}, step)
-        self._tell_of_the_journal()
 
     def _measured_nulls(self, step: int) -> dict[str, Values]:
         assert self._measurement is not None  # noqa: S101
@@ -419,19 +440,22 @@ class Quake:
         return found
 
     def _keep_outcomes(self, outcomes: Values) -> None:
-        if "accuracy" in outcomes:
-            self._see_accuracy(outcomes["accuracy"])
+        if not outcomes:
+            return
         if not self.latest:
             self._early |= outcomes
-            return
-        step = int(self.latest["step"])
+        else:
+            self._add_to_snapshot(int(self.latest["step"]), outcomes)
+        if "accuracy" in outcomes:
+            self._see_accuracy(outcomes["accuracy"])
+
+    def _add_to_snapshot(self, step: int, outcomes: Values) -> None:
         new = {name: value for name, value in outcomes.items() if name not in self.latest}
         if new:
             self.latest |= new
             values = {name: value for name, value in self.latest.items() if name != "step"}
             self._journal.keep({REAL: values}, step)
             self._send_scalars(new, step)
-        self._tell_of_the_journal()
 
     def _may_grok(self, name: str) -> bool:
         return name == "accuracy" and self._journal.grokking_epoch is None and self._shares
@@ -492,19 +516,23 @@ class Quake:
             tell(message)
 
     def _tell_of_the_journal(self) -> None:
-        failure = self._journal.failure()
+        try:
+            failure = self._journal.failure()
+        except Exception as error:
+            failure = reason(error)
         if failure and self._errors == "raise":
             raise StudyError(failure)
         if failure:
-            tell(f"{failure}; measurements are kept in memory meanwhile")
+            tell(failure)
 
-    def _attempt(self, work: Callable[[], object], hint: str = "") -> None:
+    def _attempt(self, work: Callable[[], object]) -> None:
         try:
             work()
         except Exception as error:
             if self._errors == "raise":
                 raise
-            tell(f"{reason(error)}{hint}")
+            again = isinstance(error, StudyError) and not isinstance(error, RunTakenError)
+            tell(reason(error) + ("; detach() tries again" if again else ""))
 
     def _say_what_was_not_measured(self, finished: bool) -> None:
         if finished:
@@ -599,18 +627,17 @@ def _check_settings(nulls: Any, parameters: Any, loggers: Any, study: Any, error
     require(errors in ("warn", "raise"), f"errors is {errors!r}; 'warn' or 'raise' is needed")
 
 
-def _check_outcome(name: str, value: Any, labels: Mapping[str, Any]) -> None:
+def check_outcome(name: str, value: Any, labels: Mapping[str, Any]) -> None:
+    """Raise InputError unless an outcome of this name can be kept beside these labels."""
     taken = name in VARIABLES or name in ("step", "epoch", "grokking_epoch")
-    require(
-        name in OUTCOMES or not taken,
-        f"{name} is measured by gradquake; another name is needed for an outcome",
-    )
-    require(
-        name not in labels and name not in RUN_KEYS,
-        f"{name} is a label of runs; another name is needed for an outcome",
-    )
+    if taken and name not in OUTCOMES:
+        raise InputError(f"{name} is measured by gradquake; another name is needed for an outcome")
+    if name in labels or name in RUN_KEYS:
+        raise InputError(f"{name} is a label of runs; another name is needed for an outcome")
     single = isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) == 1
-    require(single or isinstance(value, Real), f"{name} is {value!r}; one number is needed")
+    # Not printed unless it has to be: to print a tensor is to wait for its device.
+    if not (single or isinstance(value, Real)):
+        raise InputError(f"{name} is {value!r}; one number is needed")
 
 
 def _number(value: Any) -> float:
@@ -621,9 +648,10 @@ _ATTACHED: weakref.WeakSet[Quake] = weakref.WeakSet()
 
 
 @atexit.register
-def _detach_all() -> None:
-    """Let go of what a script did not detach: its runs stay unfinished, with all that was measured."""
+def _let_go_of_all() -> None:
+    """Have the runs written that a script did not detach; they stay unfinished."""
     for quake in list(_ATTACHED):
-        if quake.attached:
-            quake._say_if_nothing_was_measured()
-            quake.detach(finished=False)
+        with contextlib.suppress(Exception):
+            if quake.attached and os.getpid() == quake._process:
+                quake._say_what_was_not_measured(finished=True)
+                quake._journal.let_go()
