@@ -568,17 +568,17 @@ def test_what_is_missing_before_a_continued_run_is_said(tmp_path):
 
     attach(0).detach(finished=False)
     said = (
-        r"runs.sqlite holds no snapshot of an unfinished run seed=0; it begins at step 20, and what was"
+        r"runs.sqlite holds no earlier snapshot of the run seed=0; it begins at step 20, and the steps"
     )
     with pytest.warns(UserWarning, match=said):
         quake = attach(20)
     train(*parts, 1)
     quake.detach(finished=False)
     attach(30).detach(finished=False)
-    said = "holds the run seed=0 to step 20; it is continued at 31, and what is between is missing"
+    said = "holds the run seed=0 to step 20; it is continued at 31, and the steps between are missing"
     with pytest.warns(UserWarning, match=said):
         attach(31).detach(finished=False)
-    with pytest.warns(UserWarning, match="no snapshot of an unfinished run width=3, seed=0; it begins"):
+    with pytest.warns(UserWarning, match="no earlier snapshot of the run width=3, seed=0; it begins"):
         attach(5, gqt.logarithmic(5), run={"width": 3}).detach(finished=False)
 
 

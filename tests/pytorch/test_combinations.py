@@ -173,7 +173,7 @@ def test_every_pair_of_options(tmp_path, monkeypatch, case):
     assert runs["real"]["note"].values.tolist() == [steps]
 
     # Nothing is said but what each option has to say.
-    kinds = {"labels": "kept as text", "logger": "a logger failed", "step": "is missing"}
+    kinds = {"labels": "kept as text", "logger": "a logger failed", "step": "are missing"}
     messages = [str(warning.message) for warning in said]
     assert all(any(kind in message for kind in kinds.values()) for message in messages)
     assert any(kinds["labels"] in message for message in messages) == bool(case.labels)

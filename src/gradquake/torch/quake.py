@@ -125,7 +125,8 @@ def attach(
     errors : str
         "warn": whatever fails while training runs is told once as a warning, and training goes on; a
         step that could not be measured counts as not measured. "raise": it is raised. A relaxation that
-        fails with ``inline=True`` is always raised, since training would go on without it.
+        fails with ``inline=True`` is always raised, since training would go on without it. A gradient
+        with NaN or infinity cannot be relaxed: the optimizer gets it as it is, and a warning says so.
 
     Returns
     -------
@@ -561,14 +562,14 @@ class Quake:
         reached, every = self._journal.reached, self.config["every"]
         if self.step > 0 and reached is None:
             tell(
-                f"{path} holds no snapshot of an unfinished run {label_text(self.config)}; it begins at "
-                f"step {self.step}, and what was before is missing"
+                f"{path} holds no earlier snapshot of the run {label_text(self.config)}; it begins at "
+                f"step {self.step}, and the steps before are missing"
             )
         # A function of the step is not asked about steps that are over: it may do more than answer.
         elif reached is not None and every is not None and reached // every < (self.step - 1) // every:
             tell(
                 f"{path} holds the run {label_text(self.config)} to step {reached}; it is continued at "
-                f"{self.step}, and what is between is missing"
+                f"{self.step}, and the steps between are missing"
             )
 
 
