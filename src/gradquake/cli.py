@@ -110,11 +110,10 @@ def reproduce(
 
     Example: `gradquake reproduce --out reproduction`
     """
-    from gradquake.errors import require
+    from gradquake.errors import InputError, require
 
-    require(
-        experiment in ("xor", "modadd"), f"the experiment is {experiment!r}; xor or modadd is needed"
-    )
+    if experiment not in ("xor", "modadd"):
+        raise InputError(f"the experiment is {experiment!r}; xor or modadd is needed")
     require(not (quick and experiment == "modadd"), "--quick is of xor; modadd leaves nothing out")
     if seeds is not None:
         _at_least_one("--seeds", seeds)
@@ -471,12 +470,14 @@ def plot(
     Example: `gradquake plot runs.sqlite --out figure.png`
     """
     from gradquake import live
-    from gradquake.errors import require
+    from gradquake.errors import InputError
 
     out = Path(f"{study.stem}.png") if out is None else out
     named = out.name not in ("", "..") and out.suffix in ("", ".png", ".svg")
-    require(named, f"--out is {out}; a .png or .svg name is needed")
-    require(out.parent.is_dir(), f"--out is {out}; there is no folder {out.parent}")
+    if not named:
+        raise InputError(f"--out is {out}; a .png or .svg name is needed")
+    if not out.parent.is_dir():
+        raise InputError(f"--out is {out}; there is no folder {out.parent}")
     live.draw(live.choose(live.read(study), study, _settings(where or [])), out)
     _say(f"Drawn: {out.with_suffix('.png')} and {out.with_suffix('.svg')}")
 
@@ -585,12 +586,13 @@ def _integers(name: str, text: str) -> list[int]:
 
 
 def _settings(pairs: list[str], option: str = "--where") -> dict[str, Any]:
-    from gradquake.errors import require
+    from gradquake.errors import InputError
 
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        require(bool(name and equals), f"{option} is {pair!r}; name=value is needed")
+        if not (name and equals):
+            raise InputError(f"{option} is {pair!r}; name=value is needed")
         try:
             settings[name] = json.loads(value)
         except (ValueError, RecursionError):  # no JSON, or nested too deep

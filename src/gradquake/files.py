@@ -100,25 +100,29 @@ def find(paths: Sequence[Path]) -> Order:
     if len(paths) == 1 and paths[0].is_dir():
         return in_order(_in_folder(paths[0]), given=False)
     for path in paths:
-        require(path.exists(), f"{path} does not exist; a gradient file or a folder of them is needed")
-        require(
-            not path.is_dir(),
-            f"{path} is a folder; files, or one folder alone, are needed, such as "
-            f"{path / 'model.safetensors'}",
-        )
-        require(path.is_file(), f"{path} is not a regular file; a gradient file is needed")
+        if not path.exists():
+            raise InputError(f"{path} does not exist; a gradient file or a folder of them is needed")
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder; files, or one folder alone, are needed, such as "
+                f"{path / 'model.safetensors'}"
+            )
+        if not path.is_file():
+            raise InputError(f"{path} is not a regular file; a gradient file is needed")
         suffix = suffix_of(path.name)
-        require(suffix in SUFFIXES, f"{path} ends in {suffix!r}; one of {', '.join(SUFFIXES)} is needed")
+        if suffix not in SUFFIXES:
+            raise InputError(f"{path} ends in {suffix!r}; one of {', '.join(SUFFIXES)} is needed")
         _require_whole(path)
     _require_once(paths)
     return in_order(paths, given=True)
 
 
 def _require_whole(path: Path) -> None:
-    require(
-        PART.search(path.name) is None,
-        f"{path} is one of several parts of a checkpoint; give the index of all, which ends in {INDEX}",
-    )
+    if PART.search(path.name) is not None:
+        raise InputError(
+            f"{path} is one of several parts of a checkpoint; give the index of all, which ends "
+            f"in {INDEX}"
+        )
 
 
 def _require_once(paths: Sequence[Path]) -> None:
@@ -126,7 +130,8 @@ def _require_once(paths: Sequence[Path]) -> None:
     for path in paths:
         status = path.stat()
         file = (status.st_dev, status.st_ino)
-        require(file not in seen, f"{path} and {seen.get(file)} are the same file; give it once")
+        if file in seen:
+            raise InputError(f"{path} and {seen.get(file)} are the same file; give it once")
         seen[file] = path
 
 
@@ -149,17 +154,19 @@ def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False)
     """
     with opened(path) as (stored, left_out):
         names = [one.tensor.name for one in stored]
-        require(len(set(names)) == len(names), f"{path} holds a tensor twice; each name once is needed")
+        if len(set(names)) != len(names):
+            raise InputError(f"{path} holds a tensor twice; each name once is needed")
         chosen = [o for o in stored if not match or any(fnmatchcase(o.tensor.name, m) for m in match)]
-        require(
-            len(chosen) > 0,
-            f"{path} holds no tensor" + (f" that matches {_listed(match)}" if match else "")
-            + (f"; it holds {_listed(names)}" if names else "; at least one is needed"),
-        )  # fmt: skip
+        if not len(chosen) > 0:
+            raise InputError(
+f"{path} holds no tensor" + (f" that matches {_listed(match)}" if match else "")
+            + (f"; it holds {_listed(names)}" if names else "; at least one is needed")
+)  # fmt: skip
         weights = [one for one in stored if not _is_state(one)]
         left_out += [f"{o.tensor.name!r} (state of an optimizer)" for o in chosen if _is_state(o)]
         chosen = [one for one in chosen if not _is_state(one)]
-        require(len(chosen) > 0, f"{path} holds nothing but an optimizer's state; weights are needed")
+        if not len(chosen) > 0:
+            raise InputError(f"{path} holds nothing but an optimizer's state; weights are needed")
         _require_one_group(path, chosen)
         if checkpoint and not all(map(_is_buffer, chosen)):
             left_out = [f"{o.tensor.name!r} (not trained)" for o in chosen if _is_buffer(o)] + left_out
@@ -179,7 +186,8 @@ def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False)
         beside = (one.tensor for one in weights if one.group == chosen[0].group)
         total = sum(tensor.size for tensor in beside if tensor.dtype in MEASURED_AS)
     found = GradientFile(path, tuple(tensors), tuple(left_out), total)
-    require(found.size > 0, f"{path} holds no entry to measure; at least one is needed")
+    if not found.size > 0:
+        raise InputError(f"{path} holds no entry to measure; at least one is needed")
     return found
 
 
@@ -212,12 +220,13 @@ def check_alike(first: GradientFile, other: GradientFile) -> None:
             raise InputError(f"{other.path} lacks {name!r}, which {first.path} holds{needed}")
         for what in ("shape", "dtype"):
             here, there = getattr(tensor, what), getattr(theirs[name], what)
-            require(
-                here == there,
-                f"{name!r} has {what} {there} in {other.path} and {here} in {first.path}{needed}",
-            )
+            if here != there:
+                raise InputError(
+                    f"{name!r} has {what} {there} in {other.path} and {here} in {first.path}{needed}"
+                )
     for name in theirs:
-        require(name in ours, f"{other.path} holds {name!r}, which {first.path} lacks{needed}")
+        if name not in ours:
+            raise InputError(f"{other.path} holds {name!r}, which {first.path} lacks{needed}")
 
 
 def read(
@@ -301,10 +310,10 @@ def _read_tensor(
                 "needed, so leave out this file, or the tensor with --match"
             )
         start = stop
-    require(
-        start == size,
-        f"{path} holds {start} of the {size} entries of {one.tensor.name!r}; it is damaged",
-    )
+    if start != size:
+        raise InputError(
+            f"{path} holds {start} of the {size} entries of {one.tensor.name!r}; it is damaged"
+        )
 
 
 def _by_column(entries: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -327,11 +336,12 @@ def _is_buffer(one: StoredTensor) -> bool:
 def _require_one_group(path: Path, chosen: Sequence[StoredTensor]) -> None:
     groups = sorted({one.group for one in chosen})
     likely = [*(group for group in groups if "ema" not in group.lower()), *groups]
-    require(
-        len(groups) == 1,
-        f"{path} holds tensors {' and '.join(f'under {g!r}' if g else 'at its top' for g in groups)}; "
-        f"choose one with --match, such as --match '{next(filter(None, likely), '')}.*'",
-    )
+    if len(groups) != 1:
+        raise InputError(
+            f"{path} holds tensors "
+            f"{' and '.join(f'under {g!r}' if g else 'at its top' for g in groups)}; "
+            f"choose one with --match, such as --match '{next(filter(None, likely), '')}.*'"
+        )
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -340,10 +350,10 @@ def _in_folder(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if suffix_of(path.name) in SUFFIXES and path.is_file() and not path.name.startswith(".")
     ]
-    require(
-        len(found) > 0,
-        f"{folder} holds no file that ends in one of {', '.join(SUFFIXES)}" + _folders_hint(folder),
-    )
+    if not len(found) > 0:
+        raise InputError(
+            f"{folder} holds no file that ends in one of {', '.join(SUFFIXES)}" + _folders_hint(folder)
+        )
     found.sort(key=lambda path: natural(path.name))
     _require_once(found)
     series: dict[str, Path] = {}

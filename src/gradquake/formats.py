@@ -23,7 +23,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from gradquake.errors import GradquakeError, InputError, require, told
+from gradquake.errors import GradquakeError, InputError, told
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 INDEX = ".index.json"
@@ -115,7 +115,8 @@ def opened(path: Path) -> Iterator[Contents]:
     """Open a file by its suffix, and turn whatever a damaged one brings about into one sentence."""
     suffix = suffix_of(path.name)
     try:
-        require(path.stat().st_size > 0, f"{path} is empty; a whole {suffix} file is needed")
+        if not path.stat().st_size > 0:
+            raise InputError(f"{path} is empty; a whole {suffix} file is needed")
         with _READERS[suffix](path) as contents:
             yield contents
     except (GradquakeError, MemoryError):
@@ -129,11 +130,12 @@ def _npy(path: Path) -> Iterator[Contents]:
     with path.open("rb") as stream:
         shape, by_column, dtype = _npy_header(stream)
         header = stream.tell()
-    require(not dtype.hasobject, f"{path} holds Python objects in dtype {dtype}; numbers are needed")
-    require(
-        min(shape, default=0) >= 0 and header + math.prod(shape) * dtype.itemsize <= path.stat().st_size,
-        f"{path} does not hold as much as its header says; it is damaged",
-    )
+    if dtype.hasobject:
+        raise InputError(f"{path} holds Python objects in dtype {dtype}; numbers are needed")
+    if not (
+        min(shape, default=0) >= 0 and header + math.prod(shape) * dtype.itemsize <= path.stat().st_size
+    ):
+        raise InputError(f"{path} does not hold as much as its header says; it is damaged")
     # A shape of no bytes may hold any other number, of which NumPy's product would wrap.
     held = shape if math.prod(shape) * dtype.itemsize else (0,)
     flat = np.memmap(path, dtype, "r", header, (math.prod(held),))
@@ -155,31 +157,36 @@ def _npz(path: Path) -> Iterator[Contents]:
 def _refuse_bomb(path: Path, members: list[zipfile.ZipInfo]) -> None:
     """Raise InputError where a small archive may hold any amount: packed as NumPy does it cannot."""
     for info in members:
-        require(
-            info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
-            f"{path}: {info.filename!r} is not packed as NumPy packs arrays; save it with numpy.savez",
-        )
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(
+                f"{path}: {info.filename!r} is not packed as NumPy packs arrays; save it with "
+                f"numpy.savez"
+            )
         most = MOST_DEFLATED * info.compress_size if info.compress_type else info.compress_size
-        require(
-            info.file_size <= most,
-            f"{path}: {info.filename!r} cannot hold as much as the archive says; it is damaged",
-        )
+        if not info.file_size <= most:
+            raise InputError(
+                f"{path}: {info.filename!r} cannot hold as much as the archive says; it is damaged"
+            )
     packed = sum(info.compress_size for info in members)
-    require(packed <= path.stat().st_size, f"{path}: its arrays lie over one another; it is damaged")
+    if not packed <= path.stat().st_size:
+        raise InputError(f"{path}: its arrays lie over one another; it is damaged")
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredTensor:
     """Return one array of an .npz file; NumPy's own reader knows its shape only with its data."""
-    require(info.filename.endswith(".npy"), f"{archive.filename} holds {info.filename!r}, not an array")
+    if not info.filename.endswith(".npy"):
+        raise InputError(f"{archive.filename} holds {info.filename!r}, not an array")
     with archive.open(info) as stream:
         shape, by_column, dtype = _npy_header(stream)
         header = stream.tell()
     name, size = info.filename.removesuffix(".npy"), math.prod(shape)
-    require(
+    if not (
         dtype.hasobject
-        or (min(shape, default=0) >= 0 and info.file_size == header + size * dtype.itemsize),
-        f"{archive.filename}: {name!r} does not hold as much as its header says; it is damaged",
-    )
+        or (min(shape, default=0) >= 0 and info.file_size == header + size * dtype.itemsize)
+    ):
+        raise InputError(
+            f"{archive.filename}: {name!r} does not hold as much as its header says; it is damaged"
+        )
 
     def blocks() -> Iterator[NDArray[Any]]:
         with archive.open(info) as stream:
@@ -242,11 +249,12 @@ def _index(path: Path) -> Iterator[Contents]:
     weight_map = json.loads(path.read_bytes())["weight_map"]
     parts = sorted(set(weight_map.values()), key=natural)
     for part in parts:
-        require(
-            PurePath(part).name == part and suffix_of(part) in _READERS and suffix_of(part) != INDEX,
-            f"{path} names {part!r}; a file of tensors in the same folder is needed",
-        )
-        require((path.parent / part).is_file(), f"{path} names {part!r}, which is not beside it")
+        if not (
+            PurePath(part).name == part and suffix_of(part) in _READERS and suffix_of(part) != INDEX
+        ):
+            raise InputError(f"{path} names {part!r}; a file of tensors in the same folder is needed")
+        if not (path.parent / part).is_file():
+            raise InputError(f"{path} names {part!r}, which is not beside it")
     with ExitStack() as stack:
         held: dict[str, tuple[str, StoredTensor]] = {}
         left_out: list[str] = []
@@ -254,7 +262,8 @@ def _index(path: Path) -> Iterator[Contents]:
             stored, beside = stack.enter_context(opened(path.parent / part))
             left_out += beside
             for one in stored:
-                require(one.tensor.name not in held, f"{path}: two parts hold {one.tensor.name!r}")
+                if one.tensor.name in held:
+                    raise InputError(f"{path}: two parts hold {one.tensor.name!r}")
                 held[one.tensor.name] = part, one
         for name, part in weight_map.items():
             there = (
@@ -262,9 +271,11 @@ def _index(path: Path) -> Iterator[Contents]:
                 if name in held
                 else any(o.startswith(repr(name)) for o in left_out)
             )
-            require(there, f"{path} says that {part!r} holds {name!r}, which it does not")
+            if not there:
+                raise InputError(f"{path} says that {part!r} holds {name!r}, which it does not")
         for name in held:
-            require(name in weight_map, f"{path} does not name {name!r}, which {held[name][0]!r} holds")
+            if name not in weight_map:
+                raise InputError(f"{path} does not name {name!r}, which {held[name][0]!r} holds")
         yield [held[name][1] for name in sorted(held, key=natural)], left_out
 
 

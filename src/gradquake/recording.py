@@ -181,22 +181,18 @@ def labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     InputError
         For a value that is not text or a finite number, or the name of something that is recorded.
     """
-    require(
-        given is None or isinstance(given, Mapping), f"{name} is {given!r}; a mapping of names is needed"
-    )
+    if not (given is None or isinstance(given, Mapping)):
+        raise InputError(f"{name} is {given!r}; a mapping of names is needed")
     plain = {}
     for key, value in (given or {}).items():
-        require(isinstance(key, str), f"{name} has the name {key!r}; a name is text")
+        if not isinstance(key, str):
+            raise InputError(f"{name} has the name {key!r}; a name is text")
         plain[key] = value.item() if isinstance(value, np.generic) else value
         finite = isinstance(plain[key], float) and math.isfinite(plain[key])
-        require(
-            isinstance(plain[key], str | int) or finite,
-            f"{key} in {name} is {value!r}; text or a finite number is needed",
-        )
-        require(
-            key not in VARIABLES and key not in ("epoch", "run", "n_parameters", "grokking_epoch"),
-            f"{name} names {key}, which gradquake records; another name is needed",
-        )
+        if not (isinstance(plain[key], str | int) or finite):
+            raise InputError(f"{key} in {name} is {value!r}; text or a finite number is needed")
+        if key in VARIABLES or key in ("epoch", "run", "n_parameters", "grokking_epoch"):
+            raise InputError(f"{name} names {key}, which gradquake records; another name is needed")
     return plain
 
 

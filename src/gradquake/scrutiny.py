@@ -34,7 +34,7 @@ from gradquake.analysis.sweep import (
 from gradquake.analysis.tails import ccdfs
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES
-from gradquake.errors import GradquakeError, require
+from gradquake.errors import GradquakeError, InputError, require
 from gradquake.execution import each, tasks
 from gradquake.experiments import replay
 from gradquake.experiments.replay import Reading
@@ -211,15 +211,13 @@ def _check_scales(sweep: xr.Dataset) -> None:
         "the runs have no avalanche sizes; D(t) needs the size of an avalanche at every snapshot",
     )
     scales = np.unique(sweep["n_parameters"].values)
-    require(
-        scales.size != 1,
-        f"all runs have N = {scales[0]}; D(t) needs at least three sizes of network",
-    )
-    require(
-        scales.size >= scaling.FEWEST_SCALES,
-        f"the sweep has {scales.size} scales; D(t) needs at least {scaling.FEWEST_SCALES} sizes of "
-        "network",
-    )
+    if scales.size == 1:
+        raise InputError(f"all runs have N = {scales[0]}; D(t) needs at least three sizes of network")
+    if not scales.size >= scaling.FEWEST_SCALES:
+        raise InputError(
+            f"the sweep has {scales.size} scales; D(t) needs at least {scaling.FEWEST_SCALES} sizes of "
+            "network"
+        )
 
 
 def aligned_offsets(sweep: xr.Dataset) -> NDArray[np.int64]:
@@ -330,18 +328,21 @@ def check_beside(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset]) -> None:
     """Raise InputError where a sweep cannot be put beside these nulls."""
     _check_scales(sweep)
     missing = [rung for rung in ("gaussian", "permuted") if rung not in nulls]
-    require(
-        not missing,
-        f"no {' and no '.join(missing)} null was measured beside these runs, whose gradients were not "
-        "kept; attach(..., nulls=['gaussian', 'permuted']) measures both",
-    )
-    for rung, null in nulls.items():
-        require("size" in null, f"the {rung} null has no avalanche sizes")
-        require(
-            scaling.same_runs(in_order(sweep), in_order(null)),
-            f"the {rung} null has {null.sizes['run']} of {sweep.sizes['run']} runs, or other epochs; "
-            "each run must have it",
+    if missing:
+        raise InputError(
+            f"no {' and no '.join(missing)} null was measured beside these runs, whose gradients "
+            f"were not "
+            "kept; attach(..., nulls=['gaussian', 'permuted']) measures both"
         )
+    for rung, null in nulls.items():
+        if "size" not in null:
+            raise InputError(f"the {rung} null has no avalanche sizes")
+        if not scaling.same_runs(in_order(sweep), in_order(null)):
+            raise InputError(
+                f"the {rung} null has {null.sizes['run']} of {sweep.sizes['run']} runs, or other "
+                f"epochs; "
+                "each run must have it"
+            )
 
 
 def _beside(

@@ -192,14 +192,10 @@ def open_series(
         require_count("sample", sample, 1)
     order = files.find(paths)
     found = order.paths
-    require(
-        not differences or len(found) > 1,
-        f"{found[0]} is a single checkpoint; a difference needs at least two",
-    )
-    require(
-        not (differences and order.doubt),
-        f"{order.doubt}; --differences needs to know which file is later: {HINT}",
-    )
+    if differences and len(found) < 2:
+        raise InputError(f"{found[0]} is a single checkpoint; a difference needs at least two")
+    if differences and order.doubt:
+        raise InputError(f"{order.doubt}; --differences needs to know which file is later: {HINT}")
     layout = files.describe(found[0], match, checkpoint=differences)
     for path in found[1:]:
         files.check_alike(layout, files.describe(path, match, checkpoint=differences))
@@ -330,11 +326,12 @@ def check_free(study: Study, wanted: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise InputError where a study holds one of these configurations already."""
     held = study.keys()
     for config in wanted.values():
-        require(
-            config_key(config) not in held,
-            f"{study.path} holds the finished run {recording.label_text(config)} already; to measure it "
-            "again, use another label, such as --run width=64, or another study",
-        )
+        if config_key(config) in held:
+            raise InputError(
+                f"{study.path} holds the finished run {recording.label_text(config)} already; to "
+                f"measure it "
+                "again, use another label, such as --run width=64, or another study"
+            )
 
 
 def records(measured: Sequence[Measurement], wanted: Mapping[str, Mapping[str, Any]]) -> list[RunRecord]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.analysis.tails import Ccdf
-from gradquake.errors import require
+from gradquake.errors import InputError, require
 
 Floats = NDArray[np.float64]
 
@@ -126,10 +126,8 @@ def best_collapse(scales: Sequence[Ccdf], search: tuple[float, float] = (0.0, 2.
         For a range that is not two finite numbers, ascending.
     """
     lowest, highest = search
-    require(
-        -np.inf < lowest < highest < np.inf,
-        f"search is {search!r}; two finite numbers, ascending, are needed",
-    )
+    if not -np.inf < lowest < highest < np.inf:
+        raise InputError(f"search is {search!r}; two finite numbers, ascending, are needed")
     curves = _curves(scales)
     lost = Collapse(np.nan, np.nan, np.nan, np.nan, 0, len(curves))
     if len(curves) < 2:

@@ -13,7 +13,7 @@ from typing import Literal
 from gradquake.analysis.resampling import Bootstrapped, Estimate, difference
 from gradquake.analysis.scaling import Exponent, Statistic, check_statistic
 from gradquake.analysis.sweep import SweepAnalysis, Window, check_window, crossing_of_null
-from gradquake.errors import require
+from gradquake.errors import InputError
 
 # "rise" is what an exponent gains from before to after the grokking epochs.
 Span = Literal["all", "pre", "post", "rise"]
@@ -67,7 +67,8 @@ class Ladder:
             For a rung that was not measured, or another span or statistic.
         """
         check_statistic(statistic)
-        require(span in SPANS, f"the span is {span!r}; one of {', '.join(SPANS)} is needed")
+        if span not in SPANS:
+            raise InputError(f"the span is {span!r}; one of {', '.join(SPANS)} is needed")
         self._rung(rung)
         if span == "rise":
             return self.rise(rung, statistic)
@@ -85,7 +86,8 @@ class Ladder:
         InputError
             For another part, or as ``value`` does.
         """
-        require(name in PARTS, f"the part is {name!r}; one of {', '.join(PARTS)} is needed")
+        if name not in PARTS:
+            raise InputError(f"the part is {name!r}; one of {', '.join(PARTS)} is needed")
         upper, lower = PARTS[name]
         return difference(self.value(upper, span, statistic), self.value(lower, span, statistic))
 
@@ -131,7 +133,6 @@ class Ladder:
 
     def _rung(self, rung: str) -> SweepAnalysis:
         measured = {"real": self.real, **self.nulls}
-        require(
-            rung in measured, f"the rung is {rung!r}; of this sweep {', '.join(measured)} were measured"
-        )
+        if rung not in measured:
+            raise InputError(f"the rung is {rung!r}; of this sweep {', '.join(measured)} were measured")
         return measured[rung]

@@ -13,7 +13,7 @@ from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Statistic, scale_groups
 from gradquake.analysis.transitions import PHASES, Phase
-from gradquake.errors import require, require_count
+from gradquake.errors import InputError, require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -90,16 +90,16 @@ def power(
         "the scales have different numbers of runs; groups need equally many",
     )
     for name, null in nulls.items():
-        require(
-            scaling.same_runs(dataset, null),
-            f"the null {name} differs from the sweep in sizes, seeds or epochs; they must be equal",
-        )
+        if not scaling.same_runs(dataset, null):
+            raise InputError(
+                f"the null {name} differs from the sweep in sizes, seeds or epochs; they must be equal"
+            )
     for count in counts:
         require_count("the number of runs a scale", count, FEWEST_RUNS)
-        require(
-            FEWEST_RUNS <= count <= available,
-            f"{count} runs a scale were asked for; from {FEWEST_RUNS} to {available} are there",
-        )
+        if not FEWEST_RUNS <= count <= available:
+            raise InputError(
+                f"{count} runs a scale were asked for; from {FEWEST_RUNS} to {available} are there"
+            )
     found = []
     for count in counts:
         starts = range(0, available - count + 1, count)[:MOST_GROUPS]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake import _kernels
-from gradquake.errors import InputError, require, require_between, require_count
+from gradquake.errors import InputError, require_between, require_count
 
 N_RESAMPLES = 10_000
 
@@ -139,11 +139,11 @@ def difference(first: Bootstrapped, second: Bootstrapped) -> Estimate:
     InputError
         Where the two were not resampled alike.
     """
-    require(
-        first.resamples.shape == second.resamples.shape and first.runs == second.runs,
-        f"{first.resamples.size} resamples of {first.runs} runs and {second.resamples.size} of "
-        f"{second.runs} were given; a paired difference needs the same of both",
-    )
+    if not (first.resamples.shape == second.resamples.shape and first.runs == second.runs):
+        raise InputError(
+            f"{first.resamples.size} resamples of {first.runs} runs and {second.resamples.size} of "
+            f"{second.runs} were given; a paired difference needs the same of both"
+        )
     with np.errstate(invalid="ignore"):  # of two infinite times
         return estimated(
             first.estimate - second.estimate, first.resamples - second.resamples, first.runs

@@ -192,10 +192,10 @@ def fit_exponent(n_parameters: ArrayLike, sizes: ArrayLike) -> Fit:
         Where the two are not vectors of one length, or an N is not positive.
     """
     n, s = np.asarray(n_parameters, np.float64), np.asarray(sizes, np.float64)
-    require(
-        n.ndim == 1 and n.shape == s.shape,
-        f"n_parameters has shape {n.shape} and sizes {s.shape}; two equally long vectors are needed",
-    )
+    if not (n.ndim == 1 and n.shape == s.shape):
+        raise InputError(
+            f"n_parameters has shape {n.shape} and sizes {s.shape}; two equally long vectors are needed"
+        )
     require(
         bool((np.isfinite(n) & (n > 0)).all()),
         "an N is not a positive finite number; numbers of parameters are needed",
@@ -465,10 +465,8 @@ def same_runs(first: xr.Dataset, second: xr.Dataset) -> bool:
 
 def check_statistic(statistic: str) -> None:
     """Raise InputError unless ``statistic`` is one that exponents are defined for."""
-    require(
-        statistic in STATISTICS,
-        f"statistic is {statistic!r}; one of {', '.join(STATISTICS)} is needed",
-    )
+    if statistic not in STATISTICS:
+        raise InputError(f"statistic is {statistic!r}; one of {', '.join(STATISTICS)} is needed")
 
 
 def coefficient_of_variation(values: Floats) -> Floats:

@@ -13,7 +13,7 @@ from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, Interval, estimated
 from gradquake.analysis.scaling import Block, Exponent, Statistic
 from gradquake.analysis.transitions import Crossings, GrokkingEpochs
-from gradquake.errors import require
+from gradquake.errors import InputError, require
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -158,7 +158,8 @@ def snapshots_of(dataset: xr.Dataset, window: Window) -> xr.DataArray | None:
 
 def check_window(window: str) -> None:
     """Raise InputError unless ``window`` is one that exponents are computed for."""
-    require(window in WINDOWS, f"the window is {window!r}; one of {', '.join(WINDOWS)} is needed")
+    if window not in WINDOWS:
+        raise InputError(f"the window is {window!r}; one of {', '.join(WINDOWS)} is needed")
 
 
 def curve(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradquake.analysis.resampling import N_RESAMPLES, Interval, over_resamples, tail_share
 from gradquake.analysis.scaling import scale_groups
-from gradquake.errors import require, require_count
+from gradquake.errors import InputError, require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -80,7 +80,8 @@ def phase(dataset: xr.Dataset, which: Phase) -> xr.DataArray:
     InputError
         For another phase.
     """
-    require(which in ("pre", "post"), f"the phase is {which!r}; 'pre' or 'post' is needed")
+    if which not in ("pre", "post"):
+        raise InputError(f"the phase is {which!r}; 'pre' or 'post' is needed")
     reached = dataset["grokking_epoch"].fillna(np.inf)
     before = (dataset["epoch"] < reached).transpose("run", "epoch")
     return before if which == "pre" else ~before
@@ -147,12 +148,13 @@ def crossing(
         Where the lengths differ, ``hold`` is below 1 or the direction is another.
     """
     require_count("hold", hold, 1)
-    require(direction in ("up", "down"), f"direction is {direction!r}; 'up' or 'down' is needed")
+    if direction not in ("up", "down"):
+        raise InputError(f"direction is {direction!r}; 'up' or 'down' is needed")
     t, values = np.asarray(epochs, np.float64), np.asarray(curves, np.float64) - level
-    require(
-        values.ndim >= 1 and t.shape == values.shape[-1:],
-        f"epochs have shape {t.shape} and curves {values.shape}; the last lengths must agree",
-    )
+    if not (values.ndim >= 1 and t.shape == values.shape[-1:]):
+        raise InputError(
+            f"epochs have shape {t.shape} and curves {values.shape}; the last lengths must agree"
+        )
     values = values if direction == "up" else -values
     starts = t.size - hold
     if starts <= 0:
@@ -227,10 +229,10 @@ def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, afte
     InputError
         Where the sweep has no snapshot at every epoch, or no such variable.
     """
-    require(
-        variable in dataset,
-        f"the variable is {variable!r}; the sweep has {', '.join(map(str, dataset.data_vars))}",
-    )
+    if variable not in dataset:
+        raise InputError(
+            f"the variable is {variable!r}; the sweep has {', '.join(map(str, dataset.data_vars))}"
+        )
     epochs = dataset["epoch"].values
     require(
         epochs.size > 1 and bool((np.diff(epochs) == 1).all()),

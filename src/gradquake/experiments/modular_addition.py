@@ -125,10 +125,10 @@ class ModularAdditionRun:
         if self.epochs is None:
             object.__setattr__(self, "epochs", EPOCHS[self.architecture])
         settle_types(self)
-        require(
-            self.width > 0 and self.width % HEADS == 0,
-            f"width is {self.width}; a positive multiple of the {HEADS} heads is needed",
-        )
+        if not (self.width > 0 and self.width % HEADS == 0):
+            raise InputError(
+                f"width is {self.width}; a positive multiple of the {HEADS} heads is needed"
+            )
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
         require_count("modulus", self.modulus, 2)
@@ -138,11 +138,12 @@ class ModularAdditionRun:
         _ = self.probe  # checks what is the probe's
         p = self.modulus
         n_sums = p * (p + 1) // 2 if self.split == "unordered" else p * p
-        require(
-            0 < round(self.train_share * n_sums) < n_sums,
-            f"train_share is {self.train_share}; one that puts some of the {n_sums} sums on either side "
-            "is needed",
-        )
+        if not 0 < round(self.train_share * n_sums) < n_sums:
+            raise InputError(
+                f"train_share is {self.train_share}; one that puts some of the {n_sums} sums on "
+                f"either side "
+                "is needed"
+            )
 
     @property
     def n_parameters(self) -> int:
@@ -175,7 +176,8 @@ def sweep(widths: Sequence[int], seeds: int, **settings: Any) -> list[ModularAdd
     """
     require_count("seeds", seeds, 1)
     require(len(widths) > 0, "no width was given; at least one is needed")
-    require(len(set(widths)) == len(widths), f"widths {list(widths)} repeat; each may stand once")
+    if len(set(widths)) != len(widths):
+        raise InputError(f"widths {list(widths)} repeat; each may stand once")
     return [ModularAdditionRun(d, seed, **settings) for d in widths for seed in range(seeds)]
 
 

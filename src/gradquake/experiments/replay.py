@@ -70,21 +70,21 @@ def runs_of(sweep: xr.Dataset) -> list[XorRun | SyntheticRun]:
         For an experiment whose gradients cannot be made again, or a sweep of surrogates.
     """
     surrogate_rung = sweep.attrs.get("surrogate", REAL)
-    require(
-        surrogate_rung == REAL,
-        f"the sweep was measured on {surrogate_rung} surrogates; a sweep of real gradients is needed",
-    )
+    if surrogate_rung != REAL:
+        raise InputError(
+            f"the sweep was measured on {surrogate_rung} surrogates; a sweep of real gradients is needed"
+        )
     settings = {k: v for k, v in sweep.attrs.items() if k not in ("experiment", "surrogate")}
     experiment = sweep.attrs.get("experiment")
     if experiment not in KINDS:
         raise InputError(f"the sweep's experiment is {experiment!r}; its gradients cannot be made again")
     kind, size = KINDS[experiment]
     known = {field.name for field in fields(kind)}
-    require(
-        size in sweep and settings.keys() <= known,
-        f"the sweep says that it is of the experiment {experiment}, but has not its settings: "
-        f"{', '.join(sorted(known))} are needed",
-    )
+    if not (size in sweep and settings.keys() <= known):
+        raise InputError(
+            f"the sweep says that it is of the experiment {experiment}, but has not its settings: "
+            f"{', '.join(sorted(known))} are needed"
+        )
     # An attribute of a Dataset is 0 or 1 for False or True.
     kinds = {field.name: field.type for field in fields(kind)}
     settings |= {k: bool(v) for k, v in settings.items() if kinds[k] == "bool" and v in (0, 1)}
@@ -111,11 +111,12 @@ def gradients(
     """
     trained = [run for run in runs if isinstance(run, XorRun)]
     drawn = [run for run in runs if isinstance(run, SyntheticRun)]
-    require(
-        not (trained and drawn),
-        f"{len(trained)} XOR runs and {len(drawn)} synthetic runs were given; runs of one experiment "
-        "are needed",
-    )
+    if trained and drawn:
+        raise InputError(
+            f"{len(trained)} XOR runs and {len(drawn)} synthetic runs were given; runs of one "
+            f"experiment "
+            "are needed"
+        )
     if not drawn:
         return xor.gradients(trained, epochs)
     require(epochs is None, "epochs were asked of synthetic runs, which have nothing but snapshots")

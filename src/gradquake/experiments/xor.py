@@ -110,26 +110,20 @@ class XorRun:
         require_count("every", self.every, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
         _ = self.probe  # checks what is the probe's
-        require(
-            isinstance(self.permute_train, bool),
-            f"permute_train is {self.permute_train!r}; True or False is needed",
-        )
-        require(
-            isinstance(self.task, str) and self.task in TASKS,
-            f"task is {self.task!r}; one of {', '.join(TASKS)} is needed",
-        )
-        require(
-            0 <= self.alpha_train < 1,
-            f"alpha_train is {self.alpha_train}; a number in [0, 1) is needed",
-        )
+        if not isinstance(self.permute_train, bool):
+            raise InputError(f"permute_train is {self.permute_train!r}; True or False is needed")
+        if not (isinstance(self.task, str) and self.task in TASKS):
+            raise InputError(f"task is {self.task!r}; one of {', '.join(TASKS)} is needed")
+        if not 0 <= self.alpha_train < 1:
+            raise InputError(f"alpha_train is {self.alpha_train}; a number in [0, 1) is needed")
         if self.alpha_train != 0:
             check_topology(self.topology_train, "topology_train")
         else:
-            require(
-                self.topology_train == NO_GRAPH and not self.permute_train,
-                f"topology_train is {self.topology_train!r} and permute_train {self.permute_train}; "
-                "with alpha_train 0 nothing is relaxed for the update, and neither may be given",
-            )
+            if not (self.topology_train == NO_GRAPH and not self.permute_train):
+                raise InputError(
+                    f"topology_train is {self.topology_train!r} and permute_train {self.permute_train}; "
+                    "with alpha_train 0 nothing is relaxed for the update, and neither may be given"
+                )
 
     @property
     def n_parameters(self) -> int:
@@ -157,7 +151,8 @@ def sweep(hidden: Sequence[int], seeds: int, **settings: Any) -> list[XorRun]:
     """
     require_count("seeds", seeds, 1)
     require(len(hidden) > 0, "no hidden size was given; at least one is needed")
-    require(len(set(hidden)) == len(hidden), f"hidden sizes {list(hidden)} repeat; each may stand once")
+    if len(set(hidden)) != len(hidden):
+        raise InputError(f"hidden sizes {list(hidden)} repeat; each may stand once")
     return [XorRun(h, seed, **settings) for h in hidden for seed in range(seeds)]
 
 
@@ -317,21 +312,21 @@ def gradients(
     shared, offsets = training.shared, training.networks.offsets
     if epochs is None:
         epochs = [np.arange(0, shared.epochs + 1, shared.every)] * len(runs)
-    require(
-        len(epochs) == len(runs),
-        f"{len(epochs)} arrays of epochs and {len(runs)} runs were given; one each is needed",
-    )
+    if len(epochs) != len(runs):
+        raise InputError(
+            f"{len(epochs)} arrays of epochs and {len(runs)} runs were given; one each is needed"
+        )
     wanted: dict[int, list[int]] = {}
     for r, of_run in enumerate(epochs):
-        require(
-            bool((np.diff(of_run) > 0).all()),
-            f"the epochs {of_run.tolist()} of run {r} do not ascend; ascending epochs are needed",
-        )
-        for epoch in of_run.tolist():
-            require(
-                0 <= epoch <= shared.epochs,
-                f"epoch {epoch} was asked for; the training has the epochs 0 to {shared.epochs}",
+        if not (np.diff(of_run) > 0).all():
+            raise InputError(
+                f"the epochs {of_run.tolist()} of run {r} do not ascend; ascending epochs are needed"
             )
+        for epoch in of_run.tolist():
+            if not 0 <= epoch <= shared.epochs:
+                raise InputError(
+                    f"epoch {epoch} was asked for; the training has the epochs 0 to {shared.epochs}"
+                )
             wanted.setdefault(epoch, []).append(r)
     taken: list[list[Floats]] = [[] for _ in runs]
 

@@ -14,7 +14,7 @@ from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, same_run
 from gradquake.analysis.sweep import Curve, Window, analyze
 from gradquake.analysis.timing import median_grokking_epoch, median_over_runs
 from gradquake.analysis.transitions import GrokkingEpochs, grokking_epochs
-from gradquake.errors import require
+from gradquake.errors import InputError
 from gradquake.experiments import xor
 from gradquake.experiments.replay import Reading
 from gradquake.experiments.xor import XorRun
@@ -152,11 +152,12 @@ def examine(todo: Todo) -> ConditionResult:
     """
     sweep = todo.sweep
     for other in (todo.shadow, sweep if todo.twin is None else todo.twin):
-        require(
-            same_runs(sweep, other),
-            f"the condition {todo.name} has other sizes, seeds or epochs than its twin; they must be "
-            "equal",
-        )
+        if not same_runs(sweep, other):
+            raise InputError(
+                f"the condition {todo.name} has other sizes, seeds or epochs than its twin; they "
+                f"must be "
+                "equal"
+            )
     if todo.twin is not None:
         sweep = sweep.assign_coords(grokking_epoch=("run", todo.twin["grokking_epoch"].values))
     measured = measure(sweep, [Reading(), Reading("permuted")])

@@ -27,7 +27,7 @@ from gradquake.analysis.scaling import Statistic
 from gradquake.analysis.sweep import Curve, SweepAnalysis
 from gradquake.analysis.timing import PermutationTest, follows_grokking
 from gradquake.analysis.transitions import Peaks
-from gradquake.errors import InputError, require, require_count
+from gradquake.errors import InputError, require_count
 from gradquake.execution import each, execute
 from gradquake.experiments import synthetic, xor
 from gradquake.experiments.replay import Reading
@@ -112,10 +112,8 @@ class Plan:
         require_count("power_seeds", self.power_seeds, FEWEST_RUNS)
         # Beyond the claims, fits are also made without each of the scales.
         fewest = scaling.FEWEST_SCALES + (not self.quick)
-        require(
-            len(set(self.hidden)) >= fewest,
-            f"hidden is {self.hidden}; at least {fewest} different sizes are needed",
-        )
+        if not len(set(self.hidden)) >= fewest:
+            raise InputError(f"hidden is {self.hidden}; at least {fewest} different sizes are needed")
 
     @cached_property
     def inline(self) -> list[XorRun]:

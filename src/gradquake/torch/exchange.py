@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from gradquake.errors import require
+from gradquake.errors import InputError, require
 
 
 class Exchange:
@@ -38,11 +38,11 @@ class Exchange:
             "torch.distributed is not initialized; init_process_group makes a process group",
         )
         backend = dist.get_backend(group)
-        require(
-            backend == "gloo",
-            f"the process group is of backend {backend}; one of gloo is needed, as "
-            'torch.distributed.new_group(backend="gloo") makes it',
-        )
+        if backend != "gloo":
+            raise InputError(
+                f"the process group is of backend {backend}; one of gloo is needed, as "
+                'torch.distributed.new_group(backend="gloo") makes it'
+            )
         self._group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
 

@@ -57,10 +57,8 @@ class FlatGradient:
         sample: int | None = None,
         seed: int = 0,
     ) -> None:
-        require(
-            isinstance(model, nn.Module),
-            f"the model is {a_type(model)}; a torch.nn.Module is needed",
-        )
+        if not isinstance(model, nn.Module):
+            raise InputError(f"the model is {a_type(model)}; a torch.nn.Module is needed")
         updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
         _refuse_sharded(model)
         named = [(n, p) for n, p in unwrapped(model).named_parameters() if id(p) in updated]
@@ -71,17 +69,18 @@ class FlatGradient:
         trained = [(n, p) for n, p in named if p.requires_grad]
         require(bool(trained), "all parameters are frozen; at least one must require a gradient")
         read = [(n, p) for n, p in trained if chosen is None or chosen(n)]
-        require(
-            bool(read),
-            f"the filter chooses none of the {len(trained)} parameters; the first is {trained[0][0]}",
-        )
+        if not read:
+            raise InputError(
+                f"the filter chooses none of the {len(trained)} parameters; the first is {trained[0][0]}"
+            )
         for name, parameter in read:
             lazy = isinstance(parameter, nn.parameter.UninitializedParameter)
-            require(not lazy, f"{name} has no shape yet; run the model once before attaching to it")
-            require(
-                parameter.is_floating_point(),
-                f"{name} has dtype {parameter.dtype}; real floating-point parameters are needed",
-            )
+            if lazy:
+                raise InputError(f"{name} has no shape yet; run the model once before attaching to it")
+            if not parameter.is_floating_point():
+                raise InputError(
+                    f"{name} has dtype {parameter.dtype}; real floating-point parameters are needed"
+                )
         if sample is not None:
             require_count("sample", sample, 1)
         self.names = [name for name, _ in read]
@@ -174,10 +173,10 @@ class FlatGradient:
                 gradient = parameter.grad
                 if gradient is None:
                     continue
-                require(
-                    not gradient.is_sparse,
-                    f"the gradient of {name} is sparse; in-line relaxation needs dense gradients",
-                )
+                if gradient.is_sparse:
+                    raise InputError(
+                        f"the gradient of {name} is sparse; in-line relaxation needs dense gradients"
+                    )
                 gradient.copy_(part.reshape(gradient.shape))
 
     def _parts(self) -> Sequence[torch.Tensor]:

@@ -211,9 +211,10 @@ class Quake:
         }  # fmt: skip
         own = {"experiment": "attached", "surrogate": REAL, "n_parameters": self.n_parameters}
         taken = sorted(sweep.keys() & (settings.keys() | own.keys() | set(RUN_KEYS)))
-        require(
-            not taken, f"sweep names {', '.join(taken)}, which gradquake sets; other names are needed"
-        )
+        if taken:
+            raise InputError(
+                f"sweep names {', '.join(taken)}, which gradquake sets; other names are needed"
+            )
         self.config: dict[str, Any] = {**own, **settings, **sweep, "seed": seed, "run": run}
         self._first = self.step = 0 if step is None else int(step)
         self.latest: dict[str, float] = {}
@@ -349,7 +350,8 @@ class Quake:
             If it is not measured.
         """
         names = self._journal.surrogates
-        require(rung in names, f"the null is {rung!r}; measured are {', '.join(names)}")
+        if rung not in names:
+            raise InputError(f"the null is {rung!r}; measured are {', '.join(names)}")
         return self._journal.dataset_of(rung)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -593,10 +595,10 @@ def _check_inline(model: nn.Module, gradient: FlatGradient, sample: int | None) 
         "DistributedDataParallel keeps them",
     )
     sparse = [name for name, module in model.named_modules() if getattr(module, "sparse", False) is True]
-    require(
-        not sparse,
-        f"{', '.join(sparse)} has sparse gradients; in-line relaxation needs dense gradients",
-    )
+    if sparse:
+        raise InputError(
+            f"{', '.join(sparse)} has sparse gradients; in-line relaxation needs dense gradients"
+        )
 
 
 def _innermost(optimizer: Any) -> torch.optim.Optimizer:
@@ -611,21 +613,19 @@ def _innermost(optimizer: Any) -> torch.optim.Optimizer:
 
 
 def _check_settings(nulls: Any, parameters: Any, loggers: Any, study: Any, errors: Any) -> None:
-    require(
-        isinstance(nulls, Sequence) and not isinstance(nulls, str),
-        f"nulls is {nulls!r}; a list of names is needed",
-    )
+    if not (isinstance(nulls, Sequence) and not isinstance(nulls, str)):
+        raise InputError(f"nulls is {nulls!r}; a list of names is needed")
     for rung in nulls:
-        require(rung in RUNGS, f"a null is {rung!r}; one of {', '.join(RUNGS)} is needed")
-    require(
-        parameters is None or callable(parameters),
-        f"parameters is {parameters!r}; a function of a parameter's name is needed",
-    )
-    require(isinstance(loggers, Sequence), f"loggers is {loggers!r}; a list of loggers is needed")
-    require(
-        study is None or isinstance(study, str | os.PathLike), f"study is {study!r}; a path is needed"
-    )
-    require(errors in ("warn", "raise"), f"errors is {errors!r}; 'warn' or 'raise' is needed")
+        if rung not in RUNGS:
+            raise InputError(f"a null is {rung!r}; one of {', '.join(RUNGS)} is needed")
+    if not (parameters is None or callable(parameters)):
+        raise InputError(f"parameters is {parameters!r}; a function of a parameter's name is needed")
+    if not isinstance(loggers, Sequence):
+        raise InputError(f"loggers is {loggers!r}; a list of loggers is needed")
+    if not (study is None or isinstance(study, str | os.PathLike)):
+        raise InputError(f"study is {study!r}; a path is needed")
+    if errors not in ("warn", "raise"):
+        raise InputError(f"errors is {errors!r}; 'warn' or 'raise' is needed")
 
 
 def check_outcome(name: str, value: Any, labels: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, a_type, printable, require
+from gradquake.errors import InputError, a_type, printable
 from gradquake.formats import StoredTensor, Tensor, spans
 
 # Before it, a crafted file could run code in spite of weights_only (CVE-2025-32434).
@@ -43,11 +43,11 @@ def open_weights(path: Path) -> tuple[list[StoredTensor], list[str]]:
         is in the place of each.
     """
     version = torch.__version__
-    require(
-        tuple(int(part) for part in version.split(".")[:2]) >= SAFE_FROM,
-        f"{path} cannot be read safely with torch {version}; torch {SAFE_FROM[0]}.{SAFE_FROM[1]} or "
-        "later is needed",
-    )
+    if not tuple(int(part) for part in version.split(".")[:2]) >= SAFE_FROM:
+        raise InputError(
+            f"{path} cannot be read safely with torch {version}; torch {SAFE_FROM[0]}.{SAFE_FROM[1]} or "
+            "later is needed"
+        )
     loaded = _load(path)
     if isinstance(loaded, torch.Tensor):
         return [_stored("tensor", loaded)], []
@@ -89,11 +89,11 @@ def _load(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
         packed = sum(member.file_size for member in members)
-        require(
+        if not (
             all(member.compress_type == zipfile.ZIP_STORED for member in members)
-            and packed <= path.stat().st_size,
-            f"{path} is not packed as torch.save packs it; save it with torch.save",
-        )
+            and packed <= path.stat().st_size
+        ):
+            raise InputError(f"{path} is not packed as torch.save packs it; save it with torch.save")
     try:
         # It warns of what is refused below, or does not matter here.
         with (
@@ -157,11 +157,9 @@ def _require_apart(path: Path, values: list[Any]) -> None:
         if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
     ]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    require(
-        sum(tensor.nbytes for tensor in tensors if not _expanded(tensor))
-        <= MOST_SHARED * sum(storages.values()),
-        f"{path}: its tensors lie over one another; save a copy of each",
-    )
+    whole = sum(tensor.nbytes for tensor in tensors if not _expanded(tensor))
+    if whole > MOST_SHARED * sum(storages.values()):
+        raise InputError(f"{path}: its tensors lie over one another; save a copy of each")
 
 
 def _expanded(tensor: torch.Tensor) -> bool:
