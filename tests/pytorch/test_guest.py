@@ -1,5 +1,6 @@
 """The probe is a guest: whatever fails in it, training goes on as if it were not there."""
 
+import copy
 import gc
 import os
 import sqlite3
@@ -653,3 +654,63 @@ def test_a_warning_points_at_the_line_of_the_user():
         train(model, optimizer)
     quake.detach()
     assert {warning.filename for warning in said} == {__file__}
+
+
+def test_optimizers_that_hold_another_for_all_their_parameters_are_measured_inside_and_shards_are_not():
+    model = network()
+    whole = torch.optim.SGD(model.parameters(), lr=0.1)
+    lookahead = Plain(model.parameters(), inner=whole)
+    assert gqt.quake._innermost(lookahead) is whole
+    shard = Plain(model.parameters(), inner=torch.optim.SGD(model[0].parameters(), lr=0.1))
+    assert gqt.quake._innermost(shard) is shard
+
+
+def test_parameters_outside_of_the_model_and_newcomers_are_told():
+    model, other = network(), nn.Linear(2, 2)
+    optimizer = torch.optim.SGD([*model.parameters(), *other.parameters()], lr=0.1)
+    with pytest.warns(UserWarning, match="also updates 2 parameters outside this model"):
+        quake = gqt.attach(model, optimizer, every=1)
+    model(X).square().mean().backward()
+    optimizer.step()
+    late = nn.Linear(3, 3)
+    optimizer.add_param_group({"params": late.parameters()})
+    with pytest.warns(UserWarning, match="at step 1 the optimizer trains 2 parameters more than when"):
+        optimizer.step()
+    optimizer.step()
+    quake.detach()
+    assert quake.dataset["epoch"].values.tolist() == [0, 1, 2]
+
+
+def test_a_copy_of_a_probe_is_not_attached_and_owns_no_run(tmp_path):
+    model = network()
+    optimizer = Plain(model.parameters())
+    with gqt.attach(model, optimizer, every=1, study=tmp_path / "runs.sqlite") as quake:
+        model.quake = quake
+        copied = copy.deepcopy(model)
+        assert not copied.quake.attached
+        copied.quake.detach()
+        train(model, optimizer, quake)
+    with open_study(tmp_path / "runs.sqlite") as study:
+        assert study.dataset["epoch"].values.tolist() == list(range(STEPS))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_process_of_multiprocessing_that_forgets_to_detach_leaves_what_it_measured(tmp_path):
+    code = f"""
+import multiprocessing, torch, gradquake.torch as gqt
+def work():
+    torch.set_num_threads(1)
+    model = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    quake = gqt.attach(model, optimizer, every=1, study={str(tmp_path / "r.sqlite")!r})
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    for _ in range(3):
+        optimizer.step()
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+process.join()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with open_study(tmp_path / "r.sqlite") as study:
+        assert [record.epochs.tolist() for record in study.unfinished()] == [[0, 1, 2]]

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,10 @@ class Journal:
         self._grokked_written: int | None = None
         self._owned: dict[str, int] = {}
         self._complete = self._taken = False
-        # Guards the fields above. It is never held while the study is written.
-        self._changed = threading.Condition()
+        # Guards the fields above. It is never held while the study is written. It is entered itself, not
+        # through the condition, since Ctrl-C within a condition's `__enter__` leaves it locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         # Held while the study is written. A signal handler may interrupt a write and come here again.
         self._writing = threading.RLock()
         self._busy = False
@@ -80,6 +83,12 @@ class Journal:
                 self._grokked = self._grokked_written = opened.grokking_epoch(owned[0])
             self._owned = dict(zip(self._configs, owned, strict=True))
             _OPEN.add(self)
+            # A process that multiprocessing forked ends without what atexit knows.
+            Finalize(None, _write_all, exitpriority=0)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a copy is made: it is empty, and the run in the study is not its own."""
+        return Journal, (self._configs, None, None)
 
     @property
     def taken(self) -> bool:
@@ -93,7 +102,7 @@ class Journal:
 
     def keep(self, snapshots: Mapping[str, Values], step: int) -> None:
         """Keep the snapshots of a step, by surrogate; earlier ones of the same step are replaced."""
-        with self._changed:
+        with self._lock:
             if self._path is not None and not self._owned:
                 return
             for surrogate, values in snapshots.items():
@@ -108,13 +117,13 @@ class Journal:
     @grokking_epoch.setter
     def grokking_epoch(self, step: int | None) -> None:
         """Keep the grokking epoch, or that there is none after all."""
-        with self._changed:
+        with self._lock:
             self._grokked = step
             self._have_it_written()
 
     def failure(self) -> str:
         """Return why the thread cannot write, once each time that it begins to fail; else ''."""
-        with self._changed:
+        with self._lock:
             found, self._failure = self._failure, ""
         return found
 
@@ -145,27 +154,27 @@ class Journal:
                 raise StudyError(
                     "the code that was interrupted is writing the study; try again after it"
                 )
-            with self._changed:
+            with self._lock:
                 if not self._unwritten:
                     return
-                batch, grokked = self._waiting, self._grokked
-                self._waiting = {surrogate: {} for surrogate in batch}
-                self._busy = True
+                batch = {surrogate: dict(of) for surrogate, of in self._waiting.items()}
+                grokked, self._busy = self._grokked, True
             try:
                 with self._study(patience) as opened:
                     opened.append({self._owned[name]: of for name, of in batch.items()}, grokked)
             except RunTakenError:
                 self._lose()
                 raise
-            except BaseException:
-                with self._changed:
-                    for surrogate, newer in self._waiting.items():
-                        self._waiting[surrogate] = batch[surrogate] | newer
-                raise
             finally:
                 self._busy = False
-            with self._changed:
+            # Only now, whatever interrupts this: a snapshot that is written twice is the same.
+            with self._lock:
                 self._grokked_written = grokked
+                for surrogate, of in batch.items():
+                    waiting = self._waiting[surrogate]
+                    for step, values in of.items():
+                        if waiting.get(step) is values:
+                            del waiting[step]
 
     def _study(self, patience: float) -> Study:
         assert self._path is not None  # noqa: S101
@@ -181,7 +190,7 @@ class Journal:
         """
         if not self._owned:
             return
-        with self._changed:
+        with self._lock:
             self._stopping = True
             self._complete |= finished
             self._changed.notify_all()
@@ -200,7 +209,7 @@ class Journal:
 
     def let_go(self) -> None:
         """Have the thread write the rest and end; nobody waits for it."""
-        with self._changed:
+        with self._lock:
             self._forgotten = True
             self._have_it_written()
             if not self._unwritten:
@@ -226,7 +235,7 @@ class Journal:
     def _work(self) -> None:
         patient_until = None
         while True:
-            with self._changed:
+            with self._lock:
                 self._changed.wait_for(lambda: self._ending or self._unwritten)
                 self._changed.wait_for(lambda: self._ending, FLUSH_EVERY)
                 if self._stopping:
@@ -235,7 +244,7 @@ class Journal:
                 self.flush(SHORT_PATIENCE)
                 self._failing = False
             except Exception as error:
-                with self._changed:
+                with self._lock:
                     if not self._failing:
                         self._failing, self._failure = True, self._said_of(error)
             if self._forgotten:
