@@ -3,6 +3,7 @@
 import copy
 import gc
 import os
+import pickle
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from torch import nn
 
 import gradquake.torch as gqt
 from gradquake import InputError, StudyError, open_study
+from gradquake.store import Study
 from gradquake.torch import journal, measurement
 from gradquake.torch.gradients import FlatGradient
 
@@ -287,7 +289,7 @@ class TwoStep(torch.optim.Optimizer):
         self.zero_grad()
 
 
-@pytest.mark.parametrize("name", ["base_optimizer", "optimizer"])
+@pytest.mark.parametrize("name", ["base_optimizer", "optimizer", "base", "_inner"])
 def test_an_optimizer_that_hands_on_is_measured_inside(name):
     model = network()
     optimizer = TwoStep(model.parameters(), name)
@@ -563,35 +565,6 @@ other.execute("ROLLBACK")
         assert [record.epochs.tolist() for record in study.unfinished()] == [[0, 1, 2]]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_threads_that_fork_at_the_same_time_go_on(tmp_path):
-    model = network()
-    optimizer = Plain(model.parameters())
-    children = []
-
-    def fork():
-        for _ in range(20):
-            child = os.fork()
-            if child == 0:
-                os._exit(0)
-            children.append(child)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        with gqt.attach(model, optimizer, every=1, study=tmp_path / "runs.sqlite") as quake:
-            threads = [threading.Thread(target=fork, daemon=True) for _ in range(2)]
-            for thread in threads:
-                thread.start()
-            train(model, optimizer, quake)
-            for thread in threads:
-                thread.join(60)
-                assert not thread.is_alive()
-    for child in children:
-        assert os.waitpid(child, 0)[1] == 0
-    with open_study(tmp_path / "runs.sqlite") as study:
-        assert study.dataset["epoch"].values.tolist() == list(range(STEPS))
-
-
 def test_a_handler_that_detaches_while_a_write_is_interrupted_hangs_on_nothing(tmp_path, monkeypatch):
     path = tmp_path / "runs.sqlite"
     model = network()
@@ -656,61 +629,162 @@ def test_a_warning_points_at_the_line_of_the_user():
     assert {warning.filename for warning in said} == {__file__}
 
 
-def test_optimizers_that_hold_another_for_all_their_parameters_are_measured_inside_and_shards_are_not():
+def test_an_inner_optimizer_of_a_shard_is_not_the_whole():
     model = network()
-    whole = torch.optim.SGD(model.parameters(), lr=0.1)
-    lookahead = Plain(model.parameters(), inner=whole)
-    assert gqt.quake._innermost(lookahead) is whole
-    shard = Plain(model.parameters(), inner=torch.optim.SGD(model[0].parameters(), lr=0.1))
-    assert gqt.quake._innermost(shard) is shard
+    optimizer = Plain(model.parameters(), optim=torch.optim.SGD(model[0].parameters(), lr=0.1))
+    with gqt.attach(model, optimizer, every=1) as quake:
+        train(model, optimizer)
+    assert quake.n_parameters == 49
 
 
-def test_parameters_outside_of_the_model_and_newcomers_are_told():
-    model, other = network(), nn.Linear(2, 2)
-    optimizer = torch.optim.SGD([*model.parameters(), *other.parameters()], lr=0.1)
+def test_parameters_that_are_trained_and_not_measured_are_told():
+    model, other = network(), nn.Linear(1, 1)
+    model[0].requires_grad_(False)
+    optimizer = Plain([*model.parameters(), *other.parameters()])
     with pytest.warns(UserWarning, match="also updates 2 parameters outside this model"):
         quake = gqt.attach(model, optimizer, every=1)
-    model(X).square().mean().backward()
-    optimizer.step()
-    late = nn.Linear(3, 3)
-    optimizer.add_param_group({"params": late.parameters()})
-    with pytest.warns(UserWarning, match="at step 1 the optimizer trains 2 parameters more than when"):
+
+    def step():
+        optimizer.zero_grad()
+        (model(X) + other(X[:, :1])).square().mean().backward()
+        for parameter in model[0].parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         optimizer.step()
-    optimizer.step()
+
+    step()
+    model[0].requires_grad_(True)
+    with pytest.warns(UserWarning, match="at step 1 the optimizer trains 2 parameters more than when"):
+        step()
+    # Once.
+    step()
     quake.detach()
     assert quake.dataset["epoch"].values.tolist() == [0, 1, 2]
+    assert quake.n_parameters == 9
 
 
-def test_a_copy_of_a_probe_is_not_attached_and_owns_no_run(tmp_path):
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_that_holds_its_probe_can_be_copied(tmp_path, copied):
+    path = tmp_path / "runs.sqlite"
     model = network()
     optimizer = Plain(model.parameters())
-    with gqt.attach(model, optimizer, every=1, study=tmp_path / "runs.sqlite") as quake:
-        model.quake = quake
-        copied = copy.deepcopy(model)
-        assert not copied.quake.attached
-        copied.quake.detach()
-        train(model, optimizer, quake)
-    with open_study(tmp_path / "runs.sqlite") as study:
-        assert study.dataset["epoch"].values.tolist() == list(range(STEPS))
+    model.quake = gqt.attach(model, optimizer, every=1, study=path, loggers=[lambda *_: None])
+    train(model, optimizer)
+    other = copied(model)
+    assert not other.quake.attached
+    train(other, Plain(other.parameters()))
+    with pytest.warns(UserWarning, match="loss was not kept: the probe is detached"):
+        other.quake.log(loss=1.0)
+    other.quake.detach()
+    train(model, optimizer)
+    model.quake.detach()
+    with open_study(path) as study:
+        assert study.dataset["epoch"].values.tolist() == list(range(2 * STEPS))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_process_of_multiprocessing_that_forgets_to_detach_leaves_what_it_measured(tmp_path):
-    code = f"""
-import multiprocessing, torch, gradquake.torch as gqt
-def work():
-    torch.set_num_threads(1)
+SCRIPT = """
+import multiprocessing, os, sys, threading, torch, gradquake.torch as gqt
+from gradquake.torch import journal
+journal.FLUSH_EVERY = {every}
+path = {path!r}
+torch.set_num_threads(1)
+def begin(run):
     model = torch.nn.Linear(4, 2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    quake = gqt.attach(model, optimizer, every=1, study={str(tmp_path / "r.sqlite")!r})
     for p in model.parameters():
         p.grad = torch.ones_like(p)
-    for _ in range(3):
-        optimizer.step()
-process = multiprocessing.get_context("fork").Process(target=work)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return optimizer, gqt.attach(model, optimizer, every=1, study=path, run={{"name": run}})
+"""
+
+
+def _run(tmp_path, code, every=60.0):
+    path = tmp_path / "runs.sqlite"
+    whole = SCRIPT.format(path=str(path), every=every) + code
+    subprocess.run([sys.executable, "-W", "error", "-c", whole], check=True, timeout=60)
+    with open_study(path) as study:
+        finished, unfinished = study.records(), study.unfinished()
+    return [
+        {record.config["run"]["name"]: len(record.epochs) for record in records}
+        for records in (finished, unfinished)
+    ]
+
+
+def test_a_process_that_multiprocessing_forked_keeps_what_it_measured(tmp_path):
+    code = """
+def train():
+    optimizer, quake = begin("child")
+    optimizer.step()
+optimizer, quake = begin("parent")
+optimizer.step()
+process = multiprocessing.get_context("fork").Process(target=train)
 process.start()
 process.join()
+optimizer.step()
+quake.detach()
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
-    with open_study(tmp_path / "r.sqlite") as study:
-        assert [record.epochs.tolist() for record in study.unfinished()] == [[0, 1, 2]]
+    assert _run(tmp_path, code) == [{"parent": 2}, {"child": 1}]
+
+
+def test_several_threads_may_fork(tmp_path):
+    code = """
+optimizer, quake = begin("a")
+def fork():
+    for _ in range(30):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+threads = [threading.Thread(target=fork) for _ in range(3)]
+for thread in threads:
+    thread.start()
+while any(thread.is_alive() for thread in threads):
+    optimizer.step()
+for thread in threads:
+    thread.join()
+steps = quake.step
+quake.detach()
+assert len(quake.dataset["epoch"]) == steps
+"""
+    assert list(_run(tmp_path, code, every=0.001)[0]) == ["a"]
+
+
+def test_an_interrupt_while_a_lock_is_taken_leaves_no_lock_behind(tmp_path):
+    # As a signal does, between the taking of a condition's lock and the block that it guards.
+    code = """
+optimizer, quake = begin("a")
+optimizer.step()
+def interrupt(frame, event, argument):
+    where = frame.f_code.co_filename, frame.f_code.co_name
+    if event == "c_return" and where == (threading.__file__, "__enter__"):
+        sys.setprofile(None)
+        raise KeyboardInterrupt
+sys.setprofile(interrupt)
+try:
+    optimizer.step()
+    quake.log(loss=1.0, accuracy=1.0)
+    quake.detach(finished=True)
+except KeyboardInterrupt:
+    pass
+sys.setprofile(None)
+quake.detach()
+"""
+    assert _run(tmp_path, code) == [{"a": 2}, {}]
+
+
+def test_an_interrupt_just_after_a_run_was_finished_is_no_loss(tmp_path, monkeypatch):
+    path = tmp_path / "runs.sqlite"
+    model = network()
+    optimizer = Plain(model.parameters())
+    quake = gqt.attach(model, optimizer, every=1, study=path)
+    train(model, optimizer)
+    finish = Study.finish
+
+    def interrupted(*args):
+        finish(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Study, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        quake.detach()
+    quake.detach()
+    with open_study(path) as study:
+        assert study.dataset["epoch"].values.tolist() == list(range(STEPS))

@@ -197,14 +197,18 @@ class Journal:
         if self._thread is not None:
             self._thread.join()
         self.flush(patience)
+        owned, self._owned = self._owned, {}
         if self._complete:
             try:
                 with self._writing, self._study(patience) as opened:
-                    opened.finish(self._owned.values())
+                    opened.finish(owned.values())
             except RunTakenError:
                 self._lose()
                 raise
-        self._owned = {}
+            except Exception:
+                # Not after Ctrl-C: the run may be finished already.
+                self._owned = owned
+                raise
         _OPEN.discard(self)
 
     def let_go(self) -> None:
