@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class FlatGradient:
         How many entries there are to read or to sample from.
     size : int
         How many are read: N.
+    strangers : int
+        Parameters that the optimizer trains and that are not in the model.
     device : torch.device
         Where the vector is: the parameters' own device, or the CPU where they are on several or on
         Metal.
@@ -61,9 +63,9 @@ class FlatGradient:
             isinstance(model, nn.Module),
             f"the model is {a_type(model)}; a torch.nn.Module is needed",
         )
-        updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        updates = {id(p): p for p in updated(optimizer)}
         _refuse_sharded(model)
-        named = [(n, p) for n, p in unwrapped(model).named_parameters() if id(p) in updated]
+        named = [(n, p) for n, p in unwrapped(model).named_parameters() if id(p) in updates]
         require(
             bool(named),
             "the optimizer updates no parameter of this model; both of one network are needed",
@@ -86,6 +88,9 @@ class FlatGradient:
             require_count("sample", sample, 1)
         self.names = [name for name, _ in read]
         self._parameters = [parameter for _, parameter in read]
+        # Those that the optimizer trained at first, of this model or not.
+        self._known = {id(p) for p in updates.values() if p.requires_grad}
+        self.strangers = len(self._known) - len(trained)
         lengths = [parameter.numel() for parameter in self._parameters]
         self.total = sum(lengths)
         places = {parameter.device for parameter in self._parameters}
@@ -117,6 +122,10 @@ class FlatGradient:
     def gathers(self) -> bool:
         """Whether reading is a collective operation, in which every process must take part."""
         return any(hasattr(parameter, "full_tensor") for parameter in self._parameters)
+
+    def newcomers(self, optimizer: torch.optim.Optimizer) -> int:
+        """Return how many parameters the optimizer trains now that it did not when this was made."""
+        return sum(p.requires_grad and id(p) not in self._known for p in updated(optimizer))
 
     def take_part(self) -> None:
         """Take part in gathering gradients that another process reads."""
@@ -174,6 +183,12 @@ class FlatGradient:
 
     def _parts(self) -> Sequence[torch.Tensor]:
         return torch.split(self.vector, self._lengths)
+
+
+def updated(optimizer: Any) -> Iterator[torch.Tensor]:
+    """Yield the parameters that an optimizer updates."""
+    for group in getattr(optimizer, "param_groups", ()):
+        yield from group["params"]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

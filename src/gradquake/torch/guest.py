@@ -6,13 +6,22 @@ import contextlib
 import sys
 import warnings
 
+import torch
+
+import gradquake
 from gradquake.errors import GradquakeError, printable, told
+
+# Whose lines say nothing to the user.
+INNER = tuple(path for package in (gradquake, torch) for path in package.__path__)
 
 
 def tell(message: str) -> None:
-    """Warn, or print to stderr if the user's filters make errors of warnings."""
+    """Warn at the user's line, or print to stderr if the user's filters make errors of warnings."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(INNER):
+        level, frame = level + 1, frame.f_back
     try:
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, stacklevel=level)
     except Exception:
         with contextlib.suppress(Exception):
             print(f"gradquake: {message}", file=sys.stderr)

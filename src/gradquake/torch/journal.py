@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,12 @@ class Journal:
         self._grokked: int | None = None
         self._grokked_written: int | None = None
         self._owned: dict[str, int] = {}
-        # Of all that is above. Never held while the study is written.
-        self._changed = threading.Condition()
-        # Held while the study is written.
-        self._writing = threading.Lock()
+        # Of all that is above. Never held while the study is written. Entered itself, not through the
+        # condition, since Ctrl-C within a condition's `__enter__` leaves it locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        # Held while the study is written; a signal's handler may detach in the middle of that.
+        self._writing = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopping = self._forgotten = False
         self._failure = ""
@@ -79,6 +82,12 @@ class Journal:
                 self._grokked = self._grokked_written = opened.grokking_epoch(owned[0])
             self._owned = dict(zip(self._configs, owned, strict=True))
             _OPEN.add(self)
+            # A process that multiprocessing forked ends without what atexit knows.
+            Finalize(None, _write_all, exitpriority=0)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a copy is made: it is empty, and the run in the study is not its own."""
+        return Journal, (self._configs, None, None)
 
     @property
     def surrogates(self) -> tuple[str, ...]:
@@ -87,7 +96,7 @@ class Journal:
 
     def keep(self, snapshots: Mapping[str, Values], step: int) -> None:
         """Keep the snapshots of a step, by surrogate; earlier ones of the same step are replaced."""
-        with self._changed:
+        with self._lock:
             for surrogate, values in snapshots.items():
                 self._waiting[surrogate][step] = values
             self._have_it_written()
@@ -100,13 +109,13 @@ class Journal:
     @grokking_epoch.setter
     def grokking_epoch(self, step: int | None) -> None:
         """Keep the grokking epoch, or that there is none after all."""
-        with self._changed:
+        with self._lock:
             self._grokked = step
             self._have_it_written()
 
     def failure(self) -> str:
         """Return why the thread could not write, once each time that it begins to fail; else ''."""
-        with self._changed:
+        with self._lock:
             found, self._failure = self._failure, ""
         return found
 
@@ -133,22 +142,22 @@ class Journal:
             If the study cannot be written within so many seconds.
         """
         with self._writing:
-            with self._changed:
+            with self._lock:
                 if not self._unwritten:
                     return
-                batch, grokked = self._waiting, self._grokked
-                self._waiting = {surrogate: {} for surrogate in batch}
-            try:
-                assert self._path is not None  # noqa: S101
-                with open_study(self._path, patience=patience) as opened:
-                    opened.append({self._owned[name]: of for name, of in batch.items()}, grokked)
-            except BaseException:
-                with self._changed:
-                    for surrogate, newer in self._waiting.items():
-                        self._waiting[surrogate] = batch[surrogate] | newer
-                raise
-            with self._changed:
+                batch = {surrogate: dict(of) for surrogate, of in self._waiting.items()}
+                grokked = self._grokked
+            assert self._path is not None  # noqa: S101
+            with open_study(self._path, patience=patience) as opened:
+                opened.append({self._owned[name]: of for name, of in batch.items()}, grokked)
+            # Only now, whatever interrupts this; a snapshot that is written twice is the same.
+            with self._lock:
                 self._grokked_written = grokked
+                for surrogate, of in batch.items():
+                    waiting = self._waiting[surrogate]
+                    for step, values in of.items():
+                        if waiting.get(step) is values:
+                            del waiting[step]
 
     def close(self, *, finished: bool) -> None:
         """End the thread, write the rest, and mark the run as finished if it is.
@@ -160,22 +169,27 @@ class Journal:
         """
         if not self._owned:
             return
-        with self._changed:
+        with self._lock:
             self._stopping = True
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
         self.flush(PATIENCE)
+        owned, self._owned = self._owned, {}
         if finished:
-            with self._writing, open_study(self._path or "") as opened:
-                opened.finish(self._owned.values())
-        self._owned = {}
+            try:
+                with self._writing, open_study(self._path or "") as opened:
+                    opened.finish(owned.values())
+            except Exception:
+                # Not after Ctrl-C: the run may be finished already.
+                self._owned = owned
+                raise
         _OPEN.discard(self)
 
     def let_go(self) -> None:
         """Have the thread write the rest and end; nobody waits for it."""
         if self._owned:
-            with self._changed:
+            with self._lock:
                 self._forgotten = True
                 self._have_it_written()
             if self._thread is None:
@@ -201,7 +215,7 @@ class Journal:
     def _work(self) -> None:
         patient_until = None
         while True:
-            with self._changed:
+            with self._lock:
                 self._changed.wait_for(lambda: self._ending or self._unwritten)
                 self._changed.wait_for(lambda: self._ending, FLUSH_EVERY)
                 if self._stopping:
@@ -210,7 +224,7 @@ class Journal:
                 self.flush(SHORT_PATIENCE)
                 self._failing = False
             except Exception as error:
-                with self._changed:
+                with self._lock:
                     if not self._failing:
                         self._failing, self._failure = True, str(error) or type(error).__name__
             if self._forgotten:
@@ -227,10 +241,10 @@ class Journal:
 
     def _hold(self) -> None:
         self._writing.acquire()
-        self._changed.acquire()
+        self._lock.acquire()
 
     def _release(self) -> None:
-        self._changed.release()
+        self._lock.release()
         self._writing.release()
 
     def _disown(self) -> None:
@@ -253,20 +267,24 @@ def _write_all() -> None:
             tell(f"{error}; what was measured since the last write is lost")
 
 
+# One thread forks at a time.
+_forking = threading.Lock()
 _held: list[Journal] = []
 
 
 def _before_fork() -> None:
     # A child that was forked while the thread writes would have SQLite's locks as they were, for good.
-    _held.extend(_OPEN)
-    for journal in _held:
+    _forking.acquire()
+    for journal in list(_OPEN):
         journal._hold()
+        _held.append(journal)
 
 
 def _after_fork(method: str) -> None:
     for journal in _held:
         getattr(journal, method)()
     _held.clear()
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,6 +9,7 @@ import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.util import Finalize
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +19,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from gradquake.errors import InputError, StudyError, a_type, require, require_count, require_number
+from gradquake.errors import (
+    InputError,
+    StudyError,
+    a_type,
+    counted,
+    require,
+    require_count,
+    require_number,
+)
 from gradquake.probe import Probe
 from gradquake.recording import RUN_KEYS, VARIABLES, label_text
 from gradquake.surrogates import REAL, RUNGS
-from gradquake.torch.gradients import FlatGradient
+from gradquake.torch.gradients import FlatGradient, updated
 from gradquake.torch.guest import reason, tell
 from gradquake.torch.journal import Journal
 from gradquake.torch.labels import as_labels, take_seed
@@ -74,8 +83,8 @@ def attach(
         Its parameters that the optimizer updates and that require a gradient now are measured,
         flattened in the model's order; one without a gradient counts as zeros.
     optimizer : torch.optim.Optimizer
-        Any whose ``step`` is called, or one that holds such a one as ``optimizer`` or
-        ``base_optimizer``. With a closure (LBFGS) the first evaluation of each step is measured.
+        Any whose ``step`` is called, or one that holds such a one for the same parameters (SAM,
+        Lookahead, a framework's). With a closure (LBFGS) the first evaluation of each step is measured.
     every : int or callable
         Measure at the steps 0, every, 2 every, ... of this optimizer, or where a function of the step
         says so, such as ``schedules.logarithmic()``.
@@ -230,8 +239,27 @@ class Quake:
         self._journal = Journal(configs, path, None if step is None else int(step))
         if path is not None:
             self._say_what_is_missing(path)
+        if gradient.strangers and self._writes:
+            tell(
+                f"the optimizer also updates {counted(gradient.strangers, 'parameter')} outside this "
+                "model, which are not measured; to measure them too, hand over one module that holds "
+                "all of it, such as torch.nn.ModuleList([model, other])"
+            )
         self._handle: Any = optimizer.register_step_pre_hook(self._before_step)
         _ATTACHED.add(self)
+        # A process that multiprocessing forked ends without what atexit knows.
+        Finalize(None, _detach_all, exitpriority=1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along, of a model that holds the probe: it is not attached."""
+        own: dict[str, Any] = {
+            "_handle": None,
+            "_gradient": None,
+            "_measurement": None,
+            "_schedule": None,
+            "_send": [],
+        }
+        return {**self.__dict__, **own}
 
     def __enter__(self) -> Self:
         return self
@@ -358,6 +386,8 @@ class Quake:
         # A schedule may have detached.
         if not self.attached or not (scheduled or self._inline):
             return None
+        if scheduled and self._writes:
+            self._tell_of_newcomers(step, optimizer)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
             self._measure(step, scheduled, scale)
@@ -378,25 +408,25 @@ class Quake:
         return args, {**kwargs, "closure": measured_closure}
 
     def _measure(self, step: int, recorded: bool, scale: torch.Tensor | None = None) -> None:
-        if self._measurement is None:
+        measurement = self._measurement
+        if measurement is None:
             if self._gradient.gathers:
                 self._gradient.take_part()
             return
-        if not self._measurement.read(scale):
+        if not measurement.read(scale):
             self._skip(step, "no parameter had a gradient")
             return
         try:
-            values, relaxed = self._measurement.avalanche()
+            values, relaxed = measurement.avalanche()
         except InputError as error:
             self._skip(step, str(error))
             return
         if self._inline:
-            self._measurement.write(relaxed, scale)
+            measurement.write(relaxed, scale)
         if recorded and self._records:
-            self._keep(step, values)
+            self._keep(step, values, self._measured_nulls(step, measurement))
 
-    def _keep(self, step: int, values: Values) -> None:
-        nulls = self._measured_nulls(step)
+    def _keep(self, step: int, values: Values, nulls: dict[str, Values]) -> None:
         values |= self._early
         self._early = {}
         self.latest = {"step": step, **values}
@@ -406,12 +436,24 @@ class Quake:
         self._send_scalars({**values, **shares}, step)
         self._tell_of_the_journal()
 
-    def _measured_nulls(self, step: int) -> dict[str, Values]:
-        assert self._measurement is not None  # noqa: S101
+    def _tell_of_newcomers(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Tell once that parameters are trained now that were not when the probe was attached."""
+        if "newcomers" in self._complaints:
+            return
+        found = self._gradient.newcomers(optimizer)
+        if found:
+            self._complaints.add("newcomers")
+            tell(
+                f"at step {step} the optimizer trains {counted(found, 'parameter')} more than when the "
+                "probe was attached; only the first ones are measured: detach, and attach again to "
+                "measure all of them, as a run of its own"
+            )
+
+    def _measured_nulls(self, step: int, measurement: Measurement) -> dict[str, Values]:
         found = {}
-        for name in self._measurement.nulls:
+        for name in measurement.nulls:
             try:
-                found[name] = self._measurement.null(name, step)
+                found[name] = measurement.null(name, step)
             except Exception as error:
                 self._missed[name] += 1
                 said = f"the null {name} was not measured at step {step}: {reason(error)}"
@@ -422,12 +464,13 @@ class Quake:
         if "accuracy" in outcomes:
             self._see_accuracy(outcomes["accuracy"])
         if not self.latest:
-            self._early |= outcomes
+            self._early = {**self._early, **outcomes}
             return
         step = int(self.latest["step"])
         new = {name: value for name, value in outcomes.items() if name not in self.latest}
         if new:
-            self.latest |= new
+            # A new one: other threads may log too.
+            self.latest = {**self.latest, **new}
             values = {name: value for name, value in self.latest.items() if name != "step"}
             self._journal.keep({REAL: values}, step)
             self._send_scalars(new, step)
@@ -518,7 +561,8 @@ class Quake:
                 tell(f"the null {name} was not measured at {count} steps")
 
     def _say_if_nothing_was_measured(self) -> None:
-        if not self._writes or self.latest or self.skipped:
+        elsewhere = os.getpid() != self._process
+        if not self._writes or elsewhere or self.latest or self.skipped:
             return
         steps = self.step - self._first
         if steps == 0:
@@ -572,10 +616,13 @@ def _check_inline(model: nn.Module, gradient: FlatGradient, sample: int | None) 
 
 def _innermost(optimizer: Any) -> torch.optim.Optimizer:
     """Return the optimizer inside those that only hand on to it: a framework's, or one like SAM."""
-    inside = (getattr(optimizer, name, None) for name in ("optimizer", "base_optimizer"))
-    for held in inside:
-        if isinstance(held, torch.optim.Optimizer) and held is not optimizer:
-            return _innermost(held)
+    inside = {
+        id(one): one for one in getattr(optimizer, "__dict__", {}).values() if one is not optimizer
+    }
+    held = [one for one in inside.values() if isinstance(one, torch.optim.Optimizer)]
+    # One that updates only some of the parameters, such as a shard, is not all there is.
+    if len(held) == 1 and set(map(id, updated(optimizer))) <= set(map(id, updated(held[0]))):
+        return _innermost(held[0])
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(f"the optimizer is {a_type(optimizer)}; a torch.optim.Optimizer is needed")
     return optimizer
@@ -601,16 +648,13 @@ def _check_settings(nulls: Any, parameters: Any, loggers: Any, study: Any, error
 
 def _check_outcome(name: str, value: Any, labels: Mapping[str, Any]) -> None:
     taken = name in VARIABLES or name in ("step", "epoch", "grokking_epoch")
-    require(
-        name in OUTCOMES or not taken,
-        f"{name} is measured by gradquake; another name is needed for an outcome",
-    )
-    require(
-        name not in labels and name not in RUN_KEYS,
-        f"{name} is a label of runs; another name is needed for an outcome",
-    )
+    if taken and name not in OUTCOMES:
+        raise InputError(f"{name} is measured by gradquake; another name is needed for an outcome")
+    if name in labels or name in RUN_KEYS:
+        raise InputError(f"{name} is a label of runs; another name is needed for an outcome")
     single = isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) == 1
-    require(single or isinstance(value, Real), f"{name} is {value!r}; one number is needed")
+    if not (single or isinstance(value, Real)):
+        raise InputError(f"{name} is {value!r}; one number is needed")
 
 
 def _number(value: Any) -> float:
