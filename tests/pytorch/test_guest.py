@@ -1,7 +1,9 @@
 """The probe is a guest: whatever fails in it, training goes on as if it were not there."""
 
+import copy
 import gc
 import os
+import pickle
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from torch import nn
 
 import gradquake.torch as gqt
 from gradquake import InputError, StudyError, open_study
+from gradquake.store import Study
 from gradquake.torch import journal, measurement
 from gradquake.torch.gradients import FlatGradient
 
@@ -287,7 +290,7 @@ class TwoStep(torch.optim.Optimizer):
         self.zero_grad()
 
 
-@pytest.mark.parametrize("name", ["base_optimizer", "optimizer"])
+@pytest.mark.parametrize("name", ["base_optimizer", "optimizer", "base", "_inner"])
 def test_an_optimizer_that_hands_on_is_measured_inside(name):
     model = network()
     optimizer = TwoStep(model.parameters(), name)
@@ -298,6 +301,39 @@ def test_an_optimizer_that_hands_on_is_measured_inside(name):
             model(X).square().mean().backward()
             optimizer.second_step()
     assert quake.dataset["epoch"].values.tolist() == [0, 1, 2]
+
+
+def test_an_inner_optimizer_of_a_shard_is_not_the_whole():
+    model = network()
+    optimizer = Plain(model.parameters(), optim=torch.optim.SGD(model[0].parameters(), lr=0.1))
+    with gqt.attach(model, optimizer, every=1) as quake:
+        train(model, optimizer)
+    assert quake.n_parameters == 49
+
+
+def test_parameters_that_are_trained_and_not_measured_are_told():
+    model, other = network(), nn.Linear(1, 1)
+    model[0].requires_grad_(False)
+    optimizer = Plain([*model.parameters(), *other.parameters()])
+    with pytest.warns(UserWarning, match="also updates 2 parameters outside this model"):
+        quake = gqt.attach(model, optimizer, every=1)
+
+    def step():
+        optimizer.zero_grad()
+        (model(X) + other(X[:, :1])).square().mean().backward()
+        for parameter in model[0].parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        optimizer.step()
+
+    step()
+    model[0].requires_grad_(True)
+    with pytest.warns(UserWarning, match="at step 1 the optimizer trains 2 parameters more than when"):
+        step()
+    # Once.
+    step()
+    quake.detach()
+    assert quake.dataset["epoch"].values.tolist() == [0, 1, 2]
+    assert quake.n_parameters == 9
 
 
 def test_an_optimizer_that_is_never_stepped_is_told(tmp_path):
@@ -456,6 +492,134 @@ def test_a_study_whose_file_is_deleted_is_told_and_training_goes_on(tmp_path, al
     assert same(weights, alone)
     assert any("runs.sqlite does not exist" in message for message in said)
     assert not quake.attached
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_that_holds_its_probe_can_be_copied(tmp_path, copied):
+    path = tmp_path / "runs.sqlite"
+    model = network()
+    optimizer = Plain(model.parameters())
+    model.quake = gqt.attach(model, optimizer, every=1, study=path, loggers=[lambda *_: None])
+    train(model, optimizer)
+    other = copied(model)
+    assert not other.quake.attached
+    train(other, Plain(other.parameters()))
+    with pytest.warns(UserWarning, match="loss was not kept: the probe is detached"):
+        other.quake.log(loss=1.0)
+    other.quake.detach()
+    train(model, optimizer)
+    model.quake.detach()
+    with open_study(path) as study:
+        assert study.dataset["epoch"].values.tolist() == list(range(2 * STEPS))
+
+
+SCRIPT = """
+import multiprocessing, os, sys, threading, torch, gradquake.torch as gqt
+from gradquake.torch import journal
+journal.FLUSH_EVERY = {every}
+path = {path!r}
+torch.set_num_threads(1)
+def begin(run):
+    model = torch.nn.Linear(4, 2)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return optimizer, gqt.attach(model, optimizer, every=1, study=path, run={{"name": run}})
+"""
+
+
+def _run(tmp_path, code, every=60.0):
+    path = tmp_path / "runs.sqlite"
+    whole = SCRIPT.format(path=str(path), every=every) + code
+    subprocess.run([sys.executable, "-W", "error", "-c", whole], check=True, timeout=60)
+    with open_study(path) as study:
+        finished, unfinished = study.records(), study.unfinished()
+    return [
+        {record.config["run"]["name"]: len(record.epochs) for record in records}
+        for records in (finished, unfinished)
+    ]
+
+
+def test_a_process_that_multiprocessing_forked_keeps_what_it_measured(tmp_path):
+    code = """
+def train():
+    optimizer, quake = begin("child")
+    optimizer.step()
+optimizer, quake = begin("parent")
+optimizer.step()
+process = multiprocessing.get_context("fork").Process(target=train)
+process.start()
+process.join()
+optimizer.step()
+quake.detach()
+"""
+    assert _run(tmp_path, code) == [{"parent": 2}, {"child": 1}]
+
+
+def test_several_threads_may_fork(tmp_path):
+    code = """
+optimizer, quake = begin("a")
+def fork():
+    for _ in range(30):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+threads = [threading.Thread(target=fork) for _ in range(3)]
+for thread in threads:
+    thread.start()
+while any(thread.is_alive() for thread in threads):
+    optimizer.step()
+for thread in threads:
+    thread.join()
+steps = quake.step
+quake.detach()
+assert len(quake.dataset["epoch"]) == steps
+"""
+    assert list(_run(tmp_path, code, every=0.001)[0]) == ["a"]
+
+
+def test_an_interrupt_while_a_lock_is_taken_leaves_no_lock_behind(tmp_path):
+    # As a signal does, between the taking of a condition's lock and the block that it guards.
+    code = """
+optimizer, quake = begin("a")
+optimizer.step()
+def interrupt(frame, event, argument):
+    where = frame.f_code.co_filename, frame.f_code.co_name
+    if event == "c_return" and where == (threading.__file__, "__enter__"):
+        sys.setprofile(None)
+        raise KeyboardInterrupt
+sys.setprofile(interrupt)
+try:
+    optimizer.step()
+    quake.log(loss=1.0, accuracy=1.0)
+    quake.detach(finished=True)
+except KeyboardInterrupt:
+    pass
+sys.setprofile(None)
+quake.detach()
+"""
+    assert _run(tmp_path, code) == [{"a": 2}, {}]
+
+
+def test_an_interrupt_just_after_a_run_was_finished_is_no_loss(tmp_path, monkeypatch):
+    path = tmp_path / "runs.sqlite"
+    model = network()
+    optimizer = Plain(model.parameters())
+    quake = gqt.attach(model, optimizer, every=1, study=path)
+    train(model, optimizer)
+    finish = Study.finish
+
+    def interrupted(*args):
+        finish(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Study, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        quake.detach()
+    quake.detach()
+    with open_study(path) as study:
+        assert study.dataset["epoch"].values.tolist() == list(range(STEPS))
 
 
 def test_a_run_that_was_never_measured_blocks_nothing(tmp_path):
