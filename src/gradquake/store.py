@@ -541,6 +541,11 @@ class Study:
         found: dict[str, list[_Run]] = {}
         for run in self._runs():
             found.setdefault(config_key(run.settings), []).append(run)
+        if not found and self._last_steps():
+            raise StudyError(
+                f"{self.path} holds unfinished runs only; a run that `attach` measures is finished once "
+                "training leaves its `with` block without an exception, or calls detach()"
+            )
         return found
 
     def with_nulls(self, /, **settings: Any) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:

@@ -602,7 +602,7 @@ quake.detach()
     assert _run(tmp_path, code) == [{"a": 2}, {}]
 
 
-def test_an_interrupt_just_after_a_run_was_finished_is_no_loss(tmp_path, monkeypatch):
+def test_an_interrupt_just_after_a_run_was_finished_is_no_loss(tmp_path, monkeypatch, capsys):
     path = tmp_path / "runs.sqlite"
     model = network()
     optimizer = Plain(model.parameters())
@@ -618,8 +618,21 @@ def test_an_interrupt_just_after_a_run_was_finished_is_no_loss(tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         quake.detach()
     quake.detach()
+    assert capsys.readouterr().err == ""
     with open_study(path) as study:
         assert study.dataset["epoch"].values.tolist() == list(range(STEPS))
+
+
+def test_a_study_of_unfinished_runs_says_how_they_are_finished(tmp_path):
+    model = network()
+    optimizer = Plain(model.parameters())
+    quake = gqt.attach(model, optimizer, every=1, study=tmp_path / "runs.sqlite")
+    train(model, optimizer)
+    quake.detach(finished=False)
+    with open_study(tmp_path / "runs.sqlite") as study:
+        for ask in (study.select, study.with_nulls):
+            with pytest.raises(StudyError, match=r"holds unfinished runs only.*or calls detach\(\)"):
+                ask()
 
 
 def test_a_run_that_was_never_measured_blocks_nothing(tmp_path):
