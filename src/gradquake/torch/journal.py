@@ -261,6 +261,8 @@ _OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
 def _write_all() -> None:
     """Write what forgotten probes still hold; their runs stay unfinished."""
     for journal in list(_OPEN):
+        # Once: a process may end in two ways, of which each comes here.
+        _OPEN.discard(journal)
         try:
             journal.close(finished=False)
         except StudyError as error:
