@@ -724,6 +724,17 @@ quake.detach()
     assert _run(tmp_path, code) == [{"parent": 2}, {"child": 1}]
 
 
+def test_what_is_lost_at_the_end_is_told_once(tmp_path):
+    code = """
+optimizer, quake = begin("a")
+optimizer.step()
+os.unlink(path)
+"""
+    whole = SCRIPT.format(path=str(tmp_path / "runs.sqlite"), every=60.0) + code
+    done = subprocess.run([sys.executable, "-c", whole], check=True, capture_output=True, text=True)
+    assert done.stderr.count("does not exist; a study file is needed; what was measured") == 1
+
+
 def test_several_threads_may_fork(tmp_path):
     code = """
 optimizer, quake = begin("a")

@@ -303,6 +303,8 @@ def _write_all() -> None:
     """Write what probes hold that were not detached, or could not be; all of them within PATIENCE."""
     deadline = time.monotonic() + PATIENCE
     for journal in list(_OPEN):
+        # Once: a process may end in two ways, of which each comes here.
+        _OPEN.discard(journal)
         try:
             journal.close(finished=False, patience=max(SHORT_PATIENCE, deadline - time.monotonic()))
         except Exception as error:
