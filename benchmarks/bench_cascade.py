@@ -42,7 +42,7 @@ def batches():
     print(f"{'N':>9}  {'a second and core':>18}  {'peer':>8}  {'ratio':>6}  {'over the floor':>14}")
     for n in BATCHED:
         probe, rng = gq.Probe(seed=0), np.random.default_rng(0)
-        graphs = [gq.graphs.barabasi_albert(n, seed=seed) for seed in range(BATCH)]
+        graphs = [gq.topologies.barabasi_albert(n, seed=seed) for seed in range(BATCH)]
         stack, gradients = gq.graphs.stack(graphs), rng.standard_normal((BATCH, n))
         peers = [SciPyCascade(graph) for graph in graphs]
 

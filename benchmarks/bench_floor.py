@@ -26,8 +26,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 import gradquake as gq
-from gradquake.graphs import TOPOLOGIES
-from gradquake.probe import LARGE
+from gradquake.avalanche.probe import LARGE
+from gradquake.avalanche.topologies import TOPOLOGIES
 
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
 LARGEST = [(topology, 10**9, "float32", 2) for topology in ("ring", "square_lattice", "random_regular")]
@@ -109,7 +109,7 @@ def measure(topology, n, dtype, threads, graph=None):
 
 def measure_all(topology, n):
     """Yield the cases of a graph that is drawn once."""
-    graph = gq.graphs.build(topology, n, 0)
+    graph = gq.topologies.build(topology, n, 0)
     for dtype in ("float32", "float64"):
         for threads in (1, 2) if n >= LARGE else (1,):
             yield measure(topology, n, dtype, threads, graph)

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from gradquake.analysis.scaling import dimension
-from gradquake.execution import execute, open_executor
 from gradquake.experiments import xor
-from gradquake.recording import VARIABLES, RunRecord, config_key
-from gradquake.store import open_study
+from gradquake.study.execution import execute
+from gradquake.study.pools import open_executor
+from gradquake.study.recording import VARIABLES, RunRecord, config_key
+from gradquake.study.study import open_study
 
 SNAPSHOTS = 100
 

@@ -39,8 +39,8 @@ def new_process(code):
 def main():
     import torch
 
+    from gradquake.avalanche.topologies import build
     from gradquake.experiments import xor
-    from gradquake.graphs import build
 
     torch.set_num_threads(1)
     runs = xor.sweep(xor.PAPER_HIDDEN, 6)

@@ -12,8 +12,8 @@ import threading
 import numpy as np
 
 import gradquake as gq
-from gradquake._kernels import BLOCK
-from gradquake.collective import BITS
+from gradquake.avalanche._kernels_angle import BLOCK
+from gradquake.avalanche.collective import BITS
 
 COUNTS = 8 << BITS
 TOPOLOGIES = ("random_regular", "barabasi_albert", "ring")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gradquake.cli import main
-from gradquake.recording import RunRecord, to_dataset
+from gradquake.cli.app import main
+from gradquake.study.recording import RunRecord, to_dataset
 
 # The optional libraries, and the tests that need them. These are collected only if the library is there;
 # no test is skipped because it is not.
@@ -19,11 +19,11 @@ NEEDED_BY = {
         "pytorch",
         "fuzz",
         "paper/test_modadd.py",
-        "test_cli_probe.py",
-        "test_files.py",
-        "test_files_combinations.py",
-        "test_files_layouts.py",
-        "test_modular_addition.py",
+        "cli/test_measure.py",
+        "files/test_files.py",
+        "files/test_file_combinations.py",
+        "files/test_file_layouts.py",
+        "experiments/test_modular_addition.py",
     ],
     "distributed": ["faults/test_cluster.py"],
     **{framework: ["pytorch/test_frameworks.py"] for framework in FRAMEWORKS},

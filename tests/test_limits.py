@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradquake import Probe
-from gradquake._kernels import BLOCK
+from gradquake.avalanche._kernels_angle import BLOCK
 
 # What both processes measure, and a limit on the memory from then on.
 MEASURE = """

@@ -22,38 +22,43 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from gradquake import experiments, figures, graphs, scrutiny, sensitivity, surrogates
+    from gradquake import experiments
     from gradquake.analysis import collapse, resampling, scaling, tails, transitions
-    from gradquake.cascade import Avalanche, AvalancheBatch, relax
+    from gradquake.avalanche import graphs, surrogates, topologies
+    from gradquake.avalanche.cascade import Avalanche, AvalancheBatch, relax
+    from gradquake.avalanche.graphs import Graph
+    from gradquake.avalanche.probe import Probe
     from gradquake.errors import GradquakeError, InputError, StudyError
-    from gradquake.graphs import Graph
-    from gradquake.probe import Probe
-    from gradquake.store import Study, open_study
+    from gradquake.report import figures
+    from gradquake.scrutiny import scrutinize as scrutiny
+    from gradquake.scrutiny import sensitivity
+    from gradquake.study.study import Study, open_study
 
 __version__ = "0.1.0"
 
 # name -> (module, attribute), or (module, "") for the module itself.
 _PUBLIC = {
-    "Avalanche": ("cascade", "Avalanche"),
-    "AvalancheBatch": ("cascade", "AvalancheBatch"),
+    "Avalanche": ("avalanche.cascade", "Avalanche"),
+    "AvalancheBatch": ("avalanche.cascade", "AvalancheBatch"),
     "GradquakeError": ("errors", "GradquakeError"),
-    "Graph": ("graphs", "Graph"),
+    "Graph": ("avalanche.graphs", "Graph"),
     "InputError": ("errors", "InputError"),
-    "Probe": ("probe", "Probe"),
-    "Study": ("store", "Study"),
+    "Probe": ("avalanche.probe", "Probe"),
+    "Study": ("study.study", "Study"),
     "StudyError": ("errors", "StudyError"),
     "collapse": ("analysis.collapse", ""),
     "experiments": ("experiments", ""),
-    "figures": ("figures", ""),
-    "graphs": ("graphs", ""),
-    "open_study": ("store", "open_study"),
-    "relax": ("cascade", "relax"),
+    "figures": ("report.figures", ""),
+    "graphs": ("avalanche.graphs", ""),
+    "open_study": ("study.study", "open_study"),
+    "relax": ("avalanche.cascade", "relax"),
     "resampling": ("analysis.resampling", ""),
     "scaling": ("analysis.scaling", ""),
-    "scrutiny": ("scrutiny", ""),
-    "sensitivity": ("sensitivity", ""),
-    "surrogates": ("surrogates", ""),
+    "scrutiny": ("scrutiny.scrutinize", ""),
+    "sensitivity": ("scrutiny.sensitivity", ""),
+    "surrogates": ("avalanche.surrogates", ""),
     "tails": ("analysis.tails", ""),
+    "topologies": ("avalanche.topologies", ""),
     "transitions": ("analysis.transitions", ""),
 }
 
@@ -78,6 +83,7 @@ __all__ = [
     "sensitivity",
     "surrogates",
     "tails",
+    "topologies",
     "transitions",
 ]
 

@@ -18,7 +18,7 @@ SOON = 0.01
 
 
 def main() -> None:
-    """Run the command line, as ``gradquake.cli.main`` does."""
+    """Run the command line, as ``gradquake.cli.app.main`` does."""
     try:
         _main()
     except KeyboardInterrupt:
@@ -38,7 +38,7 @@ def _main() -> None:
         for number in listened_to:
             signal.signal(number, _interrupt)
         sys.unraisablehook = _raise_what_is_ignored
-    from gradquake.cli import main as run
+    from gradquake.cli.app import main as run
 
     try:
         run()

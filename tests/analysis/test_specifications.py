@@ -12,13 +12,13 @@ from gradquake.analysis.specifications import (
     NULL_RESULTS,
     RESULTS,
     STATISTICS,
-    claims,
     importance,
     results,
     shares,
     windows,
 )
 from gradquake.errors import InputError
+from gradquake.paper.xor.statements import claims
 
 SCALES = (85, 201, 401, 1201)
 STRIDES = (1, 2, 5)

@@ -10,11 +10,7 @@ from hypothesis import strategies as st
 
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import difference, estimated, percentile_interval, run_resamples
-from gradquake.analysis.timing import (
-    aligned,
-    follows_grokking,
-    median_grokking_epoch,
-)
+from gradquake.analysis.timing import aligned, follows_grokking, median_grokking_epoch
 from gradquake.errors import InputError
 
 SCALES = (85, 201, 401, 1201)

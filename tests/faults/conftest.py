@@ -5,9 +5,10 @@ import time
 import pytest
 from small_sweep import COORDINATOR, RUNS, check_whole, finished
 
-from gradquake.execution import execute, open_executor
 from gradquake.experiments import xor
-from gradquake.store import open_study
+from gradquake.study.execution import execute
+from gradquake.study.pools import open_executor
+from gradquake.study.study import open_study
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ import sys
 from small_sweep import KEYS, RUNS
 
 from gradquake.errors import GradquakeError
-from gradquake.execution import execute, open_executor
 from gradquake.experiments import xor
-from gradquake.store import open_study
+from gradquake.study.execution import execute
+from gradquake.study.pools import open_executor
+from gradquake.study.study import open_study
 
 # A run that cannot be measured: its training diverges.
 DIVERGING = xor.sweep((200,), 1, epochs=30, learning_rate=1e308, alpha_train=0)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 
-from gradquake.execution import execute
 from gradquake.experiments import xor
-from gradquake.recording import config_key
-from gradquake.store import open_study
+from gradquake.study.execution import execute
+from gradquake.study.recording import config_key
+from gradquake.study.study import open_study
 
 # How many moments of a process's life are tried; 100 are the full form.
 FAULTS = int(os.environ.get("GRADQUAKE_FAULTS", "5"))

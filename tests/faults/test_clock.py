@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_sweep import COORDINATOR, FULL, KEYS, announced_by, check_whole, finished
 
-from gradquake.store import open_study
+from gradquake.study.study import open_study
 
 # What Python loads as it starts, in the coordinator, the fork server and the workers.
 PRELUDE = """

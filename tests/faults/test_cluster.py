@@ -20,7 +20,7 @@ from small_sweep import (
     wait_until,
 )
 
-from gradquake.store import open_study
+from gradquake.study.study import open_study
 
 WORKERS = 2
 

@@ -18,7 +18,7 @@ from small_sweep import (
     wait_until_alone,
 )
 
-from gradquake.store import open_study
+from gradquake.study.study import open_study
 
 
 @pytest.mark.parametrize("moment", range(FAULTS))

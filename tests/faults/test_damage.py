@@ -11,8 +11,8 @@ import pytest
 from small_sweep import FULL, finished
 
 from gradquake.errors import StudyError
-from gradquake.recording import VARIABLES, RunRecord
-from gradquake.store import open_study
+from gradquake.study.recording import VARIABLES, RunRecord
+from gradquake.study.study import open_study
 
 # Bytes that are flipped where not all are; in a log there are few that can be.
 SAMPLE = 400

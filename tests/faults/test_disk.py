@@ -20,7 +20,7 @@ from small_sweep import (
     one_sentence,
 )
 
-from gradquake.store import open_study
+from gradquake.study.study import open_study
 
 # More than a disk needs for the whole sweep.
 ROOM = 1_000_000
@@ -129,7 +129,7 @@ def test_a_limit_of_a_file_is_said_like_a_full_disk(share, undisturbed, tmp_path
 WRITER = """
 import resource, signal, sys
 from small_sweep import RUNS
-from gradquake.store import open_study
+from gradquake.study.study import open_study
 
 path, recorded, room = sys.argv[1], sys.argv[2], int(sys.argv[3])
 with open_study(recorded) as study:

@@ -22,13 +22,14 @@ from small_sweep import (
     wait_until_alone,
 )
 
-from gradquake.execution import execute
 from gradquake.experiments import xor
-from gradquake.paper import evidence
-from gradquake.store import open_study
+from gradquake.paper.xor import evidence
+from gradquake.paper.xor import plan as xor_plan
+from gradquake.study.execution import execute
+from gradquake.study.study import open_study
 
 # A reproduction of few and small networks.
-PLAN = functools.partial(evidence.Plan, hidden=(3, 5, 8), gini_seeds=3)
+PLAN = functools.partial(xor_plan.Plan, hidden=(3, 5, 8), gini_seeds=3)
 
 # The command line as its script runs it, which says when it has come to gradquake's own code.
 STARTED = """

@@ -15,7 +15,7 @@ from small_sweep import (
 )
 
 from gradquake.experiments import xor
-from gradquake.store import open_study
+from gradquake.study.study import open_study
 
 ROUNDS = 5 if FULL else 1
 
@@ -27,7 +27,7 @@ import sys
 import time
 from test_reading import RUNS
 from gradquake.experiments import xor
-from gradquake.store import open_study
+from gradquake.study.study import open_study
 
 # By seed first, so that there are runs of all sizes soon.
 runs = sorted(RUNS, key=lambda run: run.seed)

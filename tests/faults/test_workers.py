@@ -24,8 +24,8 @@ from small_sweep import (
     workers_of,
 )
 
-from gradquake.execution import WorkerDiedError, open_executor
-from gradquake.store import open_study
+from gradquake.study.pools import WorkerDiedError, open_executor
+from gradquake.study.study import open_study
 
 # A run is given up after the fourth worker that dies of it.
 MOST_KILLS = 3

@@ -20,9 +20,10 @@ from oracle import check, scratch
 from safetensors.numpy import save_file
 from studies import wholes, write_hostile, write_odd
 
-from gradquake.cli import app, main, run_app
-from gradquake.recording import RunRecord
-from gradquake.store import open_study
+from gradquake.cli.app import app, main
+from gradquake.cli.run import run_app
+from gradquake.study.recording import RunRecord
+from gradquake.study.study import open_study
 
 PATHS = (
     "live.gq", "several.gq", "wal.gq", "broken.gq", "empty", "text.txt", "folder", "pipe", "missing.gq",

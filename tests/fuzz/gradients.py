@@ -23,9 +23,9 @@ from choices import EDGES, Choices, mutated
 from oracle import check, check_sentence, nothing_run, scratch
 from safetensors.numpy import save
 
-from gradquake import files, series
 from gradquake.errors import InputError
-from gradquake.formats import SUFFIXES
+from gradquake.files.formats import SUFFIXES
+from gradquake.files.gradients import gradients, series
 
 # No compression that NumPy writes makes more than this of a byte.
 DEFLATED = 1032
@@ -425,4 +425,4 @@ HOSTILE = (
     (".pt", _opcodes), (".pt", _old_torch), (".npz", _bomb),
     (".index.json", _index),
 )  # fmt: skip
-assert all(suffix in files.SUFFIXES for suffix, _ in HOSTILE)
+assert all(suffix in gradients.SUFFIXES for suffix, _ in HOSTILE)

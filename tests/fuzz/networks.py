@@ -11,9 +11,9 @@ import scipy.sparse as sp
 from choices import Choices
 from oracle import check
 
-from gradquake import graphs, neurons
+from gradquake.avalanche import graphs, neurons, topologies
+from gradquake.avalanche.graphs import Graph
 from gradquake.errors import InputError
-from gradquake.graphs import Graph
 
 # Nothing between is drawn: such a graph is lawful and large. One beyond cannot be had on any machine.
 LARGE, BEYOND = 3000, 2**44
@@ -76,7 +76,7 @@ def adjacency(graph: Graph) -> sp.csr_array:
 
 def _small(choices: Choices) -> Graph:
     n = choices.integer(5, 30)
-    return choices.pick((graphs.ring(n), graphs.erdos_renyi(n, seed=choices.integer(0, 3))))
+    return choices.pick((topologies.ring(n), topologies.erdos_renyi(n, seed=choices.integer(0, 3))))
 
 
 def _bounded(choices: Choices, value: Any) -> Any:
@@ -175,22 +175,22 @@ def _generated(choices: Choices) -> None:
     if kind == 0:
         m = _bounded(choices, choices.anything()) if choices.flag(3) else choices.integer(0, 9)
         make, edges = (
-            (lambda: graphs.barabasi_albert(n, m, seed=seed)),
+            (lambda: topologies.barabasi_albert(n, m, seed=seed)),
             lambda: int(m) * (int(n) - int(m)),
         )
     elif kind == 1:
-        make, edges = (lambda: graphs.ring(n)), lambda: 2 * int(n)
+        make, edges = (lambda: topologies.ring(n)), lambda: 2 * int(n)
     elif kind == 2:
-        make, edges = (lambda: graphs.square_lattice(n)), lambda: 2 * int(n)
+        make, edges = (lambda: topologies.square_lattice(n)), lambda: 2 * int(n)
     elif kind == 3:
         p = choices.anything() if choices.flag(3) else choices.integer(0, 100) / 100
-        make, edges = (lambda: graphs.small_world(n, p, seed=seed)), lambda: 2 * int(n)
+        make, edges = (lambda: topologies.small_world(n, p, seed=seed)), lambda: 2 * int(n)
     elif kind == 4:
-        make, edges = (lambda: graphs.erdos_renyi(n, seed=seed)), lambda: 2 * int(n)
+        make, edges = (lambda: topologies.erdos_renyi(n, seed=seed)), lambda: 2 * int(n)
     elif kind == 5:
-        make, edges = (lambda: graphs.random_regular(n, seed=seed)), lambda: 2 * int(n)
+        make, edges = (lambda: topologies.random_regular(n, seed=seed)), lambda: 2 * int(n)
     else:
-        make, edges = (lambda: graphs.computational(n)), lambda: 7 * int(n)
+        make, edges = (lambda: topologies.computational(n)), lambda: 7 * int(n)
     graph = _refused_or(lambda *_: make(), n, *([m] if kind == 0 else []))
     if graph is not None:
         check_graph(graph)
@@ -201,9 +201,9 @@ def _generated(choices: Choices) -> None:
 
 
 def _built(choices: Choices) -> None:
-    name = choices.anything() if choices.flag(4) else choices.pick(tuple(graphs.TOPOLOGIES))
+    name = choices.anything() if choices.flag(4) else choices.pick(tuple(topologies.TOPOLOGIES))
     n, seed = _size(choices), _seed(choices)
-    graph = _refused_or(graphs.build, name, n, seed)
+    graph = _refused_or(topologies.build, name, n, seed)
     if graph is not None:
         check_graph(graph)
         check(graph.n_nodes == n, f"there are {graph.n_nodes} nodes")

@@ -16,8 +16,8 @@ from choices import TEXTS, Choices, mutated
 from oracle import check, check_sentence, scratch
 
 from gradquake.errors import GradquakeError, StudyError
-from gradquake.recording import VARIABLES, RunRecord, stored_type
-from gradquake.store import Study, open_study
+from gradquake.study.recording import VARIABLES, RunRecord, stored_type
+from gradquake.study.study import Study, open_study
 
 SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring", "surrogate": "real"}
 

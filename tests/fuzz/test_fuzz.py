@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from oracle import bounded, check_sentence, scratch
 from targets import TARGETS
 
-from gradquake import graphs, neurons
+from gradquake.avalanche import graphs, neurons, topologies
 from gradquake.errors import InputError, StudyError
-from gradquake.recording import RunRecord
-from gradquake.store import open_study
+from gradquake.study.recording import RunRecord
+from gradquake.study.study import open_study
 
 # The short form
 
@@ -70,11 +70,11 @@ sizes = st.one_of(st.integers(-2, 200), st.integers(max_value=-1), st.integers(m
 sizes = sizes.filter(lambda n: not isinstance(n, int) or not 200 < n < 2**44)
 
 
-@given(st.one_of(st.sampled_from(list(graphs.TOPOLOGIES)), anything), sizes, st.integers())
+@given(st.one_of(st.sampled_from(list(topologies.TOPOLOGIES)), anything), sizes, st.integers())
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_a_topology_is_built_or_refused(topology, n, seed):
     with bounded(), contextlib.suppress(InputError):
-        graph = graphs.build(topology, n, seed)
+        graph = topologies.build(topology, n, seed)
         networks.check_graph(graph)
         assert graph.n_nodes == n
 
@@ -143,19 +143,19 @@ def test_any_pair_is_a_setting_or_refused(command, name, value):
 
 
 @pytest.mark.parametrize("n", [100, 101, 125, 127])
-@pytest.mark.parametrize("topology", graphs.TOPOLOGIES)
+@pytest.mark.parametrize("topology", topologies.TOPOLOGIES)
 def test_a_small_integer_of_numpy_does_not_wrap(topology, n):
     if topology == "computational" and n % 4 != 1:
         n = 101
     with bounded():
-        graph = graphs.build(topology, np.int8(n), 0)
+        graph = topologies.build(topology, np.int8(n), 0)
     networks.check_graph(graph)
-    np.testing.assert_array_equal(graph.indices, graphs.build(topology, n, 0).indices)
+    np.testing.assert_array_equal(graph.indices, topologies.build(topology, n, 0).indices)
 
 
 def test_a_hidden_size_that_would_wrap():
     # Once 4 h + 1 was -111 of 8 bits, and a compiled loop wrote there.
-    networks.check_graph(graph := graphs.computational(np.int8(100)))
+    networks.check_graph(graph := topologies.computational(np.int8(100)))
     assert (graph.n_nodes, graph.n_edges) == (401, 700)
 
 
@@ -167,12 +167,12 @@ def test_a_shape_of_small_integers_of_numpy_does_not_wrap():
 
 @pytest.mark.parametrize("n", [2**40, 2**61 + 1, 2**63 - 3])
 def test_more_nodes_than_any_memory_holds_are_refused(n):
-    makes = [lambda name=name: graphs.build(name, n, 0) for name in graphs.TOPOLOGIES]
+    makes = [lambda name=name: topologies.build(name, n, 0) for name in topologies.TOPOLOGIES]
     makes += [
-        lambda: graphs.barabasi_albert(2**39, 2**38, seed=0),
-        lambda: graphs.computational(n),
+        lambda: topologies.barabasi_albert(2**39, 2**38, seed=0),
+        lambda: topologies.computational(n),
         lambda: graphs.from_edges(n, []),
-        lambda: graphs.repeat(graphs.ring(5), n),
+        lambda: graphs.repeat(topologies.ring(5), n),
         lambda: neurons.neuron_graph([neurons.TensorLayout("w", (2**39, 2**39))]),
     ]
     for make in makes:
@@ -199,7 +199,7 @@ def test_an_adjacency_with_an_entry_outside_itself_is_refused():
 
 def refusal(suffix, content, **options):
     """Return the sentence with which a gradient file is refused."""
-    from gradquake import series
+    from gradquake.files.gradients import series
 
     path = scratch() / f"refused{suffix}"
     path.write_bytes(content)

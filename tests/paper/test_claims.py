@@ -10,18 +10,11 @@ import pytest
 from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.resampling import Interval
 from gradquake.errors import InputError
-from gradquake.paper import claims, quantities
-from gradquake.paper.evidence import Evidence
-from gradquake.paper.folder import write_claims
-from gradquake.paper.verdicts import (
-    Claim,
-    Quantity,
-    page,
-    quantity_attribution,
-    quantity_null,
-    quantity_with_interval,
-    verdict,
-)
+from gradquake.paper.claim import Claim, Quantity, verdict
+from gradquake.paper.claims_page import page, quantity_attribution, quantity_null, quantity_with_interval
+from gradquake.paper.output import write_claims
+from gradquake.paper.xor import claims, quantities
+from gradquake.paper.xor.evidence import Evidence
 
 
 def test_a_value_agrees_when_its_interval_contains_the_papers():

@@ -12,14 +12,14 @@ from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.sweep import WINDOWS, analyze
 from gradquake.analysis.timing import median_grokking_epoch
 from gradquake.analysis.transitions import grokking_epochs
+from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
 from gradquake.experiments import xor
-from gradquake.experiments.replay import Reading
+from gradquake.experiments.readings import Reading
 from gradquake.experiments.xor import XorRun
-from gradquake.graphs import TOPOLOGIES
-from gradquake.paper.conditions import INLINE, SHADOW, Condition, Todo, conditions, examine
-from gradquake.recording import to_dataset
-from gradquake.scrutiny import measure
+from gradquake.paper.xor.conditions import INLINE, SHADOW, Condition, Todo, conditions, examine
+from gradquake.scrutiny.measure import measure
+from gradquake.study.recording import to_dataset
 
 HIDDEN = (3, 5, 8)
 SEEDS = 2

@@ -9,30 +9,30 @@ import sys
 import time
 from itertools import product
 
+import gradquake.sensitivity
 import pytest
 
-import gradquake.sensitivity
 from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.sweep import WINDOWS
+from gradquake.avalanche.surrogates import RUNGS
+from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
-from gradquake.execution import open_executor
-from gradquake.graphs import TOPOLOGIES
-from gradquake.objects import EXPONENTS
 from gradquake.paper import reproduce as module
-from gradquake.paper.conditions import conditions
-from gradquake.paper.evidence import Plan
+from gradquake.paper.claims_page import quantity_attribution, quantity_null, quantity_with_interval
 from gradquake.paper.reproduce import MORE_PLATES, PLATES, reproduce
-from gradquake.paper.verdicts import quantity_attribution, quantity_null, quantity_with_interval
-from gradquake.store import open_study
-from gradquake.surrogates import RUNGS
+from gradquake.paper.xor.conditions import conditions
+from gradquake.paper.xor.plan import Plan
+from gradquake.report.json import EXPONENTS
+from gradquake.study.pools import open_executor
+from gradquake.study.study import open_study
 
 SMALL = {"seeds": 3, "gini_seeds": 12, "hidden": (3, 5, 8, 13)}
 PLAN = Plan(**SMALL, power_seeds=6)
 QUICK = Plan(**SMALL, quick=True)
 SCRIPT = """
 import sys
-from gradquake.paper.evidence import Plan
-from gradquake.execution import open_executor
+from gradquake.paper.xor.plan import Plan
+from gradquake.study.pools import open_executor
 from gradquake.paper.reproduce import reproduce
 if __name__ == "__main__":
     plan = Plan(seeds=3, gini_seeds=12, hidden=(3, 5, 8, 13), quick=True)
@@ -80,8 +80,8 @@ def made(folder, plan, jobs):
 def whole(tmp_path_factory):
     """All of it, in this process; of the specification curve, some choices."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradquake.sensitivity, "SPECIFIED_QUANTILES", (0.8, 0.9))
-        patch.setattr(gradquake.sensitivity, "SPECIFIED_ALPHAS", (0.2, 0.3))
+        patch.setattr(gradquake.scrutiny.sensitivity, "SPECIFIED_QUANTILES", (0.8, 0.9))
+        patch.setattr(gradquake.scrutiny.sensitivity, "SPECIFIED_ALPHAS", (0.2, 0.3))
         return made(tmp_path_factory.mktemp("reproduce") / "whole", PLAN, 1)
 
 

@@ -18,8 +18,8 @@ from torch import nn
 
 import gradquake.torch as gqt
 from gradquake import GradquakeError, InputError, Probe, StudyError, open_study
-from gradquake.cascade import MEASURED
-from gradquake.graphs import build
+from gradquake.avalanche.cascade import MEASURED
+from gradquake.avalanche.topologies import build
 from gradquake.torch.gradients import FlatGradient
 
 X = torch.linspace(-1, 1, 64).reshape(16, 4)

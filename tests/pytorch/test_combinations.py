@@ -11,11 +11,12 @@ from allpairspy import AllPairs
 from torch import nn
 
 import gradquake.torch as gqt
-from gradquake import Probe, graphs, open_study, probe
-from gradquake.graphs import build
-from gradquake.neurons import neuron_graph
-from gradquake.probe import fixed_sample
-from gradquake.torch.topology import layouts
+from gradquake import Probe, open_study
+from gradquake.avalanche import graphs, probe
+from gradquake.avalanche.neurons import neuron_graph
+from gradquake.avalanche.probe import fixed_sample
+from gradquake.avalanche.topologies import build
+from gradquake.torch.gradients import layouts
 
 N = 4 * 8 + 8 + 8 + 1
 STEPS = 6

@@ -10,9 +10,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gradquake import InputError, Probe, graphs
-from gradquake.graphs import TOPOLOGIES, build
-from gradquake.probe import LARGE
+from gradquake import InputError, Probe
+from gradquake.avalanche import graphs, topologies
+from gradquake.avalanche.probe import LARGE
+from gradquake.avalanche.topologies import TOPOLOGIES, build
 from gradquake.torch import device
 from gradquake.torch.device import place, relax
 
@@ -223,7 +224,7 @@ def test_the_angle_does_not_depend_on_the_scale(scale):
 
 
 def measured(tensor, n=9, **settings):
-    placed = place(graphs.ring(n), "cpu")
+    placed = place(topologies.ring(n), "cpu")
     return relax(tensor, placed, **{"quantile": 0.5, "alpha": 0.3, "max_steps": 20, **settings})
 
 
@@ -255,7 +256,7 @@ def test_nothing_is_drawn_and_twice_is_the_same():
 
 
 def test_a_placed_graph_describes_itself():
-    placed = place(graphs.ring(9), "cpu")
+    placed = place(topologies.ring(9), "cpu")
     assert repr(placed) == "DeviceGraph(n_nodes=9, device='cpu')"
     assert "relaxed" not in repr(measured(torch.ones(9)))
 
@@ -267,7 +268,7 @@ def test_what_is_not_finite_is_refused_as_the_probe_does(value, dtype):
         gradient = np.arange(9).astype(dtype)
         gradient[at] = value
         with pytest.raises(InputError) as refused:
-            Probe().measure(gradient, graphs.ring(9))
+            Probe().measure(gradient, topologies.ring(9))
         with pytest.raises(InputError) as found:
             measured(torch.from_numpy(gradient))
         assert str(found.value) == str(refused.value)
@@ -297,11 +298,11 @@ def test_a_cascade_that_overflows_is_refused_as_the_probe_does():
         (lambda: measured(torch.ones(9), alpha=1), r"alpha is 1; a number in \(0, 1\)"),
         (lambda: measured(torch.ones(9), max_steps=0), "max_steps is 0; an integer of at least 1"),
         (
-            lambda: relax(torch.ones(9), graphs.ring(9), quantile=0.5, alpha=0.3, max_steps=1),
+            lambda: relax(torch.ones(9), topologies.ring(9), quantile=0.5, alpha=0.3, max_steps=1),
             r"the graph is Graph\(.*\); a DeviceGraph is needed",
         ),
         (lambda: place("ring", "cpu"), "the graph is 'ring'; a gradquake Graph is needed"),
-        (lambda: place(graphs.ring(9), "mps"), "device mps has no float64"),
+        (lambda: place(topologies.ring(9), "mps"), "device mps has no float64"),
     ],
 )
 def test_bad_input_is_one_sentence(make, message):
@@ -321,7 +322,7 @@ def test_on_an_accelerator_as_compiled(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [LARGE - 1, LARGE])
 def test_large_gradients_as_compiled(n, dtype):
-    assert_as_compiled(draw("normal", 0, n, dtype), graphs.ring(n), max_steps=1)
+    assert_as_compiled(draw("normal", 0, n, dtype), topologies.ring(n), max_steps=1)
 
 
 @pytest.mark.parametrize("shape", ["normal", "tiny", "huge"])
@@ -332,5 +333,5 @@ def test_numpys_setting_for_errors_changes_nothing(shape, dtype):
     with pytest.MonkeyPatch.context() as patch, np.errstate(all="raise"):
         # Nothing but hubs, which are added on the host.
         patch.setattr(device, "SHARES_PER_LAUNCH", 10**9)
-        assert_as_compiled(gradient, graphs.barabasi_albert(201, seed=0), alpha=1e-50)
-        assert_as_compiled(gradient, graphs.barabasi_albert(201, seed=0))
+        assert_as_compiled(gradient, topologies.barabasi_albert(201, seed=0), alpha=1e-50)
+        assert_as_compiled(gradient, topologies.barabasi_albert(201, seed=0))

@@ -18,7 +18,7 @@ from torch import nn
 
 import gradquake.torch as gqt
 from gradquake import InputError, StudyError, open_study
-from gradquake.store import Study
+from gradquake.study.study import Study
 from gradquake.torch import journal, measurement
 from gradquake.torch.gradients import FlatGradient
 

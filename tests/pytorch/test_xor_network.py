@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_xor import INPUTS, TARGETS, gradient_of, random_parameters
 
 from gradquake.experiments import xor
 from gradquake.experiments.xor import Networks
-from test_xor import INPUTS, TARGETS, gradient_of, random_parameters
 
 
 def torch_network(hidden, parameters):

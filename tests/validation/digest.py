@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from gradquake import _kernels, surrogates
-from gradquake.experiments import replay, synthetic, xor
-from gradquake.experiments.replay import Reading
+from gradquake.avalanche import _kernels_elementary, surrogates
+from gradquake.avalanche.topologies import TOPOLOGIES
+from gradquake.experiments import synthetic, xor
+from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
-from gradquake.graphs import TOPOLOGIES
-from gradquake.paper.conditions import conditions
-from gradquake.paper.evidence import BASELINE_ALPHAS, BASELINE_TOPOLOGIES, GINI_HIDDEN
+from gradquake.paper.xor.conditions import conditions
+from gradquake.paper.xor.plan import BASELINE_ALPHAS, BASELINE_TOPOLOGIES, GINI_HIDDEN
+from gradquake.scrutiny.scrutinize import replay
 
 COMMITTED = Path(__file__).with_name("digests.json")
 
@@ -55,11 +56,11 @@ def elementary_functions():
     powers = np.arange(-1070, 11)
     x = np.concatenate([np.linspace(-40, 40, 100_001), np.ldexp(np.linspace(1, 2, powers.size), powers)])
     found = [np.copy(x) for _ in range(3)]
-    _kernels.tanh(found[0])
-    _kernels.sigmoid(found[1])
-    _kernels.softplus(found[2])
+    _kernels_elementary.tanh(found[0])
+    _kernels_elementary.sigmoid(found[1])
+    _kernels_elementary.softplus(found[2])
     ends = x[: x.size // 2 * 2].reshape(-1, 2)[::5].tolist()
-    found.append(np.array([_kernels.degrees(abs(first), second) for first, second in ends]))
+    found.append(np.array([_kernels_elementary.degrees(abs(first), second) for first, second in ends]))
     found.append(surrogates.standard_normal(np.random.default_rng(0), (300_000,)))
     return digest_of(found)
 
@@ -86,8 +87,8 @@ def digests():
     readings += [Reading(topology=topology) for topology in TOPOLOGIES]
     for reading in readings:
         name = ", ".join(f"{k} {v}" for k, v in reading.settings().items())
-        yield f"read again: {name}", recorded([replay.read(record, reading) for record in trained])
-    sizes = replay.sizes(
+        yield f"read again: {name}", recorded([readings.read(record, reading) for record in trained])
+    sizes = readings.sizes(
         trained, "barabasi_albert", quantiles=(0.8, 0.85, 0.95), alphas=(0.1, 0.5), step_limits=(20, 200)
     )
     yield "specifications", digest_of([sizes])

@@ -17,11 +17,12 @@ from gradquake.analysis.resampling import difference, percentile_interval
 from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.sweep import SweepAnalysis, crossing_of_null, curve
 from gradquake.analysis.timing import follows_grokking
-from gradquake.experiments import replay
-from gradquake.experiments.replay import Reading
+from gradquake.avalanche.topologies import build
+from gradquake.experiments import readings
+from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
-from gradquake.graphs import build
-from gradquake.recording import GradientRecord, to_dataset
+from gradquake.scrutiny.scrutinize import replay
+from gradquake.study.recording import GradientRecord, to_dataset
 
 # --- Sizes of a given dimension ---------------------------------------------------------------------
 
@@ -281,7 +282,7 @@ def ladder(records, rungs=("permuted",), n_resamples=1_000):
     """Gradients beside their nulls: the exponents over all snapshots, without the rest."""
     analyses = {}
     for rung in (replay.REAL, *rungs):
-        dataset = to_dataset([replay.read(record, Reading(rung)) for record in records])
+        dataset = to_dataset([readings.read(record, Reading(rung)) for record in records])
         exponents = {
             ("all", s): scaling.exponent(dataset, s, n_resamples=n_resamples) for s in STATISTICS
         }

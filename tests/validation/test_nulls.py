@@ -26,8 +26,8 @@ from simulations import (
 
 from gradquake.experiments import synthetic
 from gradquake.experiments.synthetic import SyntheticRun
-from gradquake.recording import to_dataset
-from gradquake.scrutiny import scrutinize
+from gradquake.scrutiny.scrutinize import scrutinize
+from gradquake.study.recording import to_dataset
 
 by_statistic = pytest.mark.parametrize("statistic", ["max", "mean"])
 
@@ -74,7 +74,7 @@ def test_the_largest_positive_entries_are_where_the_patches_are(ring_of_40):
 
 @pytest.fixture
 def ring_of_40():
-    from gradquake.graphs import ring
+    from gradquake.avalanche.topologies import ring
 
     return ring(40)
 

@@ -1,8 +1,8 @@
 """The ladder of nulls: what of an exponent each property of the gradient accounts for.
 
 On every rung stands the same analysis of a surrogate of the very gradients measured (see
-``gradquake.surrogates``): the same estimator, statistic, sizes, seeds, snapshots and graphs. Runs are
-resampled alike on all rungs, so that the differences between them are paired.
+``gradquake.avalanche.surrogates``): the same estimator, statistic, sizes, seeds, snapshots and
+graphs. Runs are resampled alike on all rungs, so that the differences between them are paired.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake import _kernels
+from gradquake.analysis import _kernels
 from gradquake.errors import InputError, require_between, require_count
 
 N_RESAMPLES = 10_000

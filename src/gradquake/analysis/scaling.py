@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake import _kernels
+from gradquake.analysis import _kernels
 from gradquake.analysis.resampling import (
     FEWEST_RUNS,
     N_RESAMPLES,
@@ -237,7 +237,7 @@ def exponent(
     Parameters
     ----------
     dataset : xarray.Dataset
-        One sweep (see ``gradquake.recording``).
+        One sweep (see ``gradquake.study.recording``).
     statistic : {"max", "mean"}
         The largest size gives D, the mean size gamma.
     where : DataArray of bool, dims (run, epoch), optional
@@ -379,7 +379,7 @@ def dimension(
     Parameters
     ----------
     dataset : xarray.Dataset
-        One sweep (see ``gradquake.recording``), with at least three scales.
+        One sweep (see ``gradquake.study.recording``), with at least three scales.
     statistic : {"max", "mean"}
         Of the sizes of a scale's runs at one snapshot; the paper's is "max".
     n_resamples, seed : int

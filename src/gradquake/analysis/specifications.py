@@ -19,6 +19,7 @@ from gradquake.errors import InputError, require
 if TYPE_CHECKING:
     import xarray as xr
 
+
 Floats = NDArray[np.float64]
 
 STATISTICS = ("max", "mean", "p95")
@@ -90,35 +91,6 @@ def results(
             found[4, i, j] = crossing(times, slopes.T)
             found[5, i, j] = r_squared.min(axis=0)
     return found
-
-
-def claims(table: xr.Dataset) -> xr.Dataset:
-    """Return for every specification which of the paper's statements hold, as estimates.
-
-    A value holds within twice the paper's error, a direction by its sign; an interval is not asked
-    for. Where a specification has no such value, the statement does not hold.
-    """
-    first, last = table["first_grokking_epoch"], table["last_grokking_epoch"]
-    pre, post, crossed = table["pre"], table["post"], table["crossing"]
-    excess_pre, excess_post = pre - table["null_pre"], post - table["null_post"]
-    return table[[]].assign(
-        {
-            "D before < 1": pre < 1,
-            "D before = 0.90 ± 0.04": abs(pre - 0.90) <= 0.04,
-            "D after > 1": post > 1,
-            "D after = 1.20 ± 0.04": abs(post - 1.20) <= 0.04,
-            "D before < 1 < D after": (pre < 1) & (post > 1),
-            "D after > D before": post > pre,
-            "D(t) crosses 1 upwards": crossed.notnull(),
-            "D(t) crosses 1 while runs grok": (first <= crossed) & (crossed <= last),
-            "average of D(t) = 1.00 ± 0.04": abs(table["average"] - 1) <= 0.04,
-            "aggregate D = 1.00 ± 0.04": abs(table["all"] - 1) <= 0.04,
-            "every R² of D(t) > 0.98": table["worst_r_squared"] > 0.98,
-            "D before > its permuted null": excess_pre > 0,
-            "D after > its permuted null": excess_post > 0,
-            "rise > that of its permuted null": excess_post > excess_pre,
-        }
-    )
 
 
 def shares(holds: xr.DataArray) -> dict[str, dict[str, float]]:

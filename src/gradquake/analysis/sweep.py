@@ -122,7 +122,7 @@ class SweepAnalysis:
 
 
 def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> SweepAnalysis:
-    """Analyse one sweep (see ``gradquake.recording``).
+    """Analyse one sweep (see ``gradquake.study.recording``).
 
     Raises
     ------

@@ -197,7 +197,7 @@ def ccdfs(
     Parameters
     ----------
     dataset : xarray.Dataset
-        One sweep (see ``gradquake.recording``).
+        One sweep (see ``gradquake.study.recording``).
     where : DataArray of bool, dims (run, epoch), optional
         The snapshots to use, for example ``transitions.phase(dataset, "pre")``. A run weighs as much
         as it has chosen snapshots.

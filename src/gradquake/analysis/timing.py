@@ -9,13 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import scaling
-from gradquake.analysis.resampling import (
-    N_RESAMPLES,
-    Estimate,
-    estimated,
-    over_resamples,
-    times_drawn,
-)
+from gradquake.analysis.resampling import N_RESAMPLES, Estimate, estimated, over_resamples, times_drawn
 from gradquake.analysis.scaling import Statistic, scale_groups
 from gradquake.errors import require, require_count
 
@@ -150,7 +144,7 @@ def follows_grokking(
     Parameters
     ----------
     dataset : xarray.Dataset
-        One sweep (see ``gradquake.recording``).
+        One sweep (see ``gradquake.study.recording``).
     statistic : {"max", "mean"}
     n_permutations, seed : int
 

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.errors import InputError, require, require_between, require_count
-from gradquake.experiments.replay import Reading, read
-from gradquake.probe import Probe
-from gradquake.recording import GradientRecord, RunRecord, settle_types
-from gradquake.surrogates import REAL, RUNGS
+from gradquake.experiments.readings import Reading, read
+from gradquake.study.recording import GradientRecord, RunRecord, settle_types
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.surrogates import standard_normal
+from gradquake.avalanche.topologies import build
 from gradquake.errors import require, require_between, require_count
-from gradquake.graphs import build
-from gradquake.probe import Probe
-from gradquake.recording import GradientRecord, RunRecord, settle_types
-from gradquake.surrogates import standard_normal
+from gradquake.study.recording import GradientRecord, RunRecord, settle_types
 
 # Distinguishes the stream of draws from any other that a seed feeds.
 STREAM = 0x67617573

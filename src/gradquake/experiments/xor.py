@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake import _kernels
-from gradquake.cascade import Gradient, relax_stack
+from gradquake.avalanche import _kernels_angle, _kernels_elementary
+from gradquake.avalanche.cascade import Gradient, relax_stack
+from gradquake.avalanche.graphs import GraphStack, stack
+from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.surrogates import REAL
+from gradquake.avalanche.topologies import build, check_topology
 from gradquake.errors import InputError, require, require_between, require_count
-from gradquake.graphs import GraphStack, build, check_topology, stack
-from gradquake.probe import Probe
-from gradquake.recording import GradientRecord, RunRecord, settle_types
-from gradquake.surrogates import REAL
+from gradquake.experiments import _kernels_mlp
+from gradquake.study.recording import GradientRecord, RunRecord, settle_types
 
 Floats = NDArray[np.float64]
 
@@ -191,10 +193,10 @@ class Networks:
     def forward(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Return hidden activations (4, units of all networks) and logits (4, networks)."""
         activation = np.empty((4, self._n_units))
-        _kernels.mlp_hidden_inputs(parameters, *self._layout, activation)
-        _kernels.tanh(activation.reshape(-1))
+        _kernels_mlp.mlp_hidden_inputs(parameters, *self._layout, activation)
+        _kernels_elementary.tanh(activation.reshape(-1))
         logits = np.empty((4, self.offsets.size - 1))
-        _kernels.mlp_logits(parameters, *self._layout, activation, logits)
+        _kernels_mlp.mlp_logits(parameters, *self._layout, activation, logits)
         return activation, logits
 
     def gradient(
@@ -204,10 +206,10 @@ class Networks:
         # sigmoid(z) - y without cancellation: with s = 1 - 2 y it is s sigmoid(s z).
         sign = 1.0 - 2.0 * targets
         residual = sign * logits
-        _kernels.sigmoid(residual.reshape(-1))
+        _kernels_elementary.sigmoid(residual.reshape(-1))
         residual *= sign / 4.0
         gradient = np.empty_like(parameters)
-        _kernels.mlp_gradient(parameters, *self._layout, activation, residual, gradient)
+        _kernels_mlp.mlp_gradient(parameters, *self._layout, activation, residual, gradient)
         return gradient
 
 
@@ -215,7 +217,7 @@ def loss(logits: Floats, targets: Floats) -> Floats:
     """Return the mean binary cross-entropy in nats of each network, from logits (4, networks)."""
     # log(1 + e^z) - y z without cancellation: with s = 1 - 2 y it is log(1 + e^(s z)).
     losses = (1.0 - 2.0 * targets) * logits
-    _kernels.softplus(losses.reshape(-1))
+    _kernels_elementary.softplus(losses.reshape(-1))
     return _over_samples(losses) / 4.0
 
 
@@ -237,7 +239,7 @@ def gini(parameters: Floats) -> Floats:
         # By exactly 1 where there is no need, so that no row depends on the others.
         ascending /= np.where(largest > LARGEST_SUMMED, largest, 1.0)
     coefficient = np.empty(ascending.size // n)
-    _kernels.gini_of_sorted(ascending.reshape(-1, n), coefficient)
+    _kernels_mlp.gini_of_sorted(ascending.reshape(-1, n), coefficient)
     return coefficient.reshape(ascending.shape[:-1])
 
 
@@ -271,7 +273,7 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
             return None
         batch = shared.probe.measure_batch(state.gradient, graphs, threads=1)
         norm = np.empty(len(runs))
-        _kernels.norms(state.gradient, offsets, norm)
+        _kernels_angle.norms(state.gradient, offsets, norm)
         recorded = {"loss": state.loss, "accuracy": state.accuracy, "gradient_norm": norm}
         recorded["gini"] = _gini_of_each(state.parameters, offsets)
         _check_finite(runs, state.epoch, list(recorded.values()))

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gradquake.execution import each
-from gradquake.paper import evidence, pages
-from gradquake.paper.claims import judge
-from gradquake.paper.evidence import Evidence, Plan
-from gradquake.paper.folder import as_json, made, write, write_claims
-from gradquake.paper.verdicts import Claim
-from gradquake.store import open_study
+from gradquake.paper.claim import Claim
+from gradquake.paper.output import as_json, made, write, write_claims
+from gradquake.paper.xor import evidence, pages
+from gradquake.paper.xor.claims import judge
+from gradquake.paper.xor.evidence import Evidence
+from gradquake.paper.xor.plan import Plan
+from gradquake.study.execution import each
+from gradquake.study.study import open_study
 
 # The paper's own figures, and those of the scrutiny; the last ones only where it was not quick.
 PLATES = ("figure1", "figure2", "figure3", "ladder", "aligned")
@@ -78,7 +79,7 @@ def reproduce(
 def _drawn(found: Evidence, name: str) -> dict[str, bytes]:
     """Return the files of a plate: a worker may be on another machine."""
     # Loads matplotlib, where there is something to draw.
-    from gradquake.paper import plates
+    from gradquake.paper.xor import plates
 
     with TemporaryDirectory() as folder:
         plates.draw(name, found, Path(folder))

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gradquake._kernels import LARGEST_SQUARE, SMALLEST_SQUARE
-from gradquake.cascade import AvalancheNumbers, check_cascade, check_length, not_finite
+from gradquake.avalanche._kernels_angle import LARGEST_SQUARE, SMALLEST_SQUARE
+from gradquake.avalanche.cascade import AvalancheNumbers, check_cascade, check_length, not_finite
+from gradquake.avalanche.graphs import Graph, IntArray, check_graph
 from gradquake.errors import InputError, a_type, require, require_between
-from gradquake.graphs import Graph, IntArray, check_graph
 
 # Launching an operation takes as long (some 5 microseconds) as sending this many shares to the host and
 # adding them there (some 5 nanoseconds each). Above which degree a node is a hub follows from it.

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from gradquake.avalanche.neurons import TensorLayout
+from gradquake.avalanche.probe import fixed_sample
 from gradquake.errors import InputError, a_type, require, require_count
-from gradquake.probe import fixed_sample
 
 
 class FlatGradient:
@@ -234,3 +235,20 @@ def _refuse_sharded(model: nn.Module) -> None:
             "the model is sharded by DeepSpeed ZeRO-3, which keeps its gradients to itself; "
             "torch.distributed.fsdp.fully_shard is needed"
         )
+
+
+# Their axis 0 is the input side.
+TRANSPOSED = (
+    nn.Embedding, nn.EmbeddingBag, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
+
+
+def layouts(model: nn.Module, names: Sequence[str]) -> list[TensorLayout]:
+    """Return the parameters of these names, in order, as ``gradquake.avalanche.neurons`` takes them."""
+    found = []
+    for name in names:
+        owner, _, _ = name.rpartition(".")
+        shape = tuple(model.get_parameter(name).shape)
+        transposed = isinstance(model.get_submodule(owner), TRANSPOSED)
+        found.append(TensorLayout(name, shape, transposed=transposed and len(shape) > 1))
+    return found

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradquake.errors import RunTakenError, StudyError
-from gradquake.recording import RunRecord, config_key, to_dataset
-from gradquake.store import PATIENCE, Study, open_study
+from gradquake.study.recording import RunRecord, config_key, to_dataset
+from gradquake.study.study import PATIENCE, Study, open_study
 from gradquake.torch.guest import reason, tell
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradquake import recording
 from gradquake.errors import InputError, printable, require_number
+from gradquake.study import recording
 from gradquake.torch.guest import tell
 
 PLAIN = (str, bool, int, float, complex, type(None))

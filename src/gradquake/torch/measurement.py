@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from gradquake.cascade import MEASURED
+from gradquake.avalanche.cascade import MEASURED
+from gradquake.avalanche.graphs import Graph
+from gradquake.avalanche.neurons import neuron_graph
+from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.surrogates import seed_at, surrogate
+from gradquake.avalanche.topologies import build
 from gradquake.errors import require
-from gradquake.graphs import Graph, build
-from gradquake.neurons import neuron_graph
-from gradquake.probe import Probe
-from gradquake.surrogates import seed_at, surrogate
 from gradquake.torch import device
-from gradquake.torch.gradients import FlatGradient, unwrapped
-from gradquake.torch.topology import layouts
+from gradquake.torch.gradients import FlatGradient, layouts, unwrapped
 
 Values = dict[str, float]
 

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.errors import (
     InputError,
     RunTakenError,
@@ -29,9 +31,7 @@ from gradquake.errors import (
     require_count,
     require_number,
 )
-from gradquake.probe import Probe
-from gradquake.recording import RUN_KEYS, VARIABLES, label_text
-from gradquake.surrogates import REAL, RUNGS
+from gradquake.study.recording import RUN_KEYS, VARIABLES, label_text
 from gradquake.torch.gradients import FlatGradient, updated
 from gradquake.torch.guest import reason, tell
 from gradquake.torch.journal import Journal
@@ -112,7 +112,7 @@ def attach(
         Measure a fixed random subset of this many entries; N is then the size of the subset.
     topology : str
         A name in ``graphs.TOPOLOGIES``, "computational" for the model's own graph as
-        ``gradquake.neurons`` draws it.
+        ``gradquake.avalanche.neurons`` draws it.
     alpha, quantile, max_steps
         As in ``Probe``.
     grokked_at : float
@@ -359,7 +359,7 @@ class Quake:
 
     @property
     def dataset(self) -> xr.Dataset:
-        """What has been measured so far as a Dataset of one run (see ``gradquake.recording``)."""
+        """What has been measured so far as a Dataset of one run (see ``gradquake.study.recording``)."""
         return self.dataset_of(REAL)
 
     def dataset_of(self, rung: str) -> xr.Dataset:

@@ -10,16 +10,8 @@ import numpy as np
 
 from gradquake.analysis.resampling import Estimate, Interval, difference
 from gradquake.analysis.scaling import STATISTICS
-from gradquake.paper.modadd.evidence import (
-    ARCHITECTURES,
-    CONTROLS,
-    GROKKING,
-    SHARED,
-    Evidence,
-    View,
-)
-from gradquake.paper.quantities import measured_quantity
-from gradquake.paper.verdicts import Claim, Quantity, Verdict, verdict
+from gradquake.paper.claim import Claim, Quantity, Verdict, measured_quantity, verdict
+from gradquake.paper.modadd.evidence import ARCHITECTURES, CONTROLS, GROKKING, SHARED, Evidence, View
 
 TEST_90 = ("accuracy", 0.9)
 # A crossing so many epochs from the median grokking epoch is at the transition.

@@ -19,12 +19,12 @@ from gradquake.analysis.resampling import Estimate, estimated, percentile_interv
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import Curve, SweepAnalysis, analyze, curve
 from gradquake.analysis.tails import ccdfs
+from gradquake.avalanche.surrogates import RUNGS
 from gradquake.errors import require_count
-from gradquake.execution import each, execute
 from gradquake.experiments import modular_addition
 from gradquake.experiments.modular_addition import WIDTHS, ModularAdditionRun
-from gradquake.store import Study
-from gradquake.surrogates import RUNGS
+from gradquake.study.execution import each, execute
+from gradquake.study.study import Study
 
 if TYPE_CHECKING:
     import xarray as xr

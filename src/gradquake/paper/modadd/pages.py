@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from gradquake import objects, tables
 from gradquake.analysis.scaling import STATISTICS
 from gradquake.paper.modadd.evidence import (
     ALIGNMENTS,
@@ -18,7 +17,9 @@ from gradquake.paper.modadd.evidence import (
     Found,
     View,
 )
-from gradquake.tables import SYMBOLS, Table, number, quality_of, time_with_interval, with_interval
+from gradquake.report import json as report_json
+from gradquake.report import tables
+from gradquake.report.tables import SYMBOLS, Table, number, quality_of, time_with_interval, with_interval
 
 TEST_90 = ("accuracy", 0.9)
 SETS = {"train_accuracy": "train", "accuracy": "test"}
@@ -166,12 +167,12 @@ def as_object(evidence: Evidence) -> dict[str, Any]:
         for (architecture, condition), found in evidence.found.items()
     }
     result["parting"] = {
-        f"{a}, {c}, {s}": objects.finite(value) for (a, c, s), value in evidence.parting.items()
+        f"{a}, {c}, {s}": report_json.finite(value) for (a, c, s), value in evidence.parting.items()
     }
     result["early_warning"] = {
         f"{architecture}, {name}": {
             "epoch": found.epochs.tolist(),
-            "area": [objects.estimate_json(area) for area in found.area],
+            "area": [report_json.estimate_json(area) for area in found.area],
         }
         for (architecture, name), found in evidence.warnings.items()
     }
@@ -184,20 +185,20 @@ def _found_json(found: Found) -> dict[str, Any]:
         "grokked": found.grokked,
         "lasted": found.lasted,
         "first_snapshot": {
-            f"{SETS[name]}_{level:g}": objects.estimate_json(found.levels[name, level])
+            f"{SETS[name]}_{level:g}": report_json.estimate_json(found.levels[name, level])
             for name, level in LEVELS
         },
         "truncated": {str(width): share for width, share in found.truncated.items()},
-        "exponents": {s: objects.exponents_json(found.ladder.real, s) for s in STATISTICS},
-        "attribution": {s: objects.attribution_json(found.ladder, s) for s in STATISTICS},
+        "exponents": {s: report_json.exponents_json(found.ladder.real, s) for s in STATISTICS},
+        "attribution": {s: report_json.attribution_json(found.ladder, s) for s in STATISTICS},
         "D_t": {
             f"{alignment}, {statistic}": {
-                **objects.curve_json(view.real),
-                "crossing_down": objects.estimate_json(view.down),
+                **report_json.curve_json(view.real),
+                "crossing_down": report_json.estimate_json(view.down),
             }
             for (alignment, statistic), view in found.views.items()
         },
-        "collapse": objects.collapse_json(found.collapse),
+        "collapse": report_json.collapse_json(found.collapse),
     }
 
 

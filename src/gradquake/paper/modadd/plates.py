@@ -7,20 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gradquake import figures
 from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.figures import (
-    BELOW_LEGEND,
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    Axes,
-)
+from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.paper.modadd.evidence import (
     ALIGNMENTS,
     ARCHITECTURES,
@@ -34,7 +22,19 @@ from gradquake.paper.modadd.evidence import (
     WARNINGS,
     Evidence,
 )
-from gradquake.surrogates import REAL, RUNGS
+from gradquake.report import figures
+from gradquake.report.figures import (
+    BELOW_LEGEND,
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    Axes,
+)
 
 SYMBOLS: dict[Statistic, str] = {"max": "$s_{\\max}$", "mean": "$\\langle s \\rangle$"}
 COLORS = {GROKKING: BLUE, NO_DECAY: VERMILION, SMALL: ORANGE, LITERAL: GREEN}

@@ -8,12 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gradquake.errors import require
-from gradquake.paper.folder import as_json, made, write, write_claims
+from gradquake.paper.claim import Claim
 from gradquake.paper.modadd import evidence, pages
 from gradquake.paper.modadd.claims import judge
 from gradquake.paper.modadd.evidence import Plan
-from gradquake.paper.verdicts import Claim
-from gradquake.store import open_study
+from gradquake.paper.output import as_json, made, write, write_claims
+from gradquake.study.study import open_study
 
 
 def reproduce(

@@ -1,0 +1,1 @@
+"""One gradient, one avalanche: graphs, the cascade, the probe and the surrogates of nulls."""

@@ -1,0 +1,257 @@
+"""Compiled loops: arrays in, arrays out, no checks, no classes.
+
+Every function here has a naive twin in ``tests/test_kernels.py``. All of them release the GIL, so that
+a batch can be shared among threads. One input gives one result, bit for bit, on every processor: sums
+run in a fixed order, and only +, -, *, / and the square root are used, whose rounding IEEE 754 fixes.
+The elementary functions are built from these, since the last bit of those of a mathematical library
+depends on the library and on the instructions that the processor has. No kernel may be compiled with
+``fastmath``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba.cpython.unsafe.numbers import trailing_zeros
+
+from gradquake.avalanche._kernels_angle import BLOCK, deviation, dissipation
+from gradquake.avalanche._kernels_threshold import magnitude_quantile, mark_above
+from gradquake.avalanche._numba import Array, index, inlined, kernel, prefetch
+
+# A step in which at least one node in this many topples is dense.
+DENSE = 128
+
+# From this many nodes on a gradient does not stay in the caches, and what a node needs is asked for this
+# many nodes ahead.
+FAR = 1 << 18
+AHEAD = 8
+
+
+@inlined
+def fetch(gradient: Array, indptr: Array, indices: Array, nodes: Array, k: int, last: int) -> None:
+    """Ask for what nodes some places after the ``k``-th will need, so that no one waits for memory."""
+    prefetch(indices, index(indptr[index(nodes[min(k + index(2 * AHEAD), last)])]))
+    i = index(nodes[min(k + index(AHEAD), last)])
+    for edge in range(index(indptr[i]), index(indptr[i + index(1)])):
+        prefetch(gradient, index(indices[edge]))
+
+
+@kernel
+def topple_marked(
+    gradient: Array,
+    threshold: float,
+    alpha: float,
+    keep: float,
+    first: int,
+    marks: Array,
+    toppled: Array,
+    unstable: Array,
+    moved: Array,
+    count: int,
+) -> tuple[int, int, bool]:
+    """Let the marked nodes that are unstable topple, in order.
+
+    Appends their numbers, counted from ``first``, to ``unstable``, and what each gives away to
+    ``moved``; leaves marked what is unstable still. Returns how many are listed now, how many of them
+    toppled for the first time, and whether any is still marked.
+    """
+    one = index(1)
+    area = 0
+    left = np.uint64(0)
+    for word in range(marks.size):
+        remaining = marks[word]
+        if not remaining:
+            continue
+        before, still = toppled[word], np.uint64(0)
+        after = before
+        while remaining:
+            bit = remaining & (~remaining + one)
+            node = index(64 * word) + index(trailing_zeros(remaining))
+            remaining ^= bit
+            value = gradient[node]
+            # A node marked on the way may have been pulled back below by a later share.
+            if abs(value) > threshold:
+                unstable[count] = index(first) + node
+                moved[count] = alpha * value
+                count += 1
+                value = keep * value
+                gradient[node] = value
+                area += (before & bit) == 0
+                after |= bit
+                still |= bit * np.uint64(abs(value) > threshold)
+        toppled[word] = after
+        marks[word] = still
+        left |= still
+    return count, area, left != 0
+
+
+@kernel
+def topple(
+    gradient: Array,
+    threshold: float,
+    alpha: float,
+    keep: float,
+    dense: bool,
+    first: int,
+    marks: Array,
+    toppled: Array,
+    pages: Array,
+    unstable: Array,
+    moved: Array,
+    count: int,
+) -> tuple[int, int]:
+    """Let what is unstable topple, and hand on nothing yet: the first half of a step of a cascade.
+
+    Looks at all nodes where the step is ``dense``, and else at those marked on pages that say so.
+    Appends to ``unstable`` and ``moved`` from ``count`` on, as ``topple_marked`` does. Returns how many
+    are listed now, and how many of them toppled for the first time.
+    """
+    words = marks.size
+    area = 0
+    for page in range(pages.size):
+        start, stop = 64 * page, min(64 * page + 64, words)
+        part = gradient[64 * start : 64 * stop]
+        if dense:
+            mark_above(part, threshold, marks[start:stop])
+        elif not pages[page]:
+            continue
+        count, new, pages[page] = topple_marked(
+            part, threshold, alpha, keep, first + 64 * start, marks[start:stop], toppled[start:stop],
+            unstable, moved, count,
+        )  # fmt: skip
+        area += new
+    return count, area
+
+
+@kernel
+def cascade(
+    original: Array,
+    gradient: Array,
+    indptr: Array,
+    indices: Array,
+    threshold: float,
+    alpha: float,
+    keep: float,
+    max_steps: int,
+    marks: Array,
+    toppled: Array,
+    pages: Array,
+    unstable: Array,
+    moved: Array,
+) -> tuple[int, int, int, int, int, bool]:
+    """Relax ``original`` into ``gradient``: all unstable nodes topple at once, step by step.
+
+    Every node receives its neighbours' shares one at a time in ascending order of the neighbour, so
+    the result does not depend on how the unstable nodes were found. ``alpha`` and ``keep`` =
+    1 - alpha come in the gradient's own precision. The last five arrays are scratch: a bit a node, a
+    bit a node, a byte a page of 4,096 nodes, an index and a number of the gradient's dtype a node.
+    Returns size, duration, area, peak, the number of nodes still unstable, and whether a node without
+    neighbours toppled.
+    """
+    one = index(1)
+    words = (gradient.size + 63) >> 6
+    marks, toppled, pages = marks[:words], toppled[:words], pages[: (words + 63) >> 6]
+    gradient[:] = original
+    toppled[:] = 0
+    size = duration = area = peak = count = 0
+    lossy = False
+    far = gradient.size >= FAR
+    # Where many topple it is cheaper to look at all nodes in the next step, which runs through memory
+    # in order, than to mark what rises above the threshold on the way, which branches.
+    dense = True
+    while duration < max_steps:
+        count, new = topple(
+            gradient, threshold, alpha, keep, dense, 0, marks, toppled, pages, unstable, moved, 0
+        )
+        area += new
+        if count == 0:
+            break
+        dense = DENSE * count >= gradient.size
+        end = index(count - 1)
+        for k in range(index(count)):
+            if far:
+                fetch(gradient, indptr, indices, unstable, k, end)
+            i = index(unstable[k])
+            start, stop = index(indptr[i]), index(indptr[i + one])
+            lossy |= start == stop
+            # By way of memory, which rounds it to the gradient's own precision.
+            moved[k] = moved[k] / max(stop - start, one)
+            given = moved[k]
+            if dense:
+                for edge in range(start, stop):
+                    gradient[index(indices[edge])] += given
+            else:
+                for edge in range(start, stop):
+                    j = index(indices[edge])
+                    after = gradient[j] + given
+                    gradient[j] = after
+                    if abs(after) > threshold:
+                        marks[j >> index(6)] |= one << (j & index(63))
+                        pages[j >> index(12)] = 1
+        size += count
+        peak = max(peak, count)
+        duration += 1
+    remaining = 0
+    if count > 0:
+        for i in range(gradient.size):
+            remaining += abs(gradient[i]) > threshold
+    return size, duration, area, peak, remaining, lossy
+
+
+@kernel
+def measure_segments(
+    gradient: Array,
+    relaxed: Array,
+    offsets: Array,
+    rows: Array,
+    indptr: Array,
+    indices: Array,
+    alpha: float,
+    keep: float,
+    quantile: float,
+    max_steps: int,
+    angles: bool,
+    first: int,
+    last: int,
+    outcome: Array,
+    marks: Array,
+    toppled: Array,
+    pages: Array,
+    unstable: Array,
+    moved: Array,
+) -> int:
+    """Threshold and relax segments ``first`` to ``last`` of a batch laid end to end.
+
+    Segment b is ``gradient[offsets[b]:offsets[b + 1]]``; its graph is ``indptr`` from ``rows[b]`` on
+    and ``indices``, numbered within the segment. Columns of ``outcome``: threshold (given where
+    ``quantile`` is negative; NaN comes back where the gradient is not finite), size, duration, area,
+    peak, still unstable, dissipated, deviation (where ``angles`` are wanted); of more than ``BLOCK``
+    entries the last two are summed elsewhere, and here say whether anything was dissipated, and 0. The
+    last five arrays are the scratch of ``cascade``, enough for the longest segment. Returns the first
+    segment that is not finite, before or after, or -1.
+    """
+    broken = -1
+    for b in range(first, last):
+        start, stop = offsets[b], offsets[b + 1]
+        original, moving = gradient[start:stop], relaxed[start:stop]
+        if quantile >= 0.0:
+            # The relaxed gradient is not there yet: its place is free to select in.
+            outcome[b, 0] = magnitude_quantile(original, quantile, moving)
+            if math.isnan(outcome[b, 0]):
+                broken = b if broken < 0 else broken
+                continue
+        pointers = indptr[rows[b] : rows[b] + moving.size + 1]
+        size, duration, area, peak, remaining, lossy = cascade(
+            original, moving, pointers, indices, outcome[b, 0], alpha, keep, max_steps,
+            marks, toppled, pages, unstable, moved,
+        )  # fmt: skip
+        outcome[b, 1], outcome[b, 2], outcome[b, 3] = size, duration, area
+        outcome[b, 4], outcome[b, 5] = peak, remaining
+        outcome[b, 6], outcome[b, 7] = np.float64(lossy), 0.0
+        if original.size <= BLOCK:
+            outcome[b, 6] = dissipation(original, moving, pointers) if lossy else 0.0
+            outcome[b, 7] = deviation(original, moving) if angles and size > 0 else 0.0
+        if math.isnan(outcome[b, 7]):
+            broken = b if broken < 0 else broken
+    return broken

@@ -1,0 +1,320 @@
+"""The probe: settings that turn gradients, one or a batch, into avalanches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradquake.avalanche.cascade import (
+    Avalanche,
+    AvalancheBatch,
+    Gradient,
+    as_gradient,
+    avalanche,
+    check_cascade,
+    check_length,
+    relax_stack,
+)
+from gradquake.avalanche.collective import Alone, Exchange
+from gradquake.avalanche.graphs import Graph, GraphStack, check_graph, repeat, stack
+from gradquake.avalanche.pieces import relax_pieces
+from gradquake.avalanche.topologies import build, check_topology
+from gradquake.errors import (
+    InputError,
+    a_type,
+    counted,
+    out_of_memory,
+    require_between,
+    require_count,
+    require_seed,
+)
+
+# Distinguishes the stream that picks a sample from any other that a seed feeds.
+SAMPLE_STREAM = 0x73616D70
+
+# Below this many entries a batch is done sooner than threads are started.
+THREADS_FROM = 200_000
+
+# From this many entries on, a single gradient is relaxed in parts.
+LARGE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a gradient is measured: the graph it relaxes on, its threshold, its cascade.
+
+    Parameters
+    ----------
+    topology : str
+        A name in ``topologies.TOPOLOGIES``; the graph is drawn on as many nodes as the
+        gradient has entries.
+    alpha : float
+        The share that a toppling node gives away, in (0, 1).
+    quantile : float
+        The threshold is this quantile of the gradient's magnitudes, in [0, 1]: exactly
+        ``numpy.quantile(abs(gradient), quantile)`` in float64.
+    max_steps : int
+        The most steps of a cascade, at least 1.
+    seed : int
+        The seed of the graph, at least 0.
+
+    Raises
+    ------
+    InputError
+        For a parameter out of range or an unknown topology.
+    """
+
+    topology: str = "barabasi_albert"
+    alpha: float = 0.3
+    quantile: float = 0.9
+    max_steps: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_topology(self.topology)
+        check_cascade(self.alpha, self.max_steps)
+        require_between("quantile", self.quantile, 0, 1, inclusive=True)
+        require_seed(self.seed)
+
+    def graph(self, n: int) -> Graph:
+        """Return the graph on ``n`` nodes that this probe measures on; the last few are kept."""
+        return _graph(self.topology, n, self.seed)
+
+    def measure(
+        self, gradient: ArrayLike, graph: Graph | None = None, *, threads: int | None = None
+    ) -> Avalanche:
+        """Measure one gradient.
+
+        Parameters
+        ----------
+        gradient : array of float32 or float64, shape (N,)
+            Contiguous or not; it is left as it is. An all-zero gradient, or one whose magnitudes
+            are all equal, gives an avalanche of size 0.
+        graph : Graph, optional
+            A graph of your own on N nodes, in place of the probe's topology.
+        threads : int, optional
+            How many threads share a large gradient; by default all cores. A smaller one takes one. If
+            the system starts fewer threads, those share it. The result is the same, bit for bit.
+
+        Returns
+        -------
+        Avalanche
+
+        Raises
+        ------
+        InputError
+            For NaN or infinity, another shape or dtype, an empty gradient, or a graph that does not
+            have N nodes.
+        OutOfMemoryError
+            Of ``gradquake.errors``, which is a ``GradquakeError`` and a ``MemoryError``.
+        """
+        vector = as_gradient(gradient)
+        _check_threads(threads)
+        try:
+            graph = self.graph(vector.size) if graph is None else graph
+            if vector.size >= LARGE:
+                check_graph(graph)
+                check_length(vector.size, graph.n_nodes)
+                return self.measure_pieces([vector], graph, threads=threads)
+            relaxed, outcome = self._relax(vector, stack([graph]), threads=1)
+        except MemoryError:
+            raise out_of_memory(f"a gradient of {counted(vector.size, 'entry')}") from None
+        return avalanche(outcome[0], relaxed)
+
+    def measure_pieces(
+        self,
+        pieces: Sequence[ArrayLike],
+        graph: Graph | None = None,
+        *,
+        exchange: Exchange | None = None,
+        threads: int | None = None,
+    ) -> Avalanche:
+        """Measure one gradient that lies in pieces: in several arrays, files or processes.
+
+        It is never gathered, and the avalanche is that of the whole, bit for bit.
+
+        Parameters
+        ----------
+        pieces : sequence of array of float32 or float64, each of shape (any,)
+            What this process holds of the gradient, in order; memory-mapped files too. All processes
+            call this together, and their pieces make up the gradient in the order of their ranks.
+        graph : Graph, optional
+            As in ``measure``. Of several processes one whose neighbours are computed (``ring``,
+            ``square_lattice``, ``random_regular``) takes no memory; of any other, each has the whole.
+        exchange : Exchange, optional
+            How the processes talk to each other: an mpi4py communicator, or
+            ``gradquake.torch.Exchange()``. Without one, this process has all pieces.
+        threads : int, optional
+            How many threads share what this process has; by default all cores, but one where there
+            is an ``exchange``.
+
+        Returns
+        -------
+        Avalanche
+            The same on every process, but for ``relaxed``, which is this process's part.
+
+        Raises
+        ------
+        InputError
+            On every process, as ``measure`` does; or for pieces of different dtypes.
+        """
+        _check_threads(threads)
+        if threads is None:
+            threads = _cores() if exchange is None else 1
+        try:
+            return relax_pieces(
+                pieces, self.graph if graph is None else graph, self.quantile, self.alpha,
+                self.max_steps, exchange=Alone() if exchange is None else exchange, threads=threads,
+            )  # fmt: skip
+        except MemoryError:
+            raise out_of_memory(f"a gradient in {counted(len(pieces), 'piece')}") from None
+
+    def measure_batch(
+        self,
+        gradients: ArrayLike | Sequence[ArrayLike],
+        graphs: Graph | Sequence[Graph] | GraphStack | None = None,
+        *,
+        threads: int | None = None,
+    ) -> AvalancheBatch:
+        """Measure many gradients in one call, in parallel over the batch.
+
+        Parameters
+        ----------
+        gradients : array, shape (batch, N), or a sequence of vectors of any lengths
+            All float32 or all float64. With a ``GraphStack``, a flat vector over all its nodes is
+            taken too and is not copied.
+        graphs : Graph, sequence of Graph, or GraphStack, optional
+            One graph for all, one for each, or a stack of one for each (``graphs.stack``, which
+            saves the laying end to end where the same graphs serve again and again). Without it,
+            the probe's topology.
+        threads : int, optional
+            How many threads share the batch; by default all cores where that pays. The result is the
+            same, bit for bit.
+
+        Returns
+        -------
+        AvalancheBatch
+
+        Raises
+        ------
+        InputError
+            As ``measure`` does, naming the gradient; or for an empty batch, mixed dtypes, or a
+            number of graphs that is not the number of gradients.
+        """
+        _check_threads(threads)
+        try:
+            flat, stacked = self._laid_out(gradients, graphs)
+            relaxed, outcome = self._relax(flat, stacked, threads)
+        except MemoryError:
+            raise out_of_memory("the batch") from None
+        return AvalancheBatch(relaxed, stacked.offsets, outcome)
+
+    def _laid_out(
+        self,
+        gradients: ArrayLike | Sequence[ArrayLike],
+        graphs: Graph | Sequence[Graph] | GraphStack | None,
+    ) -> tuple[Gradient, GraphStack]:
+        """Return the gradients of a batch end to end, and their graphs."""
+        if isinstance(graphs, GraphStack) and isinstance(gradients, np.ndarray) and gradients.ndim == 1:
+            return as_gradient(gradients, "the batch"), graphs
+        flat, lengths = _laid_end_to_end(gradients)
+        stacked = self._stack(graphs, lengths)
+        _check_lengths(lengths, stacked)
+        return flat, stacked
+
+    def _stack(
+        self,
+        graphs: Graph | Sequence[Graph] | GraphStack | None,
+        lengths: NDArray[np.intp],
+    ) -> GraphStack:
+        if isinstance(graphs, GraphStack):
+            return graphs
+        if graphs is None:
+            if (lengths != lengths[0]).any():
+                return stack([self.graph(int(length)) for length in lengths])
+            graphs = self.graph(int(lengths[0]))
+        if isinstance(graphs, Graph):
+            return repeat(graphs, lengths.size)
+        if not isinstance(graphs, Sequence):
+            raise InputError(
+                f"graphs is {graphs!r}; a Graph, a sequence of them or a GraphStack is needed"
+            )
+        return stack(graphs)
+
+    def _relax(
+        self, flat: Gradient, graphs: GraphStack, threads: int | None
+    ) -> tuple[Gradient, NDArray[np.float64]]:
+        check_length(flat.size, graphs.n_nodes)
+        if threads is None:
+            threads = _cores() if flat.size >= THREADS_FROM else 1
+        return relax_stack(
+            flat, graphs, self.alpha, self.max_steps, quantile=self.quantile, threads=threads
+        )
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is not None:
+        require_count("threads", threads, 1)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _laid_end_to_end(
+    gradients: ArrayLike | Sequence[ArrayLike],
+) -> tuple[Gradient, NDArray[np.intp]]:
+    """Return a batch as one vector, and the length of each gradient; rows in order are not copied."""
+    if isinstance(gradients, np.ndarray) and gradients.ndim == 2 and len(gradients) > 0:
+        flat = as_gradient(gradients.reshape(-1), "the batch")
+        return flat, np.full(len(gradients), gradients.shape[1])
+    if not (isinstance(gradients, Sequence) and len(gradients) > 0):
+        raise InputError(
+            f"the batch is {_described(gradients)}; an array (batch, N) or a sequence of vectors is "
+            "needed"
+        )
+    vectors = [as_gradient(g, f"gradient {b} of the batch") for b, g in enumerate(gradients)]
+    dtypes = {str(vector.dtype) for vector in vectors}
+    if len(dtypes) != 1:
+        raise InputError(f"the batch mixes {' and '.join(sorted(dtypes))}; one dtype is needed")
+    return np.concatenate(vectors), np.array([vector.size for vector in vectors])
+
+
+def _described(gradients: object) -> str:
+    if isinstance(gradients, np.ndarray):
+        return f"an array of shape {gradients.shape}"
+    return "empty" if isinstance(gradients, Sequence) else a_type(gradients)
+
+
+def _check_lengths(lengths: NDArray[np.intp], graphs: GraphStack) -> None:
+    if len(graphs) != lengths.size:
+        raise InputError(
+            f"{counted(lengths.size, 'gradient')} and {counted(len(graphs), 'graph')} were given; "
+            "one graph for each gradient is needed"
+        )
+    nodes = np.diff(graphs.offsets)
+    for b in np.flatnonzero(lengths != nodes):
+        raise InputError(
+            f"gradient {b} of the batch has {counted(lengths[b], 'entry')} and its graph "
+            f"{counted(nodes[b], 'node')}; they must be equal"
+        )
+
+
+def fixed_sample(total: int, size: int, seed: int) -> NDArray[np.int64]:
+    """Return ``size`` of ``total`` positions, ascending, drawn with a seed without replacement.
+
+    What a gradient too large to be measured whole is measured on: the same positions at every step.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence((SAMPLE_STREAM, seed)))
+    drawn: NDArray[np.int64] = np.sort(rng.choice(total, size, replace=False, shuffle=False))
+    return drawn
+
+
+@lru_cache(maxsize=8)
+def _graph(topology: str, n: int, seed: int) -> Graph:
+    return build(topology, n, seed)

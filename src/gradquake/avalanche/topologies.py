@@ -1,0 +1,241 @@
+"""The named generators of graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.avalanche import _kernels_graphs
+from gradquake.errors import InputError, require_between, require_seed
+
+if TYPE_CHECKING:
+    pass
+from gradquake.avalanche.graphs import (
+    TOO_MANY,
+    ComputedGraph,
+    Graph,
+    _csr,
+    _index_dtype,
+    _trusted,
+    count_of,
+)
+
+# From so many nodes on neighbours are computed that cost next to nothing, and those that cost more than
+# to look them up, but 20 bytes a node less.
+CHEAP = 1 << 22
+DEAR = 1 << 27
+
+# Rounds of the permutations that random regular graphs are made of, an even number.
+FEISTEL_ROUNDS = 6
+
+
+def barabasi_albert(n: int, m: int = 2, *, seed: int) -> Graph:
+    """Return a scale-free graph grown by preferential attachment.
+
+    A. L. Barabási and R. Albert, Science 286, 509 (1999), started from a star on m + 1 nodes; each
+    further node is joined to ``m`` distinct older ones chosen by their degree. It has m (n - m) edges.
+
+    Parameters
+    ----------
+    n : int
+        The number of nodes, at least m + 1.
+    m : int
+        Edges that a new node brings, at least 1. Two give the paper's mean degree of 4.
+    seed : int
+        The seed of the draw, at least 0.
+
+    Raises
+    ------
+    InputError
+        For a number out of range.
+    """
+    m = count_of("m", m, 1)
+    n = count_of("n", n, m + 1)
+    if m * n >= TOO_MANY:
+        raise InputError(f"m is {m} and n is {n}; fewer than 2^40 edges are needed")
+    dtype = _index_dtype(n, 2 * m * (n - m))
+    targets, indices = np.empty(m * (n - m), dtype), np.empty(2 * m * (n - m), dtype)
+    indptr, cursor = np.zeros(n + 1, dtype), np.empty(n, dtype)
+    _kernels_graphs.preferred_targets(m, _state(seed, n), targets)
+    _kernels_graphs.grown_adjacency(m, targets, indptr, indices, cursor)
+    return _trusted(indptr, indices)
+
+
+def ring(n: int) -> Graph:
+    """Return the ring in which each of ``n`` >= 5 nodes is joined to its 2 nearest on both sides.
+
+    Raises
+    ------
+    InputError
+        For fewer nodes.
+    """
+    n = count_of("n", n, 5)
+    return ComputedGraph(n, _kernels_graphs.circulant_neighbours, 1, 2, computed_from=CHEAP)
+
+
+def square_lattice(n: int) -> Graph:
+    """Return the square lattice on ``n`` >= 5 nodes with helical periodic boundaries.
+
+    Node i is joined to i ± 1 and i ± L modulo n, L the integer nearest to the square root of n: the
+    periodic boundary that fits any number of nodes (M. E. J. Newman and G. T. Barkema, Monte Carlo
+    Methods in Statistical Physics, 1999, section 13.1).
+
+    Raises
+    ------
+    InputError
+        For fewer nodes.
+    """
+    n = count_of("n", n, 5)
+    far = round(n**0.5)
+    return ComputedGraph(n, _kernels_graphs.circulant_neighbours, 1, far, computed_from=CHEAP)
+
+
+def small_world(n: int, p: float = 0.05, *, seed: int) -> Graph:
+    """Return a small-world graph: the ring of ``ring(n)``, each edge rewired with probability ``p``.
+
+    D. J. Watts and S. H. Strogatz, Nature 393, 440 (1998), with k = 4. It has 2 n edges.
+
+    Parameters
+    ----------
+    n : int
+        The number of nodes, at least 5.
+    p : float
+        The probability of rewiring, in [0, 1].
+    seed : int
+        The seed of the draw, at least 0.
+
+    Raises
+    ------
+    InputError
+        For a number out of range.
+    """
+    n = count_of("n", n, 5)
+    require_between("p", p, 0, 1, inclusive=True)
+    dtype = _index_dtype(n, 4 * n)
+    nodes = np.arange(n, dtype=dtype)
+    ends = np.column_stack([(nodes + 1) % n, (nodes + 2) % n]).astype(dtype)
+    _kernels_graphs.rewire_ring(float(p), _state(seed, n), ends)
+    return _trusted(*_csr(n, np.repeat(nodes, 2), ends.ravel()))
+
+
+def erdos_renyi(n: int, *, seed: int) -> Graph:
+    """Return a uniformly random graph with ``n`` >= 5 nodes and 2 n edges.
+
+    The G(n, m) of P. Erdős and A. Rényi, Publ. Math. Debrecen 6, 290 (1959).
+
+    Raises
+    ------
+    InputError
+        For fewer nodes or a negative seed.
+    """
+    n = count_of("n", n, 5)
+    rng = np.random.default_rng(_sequence(seed, n))
+    codes = np.empty(0, np.int64)
+    while codes.size < 2 * n:
+        source = rng.integers(n, size=2 * n - codes.size)
+        target = rng.integers(n - 1, size=source.size)
+        target += target >= source
+        new = np.minimum(source, target) * n + np.maximum(source, target)
+        codes = np.sort(np.concatenate([codes, new]))
+        codes = codes[np.diff(codes, prepend=-1) > 0]
+    return _trusted(*_csr(n, codes // n, codes % n))
+
+
+def random_regular(n: int, *, seed: int) -> Graph:
+    """Return a random graph in which each of ``n`` >= 5 nodes has degree 4.
+
+    The union of two random Hamiltonian cycles, drawn again where they share an edge; what holds almost
+    surely of large graphs so drawn holds of uniform 4-regular graphs (J. H. Kim and N. C. Wormald,
+    J. Combin. Theory B 81, 20 (2001)). The orders of the cycles are pseudorandom permutations that are
+    computed, not stored.
+
+    Raises
+    ------
+    InputError
+        For fewer nodes or a negative seed.
+    """
+    n = count_of("n", n, 5)
+    bits = (n - 1).bit_length()
+    halves = bits - bits // 2, 2 ** (bits // 2) - 1
+    entropy = _sequence(seed, n)
+    while True:
+        keys = entropy.spawn(1)[0].generate_state(2 * FEISTEL_ROUNDS, np.uint64)
+        first, second = (np.array([*halves, *half], np.uint64) for half in np.split(keys, 2))
+        if not _kernels_graphs.shares_an_edge(n, first, second, 0, n):
+            return ComputedGraph(n, _kernels_graphs.cycle_neighbours, first, second, computed_from=DEAR)
+
+
+def computational(hidden: int) -> Graph:
+    """Return the own graph of a 2-h-1 multilayer perceptron: parameters that meet in a neuron.
+
+    The two input weights, the bias and the output weight of a hidden unit form a clique; every
+    output weight is joined to the output bias. Nodes are in the model's parameter order: W1 (row by
+    row), b1, W2, b2. It has 7 h edges on 4 h + 1 nodes.
+
+    Parameters
+    ----------
+    hidden : int
+        The number of hidden units h, at least 1.
+
+    Raises
+    ------
+    InputError
+        For no hidden unit.
+    """
+    hidden = count_of("hidden", hidden, 1)
+    unit = np.arange(hidden)
+    members = (2 * unit, 2 * unit + 1, 2 * hidden + unit, 3 * hidden + unit)
+    pairs = [(members[a], members[b]) for a in range(4) for b in range(a + 1, 4)]
+    pairs.append((members[3], np.full(hidden, 4 * hidden)))
+    sources, targets = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+    return _trusted(*_csr(4 * hidden + 1, sources, targets))
+
+
+def _computational_of_size(n: int, seed: int) -> Graph:  # noqa: ARG001
+    n = count_of("n", n, 5)
+    if n % 4 != 1:
+        raise InputError(f"n is {n}; the graph of a 2-h-1 network has 4 h + 1 nodes")
+    return computational(n // 4)
+
+
+# Every topology by name, as (number of nodes, seed) -> Graph.
+TOPOLOGIES: dict[str, Callable[[int, int], Graph]] = {
+    "barabasi_albert": lambda n, seed: barabasi_albert(n, seed=seed),
+    "ring": lambda n, _: ring(n),
+    "small_world_0.05": lambda n, seed: small_world(n, 0.05, seed=seed),
+    "small_world_0.2": lambda n, seed: small_world(n, 0.2, seed=seed),
+    "erdos_renyi": lambda n, seed: erdos_renyi(n, seed=seed),
+    "square_lattice": lambda n, _: square_lattice(n),
+    "random_regular": lambda n, seed: random_regular(n, seed=seed),
+    "computational": _computational_of_size,
+}
+
+
+def build(topology: str, n: int, seed: int) -> Graph:
+    """Return the graph of a topology by its name in ``TOPOLOGIES``, on ``n`` nodes, from ``seed``.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, or a number of nodes that the topology does not have.
+    """
+    check_topology(topology)
+    return TOPOLOGIES[topology](n, seed)
+
+
+def check_topology(topology: str, name: str = "topology") -> None:
+    """Raise InputError unless ``topology``, the setting ``name``, is a name in ``TOPOLOGIES``."""
+    if not (isinstance(topology, str) and topology in TOPOLOGIES):
+        raise InputError(f"{name} is {topology!r}; one of {', '.join(TOPOLOGIES)} is needed")
+
+
+def _sequence(seed: int, n: int) -> np.random.SeedSequence:
+    require_seed(seed)
+    return np.random.SeedSequence((seed, n))
+
+
+def _state(seed: int, n: int) -> NDArray[np.uint64]:
+    return _sequence(seed, n).generate_state(1, np.uint64).astype(np.uint64)

@@ -1,0 +1,1 @@
+"""Gradients and checkpoints in files, whatever program wrote them."""

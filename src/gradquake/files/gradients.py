@@ -1,0 +1,384 @@
+"""Gradients and checkpoints in files: which there are, what they hold, and their entries as a vector.
+
+A file is described without its data first, then read tensor by tensor and block by block.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.errors import InputError, require
+from gradquake.files.formats import INDEX, SUFFIXES, opened, suffix_of
+from gradquake.files.steps import Order, in_order, read_name
+from gradquake.files.tensors import StoredTensor, Tensor, natural
+
+# What a gradient may be made of, and the type in which it is measured.
+MEASURED_AS: dict[str, type[np.floating[Any]]] = {
+    "float16": np.float32,
+    "bfloat16": np.float32,
+    "float32": np.float32,
+    "float64": np.float64,
+}
+
+
+# Names in the state of an optimizer, which is never measured.
+OPTIMIZER = re.compile(
+    r"(.*[._/])?(opt_state|optim(izer)?(_states?(_dict)?)?|(max_)?exp_avg(_sq)?|momentum_buffer"
+    r"|square_avg|acc_delta|grad_avg)([._/].*)?",
+    re.IGNORECASE,
+)
+
+# What a model stores beside its weights, and no optimizer moves: statistics of batches, averages of the
+# weights, constants.
+BUFFERS = re.compile(
+    r"(.*[./])?(running_(mean|var)|moving_(mean|variance)"
+    r"|(model_)?ema(_model)?[._/].*|ema_\w+|shadow_params[._/].*|weight_[uv]|_[uv]"
+    r"|(rotary_)?inv_freq|freqs_(cis|cos|sin)|(cos|sin)_cached|masked_bias"
+    r"|(attn|attention|causal)_mask|pixel_(mean|std))"
+)
+
+# One of several files that make up one checkpoint.
+PART = re.compile(r"-[0-9]{5}-of-(?!00001)[0-9]{5}\.")
+
+
+@dataclass(frozen=True)
+class GradientFile:
+    """What a file of a gradient, or a checkpoint, holds.
+
+    Attributes
+    ----------
+    path : Path
+    tensors : tuple of Tensor
+        Those that are measured, in order.
+    left_out : tuple of str
+        What is not, and why.
+    total : int
+        Entries of these and of the floating-point weights beside them that were not chosen.
+    """
+
+    path: Path
+    tensors: tuple[Tensor, ...]
+    left_out: tuple[str, ...] = ()
+    total: int = 0
+
+    @property
+    def size(self) -> int:
+        """The number of entries that are measured."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def dtype(self) -> type[np.floating[Any]]:
+        """The type of the vector: float64 where any tensor is, otherwise float32."""
+        kinds = {MEASURED_AS[tensor.dtype] for tensor in self.tensors}
+        return np.float64 if np.float64 in kinds else np.float32
+
+
+def find(paths: Sequence[Path]) -> Order:
+    """Return the files meant, in the order of their steps.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files, or one folder, of which all files with one of ``SUFFIXES`` are taken.
+
+    Raises
+    ------
+    InputError
+        For what is not there or has another suffix; a folder beside others, one without such files,
+        or one whose names differ in more than their numbers; a file given twice, or a part of a
+        checkpoint.
+    """
+    require(len(paths) > 0, "no file was given; gradient files or a folder of them are needed")
+    if len(paths) == 1 and paths[0].is_dir():
+        return in_order(_in_folder(paths[0]), given=False)
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; a gradient file or a folder of them is needed")
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder; files, or one folder alone, are needed, such as "
+                f"{path / 'model.safetensors'}"
+            )
+        if not path.is_file():
+            raise InputError(f"{path} is not a regular file; a gradient file is needed")
+        suffix = suffix_of(path.name)
+        if suffix not in SUFFIXES:
+            raise InputError(f"{path} ends in {suffix!r}; one of {', '.join(SUFFIXES)} is needed")
+        _require_whole(path)
+    _require_once(paths)
+    return in_order(paths, given=True)
+
+
+def _require_whole(path: Path) -> None:
+    if PART.search(path.name) is not None:
+        raise InputError(
+            f"{path} is one of several parts of a checkpoint; give the index of all, which ends "
+            f"in {INDEX}"
+        )
+
+
+def _require_once(paths: Sequence[Path]) -> None:
+    seen: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        status = path.stat()
+        file = (status.st_dev, status.st_ino)
+        if file in seen:
+            raise InputError(f"{path} and {seen.get(file)} are the same file; give it once")
+        seen[file] = path
+
+
+def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False) -> GradientFile:
+    """Return what a file holds, without reading its data.
+
+    Parameters
+    ----------
+    path : Path
+    match : sequence of str
+        Only tensors whose name fits one of these patterns (``fnmatch``, case matters); all without.
+    checkpoint : bool
+        Whether tensors that no optimizer moves are left out: ``BUFFERS``, unless nothing else was
+        chosen, and tensors of integers and bools, which are refused otherwise.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read, or holds anything but floating-point tensors.
+    """
+    with opened(path) as (stored, left_out):
+        names = [one.tensor.name for one in stored]
+        if len(set(names)) != len(names):
+            raise InputError(f"{path} holds a tensor twice; each name once is needed")
+        chosen = [o for o in stored if not match or any(fnmatchcase(o.tensor.name, m) for m in match)]
+        if not len(chosen) > 0:
+            raise InputError(
+f"{path} holds no tensor" + (f" that matches {_listed(match)}" if match else "")
+            + (f"; it holds {_listed(names)}" if names else "; at least one is needed")
+)  # fmt: skip
+        weights = [one for one in stored if not _is_state(one)]
+        left_out += [f"{o.tensor.name!r} (state of an optimizer)" for o in chosen if _is_state(o)]
+        chosen = [one for one in chosen if not _is_state(one)]
+        if not len(chosen) > 0:
+            raise InputError(f"{path} holds nothing but an optimizer's state; weights are needed")
+        _require_one_group(path, chosen)
+        if checkpoint and not all(map(_is_buffer, chosen)):
+            left_out = [f"{o.tensor.name!r} (not trained)" for o in chosen if _is_buffer(o)] + left_out
+            weights, chosen = ([one for one in of if not _is_buffer(one)] for of in (weights, chosen))
+        tensors = []
+        for tensor in (one.tensor for one in chosen):
+            integers = bool(re.fullmatch("u?int[0-9]+|bool", tensor.dtype))
+            if tensor.dtype in MEASURED_AS:
+                tensors.append(tensor)
+            elif checkpoint and integers:
+                left_out.append(f"{tensor.name!r} ({tensor.dtype})")
+            else:
+                raise InputError(
+                    f"{path}: {tensor.name!r} is {tensor.dtype}; {', '.join(MEASURED_AS)} is needed"
+                    + (" (--differences leaves integers of checkpoints out)" if integers else "")
+                )
+        beside = (one.tensor for one in weights if one.group == chosen[0].group)
+        total = sum(tensor.size for tensor in beside if tensor.dtype in MEASURED_AS)
+    found = GradientFile(path, tuple(tensors), tuple(left_out), total)
+    if not found.size > 0:
+        raise InputError(f"{path} holds no entry to measure; at least one is needed")
+    return found
+
+
+def hints(path: Path, left_out: Sequence[str], *, checkpoint: bool) -> list[str]:
+    """Return what speaks against how a file is measured: as a gradient, or as the whole of a model."""
+    found = []
+    name = f"{path.parent.name}/{path.name}".lower()
+    like = re.search(r"checkpoint|ckpt|global_step|pytorch_model|model\.safetensors", name)
+    beside = any(one.startswith("'optim") for one in left_out)
+    if not checkpoint and (beside or (like and "grad" not in name)):
+        found.append(
+            "these look like checkpoints, whose weights are measured here as if they were gradients; "
+            "--differences measures what changed between them"
+        )
+    for part in (path, path.parent):
+        if rank := re.search(r"(.*rank_?)[0-9]+(.*)", part.name):
+            ranks = list(part.parent.glob(f"{glob.escape(rank[1])}[0-9]*{glob.escape(rank[2])}"))
+            if len(ranks) > 1:
+                found.append(f"{part} is one of {len(ranks)} ranks; the others are not measured")
+    return found
+
+
+def check_alike(first: GradientFile, other: GradientFile) -> None:
+    """Raise InputError unless two files hold tensors of the same names, shapes and dtypes."""
+    ours = {tensor.name: tensor for tensor in first.tensors}
+    theirs = {tensor.name: tensor for tensor in other.tensors}
+    needed = "; all files of a series need the same tensors"
+    for name, tensor in ours.items():
+        if name not in theirs:
+            raise InputError(f"{other.path} lacks {name!r}, which {first.path} holds{needed}")
+        for what in ("shape", "dtype"):
+            here, there = getattr(tensor, what), getattr(theirs[name], what)
+            if here != there:
+                raise InputError(
+                    f"{name!r} has {what} {there} in {other.path} and {here} in {first.path}{needed}"
+                )
+    for name in theirs:
+        if name not in ours:
+            raise InputError(f"{other.path} holds {name!r}, which {first.path} lacks{needed}")
+
+
+def read(
+    path: Path,
+    layout: GradientFile,
+    out: NDArray[np.floating[Any]],
+    positions: NDArray[np.int64] | None = None,
+) -> None:
+    """Read the entries of a file into a vector, tensor by tensor.
+
+    Parameters
+    ----------
+    path : Path
+        A file that holds what ``layout`` says.
+    layout : GradientFile
+        Which tensors to read, in which order.
+    out : array of float32 or float64
+        Of ``layout.size`` entries, or as many as ``positions``.
+    positions : array of int64, ascending, optional
+        Which of the entries to read; all without.
+
+    Raises
+    ------
+    InputError
+        Where an entry is not finite, or the file is not whole or was changed.
+    """
+    with opened(path) as (stored, _):
+        by_name = {one.tensor.name: one for one in stored}
+        first = 0
+        for tensor in layout.tensors:
+            one = by_name.get(tensor.name)
+            if one is None or one.tensor != tensor:
+                raise InputError(f"{path} was changed while it was measured; measure it again")
+            _read_tensor(path, one, first, out, positions)
+            first += tensor.size
+
+
+def _read_tensor(
+    path: Path,
+    one: StoredTensor,
+    first: int,
+    out: NDArray[np.floating[Any]],
+    positions: NDArray[np.int64] | None,
+) -> None:
+    """Read the entries of one tensor, of which the first is entry ``first`` of the file."""
+    shape, size = one.tensor.shape, one.tensor.size
+    # Where the entries go, in the order of storage: all of them, or those at ``stored_at``.
+    into: Any
+    stored_at = None
+    if positions is None:
+        whole = out[first : first + size].reshape(shape)
+        into = whole.T.flat if one.by_column else whole.reshape(-1)
+    else:
+        low, high = np.searchsorted(positions, (first, first + size)).tolist()
+        stored_at = positions[low:high] - first
+        into = out[low:high]
+        if one.by_column:
+            stored_at = _by_column(stored_at, shape)
+            sorting = np.argsort(stored_at)
+            stored_at = stored_at[sorting]
+    start = 0
+    for block in one.blocks():
+        stop = start + block.size
+        entries = block.astype(out.dtype, copy=False)
+        places: Any = slice(start, stop)
+        at = None
+        if stored_at is not None:
+            low, high = np.searchsorted(stored_at, (start, stop)).tolist()
+            at = stored_at[low:high]
+            entries = entries[at - start]
+            places = sorting[low:high] if one.by_column else slice(low, high)
+        into[places] = entries
+        finite = np.isfinite(entries)
+        if not finite.all():
+            index = int(np.argmin(finite))
+            entry = start + index if at is None else int(at[index])
+            if one.by_column:
+                entry = int(np.ravel_multi_index(np.unravel_index(entry, shape, "F"), shape))
+            raise InputError(
+                f"{path}: entry {entry} of {one.tensor.name!r} is {entries[index]}; finite numbers are "
+                "needed, so leave out this file, or the tensor with --match"
+            )
+        start = stop
+    if start != size:
+        raise InputError(
+            f"{path} holds {start} of the {size} entries of {one.tensor.name!r}; it is damaged"
+        )
+
+
+def _by_column(entries: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the places in Fortran order of entries that are given in C order."""
+    return np.ravel_multi_index(np.unravel_index(entries, shape), shape, order="F").astype(np.int64)
+
+
+def _is_state(one: StoredTensor) -> bool:
+    """Return whether a tensor is of the state of an optimizer, by its name or that of its group."""
+    return OPTIMIZER.fullmatch(one.tensor.name) is not None or OPTIMIZER.fullmatch(one.group) is not None
+
+
+def _is_buffer(one: StoredTensor) -> bool:
+    """Return whether a tensor stands beside a model's weights, by its name or, a mask, its shape."""
+    name, shape = one.tensor.name.removeprefix(f"{one.group}."), one.tensor.shape
+    mask = name.endswith("attn.bias") and len(shape) == 4 and shape[:2] == (1, 1)
+    return mask or BUFFERS.fullmatch(name) is not None
+
+
+def _require_one_group(path: Path, chosen: Sequence[StoredTensor]) -> None:
+    groups = sorted({one.group for one in chosen})
+    likely = [*(group for group in groups if "ema" not in group.lower()), *groups]
+    if len(groups) != 1:
+        raise InputError(
+            f"{path} holds tensors "
+            f"{' and '.join(f'under {g!r}' if g else 'at its top' for g in groups)}; "
+            f"choose one with --match, such as --match '{next(filter(None, likely), '')}.*'"
+        )
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    found = [
+        path
+        for path in folder.iterdir()
+        if suffix_of(path.name) in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    ]
+    if not len(found) > 0:
+        raise InputError(
+            f"{folder} holds no file that ends in one of {', '.join(SUFFIXES)}" + _folders_hint(folder)
+        )
+    found.sort(key=lambda path: natural(path.name))
+    _require_once(found)
+    series: dict[str, Path] = {}
+    for path in found:
+        _require_whole(path)
+        skeleton = read_name(Path(path.name)).skeleton[0] + suffix_of(path.name)
+        series.setdefault(skeleton, path)
+    one, *others = series.values()
+    if others:
+        raise InputError(
+            f"{folder} holds several series, such as {one.name} and {others[0].name}; give the files of "
+            "one, or a folder of its own"
+        )
+    return found
+
+
+def _folders_hint(folder: Path) -> str:
+    folders = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda path: natural(path.name))
+    if not folders:
+        return ""
+    pattern = folder / re.sub("[0-9]+", "*", folders[0].name, count=1)
+    return f"; of what its folders hold give one file each, such as {pattern}/model.safetensors"
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")

@@ -1,0 +1,80 @@
+"""Tensors in files, read in blocks."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+# Entries that are in memory at a time besides the vector.
+BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a file says of one of its tensors.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+    dtype : str
+        By NumPy's name, or the format's own where NumPy has none.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of an open file.
+
+    Attributes
+    ----------
+    tensor : Tensor
+    blocks : callable
+        Gives its entries as vectors of at most ``BLOCK`` entries, in the order of storage.
+    group : str
+        Under which key of a file of nested dicts it is; empty at the top.
+    by_column : bool
+        Whether it is stored in Fortran order rather than in C order.
+    """
+
+    tensor: Tensor
+    blocks: Callable[[], Iterator[NDArray[Any]]] = field(repr=False)
+    group: str = ""
+    by_column: bool = False
+
+
+# A reader gives the tensors of an open file, and in words what else it holds.
+Contents = tuple[list[StoredTensor], list[str]]
+
+
+def spans(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Give the parts of an array of at most ``BLOCK`` entries that make it up in C order."""
+    of_one = math.prod(shape[1:])
+    if not shape or of_one * shape[0] == 0:
+        return
+    rows = BLOCK // of_one
+    for start in range(0, shape[0], max(rows, 1)):
+        if rows:
+            yield (slice(start, min(start + rows, shape[0])),)
+        else:
+            yield from ((slice(start, start + 1), *rest) for rest in spans(shape[1:]))
+
+
+def natural(name: str) -> tuple[list[tuple[str, int]], str]:
+    """Return a key that sorts names by their text and the integers in it."""
+    parts = re.findall("([^0-9]*)([0-9]*)", name)
+    return [(text, int(digits or -1)) for text, digits in parts], name

@@ -1,0 +1,172 @@
+"""The paper's three figures, panel by panel, from the evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gradquake.analysis.resampling import Interval
+from gradquake.analysis.scaling import leave_one_out
+from gradquake.paper.xor.evidence import ALIGNED_AFTER, ALIGNED_BEFORE, Evidence
+from gradquake.paper.xor.plan import GINI_HIDDEN
+from gradquake.paper.xor.scrutiny_plates import SCRUTINY_PLATES
+from gradquake.report import figures
+from gradquake.report.figures import (
+    BELOW_LEGEND,
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    Axes,
+)
+
+SHORT_NAMES = {
+    "ring": "ring",
+    "small_world_0.05": "SW\n.05",
+    "small_world_0.2": "SW\n.2",
+    "barabasi_albert": "scale\nfree",
+    "erdos_renyi": "random",
+}
+
+
+def draw(name: str, evidence: Evidence, folder: Path) -> None:
+    """Draw one of ``DRAWINGS`` into a folder, as PNG and SVG."""
+    DRAWINGS[name](evidence, folder / name)
+
+
+def _figure1(evidence: Evidence, path: Path) -> None:
+    with figures.sheet(path, "abc", 2.9) as (accuracy, dimension, gini):
+        _accuracy(evidence, accuracy)
+        _dimension(evidence, dimension)
+        _gini(evidence, gini)
+
+
+def _figure2(evidence: Evidence, path: Path) -> None:
+    largest = evidence.inline.exponents["all", "max"]
+    with figures.sheet(path, "abc", 2.9, right=0.925) as (distributions, collapse, scaling):
+        figures.ccdfs(distributions, evidence.ccdfs)
+        distributions.set_xlabel("avalanche size $s$")
+        distributions.set_xlim(left=1.3)
+        distributions.legend(title="$N$", title_fontsize=6.5, loc="lower left", fontsize=6)
+        figures.ccdfs(collapse, evidence.collapsed)
+        collapse.set_xlabel(f"$s\\,/\\,N^{{D}}$,  $D$ = {largest.estimate:.2f}")
+        figures.finite_size_scaling(scaling, largest, evidence.inline.exponents["all", "mean"])
+
+
+def _figure3(evidence: Evidence, path: Path) -> None:
+    pre, post = (evidence.inline.exponents[window, "max"] for window in ("pre", "post"))
+    null = evidence.inline_null.exponents["all", "max"]
+    baseline = evidence.topologies
+    with figures.sheet(path, "ab", 3.2, between=0.2) as (bootstrap, left_out):
+        figures.bootstrap_distributions(
+            bootstrap,
+            {
+                _with_interval("pre, $s_{\\max}$", pre.estimate, pre.interval): (
+                    pre.resamples, pre.estimate, GREEN,
+                ),
+                _with_interval("post, $s_{\\max}$", post.estimate, post.interval): (
+                    post.resamples, post.estimate, VERMILION,
+                ),
+                _with_interval(
+                    "Gaussian, $\\langle s \\rangle$", baseline.mean, baseline.mean_interval
+                ): (baseline.mean_resamples, baseline.mean, BLUE),
+                _with_interval("Gaussian, $s_{\\max}$", null.estimate, null.interval): (
+                    null.resamples, null.estimate, GREY,
+                ),
+            },
+        )  # fmt: skip
+        # The narrow peak of the mean would flatten all others; the scale leaves it its tip.
+        bootstrap.set_yscale("symlog", linthresh=10)
+        low, high = bootstrap.get_ylim()
+        bootstrap.set_ylim(0, high * 12)
+        bootstrap.legend(loc="upper left", ncols=2)
+        figures.leave_one_out(
+            left_out,
+            {
+                "pre": (leave_one_out(pre), GREEN, "o"),
+                "post": (leave_one_out(post), VERMILION, "s"),
+                "Gaussian, $s_{\\max}$": (leave_one_out(null), GREY, "^"),
+            },
+        )
+        low, high = left_out.get_ylim()
+        left_out.set_ylim(low, high + 0.75 * (high - low))
+        left_out.legend(loc="upper left")
+        small = figures.inset(left_out, (0.5, 0.7, 0.49, 0.24))
+        figures.variants(
+            small,
+            [SHORT_NAMES[name] for name in baseline.variants],
+            baseline.estimate,
+            np.array([interval.low for interval in baseline.intervals]),
+            np.array([interval.high for interval in baseline.intervals]),
+        )
+        small.set_title("Gaussian, $\\langle s \\rangle$: $D$", fontsize=6, fontweight="normal", pad=2)
+
+
+def _accuracy(evidence: Evidence, ax: Axes) -> None:
+    study = evidence.gini
+    band = study.accuracy_band
+    shown = slice(0, 201)
+    epoch, accuracy = band.x[shown], study.accuracy[shown]
+    figures.line_with_band(
+        ax, epoch, band.middle[shown], band.low[shown], band.high[shown], ORANGE,
+        f"mean, quartiles, {study.grokking_epochs.size} seeds",
+    )  # fmt: skip
+    ax.plot(epoch, accuracy, color=BLUE, label="seed 0, training")
+    ax.plot(epoch, accuracy, color=PURPLE, ls=(0, (2, 2)), label="seed 0, evaluation (same)")
+    ax.axvline(study.grokking_epochs[0], ymax=BELOW_LEGEND, color=GREY, lw=0.7, ls=":")
+    ax.set_ylim(0.1, 1.4)
+    ax.set_yticks([0.25, 0.5, 0.75, 1.0])
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(f"accuracy, $h$ = {GINI_HIDDEN}")
+    ax.legend(loc="upper left")
+    figures.grokking_epochs(figures.inset(ax, (0.53, 0.16, 0.45, 0.34)), evidence.inline.grokking)
+
+
+def _dimension(evidence: Evidence, ax: Axes) -> None:
+    curve = evidence.inline.curves["max"].dimension
+    first, last = evidence.inline.grokking_window
+    average, single = evidence.time_average.estimate, evidence.gini.median_grokking_epoch
+    ax.axvspan(first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok")
+    ax.axvline(single, ymax=BELOW_LEGEND, color=ORANGE, lw=1, label=f"$t_g$, $h$ = {GINI_HIDDEN}")
+    interval = evidence.time_average.interval
+    ax.axhspan(interval.low, interval.high, color=VERMILION, alpha=0.12, lw=0)
+    ax.axhline(average, color=VERMILION, lw=0.9, label=f"average {average:.2f}")
+    ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+    figures.dimension(
+        ax, evidence.inline_null.curves["max"].dimension, GREY, "null, $s_{\\max}$", lw=0.8
+    )
+    figures.dimension(ax, curve, BLUE, "$s_{\\max}$")
+    figures.dimension(ax, evidence.inline.curves["mean"].dimension, SKY, "$\\langle s \\rangle$", lw=0.8)
+    ax.set_ylim(0.1, 1.75)
+    ax.legend(loc="upper left", ncols=2, columnspacing=0.6, handlelength=1.2)
+    figures.fit_quality(figures.inset(ax, (0.36, 0.09, 0.6, 0.2)), curve)
+
+
+def _gini(evidence: Evidence, ax: Axes) -> None:
+    study = evidence.gini
+    band = study.gini_band
+    if band is not None:
+        label = f"median, quartiles, {band.runs} seeds"
+        figures.line_with_band(ax, band.x, band.middle, band.low, band.high, GREEN, label)
+    epoch = np.arange(study.gini.size) - study.grokking_epochs[0]
+    shown = (epoch >= -ALIGNED_BEFORE) & (epoch <= ALIGNED_AFTER)
+    ax.plot(epoch[shown], study.gini[shown], color=PURPLE, lw=0.9, label="seed 0")
+    ax.axvline(0, ymax=BELOW_LEGEND, color=GREY, lw=0.7, ls=":")
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + 0.35 * (high - low))
+    ax.set_xlabel("epochs since $t_g$")
+    ax.set_ylabel("Gini coefficient of $|\\theta|$")
+    ax.legend(loc="upper left")
+
+
+def _with_interval(name: str, estimate: float, interval: Interval) -> str:
+    return f"{name}: {estimate:.2f}\n[{interval.low:.2f}, {interval.high:.2f}]"
+
+
+DRAWINGS = {"figure1": _figure1, "figure2": _figure2, "figure3": _figure3, **SCRUTINY_PLATES}

@@ -1,0 +1,1 @@
+"""Results for a reader: sentences, tables, JSON and figures. Nothing here computes a statistic."""

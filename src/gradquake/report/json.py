@@ -1,0 +1,251 @@
+"""Results as plain objects for a program: what ``json`` can write."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from gradquake.analysis.collapse import Collapse
+from gradquake.analysis.ladder import SPANS, Ladder
+from gradquake.analysis.power import Power
+from gradquake.analysis.resampling import Bootstrapped
+from gradquake.analysis.scaling import STATISTICS, Statistic, check_statistic
+from gradquake.analysis.sweep import WINDOWS, Curve, SweepAnalysis
+from gradquake.analysis.tails import TailFit
+from gradquake.analysis.timing import PermutationTest
+from gradquake.analysis.transitions import PHASES, GrokkingEpochs
+from gradquake.scrutiny.scrutinize import Scrutiny, Timing, notes_of
+from gradquake.scrutiny.topologies import OnTopology
+
+if TYPE_CHECKING:
+    pass
+
+
+# What the exponent of a statistic is called in an object; a time series of it is named "D_t".
+EXPONENTS: dict[Statistic, str] = {"max": "D", "mean": "gamma"}
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON knows it: None for what is not finite."""
+    return float(value) if value == value and abs(value) != float("inf") else None
+
+
+def plain(value: Any) -> Any:
+    """Return a value with NaN and infinity, for which JSON has no number, as text."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return json.dumps(value) if isinstance(value, float) and finite(value) is None else value
+
+
+def estimate_json(found: Bootstrapped) -> dict[str, float | bool | None]:
+    """Return ``estimate``, ``ci_low`` and ``ci_high``.
+
+    An interval of no width is left out, and ``equal_in_all_resamples`` is then true.
+    """
+    if found.interval.is_one_value:
+        nothing = {"ci_low": None, "ci_high": None, "equal_in_all_resamples": True}
+        return {"estimate": finite(found.estimate), **nothing}
+    return {
+        "estimate": finite(found.estimate),
+        "ci_low": finite(found.interval.low),
+        "ci_high": finite(found.interval.high),
+    }
+
+
+def exponents_json(analysis: SweepAnalysis, statistic: Statistic) -> dict[str, Any]:
+    """Return by window an exponent with its interval and what there is to say of its fit."""
+    return {
+        window: {
+            **estimate_json(analysis.exponents[window, statistic]),
+            "r_squared": finite(analysis.exponents[window, statistic].fit.r_squared),
+            "message": analysis.exponents[window, statistic].fit.message,
+            "cautions": list(analysis.exponents[window, statistic].cautions),
+        }
+        for window in WINDOWS
+    }
+
+
+def attribution_json(ladder: Ladder, statistic: Statistic) -> dict[str, Any]:
+    """Return by window, and of the rise, what each property of the gradient accounts for."""
+    return {
+        span: {name: estimate_json(e) for name, e in ladder.attribution(span, statistic).items()}
+        for span in SPANS
+    }
+
+
+def curve_json(curve: Curve) -> dict[str, Any]:
+    """Return D(t) and its crossing of 1; without intervals if none of them has a width."""
+    names = ("exponent", "ci_low", "ci_high", "r_squared")
+    columns = {name: curve.dimension[name].values.tolist() for name in names}
+    if all(
+        low == high or low != low
+        for low, high in zip(columns["ci_low"], columns["ci_high"], strict=True)
+    ):
+        columns |= dict.fromkeys(("ci_low", "ci_high"), [math.nan] * len(columns["exponent"]))
+    return {
+        "epoch": curve.dimension["epoch"].values.tolist(),
+        **{name: [finite(value) for value in column] for name, column in columns.items()},
+        "crossing": crossing_json(curve.crossing),
+    }
+
+
+def crossing_json(crossing: Bootstrapped) -> dict[str, Any]:
+    """Return a crossing with the share of resamples that do not cross."""
+    return {**estimate_json(crossing), "resamples_without": crossing.interval.invalid}
+
+
+def permutation_json(test: PermutationTest) -> dict[str, float | None]:
+    """Return a permutation test."""
+    return {name: finite(getattr(test, name)) for name in ("observed", "expected", "p_value")}
+
+
+def collapse_json(collapse: Collapse) -> dict[str, Any]:
+    """Return the best collapse."""
+    names = ("exponent", "low", "high", "quality")
+    return {**{name: finite(getattr(collapse, name)) for name in names}, "message": collapse.message}
+
+
+def grokking_json(scale: GrokkingEpochs) -> dict[str, Any]:
+    """Return the grokking epochs of one scale."""
+    return {
+        "n_parameters": scale.n_parameters,
+        "median": finite(scale.median),
+        "ci_low": finite(scale.interval.low),
+        "ci_high": finite(scale.interval.high),
+        "runs": len(scale.epochs),
+        "runs_that_grok": sum(epoch == epoch for epoch in scale.epochs),
+    }
+
+
+def tail_json(fit: TailFit) -> dict[str, Any]:
+    """Return a fit to a tail."""
+    return {
+        "n_parameters": fit.n_parameters,
+        "avalanches": fit.n_avalanches,
+        "avalanches_of_size_0": fit.n_zero,
+        "decades": finite(fit.decades),
+        "exponent": finite(fit.exponent),
+        "stderr": finite(fit.stderr),
+        "xmin": finite(fit.xmin),
+        "in_tail": fit.n_tail,
+        "against": {
+            c.alternative: {
+                "log_likelihood_ratio": finite(c.log_likelihood_ratio),
+                "p_value": finite(c.p_value),
+                "message": c.message,
+            }
+            for c in fit.comparisons
+        },
+        "message": fit.message,
+    }
+
+
+def power_json(power: Power) -> dict[str, Any]:
+    """Return what a number of runs can tell."""
+    return {
+        name: {null: finite(of) for null, of in value.items()}
+        if isinstance(value, dict)
+        else finite(value)
+        if isinstance(value, float)
+        else value
+        for name, value in asdict(power).items()
+    }
+
+
+def topology_json(on: OnTopology) -> dict[str, Any]:
+    """Return what was measured on a topology."""
+    return {
+        "topology": on.topology,
+        **{
+            statistic: {
+                window: {
+                    **{
+                        rung: {
+                            **estimate_json(on.exponents[rung, window, statistic]),
+                            "r_squared": finite(on.exponents[rung, window, statistic].fit.r_squared),
+                        }
+                        for rung in ("real", "permuted", "gaussian")
+                    },
+                    "excess": estimate_json(on.excess[window, statistic]),
+                }
+                for window in PHASES
+            }
+            for statistic in STATISTICS
+        },
+        "collapse": {window: collapse_json(on.collapses[window]) for window in PHASES},
+    }
+
+
+def timing_json(timing: Timing) -> dict[str, Any]:
+    """Return when D(t) crosses, and the test of whether it follows t_g."""
+    return {
+        "crossing_of_one": crossing_json(timing.of_one),
+        "crossing_of_null": crossing_json(timing.of_null),
+        "lag_of_one": crossing_json(timing.lag_of_one),
+        "lag_of_null": crossing_json(timing.lag_of_null),
+        "aligned": curve_json(timing.aligned),
+        "aligned_null": curve_json(timing.aligned_null),
+        "aligned_crossing_of_null": crossing_json(timing.aligned_of_null),
+        "follows_grokking": permutation_json(timing.follows),
+    }
+
+
+def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
+    """Return a sweep and its nulls as one object, for one statistic.
+
+    ``D`` and ``excess`` (D_real - D_permuted) hold by window ("all", "pre", "post") ``estimate``,
+    ``ci_low`` and ``ci_high``; ``nulls`` holds the same by rung and window. ``excess`` and
+    ``attribution`` also have "rise", D_post - D_pre. Of the mean size, ``gamma`` takes the place of
+    ``D`` in the names. ``notes``, if there are any, say what is not defined, and why.
+
+    Raises
+    ------
+    InputError
+        For another statistic.
+    """
+    check_statistic(statistic)
+    name = EXPONENTS[statistic]
+    ladder = scrutiny.ladder
+    exponents = exponents_json(ladder.real, statistic)
+    for window in WINDOWS:
+        snapshots = ladder.real.snapshot_interval(window, statistic)
+        exponents[window] |= {
+            "snapshot_ci_low": finite(snapshots.low),
+            "snapshot_ci_high": finite(snapshots.high),
+        }
+    found: dict[str, Any] = {
+        "settings": _plain(ladder.real.dataset.attrs),
+        "statistic": statistic,
+        name: exponents,
+        "nulls": {rung: exponents_json(null, statistic) for rung, null in ladder.nulls.items()},
+        "rise": estimate_json(ladder.value("real", "rise", statistic)),
+        "excess": {span: estimate_json(ladder.excess(span, statistic)) for span in SPANS},
+        "attribution": attribution_json(ladder, statistic),
+        f"{name}_t": curve_json(ladder.real.curves[statistic]),
+        f"nulls_{name}_t": {
+            rung: curve_json(null.curves[statistic]) for rung, null in ladder.nulls.items()
+        },
+        "collapse": {
+            rung: {w: collapse_json(scrutiny.collapses[rung, w]) for w in WINDOWS}
+            for rung in ("real", *ladder.nulls)
+        },
+        "grokking": [grokking_json(scale) for scale in ladder.real.grokking],
+    }
+    timing = scrutiny.timing.get(statistic)
+    found["timing"] = None if timing is None else timing_json(timing)
+    if notes := notes_of(scrutiny):
+        found["notes"] = notes
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a configuration as strict JSON knows it, None for what is not finite."""
+    if isinstance(value, dict):
+        return {name: _plain(of) for name, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(of) for of in value]
+    return finite(value) if isinstance(value, float) else value

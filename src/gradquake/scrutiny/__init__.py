@@ -1,0 +1,1 @@
+"""A sweep measured again: on surrogates, on every topology, under every specification."""

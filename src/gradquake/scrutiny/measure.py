@@ -1,0 +1,173 @@
+"""A sweep's gradients made again and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.analysis import scaling, specifications, timing
+from gradquake.avalanche.surrogates import REAL
+from gradquake.errors import GradquakeError, InputError, require
+from gradquake.experiments import readings
+from gradquake.experiments.readings import Reading
+from gradquake.experiments.synthetic import SyntheticRun
+from gradquake.experiments.xor import XorRun
+from gradquake.scrutiny import replay
+from gradquake.study.execution import each, tasks
+from gradquake.study.recording import GradientRecord, RunRecord, to_dataset
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def measure(
+    sweep: xr.Dataset, readings: Sequence[Reading], executor: Executor | None = None
+) -> dict[Reading, xr.Dataset]:
+    """Measure readings on a sweep's own gradients, at its own snapshots.
+
+    Raises
+    ------
+    InputError
+        Where the sweep is of no experiment whose gradients can be made again.
+    GradquakeError
+        Where the gradients made again do not give the avalanches that the sweep holds.
+    """
+    found = _measure(sweep, readings, None, executor)
+    for reading, measured in found.items():
+        wanted = reading.settings()
+        own = wanted.pop("surrogate") == REAL and wanted.items() <= sweep.attrs.items()
+        if own and not np.array_equal(measured["size"].values, in_order(sweep)["size"].values):
+            raise GradquakeError(
+                "the gradients made again give other avalanches than the study holds, so it was "
+                "measured by another version of gradquake or NumPy; measure it anew"
+            )
+    return found
+
+
+def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
+    """Raise InputError where a sweep cannot be put under scrutiny, before anything is measured."""
+    replay.runs_of(sweep)
+    _check_scales(sweep)
+    if sensitivity:
+        specifications.windows(np.unique(sweep["n_parameters"].values))
+
+
+def _check_scales(sweep: xr.Dataset) -> None:
+    require(sweep.sizes["epoch"] > 0, "no run has a snapshot; there is nothing to analyze")
+    require(
+        "size" in sweep,
+        "the runs have no avalanche sizes; D(t) needs the size of an avalanche at every snapshot",
+    )
+    scales = np.unique(sweep["n_parameters"].values)
+    if scales.size == 1:
+        raise InputError(f"all runs have N = {scales[0]}; D(t) needs at least three sizes of network")
+    if not scales.size >= scaling.FEWEST_SCALES:
+        raise InputError(
+            f"the sweep has {scales.size} scales; D(t) needs at least {scaling.FEWEST_SCALES} sizes of "
+            "network"
+        )
+
+
+def aligned_offsets(sweep: xr.Dataset) -> NDArray[np.int64]:
+    """Return the times since t_g, multiples of the snapshot interval, that any run was measured at."""
+    reached = sweep["grokking_epoch"].values
+    every, last = sweep.attrs["every"], int(sweep["epoch"].values[-1])
+    first_offset = -(int(np.nanmax(reached)) // every) * every
+    return np.arange(first_offset, last - int(np.nanmin(reached)) + 1, every)
+
+
+def measure_aligned(
+    sweep: xr.Dataset, readings: Sequence[Reading], executor: Executor | None = None
+) -> dict[Reading, xr.Dataset]:
+    """Measure readings at each run's own t_g plus an offset, exactly, not at the nearest snapshot.
+
+    Returns sweeps whose epochs are the offsets, and whose sizes are NaN where a run had not begun or
+    was over; all of them where that leaves a scale with fewer than half of its runs, since the largest
+    size of few runs is no match for that of many.
+
+    Raises
+    ------
+    InputError
+        Where no run grokked.
+    """
+    require(
+        bool(np.isfinite(sweep["grokking_epoch"].values).any()), "no run grokked; none can be aligned"
+    )
+    found = _measure(sweep, readings, aligned_offsets(sweep), executor)
+    return {reading: timing.where_half_are_there(aligned) for reading, aligned in found.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Some runs, and what to read of their gradients; aligned at offsets from t_g, or at snapshots."""
+
+    runs: Sequence[XorRun | SyntheticRun]
+    readings: Sequence[Reading]
+    offsets: NDArray[np.int64] | None
+    grokking_epochs: Sequence[float]
+
+
+def _measure(
+    sweep: xr.Dataset,
+    readings: Sequence[Reading],
+    offsets: NDArray[np.int64] | None,
+    executor: Executor | None,
+) -> dict[Reading, xr.Dataset]:
+    sweep = in_order(sweep)
+    runs = replay.runs_of(sweep)
+    reached = dict(zip(runs, sweep["grokking_epoch"].values.tolist(), strict=True))
+    todo = [_Task(t, readings, offsets, [reached[r] for r in t]) for t in tasks(runs)]
+    records: list[list[RunRecord]] = [[] for _ in readings]
+    for done in each(_read_task, todo, executor):
+        for of_reading, part in zip(records, done, strict=True):
+            of_reading += part
+    return {
+        # The split into phases is the sweep's own, whatever it was set to.
+        reading: to_dataset(of_reading).assign_coords(
+            grokking_epoch=("run", sweep["grokking_epoch"].values)
+        )
+        for reading, of_reading in zip(readings, records, strict=True)
+    }
+
+
+def in_order(sweep: xr.Dataset) -> xr.Dataset:
+    """Return a sweep with its runs ordered as ``to_dataset`` orders them."""
+    return sweep.isel(run=np.lexsort((sweep["seed"].values, sweep["n_parameters"].values)))
+
+
+def _read_task(task: _Task) -> list[list[RunRecord]]:
+    if task.offsets is None:
+        records = replay.gradients(task.runs)
+        return [[readings.read(record, reading) for record in records] for reading in task.readings]
+    last = task.runs[0].epochs
+    inside = [
+        # No offset is inside for a run that never grokked: comparisons with NaN are false.
+        (task.offsets + reached >= 0) & (task.offsets + reached <= last)
+        for reached in task.grokking_epochs
+    ]
+    epochs = [
+        (task.offsets[chosen] + (reached if chosen.any() else 0)).astype(np.int64)
+        for chosen, reached in zip(inside, task.grokking_epochs, strict=True)
+    ]
+    records = replay.gradients(task.runs, epochs)
+    return [
+        [_read_aligned(r, reading, task.offsets, i) for r, i in zip(records, inside, strict=True)]
+        for reading in task.readings
+    ]
+
+
+def _read_aligned(
+    record: GradientRecord,
+    reading: Reading,
+    offsets: NDArray[np.int64],
+    inside: NDArray[np.bool_],
+) -> RunRecord:
+    size = np.full(offsets.size, np.nan)
+    if inside.any():
+        size[inside] = readings.read(record, reading).values["size"]
+    return RunRecord(record.config, record.grokking_epoch, offsets, {"size": size})

@@ -1,0 +1,129 @@
+"""The specification curve of sweeps: measured after the fact, under every choice of measuring them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.analysis import scaling, specifications
+from gradquake.avalanche.surrogates import REAL
+from gradquake.errors import require
+from gradquake.experiments import readings
+from gradquake.scrutiny import replay
+from gradquake.scrutiny.measure import in_order
+from gradquake.scrutiny.topologies import topologies_of
+from gradquake.study.execution import each
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SPECIFIED_QUANTILES = (0.80, 0.85, 0.90, 0.95)
+SPECIFIED_ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
+SPECIFIED_STEPS = (20, 200)
+
+
+def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> xr.Dataset:
+    """Measure the specification curve of sweeps that differ in how they were trained.
+
+    Under every topology, threshold quantile, alpha, limit of steps, statistic, snapshot interval
+    (half, once and twice the sweep's; half only of an even one) and window of scales (all, and
+    without each), the data and their permuted null.
+
+    Parameters
+    ----------
+    sweeps : sequence of xarray.Dataset
+        XOR sweeps of the same sizes that differ in ``alpha_train``.
+    executor : concurrent.futures.Executor, optional
+
+    Returns
+    -------
+    xarray.Dataset
+        A dimension a choice; ``pre``, ``post``, ``all``, ``average``, ``crossing`` and
+        ``worst_r_squared`` as in ``specifications.results``, and ``null_pre``, ``null_post`` and
+        ``null_all`` of the permuted null.
+
+    Raises
+    ------
+    InputError
+        For fewer than four scales, sweeps of different sizes, seeds or snapshots or of one
+        ``alpha_train``, or a sweep whose gradients cannot be made again.
+    """
+    import xarray as xr
+
+    sweeps = [in_order(sweep) for sweep in sweeps]
+    # A synthetic sweep has no training.
+    trained = [float(sweep.attrs.get("alpha_train", np.nan)) for sweep in sweeps]
+    require(
+        len(set(trained)) == len(sweeps)
+        and all(scaling.same_runs(sweep, sweeps[0]) for sweep in sweeps),
+        "the sweeps have different sizes, seeds or snapshots, or one alpha_train; sweeps that differ in "
+        "alpha_train alone are needed",
+    )
+    scales = np.unique(sweeps[0]["n_parameters"].values)
+    windows = list(specifications.windows(scales))
+    every = sweeps[0].attrs["every"]
+    # Snapshots between the recorded ones can be had of what is trained, not of what is drawn.
+    halved = every % 2 == 0 and sweeps[0].attrs["experiment"] == "xor"
+    intervals = [every // 2, every, 2 * every] if halved else [every, 2 * every]
+    names = topologies_of(scales)
+    pairs = [(sweep, name, tuple(intervals)) for sweep in sweeps for name in names]
+    blocks = list(each(_specify, pairs, executor))
+    shape = (len(sweeps), len(names))
+    stacked = np.stack(blocks).reshape(*shape, *blocks[0].shape)
+    # (alpha_train, topology, result, quantile, ...) to (result, alpha_train, topology, ...)
+    of_result = np.moveaxis(stacked, 2, 0)
+    coordinates = {
+        "alpha_train": trained,
+        "topology": names,
+        "quantile": list(SPECIFIED_QUANTILES),
+        "alpha": list(SPECIFIED_ALPHAS),
+        "max_steps": list(SPECIFIED_STEPS),
+        "statistic": list(specifications.STATISTICS),
+        "interval": intervals,
+        "window": windows,
+    }
+    names_of = [*specifications.RESULTS, *(f"null_{r}" for r in specifications.NULL_RESULTS)]
+    reached = [sweep["grokking_epoch"].values for sweep in sweeps]
+    reached = [r if np.isfinite(r).any() else np.full(1, np.inf) for r in reached]
+    found = xr.Dataset(
+        {name: (list(coordinates), values) for name, values in zip(names_of, of_result, strict=True)},
+        coordinates,
+    )
+    return found.assign(
+        first_grokking_epoch=("alpha_train", [float(np.nanmin(r)) for r in reached]),
+        last_grokking_epoch=("alpha_train", [float(np.nanmax(r)) for r in reached]),
+    )
+
+
+def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float64]:
+    """Return (results, quantiles, alphas, step limits, statistics, intervals, windows)."""
+    sweep, topology, intervals = item
+    finest = intervals[0]
+    strides = tuple(interval // finest for interval in intervals)
+    runs = [replace(run, every=finest) for run in replay.runs_of(sweep)]
+    records = replay.gradients(runs)
+    n = np.array([run.n_parameters for run in runs])
+    reached = sweep["grokking_epoch"].values
+    parts = []
+    for rung, kept in ((REAL, None), ("permuted", len(specifications.NULL_RESULTS))):
+        sizes = readings.sizes(
+            records,
+            topology,
+            quantiles=SPECIFIED_QUANTILES,
+            alphas=SPECIFIED_ALPHAS,
+            step_limits=SPECIFIED_STEPS,
+            surrogate_rung=rung,
+        )
+        settings = sizes.shape[:3]
+        results = [
+            specifications.results(n, of_setting, records[0].epochs, reached, strides)[:kept]
+            for of_setting in sizes.reshape(-1, *sizes.shape[3:])
+        ]
+        stacked = np.stack(results, axis=1)
+        parts.append(stacked.reshape(stacked.shape[0], *settings, *stacked.shape[2:]))
+    return np.concatenate(parts)

@@ -1,0 +1,1 @@
+"""Runs on disk: the measurements of runs, the study that holds them, and the execution of sweeps."""

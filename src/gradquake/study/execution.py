@@ -1,0 +1,234 @@
+"""Runs what is missing of a sweep, on any ``concurrent.futures`` executor.
+
+Workers measure and return; only this process writes the study. What a run gives depends on its own
+configuration alone, so it does not matter how runs are grouped into tasks, or which of them were
+already there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    as_completed,
+)
+from functools import partial
+from platform import node
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from gradquake.errors import GradquakeError, require
+from gradquake.study.recording import RUN_KEYS, RunRecord, config_key
+from gradquake.study.study import Study, software_versions
+
+if TYPE_CHECKING:
+    pass
+from gradquake.study.pools import WORKER_DIED, Result, WorkerDiedError
+
+# A task's runs are trained side by side; about this many parameters together stay in the caches.
+PARAMETERS_A_TASK = 15_000
+
+KEPT = "what was finished is kept, and the same command continues from there"
+EXECUTOR_GONE = f"the workers are gone (their scheduler or pool has stopped); {KEPT}"
+
+# How many failures a message tells of.
+TOLD = 3
+
+
+class RunConfig(Protocol):
+    """The configuration of one run: a frozen dataclass that an experiment defines."""
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of trainable parameters N."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """Return the full configuration as JSON-ready values."""
+        ...
+
+
+Config = TypeVar("Config", bound=RunConfig)
+Item = TypeVar("Item")
+
+
+class SweepError(GradquakeError):
+    """Runs that failed where others did not.
+
+    Attributes
+    ----------
+    failures : tuple of (dict, Exception)
+        The configuration of each, and what was raised.
+    """
+
+    def __init__(self, failures: Sequence[tuple[dict[str, Any], Exception]], of: int) -> None:
+        self.failures = tuple(failures)
+        told = [f"{_described(config)}: {_reason(error)}" for config, error in failures[:TOLD]]
+        more = [f"and {len(failures) - TOLD} more"] if len(failures) > TOLD else []
+        super().__init__(
+            f"{len(failures)} of {of} runs failed, each tried twice; the others are kept, and the same "
+            f"command tries these again: {'; '.join(told + more)}"
+        )
+
+
+def execute(
+    study: Study,
+    measure: Callable[[Sequence[Config]], list[RunRecord]],
+    runs: Sequence[Config],
+    executor: Executor | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> None:
+    """Measure those of ``runs`` that the study does not hold yet, and write each as it is done.
+
+    A task that fails is tried once more when the others are done, its runs one by one; so a run that
+    cannot be measured stops no other, and is known by its configuration.
+
+    Parameters
+    ----------
+    study : Study
+        Where the records go; what is in it already is kept. One sweep at a time may write to it.
+    measure : callable
+        A picklable function from run configurations to their records, those of nulls that were
+        measured with a run among them.
+    runs : sequence
+        The configurations; together they are noted in the study as planned.
+    executor : concurrent.futures.Executor, optional
+        Where the tasks run; without one, in this process.
+    progress : callable
+        Called with the number of runs that have just been finished or found.
+
+    Raises
+    ------
+    SweepError
+        Where runs failed twice; all others are written by then.
+    StudyError
+        Where the study cannot be written, or another process runs a sweep on it.
+    GradquakeError
+        Where the executor no longer takes tasks.
+    """
+    configs = [run.config() for run in runs]
+    keys = [config_key(config) for config in configs]
+    require(len(set(keys)) == len(keys), "a run is given twice; each may stand once")
+    with study.sole_sweep():
+        study.plan(configs)
+        done = study.keys()
+        missing = [run for run, key in zip(runs, keys, strict=True) if key not in done]
+        progress(len(runs) - len(missing))
+        wanted = set(keys)
+        failures: list[tuple[Config, Exception]] = []
+        for records in _results(measure, missing, executor, failures):
+            study.write(records)
+            # A run may bring records of its nulls along.
+            progress(sum(record.key in wanted for record in records))
+    if failures:
+        raise SweepError([(run.config(), error) for run, error in failures], len(runs))
+
+
+def each(
+    function: Callable[[Item], Result], items: Iterable[Item], executor: Executor | None
+) -> Iterator[Result]:
+    """Yield the results of a picklable function in order, computed on an executor or here.
+
+    Raises
+    ------
+    GradquakeError
+        Where a worker process died twice, or the executor no longer takes tasks.
+    """
+    if executor is None:
+        yield from map(function, items)
+        return
+    try:
+        yield from executor.map(function, items)
+    except WorkerDiedError as error:
+        raise GradquakeError(f"{WORKER_DIED}; {KEPT}") from error
+    except (BrokenExecutor, CancelledError) as error:
+        raise GradquakeError(EXECUTOR_GONE) from error
+
+
+def tasks(runs: Sequence[Config]) -> list[list[Config]]:
+    """Return runs in groups that are best trained side by side, in order."""
+    groups: list[list[Config]] = []
+    parameters = PARAMETERS_A_TASK
+    for run in runs:
+        if parameters + run.n_parameters > PARAMETERS_A_TASK:
+            groups.append([])
+            parameters = 0
+        groups[-1].append(run)
+        parameters += run.n_parameters
+    return groups
+
+
+def _results(
+    measure: Callable[[Sequence[Config]], list[RunRecord]],
+    runs: Sequence[Config],
+    executor: Executor | None,
+    failures: list[tuple[Config, Exception]],
+) -> Iterator[list[RunRecord]]:
+    again: list[list[Config]] = []
+    for task, outcome in _outcomes(measure, tasks(runs), executor):
+        if isinstance(outcome, Exception):
+            again += [[run] for run in task]
+        else:
+            yield outcome
+    for (run,), outcome in _outcomes(measure, again, executor):
+        if isinstance(outcome, Exception):
+            failures.append((run, outcome))
+        else:
+            yield outcome
+
+
+def _outcomes(
+    measure: Callable[[Sequence[Config]], list[RunRecord]],
+    tasks: Sequence[Sequence[Config]],
+    executor: Executor | None,
+) -> Iterator[tuple[Sequence[Config], list[RunRecord] | Exception]]:
+    """Yield every task, as it is done, with its records or what it raised."""
+    if executor is None:
+        for task in tasks:
+            try:
+                found: list[RunRecord] | Exception = measure(task)
+            except Exception as error:
+                found = error
+            yield task, found
+        return
+    checked = partial(_on_same_software, measure, software_versions())
+    try:
+        futures = {executor.submit(checked, task): task for task in tasks}
+    except (BrokenExecutor, RuntimeError) as error:
+        raise GradquakeError(EXECUTOR_GONE) from error
+    for future in as_completed(futures):
+        if future.cancelled():
+            raise GradquakeError(EXECUTOR_GONE)
+        try:
+            found = future.result()
+        except Exception as error:
+            found = error
+        # Let go of what was written: a sweep may be larger than the memory.
+        yield futures.pop(future), found
+
+
+def _on_same_software(
+    measure: Callable[[Sequence[Config]], list[RunRecord]],
+    wanted: Mapping[str, str],
+    runs: Sequence[Config],
+) -> list[RunRecord]:
+    """Measure, where this worker would give the bits that the coordinator would."""
+    found = software_versions()
+    differing = [
+        f"{name} {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]
+    ]
+    if differing:
+        raise GradquakeError(f"the worker on {node()} has {', '.join(differing)}; the same is needed")
+    return measure(runs)
+
+
+def _described(config: Mapping[str, Any]) -> str:
+    named = {"N": config["n_parameters"]} | {n: config[n] for n in RUN_KEYS if n in config}
+    del named["n_parameters"]
+    return f"{config.get('experiment', 'run')} {' '.join(f'{n}={v}' for n, v in named.items())}"
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, GradquakeError) else f"{type(error).__name__}: {text}"

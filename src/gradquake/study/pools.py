@@ -1,0 +1,262 @@
+"""Processes and clusters that run tasks, as executors."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import (
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+)
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from pickle import PicklingError
+from queue import SimpleQueue
+from traceback import format_exc
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gradquake.errors import GradquakeError, InputError, require_count
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+# Seconds to wait for a scheduler's answer.
+PATIENCE = 10
+WORKER_DIED = "a worker process died (killed, or out of memory)"
+Result = TypeVar("Result")
+
+
+class WorkerDiedError(GradquakeError):
+    """A task whose worker process was killed."""
+
+
+# Executors
+
+
+@contextmanager
+def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor | None]:
+    """Yield the workers of a Dask cluster, or ``jobs`` processes; None for one, which needs no pool.
+
+    Raises
+    ------
+    InputError
+        For a number below 1, or a scheduler that does not answer.
+    """
+    require_count("jobs", jobs, 1)
+    if scheduler is not None:
+        with _cluster(scheduler) as cluster:
+            yield cluster
+        return
+    if jobs == 1:
+        yield None
+        return
+    pool = LocalPool(jobs)
+    try:
+        yield pool
+    except BaseException:
+        # Nobody waits for what is measured now.
+        pool.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise InputError(
+            'dask is not installed; a cluster needs it: pip install "gradquake[cluster]"'
+        ) from None
+    try:
+        client = Client(address, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(
+            f"no Dask scheduler answers at {address}; start one with `dask scheduler`, and workers with "
+            f"`dask worker {address}`"
+        ) from error
+    # Tornado runs the client's callbacks, and logs what they raise.
+    with _told_by_errors("distributed.client", "tornado.application"), client:
+        # Equal inputs may not be taken for equal work: a task that failed is tried again.
+        yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _told_by_errors(*names: str) -> Iterator[None]:
+    """Keep libraries from logging what is raised as well."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class LocalPool(Executor):
+    """Worker processes on this machine, each of which dies alone.
+
+    In a pool of the standard library one killed worker fails all tasks. Here it fails the task that it
+    was at, which is tried once more in a new worker.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        # Processes forked from one that runs threads (a progress bar's, say) can hang; a fork server
+        # has none, and imports what every worker needs once.
+        self._context: ForkServerContext | SpawnContext = multiprocessing.get_context("spawn")
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            self._context = multiprocessing.get_context("forkserver")
+            self._context.set_forkserver_preload(["gradquake.experiments.xor"])
+        self._threads = ThreadPoolExecutor(jobs)
+        self._workers: SimpleQueue[_Worker | None] = SimpleQueue()
+        for _ in range(jobs):
+            self._workers.put(None)
+        self._alive: set[_Worker] = set()
+        self._killed = False
+
+    def submit(
+        self, function: Callable[..., Result], /, *arguments: Any, **named: Any
+    ) -> Future[Result]:
+        """Run a picklable function in one of the workers."""
+        return self._threads.submit(self._run, partial(function, *arguments, **named))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the workers end, when their tasks are done."""
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        while self._alive:
+            self._alive.pop().close()
+
+    def kill(self) -> None:
+        """End the workers in the midst of their tasks."""
+        self._killed = True
+        for worker in list(self._alive):
+            worker.kill()
+
+    def _run(self, task: Callable[[], Result]) -> Result:
+        worker = self._workers.get()
+        try:
+            try:
+                worker = worker or self._start()
+                return worker.run(task)
+            except WorkerDiedError:
+                worker = None
+                if self._killed:
+                    raise
+            worker = self._start()
+            return worker.run(task)
+        except WorkerDiedError:
+            worker = None
+            raise
+        finally:
+            self._workers.put(worker)
+
+    def _start(self) -> _Worker:
+        with _interrupts_kept_from_children():
+            worker = _Worker(self._context)
+        self._alive.add(worker)
+        if self._killed:
+            worker.kill()
+        return worker
+
+
+class _Worker:
+    """One process that does one task after the other.
+
+    Not a ``ProcessPoolExecutor``, which waits for ever where its process is killed while it sends a
+    result: it holds the other end of its own pipe open. Here a worker's end is the end of its pipe.
+    """
+
+    def __init__(self, context: ForkServerContext | SpawnContext) -> None:
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def run(self, task: Callable[[], Result]) -> Result:
+        try:
+            self._pipe.send(task)
+            succeeded, outcome = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerDiedError(WORKER_DIED) from error
+        if succeeded:
+            found: Result = outcome
+            return found
+        raise outcome
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _serve(pipe: Connection) -> None:
+    """Do the tasks that come through a pipe, until it is closed."""
+    _follow_parent()
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        except Exception as error:
+            pipe.send((False, GradquakeError(f"a task cannot be read: {error}")))
+            continue
+        try:
+            outcome = (True, task())
+        except Exception as error:
+            # What the traceback would say stays behind.
+            error.add_note(format_exc())
+            outcome = (False, error)
+        try:
+            pipe.send(outcome)
+        except (PicklingError, TypeError, AttributeError) as error:
+            pipe.send((False, GradquakeError(f"a result cannot be sent: {error}")))
+
+
+@contextmanager
+def _interrupts_kept_from_children() -> Iterator[None]:
+    """Let processes that this thread starts inherit that interrupts are blocked.
+
+    A terminal interrupts all processes that run in it. Those of the standard library, and workers
+    before they come to ``_follow_parent``, would each answer with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It lifts the block when it starts; so it starts before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _follow_parent() -> None:
+    """Leave interrupts from the keyboard to the parent, and end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
