@@ -10,7 +10,7 @@ import pytest
 import gradquake as gq
 
 SUBMODULES = {
-    "gradquake.experiments": {"modular_addition", "replay", "synthetic", "xor"},
+    "gradquake.experiments": {"modular_addition", "readings", "synthetic", "xor"},
     "gradquake.analysis": {
         "collapse", "early_warning", "ladder", "power", "resampling", "scaling", "specifications",
         "sweep", "tails", "timing", "transitions",

@@ -28,7 +28,7 @@ def test_the_area_is_the_share_of_pairs_of_one_size_that_are_in_order(rows):
         with pytest.raises(InputError, match="no size has a run that grokked and one that did not"):
             area_under_roc(*arguments)
         return
-    assert area_under_roc(*arguments, n_resamples=10).estimate == pytest.approx(np.mean(pairs))
+    assert area_under_roc(*arguments, n_resamples=10).value == pytest.approx(np.mean(pairs))
 
 
 def test_of_one_size_it_is_the_statistic_of_mann_and_whitney():
@@ -36,7 +36,7 @@ def test_of_one_size_it_is_the_statistic_of_mann_and_whitney():
     values, positive = rng.standard_normal(40), rng.random(40) < 0.4
     found = area_under_roc(values, positive, np.ones(40, int), np.zeros(40, int), n_resamples=10)
     u = mannwhitneyu(values[positive], values[~positive]).statistic
-    assert found.estimate == pytest.approx(u / (positive.sum() * (~positive).sum()))
+    assert found.value == pytest.approx(u / (positive.sum() * (~positive).sum()))
 
 
 def test_the_interval_covers_at_its_nominal_rate():
@@ -47,5 +47,5 @@ def test_the_interval_covers_at_its_nominal_rate():
     for _ in range(trials):
         values = rng.standard_normal(40) + positive
         found = area_under_roc(values, positive, np.ones(40, int), positive.astype(int), n_resamples=400)
-        covered += found.interval.contains(true)
+        covered += found.contains(true)
     assert 0.88 <= covered / trials <= 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gradquake.analysis import sweep
 from gradquake.analysis.ladder import PARTS, Ladder
-from gradquake.analysis.resampling import percentile_interval
+from gradquake.analysis.resampling import Interval, percentile_interval
 from gradquake.analysis.sweep import analyze
 from gradquake.analysis.transitions import crossing
 from gradquake.errors import InputError
@@ -55,8 +55,8 @@ def test_three_parts_make_up_the_exponent(ladder, window, statistic):
     parts = ladder.attribution(window, statistic)
     three = [parts[name] for name in THREE]
     real = ladder.real.exponents[window, statistic]
-    assert np.isfinite(real.estimate)
-    assert sum(part.estimate for part in three) == pytest.approx(real.estimate - 1, abs=1e-12)
+    assert np.isfinite(real.value)
+    assert sum(part.value for part in three) == pytest.approx(real.value - 1, abs=1e-12)
     assert np.isfinite(real.resamples).sum() == {"post": 24}.get(window, N_RESAMPLES)
     resampled = sum(part.resamples for part in three)
     assert resampled == pytest.approx(real.resamples - 1, abs=1e-12, nan_ok=True)
@@ -67,14 +67,14 @@ def test_three_parts_make_up_the_rise(ladder, statistic):
     parts = ladder.attribution("rise", statistic)
     rise = ladder.value("real", "rise", statistic)
     post, pre = (ladder.real.exponents[window, statistic] for window in ("post", "pre"))
-    assert rise.estimate == post.estimate - pre.estimate
+    assert rise.value == post.value - pre.value
     assert np.array_equal(rise.resamples, post.resamples - pre.resamples, equal_nan=True)
-    assert sum(parts[name].estimate for name in THREE) == pytest.approx(rise.estimate, abs=1e-12)
-    assert parts["above_gaussian"].estimate == pytest.approx(
-        rise.estimate - parts["estimator"].estimate, abs=1e-12
+    assert sum(parts[name].value for name in THREE) == pytest.approx(rise.value, abs=1e-12)
+    assert parts["above_gaussian"].value == pytest.approx(
+        rise.value - parts["estimator"].value, abs=1e-12
     )
-    excess = ladder.excess("post", statistic).estimate - ladder.excess("pre", statistic).estimate
-    assert ladder.excess("rise", statistic).estimate == pytest.approx(excess, abs=1e-12)
+    excess = ladder.excess("post", statistic).value - ladder.excess("pre", statistic).value
+    assert ladder.excess("rise", statistic).value == pytest.approx(excess, abs=1e-12)
 
 
 @by_case
@@ -82,7 +82,7 @@ def test_the_arrangement_is_what_a_tensor_and_a_place_in_it_make_up(ladder, wind
     parts = ladder.attribution(window, statistic)
     two = [parts["which_tensor"], parts["place_in_tensor"]]
     whole = parts["arrangement"]
-    assert sum(part.estimate for part in two) == pytest.approx(whole.estimate, abs=1e-12)
+    assert sum(part.value for part in two) == pytest.approx(whole.value, abs=1e-12)
     resampled = sum(part.resamples for part in two)
     assert resampled == pytest.approx(whole.resamples, abs=1e-12, nan_ok=True)
 
@@ -96,12 +96,12 @@ def test_a_part_is_the_difference_of_two_rungs(ladder, name, window, statistic):
     )
     found = ladder.part(name, window, statistic)
     one_by_one = np.array([a - b for a, b in zip(upper.resamples, lower.resamples, strict=True)])
-    assert found.estimate == upper.estimate - lower.estimate
+    assert found.value == upper.value - lower.value
     assert np.array_equal(found.resamples, one_by_one, equal_nan=True)
     assert found.runs == 3
-    assert found.interval == percentile_interval(one_by_one, 3)
+    assert Interval(found.low, found.high, found.invalid) == percentile_interval(one_by_one, 3)
     again = ladder.attribution(window, statistic)[name]
-    assert (again.estimate, again.interval) == (found.estimate, found.interval)
+    assert (again.value, again.low, again.high) == (found.value, found.low, found.high)
 
 
 @by_case
@@ -109,10 +109,10 @@ def test_the_estimator_is_what_the_gaussian_gives_beyond_one(ladder, window, sta
     found = ladder.attribution(window, statistic)["estimator"]
     gaussian = ladder.nulls["gaussian"].exponents[window, statistic]
     expected = percentile_interval(gaussian.resamples - 1, 3)
-    assert found.estimate == gaussian.estimate - 1
+    assert found.value == gaussian.value - 1
     assert np.array_equal(found.resamples, gaussian.resamples - 1, equal_nan=True)
-    assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
-    assert found.interval.invalid == expected.invalid
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.invalid == expected.invalid
     assert found.runs == 3
 
 
@@ -128,7 +128,11 @@ def test_an_exponent_is_that_of_its_rung(ladder, window, statistic):
 def test_the_excess_is_the_arrangement(ladder, window, statistic):
     excess = ladder.excess(window, statistic)
     arrangement = ladder.part("arrangement", window, statistic)
-    assert (excess.estimate, excess.interval) == (arrangement.estimate, arrangement.interval)
+    assert (excess.value, excess.low, excess.high) == (
+        arrangement.value,
+        arrangement.low,
+        arrangement.high,
+    )
     assert np.array_equal(excess.resamples, arrangement.resamples, equal_nan=True)
 
 
@@ -146,7 +150,7 @@ def test_parts_whose_rungs_were_not_measured_are_left_out(ladder, rungs, names):
     found = few.attribution("post", "max")
     assert list(found) == ["estimator", "above_gaussian", *THREE[1:], *names]
     whole = ladder.attribution("post", "max")
-    assert [part.estimate for part in found.values()] == [whole[name].estimate for name in found]
+    assert [part.value for part in found.values()] == [whole[name].value for name in found]
 
 
 @settings(deadline=None, max_examples=5)
@@ -156,7 +160,7 @@ def test_the_parts_of_any_three_sweeps_add_up(sweep_of, seed, case):
     parts = Ladder(rungs[0], {"gaussian": rungs[1], "permuted": rungs[2]}).attribution(*case)
     real = rungs[0].exponents[case]
     three = [parts[name] for name in THREE]
-    assert sum(part.estimate for part in three) == pytest.approx(real.estimate - 1, abs=1e-12)
+    assert sum(part.value for part in three) == pytest.approx(real.value - 1, abs=1e-12)
     resampled = sum(part.resamples for part in three)
     assert resampled == pytest.approx(real.resamples - 1, abs=1e-12, nan_ok=True)
 
@@ -167,8 +171,8 @@ def test_without_structure_every_part_is_zero(sweep_of, window, statistic):
     again = analyze(sweep_of(noisy(1), GROKKING), n_resamples=10)
     parts = Ladder(one, {"gaussian": again, "permuted": again}).attribution(window, statistic)
     for name in ("marginal_distribution", "arrangement"):
-        assert parts[name].estimate == 0
-        assert (parts[name].interval.low, parts[name].interval.high) == (0, 0)
+        assert parts[name].value == 0
+        assert (parts[name].low, parts[name].high) == (0, 0)
 
 
 @by_statistic
@@ -177,13 +181,13 @@ def test_planted_exponents_are_attributed(sweep_of, statistic):
         analyze(sweep_of(constant([d] * 7), GROKKING), n_resamples=5) for d in (1.25, 0.9, 1.05)
     )
     parts = Ladder(real, {"gaussian": gaussian, "permuted": permuted}).attribution("all", statistic)
-    found = {name: part.estimate for name, part in parts.items()}
+    found = {name: part.value for name, part in parts.items()}
     expected = {
         "estimator": -0.1, "above_gaussian": 0.35, "marginal_distribution": 0.15, "arrangement": 0.2,
     }  # fmt: skip
     assert found == pytest.approx(expected, abs=1e-5)
     for part in parts.values():
-        assert part.resamples == pytest.approx(np.full(5, part.estimate))
+        assert part.resamples == pytest.approx(np.full(5, part.value))
 
 
 @by_statistic
@@ -193,8 +197,8 @@ def test_a_window_without_an_exponent_has_no_parts(sweep_of, statistic):
     parts = Ladder(real, {"gaussian": null, "permuted": null}).attribution("post", statistic)
     assert list(parts) == ["estimator", "above_gaussian", *THREE[1:]]
     for part in parts.values():
-        assert np.isnan([part.estimate, part.interval.low, part.interval.high]).all()
-        assert part.interval.invalid == 1
+        assert np.isnan([part.value, part.low, part.high]).all()
+        assert part.invalid == 1
 
 
 def test_rungs_that_were_resampled_otherwise_are_refused(sweep_of):
@@ -212,9 +216,9 @@ def test_d_crosses_that_of_a_flat_null(sweep_of, statistic, level, expected):
     null = analyze(sweep_of(constant([level] * 7)), n_resamples=8)
     ladder = Ladder(real, {"permuted": null, "gaussian": real})
     found = ladder.crossing_of_null("permuted", statistic)
-    assert found.estimate == pytest.approx(expected, abs=1e-3, nan_ok=True)
+    assert found.value == pytest.approx(expected, abs=1e-3, nan_ok=True)
     assert found.resamples == pytest.approx(np.full(8, expected), abs=1e-3, nan_ok=True)
-    assert found.interval.invalid == np.isnan(expected)
+    assert found.invalid == np.isnan(expected)
 
 
 @by_statistic
@@ -225,9 +229,9 @@ def test_d_crosses_that_of_a_falling_null(sweep_of, statistic):
     null = analyze(sweep_of(constant(1.2 - 0.05 * np.arange(8)), epochs=epochs), n_resamples=8)
     ladder = Ladder(real, {"permuted": null, "gaussian": null})
     found = ladder.crossing_of_null("permuted", statistic)
-    assert found.estimate == pytest.approx(100 / 3, abs=1e-2)
+    assert found.value == pytest.approx(100 / 3, abs=1e-2)
     assert found.runs == 3
-    assert real.curves[statistic].crossing.estimate == pytest.approx(30, abs=1e-2)
+    assert real.curves[statistic].crossing.value == pytest.approx(30, abs=1e-2)
 
 
 @by_statistic
@@ -237,8 +241,8 @@ def test_the_crossing_of_a_null_is_a_loop_over_resamples(ladder, statistic):
     real, null = (curve.dimension for curve in curves)
     [of_real], [of_null] = (list(curve.resampled()) for curve in curves)
     epochs = real["epoch"].values
-    above = real["exponent"].values - null["exponent"].values
-    assert found.estimate == pytest.approx(float(crossing(epochs, above, 0.0)), nan_ok=True)
+    above = real["value"].values - null["value"].values
+    assert found.value == pytest.approx(float(crossing(epochs, above, 0.0)), nan_ok=True)
     for b in range(N_RESAMPLES):
         above = of_real.exponents[b] - of_null.exponents[b]
         expected = float(crossing(epochs, above, 0.0))

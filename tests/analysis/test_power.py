@@ -65,18 +65,18 @@ def test_the_power_is_that_of_disjoint_groups(real, null, count):
     assert [(row.statistic, row.phase) for row in rows] == CASES
     for row in rows:
         found, excess = naive(real, null, count, row.statistic, row.phase, 40)
-        estimates = [exponent.estimate for exponent in found]
-        widths = [exponent.interval.high - exponent.interval.low for exponent in found]
+        estimates = [exponent.value for exponent in found]
+        widths = [exponent.high - exponent.low for exponent in found]
         assert (row.runs, row.groups) == (count, len(found))
-        assert row.estimate == pytest.approx(np.mean(estimates))
+        assert row.value == pytest.approx(np.mean(estimates))
         assert row.width == pytest.approx(np.mean(widths))
         scatter = np.std(estimates, ddof=1) if len(found) > 1 else np.nan
         assert row.scatter == pytest.approx(scatter, nan_ok=True)
-        assert row.excess == pytest.approx({"permuted": np.mean([e.estimate for e in excess])})
-        detected = sum(e.interval.low > 0 or e.interval.high < 0 for e in excess) / len(excess)
+        assert row.excess == pytest.approx({"permuted": np.mean([e.value for e in excess])})
+        detected = sum(e.low > 0 or e.high < 0 for e in excess) / len(excess)
         assert row.detected == pytest.approx({"permuted": detected})
-        assert row.excess_low["permuted"] == pytest.approx(np.mean([e.interval.low for e in excess]))
-        assert row.excess_high["permuted"] == pytest.approx(np.mean([e.interval.high for e in excess]))
+        assert row.excess_low["permuted"] == pytest.approx(np.mean([e.low for e in excess]))
+        assert row.excess_high["permuted"] == pytest.approx(np.mean([e.high for e in excess]))
 
 
 def test_one_group_of_all_runs_is_the_exponent_of_the_sweep(real, null):
@@ -84,8 +84,8 @@ def test_one_group_of_all_runs_is_the_exponent_of_the_sweep(real, null):
         where = transitions.phase(real, row.phase)
         whole = scaling.exponent(real, row.statistic, where, n_resamples=30)
         assert row.groups == 1
-        assert row.estimate == whole.estimate
-        assert row.width == whole.interval.high - whole.interval.low
+        assert row.value == whole.value
+        assert row.width == whole.high - whole.low
         assert np.isnan(row.scatter)
 
 
@@ -172,10 +172,10 @@ def test_a_phase_without_snapshots_tells_nothing(sweep_of):
     sweep = sweep_of(lognormal(8), {n: [None] * 12 for n in SCALES})
     for row in power(sweep, {"itself": sweep}, [6], n_resamples=5):
         if row.phase == "post":
-            assert np.isnan([row.estimate, row.width, row.scatter, row.excess["itself"]]).all()
+            assert np.isnan([row.value, row.width, row.scatter, row.excess["itself"]]).all()
             assert row.detected == {"itself": 0.0}
         else:
-            assert np.isfinite([row.estimate, row.width, row.scatter]).all()
+            assert np.isfinite([row.value, row.width, row.scatter]).all()
 
 
 @pytest.mark.parametrize("counts", [[13], [2, 13]])

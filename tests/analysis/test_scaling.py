@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gradquake.analysis import scaling
-from gradquake.analysis.resampling import percentile_interval, run_resamples, tail_share
+from gradquake.analysis.resampling import Interval, percentile_interval, run_resamples, tail_share
 from gradquake.analysis.scaling import fit_exponent
 from gradquake.errors import InputError
 
@@ -74,7 +74,7 @@ def test_a_fit_is_scipys_linear_regression_in_log_log(n_scales):
 def test_the_interval_of_a_fit_is_student_t(n_scales):
     fit = fit_exponent(*noisy_power_law(n_scales, seed=1))
     expected = stats.t.interval(0.95, n_scales - 2, loc=fit.exponent, scale=fit.stderr)
-    assert (fit.ci_low, fit.ci_high) == pytest.approx(expected, rel=1e-9)
+    assert (fit.low, fit.high) == pytest.approx(expected, rel=1e-9)
 
 
 @settings(deadline=None, max_examples=60)
@@ -85,7 +85,7 @@ def test_a_power_law_gives_its_exponent_and_prefactor(n, exponent, prefactor):
     tolerance = 1e-13 / np.log(n).std()
     assert fit.exponent == pytest.approx(exponent, abs=tolerance)
     assert fit.intercept == pytest.approx(np.log(prefactor), abs=20 * tolerance)
-    assert fit.ci_low <= fit.exponent <= fit.ci_high
+    assert fit.low <= fit.exponent <= fit.high
 
 
 @pytest.mark.parametrize("exponent", [-2.0, 0.25, 1.0, 1.2])
@@ -129,7 +129,7 @@ def test_the_unit_of_n_only_moves_the_intercept():
 )
 def test_a_fit_that_cannot_be_made_says_why(n, sizes, message):
     fit = fit_exponent(n, sizes)
-    numbers = [fit.exponent, fit.stderr, fit.ci_low, fit.ci_high, fit.r_squared, fit.intercept]
+    numbers = [fit.exponent, fit.stderr, fit.low, fit.high, fit.r_squared, fit.intercept]
     assert fit.message == message
     assert fit.n_scales == len(n)
     assert np.isnan(numbers).all()
@@ -183,7 +183,7 @@ def test_an_exponent_is_the_fit_to_the_pooled_sizes(random_sweep, random_sizes, 
     assert result.n_parameters.tolist() == sorted(random_sizes)
     assert result.sizes == pytest.approx(pooled)
     assert result.fit == fit_exponent(result.n_parameters, result.sizes)
-    assert result.estimate == pytest.approx(naive_slope(random_sizes, pooled))
+    assert result.value == pytest.approx(naive_slope(random_sizes, pooled))
 
 
 @by_statistic
@@ -197,7 +197,7 @@ def test_the_bootstrap_is_a_loop_over_its_draws(random_sweep, random_sizes, stat
         assert result.resamples[resample] == pytest.approx(naive_slope(random_sizes, pooled))
     # The smallest scale, N = 401, has three runs.
     assert result.runs == 3
-    assert result.interval == percentile_interval(result.resamples, 3)
+    assert Interval(result.low, result.high, result.invalid) == percentile_interval(result.resamples, 3)
 
 
 @by_statistic
@@ -229,10 +229,10 @@ def test_a_scale_without_snapshots_leaves_no_exponent(random_sweep, random_sizes
     assert result.fit.n_scales == 4
     assert np.isnan(result.sizes).tolist() == [False, False, True, False]
     assert np.isnan(result.size_resamples[:, 2]).all()
-    assert np.isnan(result.estimate)
+    assert np.isnan(result.value)
     assert np.isnan(result.resamples).all()
-    assert np.isnan([result.interval.low, result.interval.high]).all()
-    assert result.interval.invalid == 1
+    assert np.isnan([result.low, result.high]).all()
+    assert result.invalid == 1
 
 
 @by_statistic
@@ -244,9 +244,9 @@ def test_resamples_without_a_chosen_snapshot_are_counted(random_sweep, random_si
     missing = ~(draws == 0).any(axis=1)
     assert np.array_equal(np.isnan(result.resamples), missing)
     # (2/3)^3 = 0.30 of the resamples do not contain the one run of N = 401 with snapshots.
-    assert result.interval.invalid == pytest.approx(missing.mean())
-    assert np.isnan(result.interval.low)
-    assert np.isfinite(result.estimate)
+    assert result.invalid == pytest.approx(missing.mean())
+    assert np.isnan(result.low)
+    assert np.isfinite(result.value)
 
 
 def test_two_scales_have_no_exponent(sweep_of, random_sizes):
@@ -259,13 +259,13 @@ def test_two_scales_have_no_exponent(sweep_of, random_sizes):
 def test_one_run_a_scale_leaves_nothing_to_resample(sweep_of, random_sizes):
     single = {n: sizes[:1] for n, sizes in random_sizes.items()}
     result = scaling.exponent(sweep_of(single), n_resamples=10)
-    assert np.isfinite(result.estimate)
+    assert np.isfinite(result.value)
     assert result.resamples.size == 0
-    assert np.isnan([result.interval.low, result.interval.high]).all()
-    assert np.isnan(scaling.leave_one_out(result).ci_low).all()
+    assert np.isnan([result.low, result.high]).all()
+    assert np.isnan(scaling.leave_one_out(result).low).all()
     curve = scaling.dimension(sweep_of(single), n_resamples=10)
-    assert np.isfinite(curve["exponent"]).all()
-    assert np.isnan(curve["ci_low"]).all()
+    assert np.isfinite(curve["value"]).all()
+    assert np.isnan(curve["low"]).all()
 
 
 @by_statistic
@@ -274,7 +274,7 @@ def test_a_seed_decides_the_bootstrap_alone(random_sweep, statistic):
         scaling.exponent(random_sweep, statistic, n_resamples=50, seed=s) for s in (1, 1, 2)
     )
     assert np.array_equal(one.resamples, two.resamples)
-    assert one.interval == two.interval
+    assert (one.low, one.high) == (two.low, two.high)
     assert not np.array_equal(one.resamples, other.resamples)
     assert one.fit == other.fit
 
@@ -293,7 +293,7 @@ def test_snapshots_of_one_run_are_wrongly_taken_as_independent(sweep_of, statist
         n: np.ceil(n * np.exp(rng.standard_normal((8, 1)))) * np.ones(30) for n in (85, 201, 401, 1201)
     }
     dataset = sweep_of(sizes)
-    over_runs = scaling.exponent(dataset, statistic, n_resamples=1_000).interval
+    over_runs = scaling.exponent(dataset, statistic, n_resamples=1_000)
     over_snapshots = scaling.snapshot_interval(dataset, statistic, n_resamples=1_000)
     assert over_snapshots.high - over_snapshots.low < 0.5 * (over_runs.high - over_runs.low)
 
@@ -303,7 +303,7 @@ def test_with_one_snapshot_a_run_both_bootstraps_agree(sweep_of, statistic):
     rng = np.random.default_rng(12)
     sizes = {n: np.ceil(n * rng.gamma(3.0, size=(15, 1))) for n in (85, 201, 401, 1201)}
     dataset = sweep_of(sizes)
-    over_runs = scaling.exponent(dataset, statistic, n_resamples=4_000).interval
+    over_runs = scaling.exponent(dataset, statistic, n_resamples=4_000)
     over_snapshots = scaling.snapshot_interval(dataset, statistic, n_resamples=4_000, seed=1)
     width = over_runs.high - over_runs.low
     assert over_snapshots.low == pytest.approx(over_runs.low, abs=0.1 * width)
@@ -341,10 +341,10 @@ def test_leaving_a_scale_out_is_analysing_the_others(sweep_of, statistic):
     assert result.left_out.tolist() == sorted(sizes)
     for position, n in enumerate(result.left_out):
         again = scaling.exponent(sweep_of(without(sizes, n)), statistic, n_resamples=4_000, seed=1)
-        width = again.interval.high - again.interval.low
-        assert result.estimate[position] == again.estimate
-        assert result.ci_low[position] == pytest.approx(again.interval.low, abs=0.1 * width)
-        assert result.ci_high[position] == pytest.approx(again.interval.high, abs=0.1 * width)
+        width = again.high - again.low
+        assert result.value[position] == again.value
+        assert result.low[position] == pytest.approx(again.low, abs=0.1 * width)
+        assert result.high[position] == pytest.approx(again.high, abs=0.1 * width)
 
 
 @by_statistic
@@ -357,8 +357,8 @@ def test_leaving_out_the_scale_with_the_fewest_runs_leaves_more_runs(sweep_of, r
     again = scaling.exponent(sweep_of(sizes), statistic, n_resamples=200)
     result = scaling.leave_one_out(whole)
     assert (whole.runs, again.runs) == (2, 5)
-    assert result.ci_low[-1] == pytest.approx(again.interval.low, rel=1e-12)
-    assert result.ci_high[-1] == pytest.approx(again.interval.high, rel=1e-12)
+    assert result.low[-1] == pytest.approx(again.low, rel=1e-12)
+    assert result.high[-1] == pytest.approx(again.high, rel=1e-12)
 
 
 @by_statistic
@@ -366,21 +366,21 @@ def test_leaving_the_largest_scale_out_keeps_the_draws_of_the_others(sweep_of, r
     whole = scaling.exponent(sweep_of(random_sizes), statistic, n_resamples=60)
     again = scaling.exponent(sweep_of(without(random_sizes, 1201)), statistic, n_resamples=60)
     result = scaling.leave_one_out(whole)
-    assert result.ci_low[-1] == pytest.approx(again.interval.low, rel=1e-12)
-    assert result.ci_high[-1] == pytest.approx(again.interval.high, rel=1e-12)
+    assert result.low[-1] == pytest.approx(again.low, rel=1e-12)
+    assert result.high[-1] == pytest.approx(again.high, rel=1e-12)
 
 
 def test_leaving_out_the_one_scale_without_snapshots_restores_the_exponent(random_sweep, random_sizes):
     masks = {n: np.full(np.shape(s), n != 401) for n, s in random_sizes.items()}
     result = scaling.leave_one_out(scaling.exponent(random_sweep, where=as_where(masks), n_resamples=50))
-    assert np.isfinite(result.estimate).tolist() == [False, False, True, False]
-    assert np.isfinite(result.ci_low).tolist() == [False, False, True, False]
+    assert np.isfinite(result.value).tolist() == [False, False, True, False]
+    assert np.isfinite(result.low).tolist() == [False, False, True, False]
 
 
 def test_three_scales_are_too_few_to_leave_one_out(sweep_of, random_sizes):
     three = without(random_sizes, 85)
     result = scaling.leave_one_out(scaling.exponent(sweep_of(three), n_resamples=10))
-    assert np.isnan([result.estimate, result.ci_low, result.ci_high]).all()
+    assert np.isnan([result.value, result.low, result.high]).all()
 
 
 @by_statistic
@@ -392,7 +392,7 @@ def test_each_epoch_of_d_is_a_fit_of_its_own(random_sweep, random_sizes, statist
         at_epoch = {n: s[:, [position]] for n, s in random_sizes.items()}
         fit = fit_exponent(sorted(random_sizes), naive_sizes(at_epoch, statistic))
         found = result.isel(epoch=position)
-        assert float(found["exponent"]) == pytest.approx(fit.exponent, rel=1e-12)
+        assert float(found["value"]) == pytest.approx(fit.exponent, rel=1e-12)
         assert float(found["stderr"]) == pytest.approx(fit.stderr, rel=1e-12)
         assert float(found["r_squared"]) == pytest.approx(fit.r_squared, rel=1e-12)
 
@@ -443,7 +443,7 @@ def test_a_slim_exponent_is_the_same_without_its_resamples(random_sweep):
     for name in ("resamples", "size_resamples"):
         with pytest.raises(InputError, match="dropped the resamples"):
             getattr(slim, name)
-    assert (slim.estimate, slim.interval, slim.runs) == (whole.estimate, whole.interval, 3)
+    assert (slim.value, slim.low, slim.high, slim.runs) == (whole.value, whole.low, whole.high, 3)
     assert np.array_equal(slim.sizes, whole.sizes)
     assert whole.resamples.shape == (20,)
 
@@ -473,7 +473,7 @@ def test_an_epoch_at_which_a_scale_has_no_avalanche_has_no_d(sweep_of, random_si
     sizes = {n: s.copy() for n, s in random_sizes.items()}
     sizes[401][:, 2] = 0
     result = scaling.dimension(sweep_of(sizes), statistic, n_resamples=40)
-    for name in ("exponent", "stderr", "r_squared", "ci_low", "ci_high"):
+    for name in ("exponent", "stderr", "r_squared", "low", "high"):
         assert np.isnan(result[name].values).tolist() == [False, False, True, False, False]
 
 
@@ -502,7 +502,7 @@ def test_the_order_of_the_dimensions_of_where_does_not_matter(random_sweep):
     both = where.broadcast_like(random_sweep["size"])
     straight = scaling.exponent(random_sweep, "max", both, n_resamples=10)
     turned = scaling.exponent(random_sweep, "max", both.transpose(), n_resamples=10)
-    assert straight.estimate == turned.estimate
+    assert straight.value == turned.value
     one = scaling.snapshot_interval(random_sweep, "max", both, n_resamples=10)
     assert one == scaling.snapshot_interval(random_sweep, "max", both.transpose(), n_resamples=10)
 
@@ -630,7 +630,7 @@ def test_runs_that_were_not_measured_at_an_epoch_are_left_out(aligned_sweep, ali
     for position in range(5):
         expected = naive_dimension(aligned_sizes, statistic, position)
         found = result.isel(epoch=position)
-        assert float(found["exponent"]) == pytest.approx(expected[0], nan_ok=True)
+        assert float(found["value"]) == pytest.approx(expected[0], nan_ok=True)
         assert float(found["r_squared"]) == pytest.approx(expected[1], nan_ok=True)
         for resample in range(7):
             expected = naive_dimension(aligned_sizes, statistic, position, draws, resample)
@@ -644,7 +644,7 @@ def test_an_epoch_at_which_a_scale_has_no_run_has_no_d(aligned_sweep, statistic)
     for name in ("exponent", "stderr", "r_squared"):
         assert np.isnan(result[name].values).tolist() == [False, False, False, True, False]
     assert np.isnan(resampled(aligned_sweep, statistic, n_resamples=30)[0][:, 3]).all()
-    assert np.isnan(result["ci_low"][3])
+    assert np.isnan(result["low"][3])
 
 
 def test_the_runs_of_an_epoch_are_the_fewest_of_a_scale(aligned_sweep, aligned_sizes, random_sweep):
@@ -674,5 +674,5 @@ def test_a_run_that_was_never_measured_changes_no_estimate(random_sweep, random_
         random_sweep.assign(size=(("run", "epoch"), values)), statistic, n_resamples=5
     )
     without_it = scaling.dimension(random_sweep.isel(run=np.arange(18) != 9), statistic, n_resamples=5)
-    assert np.array_equal(with_gap["exponent"], without_it["exponent"])
+    assert np.array_equal(with_gap["value"], without_it["value"])
     assert np.array_equal(with_gap["runs"], without_it["runs"])

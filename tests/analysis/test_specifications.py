@@ -73,9 +73,9 @@ def naive(sweep, statistic):
     wheres = [transitions.phase(sweep, "pre"), transitions.phase(sweep, "post"), None]
     curve = scaling.dimension(sweep, statistic, n_resamples=1)
     return [
-        *(scaling.exponent(sweep, statistic, where, n_resamples=1).estimate for where in wheres),
-        float(curve["exponent"].mean(skipna=False)),
-        float(transitions.crossing(curve["epoch"].values, curve["exponent"].values)),
+        *(scaling.exponent(sweep, statistic, where, n_resamples=1).value for where in wheres),
+        float(curve["value"].mean(skipna=False)),
+        float(transitions.crossing(curve["epoch"].values, curve["value"].values)),
         float(curve["r_squared"].min(skipna=False)),
     ]
 

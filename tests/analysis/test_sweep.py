@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradquake.analysis import scaling, sweep, transitions
-from gradquake.analysis.resampling import percentile_interval
+from gradquake.analysis.resampling import Interval, percentile_interval
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.errors import InputError
 
@@ -54,15 +54,17 @@ def test_the_curves_are_d_and_its_crossing(analysis, random_sweep, statistic):
     epochs = expected["epoch"].values
     [block] = scaling.resampled_dimension(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
     assert curve.dimension.equals(expected)
-    observed = float(transitions.crossing(epochs, expected["exponent"].values))
-    assert curve.crossing.estimate == pytest.approx(observed, nan_ok=True)
+    observed = float(transitions.crossing(epochs, expected["value"].values))
+    assert curve.crossing.value == pytest.approx(observed, nan_ok=True)
     one_by_one = np.array([float(transitions.crossing(epochs, curve)) for curve in block.exponents])
     assert np.array_equal(curve.crossing.resamples, one_by_one, equal_nan=True)
 
 
 def test_the_grokking_epochs_are_those_of_the_scales(analysis, random_sweep):
     expected = transitions.grokking_epochs(random_sweep, n_resamples=N_RESAMPLES, seed=SEED)
-    assert [scale.median for scale in analysis.grokking] == [scale.median for scale in expected]
+    assert [scale.median.value for scale in analysis.grokking] == [
+        scale.median.value for scale in expected
+    ]
     assert analysis.grokking_window == (1, 4)
 
 
@@ -78,9 +80,11 @@ def test_a_crossing_is_looked_for_in_the_grokking_window(sweep_of, statistic, re
     result = analyze(sweep_of(sizes, everywhere(reached)), n_resamples=10)
     curve = result.curves[statistic]
     # The sizes are rounded to whole topplings.
-    assert curve.crossing.estimate == pytest.approx(1.5, abs=0.01)
-    assert curve.crossing.interval == percentile_interval(curve.crossing.resamples, 3)
-    assert curve.crossing.interval.invalid == 0
+    assert curve.crossing.value == pytest.approx(1.5, abs=0.01)
+    assert Interval(
+        curve.crossing.low, curve.crossing.high, curve.crossing.invalid
+    ) == percentile_interval(curve.crossing.resamples, 3)
+    assert curve.crossing.invalid == 0
     assert result.crosses_in_window(statistic) is inside
 
 
@@ -91,16 +95,18 @@ def test_the_interval_of_a_crossing_is_that_of_its_resamples(sweep_of, statistic
     curve = analyze(sweep_of(sizes), n_resamples=100).curves[statistic]
     assert np.unique(curve.crossing.resamples).size > 50
     assert curve.crossing.runs == 6
-    assert curve.crossing.interval == percentile_interval(curve.crossing.resamples, 6)
-    assert curve.crossing.interval.low < curve.crossing.interval.high
+    assert Interval(
+        curve.crossing.low, curve.crossing.high, curve.crossing.invalid
+    ) == percentile_interval(curve.crossing.resamples, 6)
+    assert curve.crossing.low < curve.crossing.high
 
 
 @by_statistic
 def test_without_a_crossing_none_is_in_the_window(sweep_of, statistic):
     sizes = power_law([1.2] * 5)
     result = analyze(sweep_of(sizes, everywhere([1, 2, 3])), n_resamples=10)
-    assert np.isnan(result.curves[statistic].crossing.estimate)
-    assert result.curves[statistic].crossing.interval.invalid == 1
+    assert np.isnan(result.curves[statistic].crossing.value)
+    assert result.curves[statistic].crossing.invalid == 1
     assert result.crosses_in_window(statistic) is False
 
 
@@ -114,9 +120,9 @@ def test_a_phase_that_no_run_of_a_scale_enters_has_no_exponent(sweep_of, statist
     reached = everywhere([1, 2, 3]) | {401: [None] * 3}
     result = analyze(sweep_of(power_law([0.8, 0.8, 1.2, 1.2, 1.2]), reached), n_resamples=10)
     post = result.exponents["post", statistic]
-    assert np.isnan(post.estimate)
+    assert np.isnan(post.value)
     assert post.fit.message == "no snapshot at N = 401"
-    assert np.isfinite(result.exponents["pre", statistic].estimate)
+    assert np.isfinite(result.exponents["pre", statistic].value)
 
 
 def test_an_analysis_needs_three_scales(sweep_of):
@@ -138,7 +144,7 @@ def test_a_slim_curve_is_the_same_without_the_resamples_of_its_crossing(analysis
     slim = whole.slim()
     with pytest.raises(InputError, match="dropped the resamples"):
         _ = slim.crossing.resamples
-    assert slim.crossing.interval == whole.crossing.interval
+    assert (slim.crossing.low, slim.crossing.high) == (whole.crossing.low, whole.crossing.high)
     assert slim.dimension.identical(whole.dimension)
     # What it was computed from is there, so a crossing of a null is too.
     assert sweep.crossing_of_null(slim, slim).resamples.shape == (N_RESAMPLES,)
@@ -178,7 +184,7 @@ def test_a_null_of_dimension_one_is_crossed_where_one_is(sweep_of, statistic):
     curve, null = (sweep.curve(sweep_of(of), statistic, n_resamples=50) for of in (sizes, flat))
     found = sweep.crossing_of_null(curve, null)
     assert found.runs == 3
-    assert found.estimate == pytest.approx(curve.crossing.estimate)
+    assert found.value == pytest.approx(curve.crossing.value)
     assert found.resamples == pytest.approx(curve.crossing.resamples, nan_ok=True)
     assert np.unique(found.resamples).size > 10
 
@@ -191,7 +197,7 @@ def test_the_crossing_of_a_null_is_paired(sweep_of, statistic):
     rise = {n: np.round(s * n ** np.linspace(-0.2, 0.22, 8)) for n, s in shared.items()}
     curve, null = (sweep.curve(sweep_of(of), statistic, n_resamples=60) for of in (rise, shared))
     found = sweep.crossing_of_null(curve, null)
-    assert found.estimate == pytest.approx(0.2 / 0.06, abs=1e-3)
+    assert found.value == pytest.approx(0.2 / 0.06, abs=1e-3)
     assert found.resamples == pytest.approx(np.full(60, 0.2 / 0.06), abs=1e-3)
-    assert found.interval == percentile_interval(found.resamples, 4)
-    assert found.interval.invalid == 0
+    assert Interval(found.low, found.high, found.invalid) == percentile_interval(found.resamples, 4)
+    assert found.invalid == 0

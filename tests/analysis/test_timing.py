@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradquake.analysis import scaling, transitions
-from gradquake.analysis.resampling import difference, estimated, percentile_interval, run_resamples
+from gradquake.analysis.resampling import (
+    Interval,
+    difference,
+    estimated,
+    percentile_interval,
+    run_resamples,
+)
 from gradquake.analysis.timing import aligned, follows_grokking, median_grokking_epoch
 from gradquake.errors import InputError
 
@@ -253,29 +259,29 @@ def naive_medians(random_grokking, n_resamples, seed):
 def test_the_median_epoch_is_that_of_all_runs(random_sweep, random_grokking):
     found = median_grokking_epoch(random_sweep, n_resamples=40, seed=3)
     observed, resampled = naive_medians(random_grokking, 40, 3)
-    assert found.estimate == observed
+    assert found.value == observed
     assert np.array_equal(found.resamples, resampled)
     assert found.runs == 3
-    assert found.interval == percentile_interval(resampled, 3)
+    assert Interval(found.low, found.high, found.invalid) == percentile_interval(resampled, 3)
 
 
 def test_a_median_among_runs_that_never_grokked_is_infinite(sweep_of):
     sizes = {n: np.ones((3, 2)) for n in SCALES}
     sweep = sweep_of(sizes, {n: [5, None, None] for n in SCALES})
     found = median_grokking_epoch(sweep, n_resamples=200)
-    assert found.estimate == np.inf
+    assert found.value == np.inf
     # Some resamples hold enough of the runs that grokked, most do not.
     assert 0 < np.isfinite(found.resamples).mean() < 0.5
-    assert found.interval.invalid == np.isinf(found.resamples).mean()
-    assert np.isnan(found.interval.low)
+    assert found.invalid == np.isinf(found.resamples).mean()
+    assert np.isnan(found.low)
 
 
 def test_single_runs_have_a_median_without_an_interval(sweep_of):
     sweep = sweep_of({n: np.ones((1, 2)) for n in SCALES}, {n: [n] for n in SCALES})
     found = median_grokking_epoch(sweep, n_resamples=10)
-    assert found.estimate == 301
+    assert found.value == 301
     assert found.resamples.size == 0
-    assert np.isnan(found.interval.low)
+    assert np.isnan(found.low)
 
 
 def test_the_lag_is_taken_resample_by_resample(random_sweep, random_grokking):
@@ -283,31 +289,31 @@ def test_the_lag_is_taken_resample_by_resample(random_sweep, random_grokking):
     found = difference(crossing, median_grokking_epoch(random_sweep, n_resamples=40, seed=3))
     observed, resampled = naive_medians(random_grokking, 40, 3)
     one_by_one = np.array([c - m for c, m in zip(crossing.resamples, resampled, strict=True)])
-    assert found.estimate == 4.0 - observed
+    assert found.value == 4.0 - observed
     assert np.array_equal(found.resamples, one_by_one)
     assert found.runs == 3
-    assert found.interval == percentile_interval(one_by_one, 3)
+    assert Interval(found.low, found.high, found.invalid) == percentile_interval(one_by_one, 3)
 
 
 def test_a_lag_is_missing_where_the_crossing_is_or_no_run_grokked():
     crossing = estimated(np.nan, np.array([np.nan, 3.0, np.inf, 5.0]), 2)
     grokking = estimated(np.inf, np.array([2.0, np.inf, np.inf, 4.0]), 2)
     found = difference(crossing, grokking)
-    assert np.isnan(found.estimate)
+    assert np.isnan(found.value)
     assert np.array_equal(found.resamples, [np.nan, -np.inf, np.nan, 1.0], equal_nan=True)
-    assert found.interval.invalid == 0.75
+    assert found.invalid == 0.75
 
 
 def test_the_lag_of_a_planted_crossing(sweep_of):
     # D(t) passes 1 at 3.5 in every resample, and all runs grok at the epoch 2 or 3.
     sizes = {n: np.round(100 * n ** np.tile(np.repeat([0.8, 1.2], [4, 6]), (2, 1))) for n in SCALES}
     sweep = sweep_of(sizes, {n: [2, 3] for n in SCALES})
-    times = transitions.crossing(np.arange(10), scaling.dimension(sweep, n_resamples=20)["exponent"])
+    times = transitions.crossing(np.arange(10), scaling.dimension(sweep, n_resamples=20)["value"])
     crossing = estimated(float(times), np.full(20, float(times)), 2)
     found = difference(crossing, median_grokking_epoch(sweep, n_resamples=20))
-    assert found.estimate == pytest.approx(1.0, abs=1e-3)
-    assert found.interval.low == pytest.approx(0.5, abs=0.3)
-    assert found.interval.high == pytest.approx(1.5, abs=0.3)
+    assert found.value == pytest.approx(1.0, abs=1e-3)
+    assert found.low == pytest.approx(0.5, abs=0.3)
+    assert found.high == pytest.approx(1.5, abs=0.3)
 
 
 # Time since an event
@@ -365,5 +371,5 @@ def test_snapshots_that_are_missing_are_in_no_phase(sweep_of, statistic):
         scaling.exponent(short, statistic, transitions.phase(short, phase), n_resamples=5)
         for phase in transitions.PHASES
     )
-    assert found.observed == pytest.approx(post.estimate - pre.estimate)
+    assert found.observed == pytest.approx(post.value - pre.value)
     assert 0 < found.p_value <= 1

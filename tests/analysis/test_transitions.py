@@ -204,14 +204,14 @@ def test_medians_count_a_run_that_never_grokked_as_infinitely_late(sweep_of):
     found = transitions.grokking_epochs(sweep, n_resamples=10)
     assert [scale.n_parameters for scale in found] == [85, 201, 401, 801]
     # In order: 10 30 ∞, 20 ∞ ∞, 4 6 8, 1 2 ∞.
-    assert [scale.median for scale in found] == [30, np.inf, 6, 2]
+    assert [scale.median.value for scale in found] == [30, np.inf, 6, 2]
     assert found[0].epochs == pytest.approx((30, np.nan, 10), nan_ok=True)
 
 
 @pytest.mark.parametrize(("reached", "median"), [([8, 2], 5), ([8, 2, None, 4], 6), ([8, None], np.inf)])
 def test_the_median_of_an_even_number_of_runs(sweep_of, reached, median):
     sweep = sweep_of({85: np.ones((len(reached), 2))}, {85: reached})
-    assert transitions.grokking_epochs(sweep, n_resamples=5)[0].median == median
+    assert transitions.grokking_epochs(sweep, n_resamples=5)[0].median.value == median
 
 
 def test_the_interval_of_the_median_is_that_of_a_loop(random_sweep, random_grokking):
@@ -223,7 +223,7 @@ def test_the_interval_of_the_median_is_that_of_a_loop(random_sweep, random_grokk
         # The smallest value that at least the tail's share, and the others, of 200 do not exceed.
         tail = tail_share(len(chosen[0]))
         low, high = (medians[max(0, math.ceil(200 * share) - 1)] for share in (tail, 1 - tail))
-        assert (scale.interval.low, scale.interval.high) == (low, high)
+        assert (scale.median.low, scale.median.high) == (low, high)
 
 
 def test_medians_of_many_runs_have_an_interval_inside_their_range(sweep_of):
@@ -232,23 +232,23 @@ def test_medians_of_many_runs_have_an_interval_inside_their_range(sweep_of):
     (chosen,) = run_resamples([25], 1_000)
     medians = np.sort(np.median(chosen, axis=1))
     # A tail of 25 runs holds 1.76 % of the resamples: Phi(-2.0639 sqrt(25 / 24)), the t of 24 degrees.
-    assert (scale.interval.low, scale.interval.high) == (medians[17], medians[982])
-    assert medians[0] < scale.interval.low < scale.median < scale.interval.high < medians[-1]
+    assert (scale.median.low, scale.median.high) == (medians[17], medians[982])
+    assert medians[0] < scale.median.low < scale.median.value < scale.median.high < medians[-1]
 
 
 def test_where_no_run_grokked_there_is_no_interval(sweep_of):
     sweep = sweep_of({85: np.ones((3, 2))}, {85: [None] * 3})
     (scale,) = transitions.grokking_epochs(sweep, n_resamples=20)
-    assert scale.median == np.inf
-    assert scale.interval.low == scale.interval.high == np.inf
+    assert scale.median.value == np.inf
+    assert scale.median.low == scale.median.high == np.inf
 
 
 def test_a_run_that_never_grokked_makes_the_interval_late(sweep_of):
     sweep = sweep_of({85: np.ones((5, 2))}, {85: [10, 11, 12, None, None]})
     (scale,) = transitions.grokking_epochs(sweep, n_resamples=500)
-    assert scale.median == 12
-    assert scale.interval.low <= 12
-    assert scale.interval.high == np.inf
+    assert scale.median.value == 12
+    assert scale.median.low <= 12
+    assert scale.median.high == np.inf
 
 
 @pytest.mark.parametrize("half_base", [8, 15, 20])

@@ -18,21 +18,22 @@ import pytest
 
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
-from gradquake.cli.app import app, main
+from gradquake.cli import app
+from gradquake.cli.app import main
 from gradquake.cli.reproduce import reproduce as reproduce_command
 from gradquake.paper import reproduce
 from gradquake.paper.claim import Claim, Quantity
 from gradquake.paper.xor import evidence
 from gradquake.paper.xor import plan as xor_plan
-from gradquake.scrutiny.scrutinize import scrutinize as scrutiny
-from gradquake.scrutiny.scrutinize import sensitivity
+from gradquake.scrutiny import scrutinize as scrutiny
+from gradquake.scrutiny import sensitivity
 from gradquake.study.recording import RunRecord
 from gradquake.study.study import open_study
 
 COMMAND = str(Path(sys.executable).with_name("gradquake"))
 SMALL = ["--hidden", "3,5,8", "--seeds", "2", "--epochs", "60", "--jobs", "1"]
 README = Path(__file__).parents[2] / "README.md"
-ENDS = {"estimate", "ci_low", "ci_high"}
+ENDS = {"estimate", "low", "high"}
 WINDOWS = ("all", "pre", "post")
 
 
@@ -287,7 +288,7 @@ def test_analyze_what_never_groks(tmp_path, call):
     found = strict_json(call("analyze", path, "--json", "--jobs", 1))
     assert found["D"]["post"]["estimate"] is None
     assert found["D"]["post"]["message"].startswith("no snapshot at N = 13")
-    assert found["excess"]["post"] == dict.fromkeys(("estimate", "ci_low", "ci_high"))
+    assert found["excess"]["post"] == dict.fromkeys(("estimate", "low", "high"))
     assert found["timing"] is None
     text = call("analyze", path, "--jobs", 1).stdout
     assert "no run grokked, so times relative to grokking are not defined" in text
@@ -453,7 +454,7 @@ def test_a_single_seed_gives_estimates_without_intervals(tmp_path, call):
     call("run", "xor", "--out", path, *SMALL, "--seeds", 1)
     found = strict_json(call("analyze", path, "--json", "--jobs", 1))
     assert found["D"]["all"]["estimate"] is not None
-    assert found["D"]["all"]["ci_low"] is None
+    assert found["D"]["all"]["low"] is None
     text = call("analyze", path, "--jobs", 1).stdout
     assert "a size has a single run, so there are no intervals over runs" in text
     assert "a size has a single run, so there are no intervals over runs" in found["notes"]
@@ -503,7 +504,7 @@ def arguments_of(claim):
     """Return the arguments of a claim from its JSON, where NaN is null."""
     nan = float("nan")
     quantities = [
-        {k: nan if v is None and k in ("measured", "ci_low", "ci_high") else v for k, v in q.items()}
+        {k: nan if v is None and k in ("measured", "low", "high") else v for k, v in q.items()}
         for q in claim["quantities"]
     ]
     names = ("id", "claim", "paper", "verdict", "note")
@@ -623,12 +624,12 @@ def test_a_null_that_all_runs_share_has_no_interval(tmp_path, call):
     found = strict_json(call("analyze", path, "--json", "--jobs", 1))
     null = found["nulls"]["gaussian"]["all"]
     assert null["equal_in_all_resamples"] is True
-    assert null["ci_low"] is null["ci_high"] is None
-    assert found["nulls"]["permuted"]["all"]["ci_low"] < found["nulls"]["permuted"]["all"]["ci_high"]
-    assert set(found["nulls_D_t"]["gaussian"]["ci_low"]) == {None}
-    assert set(found["nulls_D_t"]["permuted"]["ci_low"]) != {None}
+    assert null["low"] is null["high"] is None
+    assert found["nulls"]["permuted"]["all"]["low"] < found["nulls"]["permuted"]["all"]["high"]
+    assert set(found["nulls_D_t"]["gaussian"]["low"]) == {None}
+    assert set(found["nulls_D_t"]["permuted"]["low"]) != {None}
     estimator = found["attribution"]["all"]["estimator"]
-    assert estimator["ci_low"] is None
+    assert estimator["low"] is None
     assert estimator["equal_in_all_resamples"]
     text = call("analyze", path, "--jobs", 1).stdout
     assert f"{null['estimate']:.3f} (one value)" in text

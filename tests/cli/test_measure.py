@@ -16,8 +16,8 @@ from safetensors.numpy import save_file
 
 import gradquake as gq
 from gradquake.avalanche.surrogates import RUNGS
-from gradquake.cli.app import app
-from gradquake.files.gradients import series
+from gradquake.cli import app
+from gradquake.files import series
 
 NULLS = ("gaussian", "permuted", "sign_flipped")
 GUIDE = Path(__file__).parents[2] / "docs" / "files.md"

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from gradquake.errors import InputError
-from gradquake.files.gradients import formats, gradients, series
-from gradquake.files.gradients import tensors as file_tensors
+from gradquake.files import formats, gradients, series
+from gradquake.files import tensors as file_tensors
 
 BF16 = ml_dtypes.bfloat16
 # Of bfloat16 the bits 0x3FC0, 0xC049 and 0x0080; the last is its smallest normal number, 2^-126.

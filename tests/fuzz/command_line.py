@@ -20,7 +20,8 @@ from oracle import check, scratch
 from safetensors.numpy import save_file
 from studies import wholes, write_hostile, write_odd
 
-from gradquake.cli.app import app, main
+from gradquake.cli import app
+from gradquake.cli.app import main
 from gradquake.cli.run import run_app
 from gradquake.study.recording import RunRecord
 from gradquake.study.study import open_study

@@ -24,8 +24,8 @@ from oracle import check, check_sentence, nothing_run, scratch
 from safetensors.numpy import save
 
 from gradquake.errors import InputError
+from gradquake.files import gradients, series
 from gradquake.files.formats import SUFFIXES
-from gradquake.files.gradients import gradients, series
 
 # No compression that NumPy writes makes more than this of a byte.
 DEFLATED = 1032

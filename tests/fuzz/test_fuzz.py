@@ -199,7 +199,7 @@ def test_an_adjacency_with_an_entry_outside_itself_is_refused():
 
 def refusal(suffix, content, **options):
     """Return the sentence with which a gradient file is refused."""
-    from gradquake.files.gradients import series
+    from gradquake.files import series
 
     path = scratch() / f"refused{suffix}"
     path.write_bytes(content)

@@ -49,7 +49,7 @@ def test_json_has_null_for_what_is_not_defined():
     quantity = Quantity("q", math.nan, math.nan, math.inf, paper=0.9, null=None)
     claim = Claim("id", "text", "0.9", (quantity,), "not reproduced", "")
     found = claim.as_json()
-    assert found["measured"] is found["ci_low"] is found["ci_high"] is found["null"] is None
+    assert found["measured"] is found["low"] is found["high"] is found["null"] is None
     assert "NaN" not in json.dumps(found, allow_nan=False)
 
 
@@ -203,8 +203,8 @@ def test_thresholds_agree_where_each_is_on_its_side_of_1(at_080, own, expected):
         for q in (80, 90, 95)
     ]
     by_name = {quantity.name: quantity for quantity in claim.quantities}
-    assert by_name["D_pre at Q90 (mean)"].measured == own[0][1]
-    assert by_name["D_pre at Q80 (max)"].ci_low == pytest.approx(at_080[0][0] - 0.1)
+    assert by_name["D_pre at Q90 (mean)"].value == own[0][1]
+    assert by_name["D_pre at Q80 (max)"].low == pytest.approx(at_080[0][0] - 0.1)
 
 
 def fit(heavy, decades):
@@ -228,8 +228,8 @@ def test_tails_are_heavy_where_the_power_law_beats_the_exponential(heavy, decade
     claim = claims.heavy_tail(SimpleNamespace(tails={"inline": fits, "shadow": []}))
     assert claim.verdict == expected
     share, widest = claim.quantities
-    assert share.measured == sum(heavy) / 4
-    assert widest.measured == decades
+    assert share.value == sum(heavy) / 4
+    assert widest.value == decades
 
 
 def collapsed(quality, low, high, runs):

@@ -7,7 +7,7 @@ import pytest
 
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.ladder import SPANS, Ladder
-from gradquake.analysis.resampling import percentile_interval, run_resamples
+from gradquake.analysis.resampling import Interval, percentile_interval, run_resamples
 from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.sweep import WINDOWS, analyze
 from gradquake.analysis.timing import median_grokking_epoch
@@ -130,13 +130,13 @@ def naive_delay(sweep, shadow):
 
 def test_the_delay_is_the_median_over_runs(inline, shadow, result):
     estimate, interval = naive_delay(inline, shadow)
-    assert result.delay.estimate == estimate
-    assert result.delay.interval == interval
+    assert result.delay.value == estimate
+    assert Interval(result.delay.low, result.delay.high, result.delay.invalid) == interval
 
 
 def test_a_sweep_is_not_later_than_itself(shadow):
     again = examine(Todo("alpha_train", "0", shadow, shadow))
-    assert again.delay.estimate == again.delay.interval.low == again.delay.interval.high == 0
+    assert again.delay.value == again.delay.low == again.delay.high == 0
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_run_that_never_groks_is_infinitely_late(inline, shadow, late, early, 
         for of, epochs in ((inline, late), (shadow, early))
     ]
     result = examine(Todo("alpha_train", "0.3", *sweeps))
-    assert result.delay.estimate == pytest.approx(expected, nan_ok=True)
+    assert result.delay.value == pytest.approx(expected, nan_ok=True)
     assert result.n_grokked == sum(epoch == epoch for epoch in late)
 
 
@@ -170,29 +170,29 @@ def test_the_numbers_are_those_of_the_ladder(inline, result):
     for (rung, *key), exponent in result.exponents.items():
         expected = ladder.exponent(rung, *key)
         assert exponent.fit == expected.fit
-        assert exponent.interval == expected.interval
+        assert (exponent.low, exponent.high) == (expected.low, expected.high)
     assert set(result.excess) == {(span, s) for span in SPANS for s in STATISTICS}
     for (span, statistic), excess in result.excess.items():
         expected = ladder.excess(span, statistic)
-        assert excess.interval == expected.interval
-        assert excess.estimate == expected.estimate
+        assert (excess.low, excess.high) == (expected.low, expected.high)
+        assert excess.value == expected.value
         if span != "rise":
-            own = [result.exponents[rung, span, statistic].estimate for rung in ("real", "permuted")]
-            assert excess.estimate == own[0] - own[1]
+            own = [result.exponents[rung, span, statistic].value for rung in ("real", "permuted")]
+            assert excess.value == own[0] - own[1]
     for statistic, rise in result.rise.items():
         expected = ladder.value("real", "rise", statistic)
-        own = [result.exponents["real", phase, statistic].estimate for phase in ("pre", "post")]
-        assert rise.estimate == expected.estimate == own[1] - own[0]
-        assert rise.interval == expected.interval
+        own = [result.exponents["real", phase, statistic].value for phase in ("pre", "post")]
+        assert rise.value == expected.value == own[1] - own[0]
+        assert (rise.low, rise.high) == (expected.low, expected.high)
     for statistic in STATISTICS:
         curve = result.curves[statistic]
         assert curve.dimension.identical(real.curves[statistic].slim().dimension)
         crossing = ladder.crossing_of_null("permuted", statistic)
         of_null = result.crossing_of_null[statistic]
-        assert of_null.estimate == pytest.approx(crossing.estimate, nan_ok=True)
-        assert of_null.interval.invalid == crossing.interval.invalid
+        assert of_null.value == pytest.approx(crossing.value, nan_ok=True)
+        assert of_null.invalid == crossing.invalid
     assert repr(result.by_scale) == repr(grokking_epochs(inline))  # NaN equals itself
-    assert result.grokking.estimate == median_grokking_epoch(inline).estimate
+    assert result.grokking.value == median_grokking_epoch(inline).value
     assert (result.n_runs, result.group, result.name) == (6, "alpha_train", "0.3")
 
 
@@ -216,17 +216,17 @@ def test_a_control_is_split_at_the_epochs_of_its_twin(control, inline, controlle
             expected = scaling.exponent(control, statistic, where)
             found = controlled.exponents["real", phase, statistic]
             assert found.fit == expected.fit
-            assert found.interval == expected.interval
+            assert (found.low, found.high) == (expected.low, expected.high)
 
 
 def test_when_a_control_groks_is_its_own(control, shadow, controlled):
     reached = control["grokking_epoch"].values
     assert controlled.n_grokked == np.isfinite(reached).sum()
-    assert controlled.grokking.estimate == median_grokking_epoch(control).estimate
+    assert controlled.grokking.value == median_grokking_epoch(control).value
     assert repr(controlled.by_scale) == repr(grokking_epochs(control))
     estimate, interval = naive_delay(control, shadow)
-    assert controlled.delay.estimate == estimate
-    assert controlled.delay.interval == interval
+    assert controlled.delay.value == estimate
+    assert Interval(controlled.delay.low, controlled.delay.high, controlled.delay.invalid) == interval
 
 
 @pytest.mark.parametrize("part", ["shadow", "twin"])

@@ -77,10 +77,10 @@ def found_with(grokking, control, *, reached=120, parting=math.nan):
 
 
 def test_the_chosen_curves_cross_where_they_should(rising, falling, flat):
-    assert rising.up.estimate == pytest.approx(105, abs=0.1)
-    assert falling.down.estimate == pytest.approx(105, abs=0.1)
+    assert rising.up.value == pytest.approx(105, abs=0.1)
+    assert falling.down.value == pytest.approx(105, abs=0.1)
     nothing = [rising.down, falling.up, flat.up, flat.down]
-    assert np.isnan([crossing.estimate for crossing in nothing]).all()
+    assert np.isnan([crossing.value for crossing in nothing]).all()
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_numbers_come_from_the_runs(folder):
         for n in np.unique(null["n_parameters"])
     ]
     expected = fit_exponent(np.unique(null["n_parameters"]), sizes).exponent
-    assert found.ladder.exponent("permuted", "all", "max").estimate == pytest.approx(expected)
+    assert found.ladder.exponent("permuted", "all", "max").value == pytest.approx(expected)
     # One exponent a seed from its three widths.
     seeds = evidence._warning(real, "D of the seed")
     mine = np.flatnonzero(real["seed"].values == 1)

@@ -9,9 +9,9 @@ import sys
 import time
 from itertools import product
 
-import gradquake.sensitivity
 import pytest
 
+import gradquake.scrutiny.sensitivity
 from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.sweep import WINDOWS
 from gradquake.avalanche.surrogates import RUNGS
@@ -151,7 +151,7 @@ def test_every_claim_is_there_in_order(whole):
     assert [claim.id for claim in claims] == IDS
     written = read(folder / "claims.json")
     assert written == [claim.as_json() for claim in claims]
-    keys = {"id", "claim", "paper", "measured", "ci_low", "ci_high", "verdict", "null"}
+    keys = {"id", "claim", "paper", "measured", "low", "high", "verdict", "null"}
     for claim in written:
         assert keys | {"marginal", "excess"} <= set(claim)
         assert claim["verdict"] in ("reproduced", "direction only", "not reproduced", "not testable")
@@ -172,8 +172,8 @@ def test_intervals_surround_what_they_should(whole):
     _, claims = whole
     for claim in claims:
         for quantity in claim.quantities:
-            if quantity.ci_low == quantity.ci_low:
-                assert quantity.ci_low <= quantity.ci_high
+            if quantity.low == quantity.low:
+                assert quantity.low <= quantity.high
 
 
 def test_what_accounts_for_an_exponent_adds_up_to_it(whole):
@@ -182,8 +182,8 @@ def test_what_accounts_for_an_exponent_adds_up_to_it(whole):
     names = {q.name for q in attributed}
     assert {"D_pre", "D_post", "D", "gamma", "mean of D(t)", "D_post (mean)"} <= names
     for q in attributed:
-        if q.measured == q.measured:
-            assert q.null + q.marginal + q.excess == pytest.approx(q.measured, abs=1e-12)
+        if q.value == q.value:
+            assert q.null + q.marginal + q.excess == pytest.approx(q.value, abs=1e-12)
             assert q.marginal_low <= q.marginal_high
             assert q.excess_low <= q.excess_high
 
@@ -211,8 +211,8 @@ def test_the_scrutiny_is_one_strict_object(scrutiny):
             assert of["statistic"] == statistic
             assert tuple(of["nulls"]) == RUNGS
             for window in WINDOWS:
-                assert {"estimate", "ci_low", "ci_high"} <= set(of[exponent][window])
-                assert {"estimate", "ci_low", "ci_high"} == set(of["excess"][window])
+                assert {"estimate", "low", "high"} <= set(of[exponent][window])
+                assert {"estimate", "low", "high"} == set(of["excess"][window])
             assert of["timing"] is not None
     of_modes = ("topologies", "tails", "power", "follows_grokking", "many_seeds")
     for of in (scrutiny[name] for name in of_modes):
@@ -240,7 +240,7 @@ def test_the_scrutiny_and_the_claims_say_the_same(whole, scrutiny):
     ):
         of = inline[statistic]
         assert by_id[name]["measured"] == of[EXPONENTS[statistic]][window]["estimate"]
-        assert by_id[name]["ci_low"] == of[EXPONENTS[statistic]][window]["ci_low"]
+        assert by_id[name]["low"] == of[EXPONENTS[statistic]][window]["low"]
         assert by_id[name]["null"] == of["nulls"]["gaussian"][window]["estimate"]
         assert by_id[name]["excess"] == of["excess"][window]["estimate"]
         parts = of["attribution"][window]
@@ -350,7 +350,7 @@ def test_a_single_seed_leaves_little_to_judge(tmp_path):
     assert judged <= {"grok-h21", "angle", "gini", "heavy-tail"}
     assert "A scale has a single run" in (tmp_path / "claims.md").read_text(encoding="utf-8")
     assert "nan" not in (tmp_path / "scrutiny.md").read_text(encoding="utf-8")
-    assert read(tmp_path / "scrutiny.json")["sweeps"]["inline"]["max"]["D"]["all"]["ci_low"] is None
+    assert read(tmp_path / "scrutiny.json")["sweeps"]["inline"]["max"]["D"]["all"]["low"] is None
 
 
 # Plans

@@ -61,9 +61,9 @@ def test_dimension_is_that_of_the_steps_that_all_runs_have(study):
     found = sweep.dimension(live.COLUMNS)
     assert found["epoch"].values.tolist() == [0, 10]
     expected = dimension(to_dataset(sweep.runs).isel(epoch=[0, 1]), "max", n_resamples=1)
-    np.testing.assert_array_equal(found["exponent"].values, expected["exponent"].values)
+    np.testing.assert_array_equal(found["value"].values, expected["value"].values)
     # s = 2 N at the first step.
-    assert found["exponent"].values[0] == pytest.approx(1)
+    assert found["value"].values[0] == pytest.approx(1)
 
 
 def test_two_sizes_give_no_dimension(tmp_path):
@@ -377,6 +377,4 @@ def test_a_long_run_is_thinned_to_what_is_drawn(tmp_path):
     found = sweep.dimension(live.COLUMNS)
     assert (found.sizes["epoch"], *found["epoch"].values[[0, -1]]) == (live.COLUMNS, 0, 4999)
     whole = dimension(to_dataset(sweep.runs), "max", n_resamples=1)
-    np.testing.assert_array_equal(
-        found["exponent"].values, whole["exponent"].sel(epoch=found["epoch"]).values
-    )
+    np.testing.assert_array_equal(found["value"].values, whole["value"].sel(epoch=found["epoch"]).values)

@@ -23,9 +23,10 @@ from gradquake.report import json as report_json
 from gradquake.report import tables
 from gradquake.report.json import finite
 from gradquake.report.tables import SYMBOLS, Table, bracketed, number, time_with_interval, with_interval
+from gradquake.scrutiny import scrutinize as scrutiny
+from gradquake.scrutiny import sensitivity
 from gradquake.scrutiny.measure import measure
-from gradquake.scrutiny.scrutinize import scrutinize, sensitivity
-from gradquake.scrutiny.scrutinize import scrutinize as scrutiny
+from gradquake.scrutiny.scrutinize import scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.topologies import on_topologies
 from gradquake.study.recording import to_dataset
@@ -34,7 +35,7 @@ HIDDEN = (3, 5, 8, 13)
 SCALES = [13, 21, 33, 53]
 RESAMPLES = 40
 PHASES = ("pre", "post")
-ENDS = {"estimate", "ci_low", "ci_high"}
+ENDS = {"estimate", "low", "high"}
 NAN = math.nan
 
 
@@ -210,7 +211,7 @@ def test_a_table_without_a_note_has_no_empty_lines_for_it():
 def tables_of(scrutiny, statistics=STATISTICS):
     ladder = scrutiny.ladder
     # Without snapshots after t_g there is no row for them, nor for the rise.
-    after = math.isfinite(ladder.exponent("real", "post", "max").estimate)
+    after = math.isfinite(ladder.exponent("real", "post", "max").value)
     yield tables.exponents_table(ladder, statistics), (3 if after else 2) * len(statistics)
     yield tables.attribution_table(ladder, statistics), (4 if after else 2) * len(statistics)
     if scrutiny.timing:
@@ -291,7 +292,7 @@ def test_the_attribution_is_in_the_order_of_its_sum(found):
     spans = ("all", "pre", "post", "rise")
     for row, span in zip(table.rows, spans, strict=False):
         assert row[1] == ("rise" if span == "rise" else f"{span} - 1")
-        d = ladder.value("real", span, "max").estimate
+        d = ladder.value("real", span, "max").value
         assert row[2].startswith(number(d if span == "rise" else d - 1) + " [")
         assert row[6] == with_interval(ladder.excess(span, "max"))
 
@@ -320,9 +321,9 @@ def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic,
     assert read["settings"] == ladder.real.dataset.attrs
     for window in WINDOWS:
         exponent = ladder.exponent("real", window, statistic)
-        assert read[name_of][window]["estimate"] == finite(exponent.estimate)
-        assert read[name_of][window]["ci_low"] == finite(exponent.interval.low)
-        assert read[name_of][window]["ci_high"] == finite(exponent.interval.high)
+        assert read[name_of][window]["estimate"] == finite(exponent.value)
+        assert read[name_of][window]["low"] == finite(exponent.low)
+        assert read[name_of][window]["high"] == finite(exponent.high)
         assert read[name_of][window]["r_squared"] == finite(exponent.fit.r_squared)
         assert read[name_of][window]["message"] == exponent.fit.message
         assert read[name_of][window]["cautions"] == list(exponent.cautions)
@@ -331,18 +332,18 @@ def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic,
         assert read[name_of][window]["snapshot_ci_high"] == finite(snapshots.high)
         excess = ladder.excess(window, statistic)
         assert read["excess"][window] == {
-            "estimate": finite(excess.estimate),
-            "ci_low": finite(excess.interval.low),
-            "ci_high": finite(excess.interval.high),
+            "estimate": finite(excess.value),
+            "low": finite(excess.low),
+            "high": finite(excess.high),
         }
         assert read["excess"][window] == read["attribution"][window]["arrangement"]
         parts = ladder.attribution(window, statistic)
         assert read["attribution"][window].keys() == parts.keys()
         for rung in ladder.nulls:
             null = ladder.exponent(rung, window, statistic)
-            assert read["nulls"][rung][window]["estimate"] == finite(null.estimate)
-            assert read["nulls"][rung][window]["ci_low"] == finite(null.interval.low)
-            assert read["nulls"][rung][window]["ci_high"] == finite(null.interval.high)
+            assert read["nulls"][rung][window]["estimate"] == finite(null.value)
+            assert read["nulls"][rung][window]["low"] == finite(null.low)
+            assert read["nulls"][rung][window]["high"] == finite(null.high)
     assert set(read["nulls"]) == set(read[f"nulls_{name_of}_t"]) == set(ladder.nulls)
     assert set(read["collapse"]) == {"real", *ladder.nulls}
     for (rung, window), collapse in of.collapses.items():
@@ -351,11 +352,11 @@ def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic,
         curve = (ladder.real if rung == "real" else ladder.nulls[rung]).curves[statistic]
         written = read[f"{name_of}_t"] if rung == "real" else read[f"nulls_{name_of}_t"][rung]
         assert written["epoch"] == curve.dimension["epoch"].values.tolist()
-        values = [finite(v) for v in curve.dimension["exponent"].values.tolist()]
-        assert written["exponent"] == values
-        assert len(written["ci_low"]) == len(written["ci_high"]) == len(values)
-        assert written["crossing"]["estimate"] == finite(curve.crossing.estimate)
-        assert written["crossing"]["resamples_without"] == curve.crossing.interval.invalid
+        values = [finite(v) for v in curve.dimension["value"].values.tolist()]
+        assert written["value"] == values
+        assert len(written["low"]) == len(written["high"]) == len(values)
+        assert written["crossing"]["estimate"] == finite(curve.crossing.value)
+        assert written["crossing"]["resamples_without"] == curve.crossing.invalid
     assert (read["timing"] is None) == (not of.timing)
     pre, post = (read[name_of][phase]["estimate"] for phase in PHASES)
     excess = [read["excess"][phase]["estimate"] for phase in PHASES]
@@ -371,8 +372,8 @@ def test_intervals_are_null_where_a_scale_has_a_single_run(single):
     read = strict(report_json.analysis_json(single, "max"))
     for of in (read["D"], read["nulls"]["permuted"], read["excess"]):
         assert of["all"]["estimate"] is not None
-        assert of["all"]["ci_low"] is of["all"]["ci_high"] is None
-    assert set(read["D_t"]["ci_low"]) == {None}
+        assert of["all"]["low"] is of["all"]["high"] is None
+    assert set(read["D_t"]["low"]) == {None}
 
 
 def test_grokking_epochs_by_scale(found, halted):
@@ -400,7 +401,7 @@ def test_timing_agrees(found):
             ("lag_of_null", of.lag_of_null),
             ("aligned_crossing_of_null", of.aligned_of_null),
         ):
-            assert read["timing"][name]["estimate"] == finite(crossing.estimate)
+            assert read["timing"][name]["estimate"] == finite(crossing.value)
         aligned = read["timing"]["aligned"]
         assert aligned["epoch"] == of.aligned.dimension["epoch"].values.tolist()
         assert min(aligned["epoch"]) < 0 < max(aligned["epoch"])
@@ -416,9 +417,9 @@ def test_a_topology_is_strict_json(on_each):
             assert set(of) == {"real", "permuted", "gaussian", "excess"}
             for rung in ("real", "permuted", "gaussian"):
                 expected = on.exponents[rung, window, statistic]
-                assert of[rung]["estimate"] == finite(expected.estimate)
+                assert of[rung]["estimate"] == finite(expected.value)
                 assert of[rung]["r_squared"] == finite(expected.fit.r_squared)
-            assert of["excess"]["estimate"] == finite(on.excess[window, statistic].estimate)
+            assert of["excess"]["estimate"] == finite(on.excess[window, statistic].value)
         assert set(read["collapse"]) == set(PHASES)
 
 
@@ -449,7 +450,7 @@ def test_a_tail_is_strict_json(sweep):
     for fit in tail_fits(sweep):
         read = strict(report_json.tail_json(fit))
         assert read["n_parameters"] == fit.n_parameters
-        assert read["exponent"] == finite(fit.exponent)
+        assert read["value"] == finite(fit.exponent)
         assert set(read["against"]) == {c.alternative for c in fit.comparisons}
 
 

@@ -16,8 +16,8 @@ from gradquake.experiments import readings, synthetic, xor
 from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.experiments.xor import XorRun
+from gradquake.scrutiny import replay
 from gradquake.scrutiny.replay import REAL
-from gradquake.scrutiny.scrutinize import replay
 from gradquake.study.recording import GradientRecord, to_dataset
 
 # What the probe measures of a gradient.

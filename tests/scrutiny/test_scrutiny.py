@@ -20,9 +20,10 @@ from gradquake.experiments import readings, synthetic, xor
 from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.report import json as report_json
+from gradquake.scrutiny import replay, sensitivity
+from gradquake.scrutiny import scrutinize as scrutiny
 from gradquake.scrutiny.measure import aligned_offsets, check, measure, measure_aligned
-from gradquake.scrutiny.scrutinize import beside, replay, scrutinize, sensitivity
-from gradquake.scrutiny.scrutinize import scrutinize as scrutiny
+from gradquake.scrutiny.scrutinize import beside, scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.topologies import on_topologies
 from gradquake.study import execution
@@ -105,7 +106,7 @@ def same(first, second):
 def same_exponent(first, second):
     return (
         first.fit == second.fit
-        and first.interval == second.interval
+        and (first.low, first.high) == (second.low, second.high)
         and first.cautions == second.cautions
         and np.array_equal(first.sizes, second.sizes)
     )
@@ -295,9 +296,9 @@ def test_a_null_is_the_analysis_of_its_surrogate_sweep(sweep, found):
 @pytest.mark.parametrize("span", SPANS)
 def test_the_attribution_adds_up(found, span, statistic):
     ladder = found.ladder
-    parts = {name: p.estimate for name, p in ladder.attribution(span, statistic).items()}
-    pre, post = (ladder.exponent("real", phase, statistic).estimate for phase in PHASES)
-    whole = post - pre if span == "rise" else ladder.exponent("real", span, statistic).estimate - 1
+    parts = {name: p.value for name, p in ladder.attribution(span, statistic).items()}
+    pre, post = (ladder.exponent("real", phase, statistic).value for phase in PHASES)
+    whole = post - pre if span == "rise" else ladder.exponent("real", span, statistic).value - 1
     three = parts["estimator"] + parts["marginal_distribution"] + parts["arrangement"]
     assert three == pytest.approx(whole, abs=1e-12)
     above = parts["marginal_distribution"] + parts["arrangement"]
@@ -305,7 +306,7 @@ def test_the_attribution_adds_up(found, span, statistic):
     # What is in which tensor, and where in it, is all there is of the arrangement.
     of_tensors = parts["which_tensor"] + parts["place_in_tensor"]
     assert of_tensors == pytest.approx(parts["arrangement"], abs=1e-12)
-    assert parts["arrangement"] == ladder.excess(span, statistic).estimate
+    assert parts["arrangement"] == ladder.excess(span, statistic).value
 
 
 def test_collapses_of_every_rung_and_window(sweep, found):
@@ -321,24 +322,24 @@ def test_collapses_of_every_rung_and_window(sweep, found):
 def test_timing_is_that_of_the_curves(sweep, found):
     assert set(found.timing) == set(STATISTICS)
     median = timing.median_grokking_epoch(sweep, n_resamples=RESAMPLES)
-    assert found.grokking.estimate == median.estimate == np.median(sweep["grokking_epoch"])
-    assert found.grokking.interval == median.interval
+    assert found.grokking.value == median.value == np.median(sweep["grokking_epoch"])
+    assert (found.grokking.low, found.grokking.high) == (median.low, median.high)
     aligned = measure_aligned(sweep, [Reading(), Reading("permuted")])
     for statistic, of in found.timing.items():
         real, null = (curve(a, statistic, n_resamples=RESAMPLES) for a in aligned.values())
         ladder = found.ladder
-        assert of.of_one.estimate == pytest.approx(
-            ladder.real.curves[statistic].crossing.estimate, nan_ok=True
+        assert of.of_one.value == pytest.approx(
+            ladder.real.curves[statistic].crossing.value, nan_ok=True
         )
         beside = ladder.nulls["permuted"].curves[statistic]
         of_null = crossing_of_null(ladder.real.curves[statistic], beside)
-        assert of.of_null.estimate == pytest.approx(of_null.estimate, nan_ok=True)
+        assert of.of_null.value == pytest.approx(of_null.value, nan_ok=True)
         for crossing, lag in ((of.of_one, of.lag_of_one), (of.of_null, of.lag_of_null)):
-            assert lag.estimate == pytest.approx(crossing.estimate - median.estimate, nan_ok=True)
+            assert lag.value == pytest.approx(crossing.value - median.value, nan_ok=True)
         assert same(of.aligned.dimension, real.slim().dimension)
         assert same(of.aligned_null.dimension, null.slim().dimension)
-        expected = crossing_of_null(real, null).estimate
-        assert of.aligned_of_null.estimate == pytest.approx(expected, nan_ok=True)
+        expected = crossing_of_null(real, null).value
+        assert of.aligned_of_null.value == pytest.approx(expected, nan_ok=True)
         assert of.follows == timing.follows_grokking(sweep, statistic)
 
 
@@ -346,18 +347,18 @@ def test_timing_is_that_of_the_curves(sweep, found):
 def test_there_is_no_timing_where_nothing_groks(name, request):
     found = scrutinize(request.getfixturevalue(name), n_resamples=RESAMPLES)
     assert found.timing == {}
-    assert found.grokking.estimate == np.inf
+    assert found.grokking.value == np.inf
     assert tuple(found.ladder.nulls) == RUNGS
-    assert np.isnan(found.ladder.exponent("real", "post", "max").estimate)
-    assert np.isfinite(found.ladder.exponent("real", "pre", "max").estimate)
+    assert np.isnan(found.ladder.exponent("real", "post", "max").value)
+    assert np.isfinite(found.ladder.exponent("real", "pre", "max").value)
     assert np.isnan(found.collapses["real", "post"].exponent)
 
 
 def test_where_a_scale_never_groks_there_is_timing_without_d_after(ended):
     found = scrutinize(ended, ("gaussian", "permuted"), n_resamples=RESAMPLES)
     assert set(found.timing) == set(STATISTICS)
-    assert np.isnan(found.ladder.exponent("real", "post", "max").estimate)
-    assert np.isnan(found.timing["max"].aligned.dimension["exponent"]).all()
+    assert np.isnan(found.ladder.exponent("real", "post", "max").value)
+    assert np.isnan(found.timing["max"].aligned.dimension["value"]).all()
 
 
 def test_two_rungs_are_enough(sweep, found):
@@ -419,8 +420,11 @@ def test_the_sweeps_own_topology_gives_the_ladder(sweep, found, on_each):
         assert same_exponent(exponent, found.ladder.exponent(rung, window, statistic))
         assert exponent.kept_resamples is exponent.kept_size_resamples is None
     for key, excess in own.excess.items():
-        assert excess.estimate == found.ladder.excess(*key).estimate
-        assert excess.interval == found.ladder.excess(*key).interval
+        assert excess.value == found.ladder.excess(*key).value
+        assert (excess.low, excess.high) == (
+            found.ladder.excess(*key).low,
+            found.ladder.excess(*key).high,
+        )
     assert own.collapses == {phase: found.collapses["real", phase] for phase in PHASES}
 
 
@@ -540,7 +544,7 @@ def test_a_specification_is_what_is_measured_by_hand(sweep, table, choice):
             where = transitions.phase(dataset, "pre" if phase == "all" else phase)
             where = where | ~where if phase == "all" else where
             for statistic in STATISTICS:
-                expected = scaling.exponent(dataset, statistic, where, n_resamples=1).estimate
+                expected = scaling.exponent(dataset, statistic, where, n_resamples=1).value
                 value = float(table[prefix + phase].sel(**choice, statistic=statistic))
                 assert value == pytest.approx(expected, rel=1e-12, nan_ok=True)
             value = float(table[prefix + phase].sel(**choice, statistic="p95"))
@@ -549,8 +553,8 @@ def test_a_specification_is_what_is_measured_by_hand(sweep, table, choice):
     for statistic in STATISTICS:
         of = curve(dataset, statistic, n_resamples=1)
         row = table.sel(**choice, statistic=statistic)
-        assert float(row["average"]) == pytest.approx(float(of.dimension["exponent"].mean()))
-        assert float(row["crossing"]) == pytest.approx(of.crossing.estimate, nan_ok=True)
+        assert float(row["average"]) == pytest.approx(float(of.dimension["value"].mean()))
+        assert float(row["crossing"]) == pytest.approx(of.crossing.value, nan_ok=True)
         assert float(row["worst_r_squared"]) == pytest.approx(float(of.dimension["r_squared"].min()))
 
 
@@ -586,7 +590,7 @@ def test_what_is_drawn_has_no_snapshots_in_between(drawn):
         topology="barabasi_albert", quantile=0.9, alpha=0.3, max_steps=20, statistic="max",
         interval=10, window="all",
     )  # fmt: skip
-    expected = scaling.exponent(drawn, "max", n_resamples=1).estimate
+    expected = scaling.exponent(drawn, "max", n_resamples=1).value
     assert float(own["all"]) == pytest.approx(expected, rel=1e-12)
 
 
@@ -672,10 +676,12 @@ def test_a_sweep_beside_recorded_nulls_is_the_sweep_beside_nulls_measured_again(
     found = beside(shuffled, dict(reversed(nulls.items())), n_resamples=RESAMPLES)
     for span, statistic in product(SPANS, STATISTICS):
         one, other = (s.ladder.attribution(span, statistic) for s in (found, again))
-        assert {k: e.interval for k, e in one.items()} == {k: e.interval for k, e in other.items()}
+        assert {k: (e.low, e.high) for k, e in one.items()} == {
+            k: (e.low, e.high) for k, e in other.items()
+        }
     assert found.collapses["real", "all"].quality == again.collapses["real", "all"].quality
-    assert found.timing["max"].of_one.estimate == pytest.approx(
-        again.timing["max"].of_one.estimate, nan_ok=True
+    assert found.timing["max"].of_one.value == pytest.approx(
+        again.timing["max"].of_one.value, nan_ok=True
     )
 
 

@@ -22,7 +22,7 @@ from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.paper.xor.conditions import conditions
 from gradquake.paper.xor.plan import BASELINE_ALPHAS, BASELINE_TOPOLOGIES, GINI_HIDDEN
-from gradquake.scrutiny.scrutinize import replay
+from gradquake.scrutiny import replay
 
 COMMITTED = Path(__file__).with_name("digests.json")
 

@@ -21,7 +21,7 @@ from gradquake.avalanche.topologies import build
 from gradquake.experiments import readings
 from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
-from gradquake.scrutiny.scrutinize import replay
+from gradquake.scrutiny import replay
 from gradquake.study.recording import GradientRecord, to_dataset
 
 # --- Sizes of a given dimension ---------------------------------------------------------------------
@@ -103,10 +103,10 @@ def exponent_coverage(
         for s in STATISTICS:
             exponent = scaling.exponent(dataset, s, n_resamples=n_resamples, seed=sweep)
             plain = percentile_interval(exponent.resamples)
-            found[s, "expanded"].append(exponent.interval.contains(dimension))
+            found[s, "expanded"].append(exponent.contains(dimension))
             found[s, "plain"].append(plain.contains(dimension))
-            found[s, "fit"].append(exponent.fit.ci_low <= dimension <= exponent.fit.ci_high)
-            found[s, "bias"].append(exponent.estimate - dimension)
+            found[s, "fit"].append(exponent.fit.low <= dimension <= exponent.fit.high)
+            found[s, "bias"].append(exponent.value - dimension)
             if sweep < snapshot_sweeps:
                 interval = scaling.snapshot_interval(dataset, s, n_resamples=300, seed=sweep)
                 found[s, "snapshots"].append(interval.contains(dimension))
@@ -133,7 +133,7 @@ def difference_coverage(sweep_of, scatter, runs, sweeps, *, n_resamples=1_000, s
                 scaling.exponent(dataset, s, n_resamples=n_resamples, seed=sweep) for dataset in datasets
             )
             for planted, other in zip((0.0, 0.1), others, strict=True):
-                interval = difference(other, first).interval
+                interval = difference(other, first)
                 found[s, planted].append(interval.contains(planted))
             found[s, "apart"].append(interval.low > 0)
     return shares_of(found)
@@ -168,20 +168,20 @@ def crossing_coverage(sweep_of, scatter, runs, sweeps, *, null=True, n_resamples
         for s in STATISTICS:
             rising = curve(planted, s, n_resamples=n_resamples, seed=sweep)
             crossing, d = rising.crossing, rising.dimension
-            width = crossing.interval.high - crossing.interval.low
-            found[s, "expanded"].append(crossing.interval.contains(CROSSING))
+            width = crossing.high - crossing.low
+            found[s, "expanded"].append(crossing.contains(CROSSING))
             found[s, "plain"].append(percentile_interval(crossing.resamples).contains(CROSSING))
-            inside = (d["ci_low"].values <= RISING) & (d["ci_high"].values >= RISING)
+            inside = (d["low"].values <= RISING) & (d["high"].values >= RISING)
             found[s, "D(t)"].append(inside.mean())
             found[s, "none"].append(np.isnan(width))
-            if np.isfinite(crossing.estimate):
-                found[s, "bias"].append(crossing.estimate - CROSSING)
+            if np.isfinite(crossing.value):
+                found[s, "bias"].append(crossing.value - CROSSING)
             if np.isfinite(width):
                 found[s, "width"].append(width)
             if null:
                 level = curve(flat, s, n_resamples=n_resamples, seed=sweep)
                 of_null = crossing_of_null(rising, level)
-                found[s, "of null"].append(of_null.interval.contains(CROSSING))
+                found[s, "of null"].append(of_null.contains(CROSSING))
     return shares_of(found)
 
 
@@ -298,7 +298,7 @@ def parts(draw, sweeps, patches=None, names=("arrangement",), n_resamples=1_000)
         beside = ladder(gradient_records(draw, number, patches), rungs, n_resamples)
         for (name, s), rows in found.items():
             part = beside.part(name, "all", s)
-            rows[number] = part.estimate, part.interval.low, part.interval.high
+            rows[number] = part.value, part.low, part.high
     return found
 
 

@@ -44,10 +44,10 @@ def test_a_power_law_cut_off_at_a_power_of_n_has_that_dimension(sweep_of, dimens
     largest, mean = (
         scaling.exponent(sweep_of(sizes), statistic, n_resamples=400) for statistic in ("max", "mean")
     )
-    assert largest.estimate == pytest.approx(dimension, abs=0.04)
+    assert largest.value == pytest.approx(dimension, abs=0.04)
     assert largest.fit.r_squared > 0.98
-    assert mean.estimate == pytest.approx(dimension / 2, abs=0.05)
-    assert mean.interval.contains(dimension / 2)
+    assert mean.value == pytest.approx(dimension / 2, abs=0.05)
+    assert mean.contains(dimension / 2)
 
 
 @by_statistic
@@ -58,7 +58,7 @@ def test_estimates_scatter_around_the_dimension(sweep_of, statistic, dimension):
     estimates = [
         scaling.exponent(
             sweep_of(sizes_of(SCATTERS["lognormal"], dimension, 6, rng)), statistic, n_resamples=1
-        ).estimate
+        ).value
         for _ in range(100)
     ]
     stderr = np.std(estimates, ddof=1) / np.sqrt(100)
@@ -134,8 +134,8 @@ def resolved_sweep(sweep_of, dimension, rng, reached=57):
 def test_d_follows_its_planted_course(sweep_of, statistic):
     dataset = resolved_sweep(sweep_of, RISING, np.random.default_rng(24))
     found = scaling.dimension(dataset, statistic, n_resamples=400)
-    assert found["exponent"].values == pytest.approx(RISING, abs=0.1)
-    inside = (found["ci_low"].values <= RISING) & (found["ci_high"].values >= RISING)
+    assert found["value"].values == pytest.approx(RISING, abs=0.1)
+    inside = (found["low"].values <= RISING) & (found["high"].values >= RISING)
     assert inside.mean() > 0.8
 
 
@@ -154,11 +154,11 @@ def test_the_interval_of_a_crossing_covers_its_planted_epoch(sweep_of, runs):
 def test_a_planted_rise_is_told_by_the_phases(sweep_of, statistic):
     dataset = resolved_sweep(sweep_of, np.where(EPOCHS < 57, 0.9, 1.2), np.random.default_rng(26))
     result = analyze(dataset, n_resamples=200)
-    assert result.exponents["pre", statistic].estimate == pytest.approx(0.9, abs=0.06)
-    assert result.exponents["post", statistic].estimate == pytest.approx(1.2, abs=0.06)
+    assert result.exponents["pre", statistic].value == pytest.approx(0.9, abs=0.06)
+    assert result.exponents["post", statistic].value == pytest.approx(1.2, abs=0.06)
     # The line from 0.9 at the epoch 56 to 1.2 at 58 is 1 after a third of the way.
-    assert result.curves[statistic].crossing.estimate == pytest.approx(56 + 2 / 3, abs=0.3)
-    assert result.curves[statistic].crossing.interval.contains(56 + 2 / 3)
+    assert result.curves[statistic].crossing.value == pytest.approx(56 + 2 / 3, abs=0.3)
+    assert result.curves[statistic].crossing.contains(56 + 2 / 3)
 
 
 @by_statistic
@@ -167,9 +167,9 @@ def test_without_a_rise_nothing_crosses_upwards(sweep_of, statistic, course):
     dataset = resolved_sweep(sweep_of, course, np.random.default_rng(27))
     result = analyze(dataset, n_resamples=200)
     curve = result.curves[statistic]
-    assert np.isnan(curve.crossing.estimate)
-    assert np.isnan(curve.crossing.interval.low)
-    assert curve.crossing.interval.invalid > 0.9
+    assert np.isnan(curve.crossing.value)
+    assert np.isnan(curve.crossing.low)
+    assert curve.crossing.invalid > 0.9
     assert not result.crosses_in_window(statistic)
 
 
@@ -178,5 +178,5 @@ def test_a_planted_fall_crosses_downwards(sweep_of, statistic):
     # 2.1 - D(t) is 1 where D(t) is 1.1: 0.3 / (1 + exp(-(t - 60) / 5)) = 0.2, at t = 60 + 5 ln 2.
     dataset = resolved_sweep(sweep_of, 2.1 - RISING, np.random.default_rng(28))
     found = scaling.dimension(dataset, statistic, n_resamples=1)
-    time = crossing(EPOCHS, found["exponent"].values, direction="down")
+    time = crossing(EPOCHS, found["value"].values, direction="down")
     assert time == pytest.approx(60 + 5 * np.log(2), abs=6)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gradquake.analysis.resampling import Bootstrapped, Estimate, difference
+from gradquake.analysis.resampling import Estimate, difference, shifted
 from gradquake.analysis.scaling import Exponent, Statistic, check_statistic
 from gradquake.analysis.sweep import SweepAnalysis, Window, check_window, crossing_of_null
 from gradquake.errors import InputError
@@ -58,7 +58,7 @@ class Ladder:
         check_window(window)
         return self._rung(rung).exponents[window, statistic]
 
-    def value(self, rung: str, span: Span, statistic: Statistic) -> Bootstrapped:
+    def value(self, rung: str, span: Span, statistic: Statistic) -> Estimate:
         """Return the exponent of a rung over a window, or its rise: D_post - D_pre, paired.
 
         Raises
@@ -101,12 +101,7 @@ class Ladder:
         """
         gaussian = self.value("gaussian", span, statistic)
         offset = 0.0 if span == "rise" else -1.0
-        estimator = Estimate(
-            gaussian.estimate + offset,
-            gaussian.interval.shifted(offset),
-            gaussian.runs,
-            gaussian.resamples + offset,
-        )
+        estimator = shifted(gaussian, offset)
         measured = {"real", *self.nulls}
         parts = {
             name: self.part(name, span, statistic)

@@ -33,7 +33,7 @@ class Power:
     groups : int
         The number of groups.
     statistic, phase : str
-    estimate : float
+    value : float
         The mean exponent over the groups.
     width : float
         The mean width of the exponent's 95 % interval.
@@ -49,7 +49,7 @@ class Power:
     groups: int
     statistic: Statistic
     phase: Phase
-    estimate: float
+    value: float
     width: float
     scatter: float
     detected: dict[str, float]
@@ -128,8 +128,8 @@ def _power(
             )
             for of in (dataset, *nulls.values())
         )
-        widths.append(real.interval.high - real.interval.low)
-        estimates.append(real.estimate)
+        widths.append(real.high - real.low)
+        estimates.append(real.value)
         for name, null in zip(nulls, beside, strict=True):
             excesses[name].append(difference(real, null).slim())
     return Power(
@@ -137,17 +137,17 @@ def _power(
         groups=len(groups),
         statistic=statistic,
         phase=phase,
-        estimate=float(np.mean(estimates)),
+        value=float(np.mean(estimates)),
         width=float(np.mean(widths)),
         scatter=float(np.std(estimates, ddof=1)) if len(groups) > 1 else np.nan,
         detected={
             # An interval that is not there detects nothing: comparisons with NaN are false.
-            name: _mean(of.interval.low > 0 or of.interval.high < 0 for of in found)
+            name: _mean(of.low > 0 or of.high < 0 for of in found)
             for name, found in excesses.items()
         },
-        excess={name: _mean(of.estimate for of in found) for name, found in excesses.items()},
-        excess_low={name: _mean(of.interval.low for of in found) for name, found in excesses.items()},
-        excess_high={name: _mean(of.interval.high for of in found) for name, found in excesses.items()},
+        excess={name: _mean(of.value for of in found) for name, found in excesses.items()},
+        excess_low={name: _mean(of.low for of in found) for name, found in excesses.items()},
+        excess_high={name: _mean(of.high for of in found) for name, found in excesses.items()},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,38 +56,33 @@ class Interval:
         """Whether all resamples have one value: nothing differs that could give a width."""
         return self.low == self.high
 
-    def shifted(self, by: float) -> Interval:
-        """Return the interval of the same quantity plus a constant."""
-        return Interval(self.low + by, self.high + by, self.invalid)
 
-
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """A statistic with its bootstrap over runs.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Estimate(Interval):
+    """A statistic with its 95 % bootstrap interval over runs.
 
     Attributes
     ----------
-    estimate : float
-        NaN where it is not defined.
-    interval : Interval
-        95 % bootstrap over runs.
+    value : float
+        NaN if it is not defined.
+    low, high, invalid : float
+        As in ``Interval``.
     runs : int
         The fewest runs of a scale; see ``tail_share``.
     kept_resamples : array, shape (B,), or None
         Its value in every resample of runs; None after ``slim``.
     """
 
-    estimate: float
-    interval: Interval
+    value: float
     runs: int
-    kept_resamples: NDArray[np.float64] | None = field(repr=False)
+    kept_resamples: NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def resamples(self) -> NDArray[np.float64]:
         """Its value in every resample of runs; InputError after ``slim``."""
         return kept(self.kept_resamples)
 
-    def slim(self) -> Estimate:
+    def slim(self) -> Self:
         """Return it without its resamples, to keep or to send."""
         return replace(self, kept_resamples=None)
 
@@ -102,36 +97,25 @@ def kept(resamples: NDArray[np.float64] | None) -> NDArray[np.float64]:
     return resamples
 
 
-class Bootstrapped(Protocol):
-    """What ``Estimate`` and ``scaling.Exponent`` have in common."""
-
-    @property
-    def estimate(self) -> float:
-        """The value."""
-        ...
-
-    @property
-    def interval(self) -> Interval:
-        """Its 95 % interval."""
-        ...
-
-    @property
-    def runs(self) -> int:
-        """The fewest runs of a scale."""
-        ...
-
-    @property
-    def resamples(self) -> NDArray[np.float64]:
-        """The value in every resample of runs, shape (B,)."""
-        ...
-
-
 def estimated(value: float, resamples: NDArray[np.float64], runs: int) -> Estimate:
     """Return a value with the interval that its resamples give."""
-    return Estimate(value, percentile_interval(resamples, runs), runs, resamples)
+    interval = percentile_interval(resamples, runs)
+    return Estimate(**vars(interval), value=value, runs=runs, kept_resamples=resamples)
 
 
-def difference(first: Bootstrapped, second: Bootstrapped) -> Estimate:
+def shifted(estimate: Estimate, by: float) -> Estimate:
+    """Return the estimate of the same quantity plus a constant."""
+    return Estimate(
+        low=estimate.low + by,
+        high=estimate.high + by,
+        invalid=estimate.invalid,
+        value=estimate.value + by,
+        runs=estimate.runs,
+        kept_resamples=estimate.resamples + by,
+    )
+
+
+def difference(first: Estimate, second: Estimate) -> Estimate:
     """Return ``first`` minus ``second``, paired: both resampled with the same choices of runs.
 
     Raises
@@ -145,9 +129,7 @@ def difference(first: Bootstrapped, second: Bootstrapped) -> Estimate:
             f"{second.runs} were given; a paired difference needs the same of both"
         )
     with np.errstate(invalid="ignore"):  # of two infinite times
-        return estimated(
-            first.estimate - second.estimate, first.resamples - second.resamples, first.runs
-        )
+        return estimated(first.value - second.value, first.resamples - second.resamples, first.runs)
 
 
 def run_resamples(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from gradquake.analysis import _kernels
 from gradquake.analysis.resampling import (
     FEWEST_RUNS,
     N_RESAMPLES,
+    Estimate,
     Interval,
     kept,
     over_resamples,
@@ -80,12 +81,12 @@ class Fit:
     message: str = ""
 
     @property
-    def ci_low(self) -> float:
+    def low(self) -> float:
         """Lower end of the exponent's 95 % interval for normal residuals (Student's t)."""
         return self.exponent - self._margin
 
     @property
-    def ci_high(self) -> float:
+    def high(self) -> float:
         """Upper end of the exponent's 95 % interval for normal residuals (Student's t)."""
         return self.exponent + self._margin
 
@@ -97,12 +98,14 @@ class Fit:
         return float(stdtrit(self.n_scales - 2, 0.975)) * self.stderr
 
 
-@dataclass(frozen=True, eq=False)
-class Exponent:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Exponent(Estimate):
     """An exponent over all chosen snapshots of a sweep, with its bootstrap.
 
     Attributes
     ----------
+    value, low, high, invalid : float
+        The exponent and its 95 % interval over runs (see ``Estimate``).
     statistic : str
         "max" (the exponent is D) or "mean" (gamma).
     fit : Fit
@@ -111,14 +114,10 @@ class Exponent:
         The points of the fit.
     size_low, size_high : array, shape (scales,)
         95 % percentile bootstrap of each size.
-    interval : Interval
-        95 % percentile bootstrap over runs.
     runs_of_scale : array of int, shape (scales,)
         The number of runs at each scale.
     cautions : tuple of str
         Why the fit is not to be trusted, a sentence each; empty where nothing speaks against it.
-    kept_resamples : array, shape (B,), or None
-        The exponent of every resample of runs, NaN where it has none; None after ``slim``.
     kept_size_resamples : array, shape (B, scales), or None
         The resampled sizes; None after ``slim``.
     """
@@ -129,33 +128,16 @@ class Exponent:
     sizes: Floats
     size_low: Floats
     size_high: Floats
-    interval: Interval
     runs_of_scale: NDArray[np.int64]
     cautions: tuple[str, ...]
-    kept_resamples: Floats | None = field(repr=False)
-    kept_size_resamples: Floats | None = field(repr=False)
-
-    @property
-    def resamples(self) -> Floats:
-        """The exponent of every resample; InputError after ``slim``."""
-        return kept(self.kept_resamples)
+    kept_size_resamples: Floats | None = field(default=None, repr=False)
 
     @property
     def size_resamples(self) -> Floats:
         """The sizes of every resample; InputError after ``slim``."""
         return kept(self.kept_size_resamples)
 
-    @property
-    def estimate(self) -> float:
-        """The fitted exponent."""
-        return self.fit.exponent
-
-    @property
-    def runs(self) -> int:
-        """The fewest runs of a scale; see ``resampling.tail_share``."""
-        return int(self.runs_of_scale.min())
-
-    def slim(self) -> Exponent:
+    def slim(self) -> Self:
         """Return it without its resamples, to keep or to send."""
         return replace(self, kept_resamples=None, kept_size_resamples=None)
 
@@ -165,9 +147,9 @@ class LeaveOneOut:
     """The exponent with each scale left out in turn; arrays of shape (scales,)."""
 
     left_out: NDArray[np.int64]
-    estimate: Floats
-    ci_low: Floats
-    ci_high: Floats
+    value: Floats
+    low: Floats
+    high: Floats
 
 
 def fit_exponent(n_parameters: ArrayLike, sizes: ArrayLike) -> Fit:
@@ -280,9 +262,20 @@ def exponent(
     runs = int(runs_of_scale.min())
     low, high = _intervals(resampled, runs_of_scale)
     return Exponent(
-        statistic, fit, n, observed, low, high, percentile_interval(slopes, runs), runs_of_scale,
-        _cautions(fit, dataset, chosen), slopes, resampled,
-    )  # fmt: skip
+        **vars(percentile_interval(slopes, runs)),
+        value=fit.exponent,
+        runs=runs,
+        kept_resamples=slopes,
+        statistic=statistic,
+        fit=fit,
+        n_parameters=n,
+        sizes=observed,
+        size_low=low,
+        size_high=high,
+        runs_of_scale=runs_of_scale,
+        cautions=_cautions(fit, dataset, chosen),
+        kept_size_resamples=resampled,
+    )
 
 
 def snapshot_interval(
@@ -390,8 +383,8 @@ def dimension(
     Returns
     -------
     xarray.Dataset
-        ``exponent``, ``stderr``, ``r_squared``, ``ci_low`` and ``ci_high`` (95 % percentile
-        bootstrap of the exponent), ``r_squared_ci_low`` and ``r_squared_ci_high`` on ``epoch``, and
+        ``value``, ``stderr``, ``r_squared``, ``low`` and ``high`` (95 % percentile
+        bootstrap of the exponent), ``r_squared_low`` and ``r_squared_high`` on ``epoch``, and
         ``runs``, the fewest runs of a scale that were measured at an epoch. Where a scale has no
         positive size at an epoch, that epoch is NaN. A size may be NaN where a run was not measured
         (in aligned time, before its start or after its end); the run is then left out there.
@@ -423,13 +416,13 @@ def dimension(
     (low, high), (r_squared_low, r_squared_high) = ends
     return xr.Dataset(
         {
-            "exponent": ("epoch", exponents),
+            "value": ("epoch", exponents),
             "stderr": ("epoch", stderr),
             "r_squared": ("epoch", r_squared),
-            "ci_low": ("epoch", low),
-            "ci_high": ("epoch", high),
-            "r_squared_ci_low": ("epoch", r_squared_low),
-            "r_squared_ci_high": ("epoch", r_squared_high),
+            "low": ("epoch", low),
+            "high": ("epoch", high),
+            "r_squared_low": ("epoch", r_squared_low),
+            "r_squared_high": ("epoch", r_squared_high),
             "runs": ("epoch", fewest),
         },
         {"epoch": dataset["epoch"].values},

@@ -60,7 +60,7 @@ class Curve:
         for block in self.resampled():
             crossings.add(self._epochs[block.epochs], block.exponents)
         observed = transitions.crossing(
-            self._epochs, self.dimension["exponent"].values, level, direction=direction
+            self._epochs, self.dimension["value"].values, level, direction=direction
         )
         return estimated(float(observed), crossings.times, self.dimension.attrs["fewest_runs"])
 
@@ -118,7 +118,7 @@ class SweepAnalysis:
         """
         scaling.check_statistic(statistic)
         first, last = self.grokking_window
-        return first <= self.curves[statistic].crossing.estimate <= last
+        return first <= self.curves[statistic].crossing.value <= last
 
 
 def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> SweepAnalysis:
@@ -180,7 +180,7 @@ def curve(
         seed=seed,
         each_block=lambda block: crossings.add(epochs[block.epochs], block.exponents),
     )
-    observed = float(transitions.crossing(epochs, dimension["exponent"].values))
+    observed = float(transitions.crossing(epochs, dimension["value"].values))
     found = estimated(observed, crossings.times, dimension.attrs["fewest_runs"])
     return Curve(dataset[["size"]], n_resamples, seed, dimension, found)
 
@@ -204,6 +204,6 @@ def crossing_of_null(curve: Curve, null: Curve) -> Estimate:
     epochs, crossings = one["epoch"].values, Crossings(0.0)
     for of_one, of_other in zip(curve.resampled(), null.resampled(), strict=True):
         crossings.add(epochs[of_one.epochs], of_one.exponents - of_other.exponents)
-    above = one["exponent"].values - other["exponent"].values
+    above = one["value"].values - other["value"].values
     observed = float(transitions.crossing(epochs, above, 0.0))
     return estimated(observed, crossings.times, one.attrs["fewest_runs"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.analysis.resampling import N_RESAMPLES, Interval, over_resamples, tail_share
+from gradquake.analysis.resampling import N_RESAMPLES, Estimate, over_resamples, tail_share
 from gradquake.analysis.scaling import scale_groups
 from gradquake.errors import InputError, require, require_count
 
@@ -30,16 +30,13 @@ class GrokkingEpochs:
         The scale N.
     epochs : tuple of float
         t_g of each run; NaN for a run that never reached 100 %.
-    median : float
-        Over the runs, one that never reached it counting as infinitely late.
-    interval : Interval
-        95 % percentile bootstrap of the median over runs; an end may be infinite.
+    median : Estimate
+        Over the runs, one that never reached it counting as infinitely late; an end may be infinite.
     """
 
     n_parameters: int
     epochs: tuple[float, ...]
-    median: float
-    interval: Interval
+    median: Estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +101,16 @@ def grokking_epochs(
     for (n, runs), epochs, late, medians in zip(
         groups, epochs_of_scale, late_of_scale, resampled, strict=True
     ):
-        interval = Interval(np.nan, np.nan, 1.0)
+        low, high, invalid = np.nan, np.nan, 1.0
         if medians.size:
             # Not interpolated: an infinite median is as good a value as any.
             tail = tail_share(len(runs))
             low, high = np.quantile(medians, [tail, 1 - tail], method="inverted_cdf").tolist()
-            interval = Interval(low, high, 0.0)
-        result.append(GrokkingEpochs(n, tuple(epochs.tolist()), float(np.median(late)), interval))
+            invalid = 0.0
+        median = Estimate(
+            low=low, high=high, invalid=invalid, value=float(np.median(late)), runs=len(runs)
+        )
+        result.append(GrokkingEpochs(n, tuple(epochs.tolist()), median))
     return result
 
 

@@ -141,7 +141,7 @@ def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[S
     print()
     for statistic in statistics:
         curve = analysis.curves[statistic]
-        values = curve.dimension["exponent"].values
+        values = curve.dimension["value"].values
         values = values[values == values]  # NaN at epochs at which a size was not measured
         if not values.size:
             print(
@@ -150,7 +150,7 @@ def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[S
             continue
         crosses = (
             f"crosses 1 from below at epoch {time_with_interval(curve.crossing)}"
-            if curve.crossing.estimate == curve.crossing.estimate
+            if curve.crossing.value == curve.crossing.value
             else "does not cross 1 from below"
         )
         print(

@@ -1,10 +1,10 @@
-"""Experiments: each makes gradients and records what the probe saw; none analyses them."""
+"""Experiments: each makes gradients and records avalanches; none analyzes them."""
 
 from __future__ import annotations
 
 import importlib
 
-__all__ = ["modular_addition", "replay", "synthetic", "xor"]
+__all__ = ["modular_addition", "readings", "synthetic", "xor"]
 
 
 def __getattr__(name: str) -> object:

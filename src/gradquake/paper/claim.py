@@ -21,9 +21,9 @@ class Quantity:
     ----------
     name : str
         What it is.
-    measured : float
+    value : float
         NaN where it is not defined.
-    ci_low, ci_high : float
+    low, high : float
         Its 95 % interval; NaN where there is none.
     paper : float or None
         The paper's value or bound; None where it gives none.
@@ -43,9 +43,9 @@ class Quantity:
     """
 
     name: str
-    measured: float
-    ci_low: float
-    ci_high: float
+    value: float
+    low: float
+    high: float
     paper: float | None = None
     null: float | None = None
     null_low: float | None = None
@@ -64,8 +64,8 @@ class Quantity:
         """Return whether this value reproduces the paper's, given with this error."""
         if self.paper is None:
             return True
-        inside = self.ci_low <= self.paper <= self.ci_high
-        return inside or abs(self.measured - self.paper) <= 2 * error
+        inside = self.low <= self.paper <= self.high
+        return inside or abs(self.value - self.paper) <= 2 * error
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, null where a number is not defined."""
@@ -77,7 +77,7 @@ class Quantity:
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the quantity of which ``as_json`` gave these values."""
-        always = ("measured", "ci_low", "ci_high")
+        always = ("value", "low", "high")
         return cls(**{**values, **{name: np.nan for name in always if values[name] is None}})
 
 
@@ -116,8 +116,8 @@ class Claim:
             "claim": self.claim,
             "paper": self.paper,
             "measured": first["measured"],
-            "ci_low": first["ci_low"],
-            "ci_high": first["ci_high"],
+            "low": first["low"],
+            "high": first["high"],
             "null": first["null"],
             "marginal": first["marginal"],
             "excess": first["excess"],

@@ -48,7 +48,7 @@ def page(claims: Sequence[Claim]) -> str:
 
 def quantity_with_interval(quantity: Quantity) -> str:
     """Return a measured quantity as text: its value and interval."""
-    return bracketed(quantity.measured, quantity.ci_low, quantity.ci_high, quantity.decimals)
+    return bracketed(quantity.value, quantity.low, quantity.high, quantity.decimals)
 
 
 def quantity_null(quantity: Quantity) -> str:

@@ -22,7 +22,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from gradquake.analysis.resampling import Bootstrapped
+from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import Exponent, LeaveOneOut
 from gradquake.analysis.tails import Ccdf
 from gradquake.analysis.transitions import GrokkingEpochs
@@ -204,9 +204,9 @@ def grokking_epochs(ax: Axes, scales: Sequence[GrokkingEpochs]) -> Axes:
     for scale in scales:
         ax.plot([scale.n_parameters] * len(scale.epochs), scale.epochs, ".", ms=1.5, color=GREY)
     n = [scale.n_parameters for scale in scales]
-    median = np.array([scale.median for scale in scales])
-    low = np.array([scale.interval.low for scale in scales])
-    high = np.array([scale.interval.high for scale in scales])
+    median = np.array([scale.median.value for scale in scales])
+    low = np.array([scale.median.low for scale in scales])
+    high = np.array([scale.median.high for scale in scales])
     ax.plot(n, median, "o-", ms=2, lw=0.8, color=PURPLE)
     ax.vlines(n, low, high, lw=0.8, color=PURPLE)
     ax.set_xscale("log")
@@ -219,7 +219,7 @@ def grokking_epochs(ax: Axes, scales: Sequence[GrokkingEpochs]) -> Axes:
 def dimension(ax: Axes, curve: xr.Dataset, color: Any = BLUE, label: str = "", **style: Any) -> Axes:
     """Draw D(t) with its bootstrap band."""
     epoch = curve["epoch"].values
-    middle, low, high = (curve[name].values for name in ("exponent", "ci_low", "ci_high"))
+    middle, low, high = (curve[name].values for name in ("value", "low", "high"))
     line_with_band(ax, epoch, middle, low, high, color, label, **style)
     ax.set_xlabel("epoch")
     ax.set_ylabel("effective dimensionality $D(t)$")
@@ -228,7 +228,7 @@ def dimension(ax: Axes, curve: xr.Dataset, color: Any = BLUE, label: str = "", *
 
 def fit_quality(ax: Axes, curve: xr.Dataset) -> Axes:
     """Draw R² of the fits behind D(t), with its band."""
-    names = ("r_squared", "r_squared_ci_low", "r_squared_ci_high")
+    names = ("r_squared", "r_squared_low", "r_squared_high")
     middle, low, high = (curve[name].values for name in names)
     line_with_band(ax, curve["epoch"].values, middle, low, high, BLUE, lw=0.8)
     ax.axhline(0.98, color=GREY, lw=0.6, ls=":")
@@ -280,10 +280,10 @@ def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
         n = exponent.n_parameters
         axes.vlines(n, exponent.size_low, exponent.size_high, lw=0.8, color=color)
         axes.plot(n, exponent.sizes, marker, ms=3.5, color=color)
-        line = np.exp(exponent.fit.intercept) * n.astype(float) ** exponent.estimate
+        line = np.exp(exponent.fit.intercept) * n.astype(float) ** exponent.value
         label = (
-            f"${name}$ = {exponent.estimate:.2f} "
-            f"[{exponent.interval.low:.2f}, {exponent.interval.high:.2f}]\n"
+            f"${name}$ = {exponent.value:.2f} "
+            f"[{exponent.low:.2f}, {exponent.high:.2f}]\n"
             f"$R^2$ = {exponent.fit.r_squared:.3f}"
         )
         handles += axes.plot(n, line, color=color, lw=1, label=label)
@@ -326,8 +326,8 @@ def leave_one_out(ax: Axes, results: Mapping[str, tuple[LeaveOneOut, str, str]])
         np.linspace(0.95, 1.05, len(results)), results.items(), strict=True
     ):
         place = result.left_out * shift
-        ax.vlines(place, result.ci_low, result.ci_high, lw=0.8, color=color)
-        ax.plot(place, result.estimate, marker, ms=3, color=color, label=label)
+        ax.vlines(place, result.low, result.high, lw=0.8, color=color)
+        ax.plot(place, result.value, marker, ms=3, color=color, label=label)
     ax.axhline(1, color=BLACK, lw=0.7, ls=":")
     scales = np.concatenate([result.left_out for result, _, _ in results.values()])
     ax.set_xscale("log")
@@ -352,16 +352,16 @@ def variants(ax: Axes, names: Sequence[str], values: Floats, low: Floats, high: 
 def series(
     ax: Axes,
     x: Any,
-    found: Sequence[Bootstrapped],
+    found: Sequence[Estimate],
     color: str,
     marker: str,
     label: str = "",
     **style: Any,
 ) -> Axes:
     """Draw values with their intervals at places ``x``; open markers for ``mfc="white"``."""
-    values = np.array([of.estimate for of in found])
-    low = np.array([of.interval.low for of in found])
-    high = np.array([of.interval.high for of in found])
+    values = np.array([of.value for of in found])
+    low = np.array([of.low for of in found])
+    high = np.array([of.high for of in found])
     ax.vlines(x, low, high, lw=0.8, color=color)
     ax.plot(x, values, marker, ms=3, color=color, label=label or None, **{"lw": 0.8, **style})
     return ax

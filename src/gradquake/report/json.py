@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import Bootstrapped
+from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import STATISTICS, Statistic, check_statistic
 from gradquake.analysis.sweep import WINDOWS, Curve, SweepAnalysis
 from gradquake.analysis.tails import TailFit
@@ -41,18 +41,18 @@ def plain(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, float) and finite(value) is None else value
 
 
-def estimate_json(found: Bootstrapped) -> dict[str, float | bool | None]:
-    """Return ``estimate``, ``ci_low`` and ``ci_high``.
+def estimate_json(found: Estimate) -> dict[str, float | bool | None]:
+    """Return ``value``, ``low`` and ``high``.
 
     An interval of no width is left out, and ``equal_in_all_resamples`` is then true.
     """
-    if found.interval.is_one_value:
-        nothing = {"ci_low": None, "ci_high": None, "equal_in_all_resamples": True}
-        return {"estimate": finite(found.estimate), **nothing}
+    if found.is_one_value:
+        nothing = {"low": None, "high": None, "equal_in_all_resamples": True}
+        return {"value": finite(found.value), **nothing}
     return {
-        "estimate": finite(found.estimate),
-        "ci_low": finite(found.interval.low),
-        "ci_high": finite(found.interval.high),
+        "value": finite(found.value),
+        "low": finite(found.low),
+        "high": finite(found.high),
     }
 
 
@@ -79,13 +79,10 @@ def attribution_json(ladder: Ladder, statistic: Statistic) -> dict[str, Any]:
 
 def curve_json(curve: Curve) -> dict[str, Any]:
     """Return D(t) and its crossing of 1; without intervals if none of them has a width."""
-    names = ("exponent", "ci_low", "ci_high", "r_squared")
+    names = ("value", "low", "high", "r_squared")
     columns = {name: curve.dimension[name].values.tolist() for name in names}
-    if all(
-        low == high or low != low
-        for low, high in zip(columns["ci_low"], columns["ci_high"], strict=True)
-    ):
-        columns |= dict.fromkeys(("ci_low", "ci_high"), [math.nan] * len(columns["exponent"]))
+    if all(low == high or low != low for low, high in zip(columns["low"], columns["high"], strict=True)):
+        columns |= dict.fromkeys(("low", "high"), [math.nan] * len(columns["value"]))
     return {
         "epoch": curve.dimension["epoch"].values.tolist(),
         **{name: [finite(value) for value in column] for name, column in columns.items()},
@@ -93,9 +90,9 @@ def curve_json(curve: Curve) -> dict[str, Any]:
     }
 
 
-def crossing_json(crossing: Bootstrapped) -> dict[str, Any]:
+def crossing_json(crossing: Estimate) -> dict[str, Any]:
     """Return a crossing with the share of resamples that do not cross."""
-    return {**estimate_json(crossing), "resamples_without": crossing.interval.invalid}
+    return {**estimate_json(crossing), "resamples_without": crossing.invalid}
 
 
 def permutation_json(test: PermutationTest) -> dict[str, float | None]:
@@ -113,9 +110,9 @@ def grokking_json(scale: GrokkingEpochs) -> dict[str, Any]:
     """Return the grokking epochs of one scale."""
     return {
         "n_parameters": scale.n_parameters,
-        "median": finite(scale.median),
-        "ci_low": finite(scale.interval.low),
-        "ci_high": finite(scale.interval.high),
+        "median": finite(scale.median.value),
+        "low": finite(scale.median.low),
+        "high": finite(scale.median.high),
         "runs": len(scale.epochs),
         "runs_that_grok": sum(epoch == epoch for epoch in scale.epochs),
     }
@@ -197,8 +194,8 @@ def timing_json(timing: Timing) -> dict[str, Any]:
 def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
     """Return a sweep and its nulls as one object, for one statistic.
 
-    ``D`` and ``excess`` (D_real - D_permuted) hold by window ("all", "pre", "post") ``estimate``,
-    ``ci_low`` and ``ci_high``; ``nulls`` holds the same by rung and window. ``excess`` and
+    ``D`` and ``excess`` (D_real - D_permuted) hold by window ("all", "pre", "post") ``value``,
+    ``low`` and ``high``; ``nulls`` holds the same by rung and window. ``excess`` and
     ``attribution`` also have "rise", D_post - D_pre. Of the mean size, ``gamma`` takes the place of
     ``D`` in the names. ``notes``, if there are any, say what is not defined, and why.
 

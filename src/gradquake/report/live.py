@@ -241,8 +241,8 @@ def _notes(sweep: LiveSweep) -> Iterator[str]:
         yield f"D(t) needs {sweep.lacks}"
         return
     last = dimension.isel(epoch=-1)
-    band = f"[{number(float(last['ci_low']))}, {number(float(last['ci_high']))}]"
-    band = band if np.isfinite(float(last["ci_low"])) else "(no interval: a size has a single run)"
+    band = f"[{number(float(last['low']))}, {number(float(last['high']))}]"
+    band = band if np.isfinite(float(last["low"])) else "(no interval: a size has a single run)"
     yield (
         f"D(t) of s_max {sparkline(dimension['exponent'].values, 32)} "
         f"{number(float(last['exponent']))} {band} at step {int(last['epoch'])}, "

@@ -12,7 +12,7 @@ from gradquake.analysis import specifications
 from gradquake.analysis.collapse import EXPONENT_DECIMALS, Collapse, quality_decimals
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import FEWEST_RUNS, Bootstrapped, Interval, difference
+from gradquake.analysis.resampling import FEWEST_RUNS, Estimate, Interval, difference, shifted
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import WINDOWS, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
@@ -107,9 +107,9 @@ def quality_of(found: Collapse) -> str:
     return number(found.quality, quality_decimals(found.quality))
 
 
-def with_interval(found: Bootstrapped) -> str:
+def with_interval(found: Estimate) -> str:
     """Return an estimate and its interval as text."""
-    return _with_ends(found.estimate, found.interval)
+    return _with_ends(found.value, found)
 
 
 def _with_ends(value: float, interval: Interval) -> str:
@@ -119,21 +119,21 @@ def _with_ends(value: float, interval: Interval) -> str:
     return bracketed(value, interval.low, interval.high)
 
 
-def time_with_interval(found: Bootstrapped) -> str:
+def time_with_interval(found: Estimate) -> str:
     """Return an epoch and its interval, or the share of resamples that have no such epoch."""
-    low, high = found.interval.low, found.interval.high
-    if found.estimate != found.estimate:
+    low, high = found.low, found.high
+    if found.value != found.value:
         return "none"
-    if math.isinf(found.estimate):
+    if math.isinf(found.value):
         # An epoch minus one that never comes is no number.
-        return "never" if found.estimate > 0 else "not defined"
-    if found.interval.is_one_value:
-        return f"{found.estimate:.0f} {ONE_VALUE}"
+        return "never" if found.value > 0 else "not defined"
+    if found.is_one_value:
+        return f"{found.value:.0f} {ONE_VALUE}"
     if low != low and found.runs < FEWEST_RUNS:
-        return f"{found.estimate:.0f}"
+        return f"{found.value:.0f}"
     if low != low:
-        return f"{found.estimate:.0f} ({found.interval.invalid:.0%} of resamples without)"
-    return f"{found.estimate:.0f} [{low:.0f}, {high:.0f}]"
+        return f"{found.value:.0f} ({found.invalid:.0%} of resamples without)"
+    return f"{found.value:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS) -> Table:
@@ -177,8 +177,8 @@ def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS
     )
 
 
-def _no_value(*found: Bootstrapped) -> bool:
-    return all(of.estimate != of.estimate for of in found)
+def _no_value(*found: Estimate) -> bool:
+    return all(of.value != of.value for of in found)
 
 
 def _unless_grokked(ladder: Ladder) -> str:
@@ -207,7 +207,7 @@ def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTI
                 (
                     SYMBOLS[statistic],
                     "rise" if span == "rise" else f"{span} - 1",
-                    _with_ends(found.estimate + offset, found.interval.shifted(offset)),
+                    _with_ends(found.value + offset, shifted(found, offset)),
                     *(with_interval(part) for part in parts.values()),
                 )
             )
@@ -246,7 +246,7 @@ def timing_table(scrutiny: Scrutiny, statistics: Sequence[Statistic] = STATISTIC
         rows,
         (
             f"Median t_g of all runs {time_with_interval(scrutiny.grokking)}."
-            if math.isfinite(scrutiny.grokking.estimate)
+            if math.isfinite(scrutiny.grokking.value)
             else as_sentence(NO_MEDIAN)
         )
         + " Aligned: each run read at its own t_g plus an offset. p: the share of exchanges of t_g "
@@ -422,7 +422,7 @@ def power_table(power: Sequence[Power]) -> Table:
             str(of.groups),
             SYMBOLS[of.statistic],
             of.phase,
-            number(of.estimate),
+            number(of.value),
             number(of.width),
             number(of.scatter),
             *(

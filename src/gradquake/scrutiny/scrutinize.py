@@ -119,7 +119,7 @@ def notes_of(scrutiny: Scrutiny) -> list[str]:
     if not np.isfinite(reached).any():
         found.append(NO_RUN_GROKKED)
     else:
-        if not np.isfinite(scrutiny.grokking.estimate):
+        if not np.isfinite(scrutiny.grokking.value):
             found.append(NO_MEDIAN)
         if not scrutiny.timing:
             found.append(

@@ -40,7 +40,7 @@ def crossing(evidence: Evidence) -> Claim:
                 _time(f"crossing {d} minus median t_g, {architecture} ({statistic})", lag)
                 for d, lag in lags.items()
             ]
-            directions = [d for d, lag in lags.items() if abs(lag.estimate) <= NEAR]
+            directions = [d for d, lag in lags.items() if abs(lag.value) <= NEAR]
             near.append(bool(directions))
             seen.append(f"{architecture} ({statistic}) {' and '.join(directions) or 'none'}")
         holds.append(all(near))
@@ -65,8 +65,8 @@ def control(evidence: Evidence) -> Claim:
                 found = evidence.found[architecture, condition]
                 view = found.views[SHARED, statistic]
                 quantities.append(_lowest(f"{architecture}, {condition} ({statistic})", view))
-                crosses = np.isfinite([view.up.estimate, view.down.estimate]).any()
-                above = bool((view.real.dimension["exponent"].values > 1).all())
+                crosses = np.isfinite([view.up.value, view.down.value]).any()
+                above = bool((view.real.dimension["value"].values > 1).all())
                 good.append(above and not crosses)
                 if not good[-1]:
                     seen.append(f"{architecture}, {condition} ({statistic})")
@@ -93,8 +93,8 @@ def lead(evidence: Evidence) -> Claim:
             reached = evidence.found[architecture, GROKKING].levels[TEST_90]
             for condition in CONTROLS:
                 parted = evidence.parting[architecture, condition, statistic]
-                of_reached = reached.interval
-                measured = reached.estimate - parted
+                of_reached = reached
+                measured = reached.value - parted
                 quantities.append(
                     measured_quantity(
                         f"median t_g minus the epoch of parting from {condition}, {architecture} "
@@ -121,19 +121,19 @@ def lead(evidence: Evidence) -> Claim:
 
 def _verdict(evidence: Evidence, value_holds: bool, direction_holds: bool) -> Verdict:
     """Return the verdict of a claim on the transition, which most runs must have had."""
-    medians = [evidence.found[a, GROKKING].levels[TEST_90].estimate for a in ARCHITECTURES]
+    medians = [evidence.found[a, GROKKING].levels[TEST_90].value for a in ARCHITECTURES]
     if not np.isfinite(medians).all():
         return "not testable"
     return verdict(value_holds, direction_holds)
 
 
 def _time(name: str, found: Estimate) -> Quantity:
-    return measured_quantity(name, found.estimate, found.interval)
+    return measured_quantity(name, found.value, found)
 
 
 def _lowest(name: str, view: View) -> Quantity:
     curve = view.real.dimension
-    values = curve["exponent"].values
+    values = curve["value"].values
     lowest = int(np.nanargmin(values))
-    interval = Interval(float(curve["ci_low"][lowest]), float(curve["ci_high"][lowest]), 0.0)
+    interval = Interval(float(curve["low"][lowest]), float(curve["high"][lowest]), 0.0)
     return measured_quantity(f"lowest D(t), {name}", float(values[lowest]), interval)

@@ -203,7 +203,7 @@ def _found_json(found: Found) -> dict[str, Any]:
 
 
 def _crossings(view: View) -> tuple[str, ...]:
-    real, null = (curve.dimension["exponent"].values for curve in (view.real, view.null))
+    real, null = (curve.dimension["value"].values for curve in (view.real, view.null))
     known = real[np.isfinite(real)]
     return (
         number(float(np.nanmin(real))), number(float(np.nanmax(real))), number(float(known[-1])),

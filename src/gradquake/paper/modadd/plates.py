@@ -129,9 +129,9 @@ def warning(evidence: Evidence, path: Path) -> None:
         for ax, architecture in zip(panels, ARCHITECTURES, strict=True):
             for name in WARNINGS:
                 found = evidence.warnings[architecture, name]
-                middle = [area.estimate for area in found.area]
-                low = [area.interval.low for area in found.area]
-                high = [area.interval.high for area in found.area]
+                middle = [area.value for area in found.area]
+                low = [area.low for area in found.area]
+                high = [area.high for area in found.area]
                 figures.line_with_band(
                     ax, found.epochs, middle, low, high, WARNING_COLORS[name], name, opacity=0.1, lw=0.9
                 )
@@ -163,8 +163,8 @@ def _mark(ax: Axes, evidence: Evidence, architecture: str, level: float | None =
     """Mark the median epochs at which training saturates and at which runs grok, and the level 1."""
     levels = evidence.found[architecture, GROKKING].levels
     for key, style in ((TRAIN_99, "--"), (TEST_90, "-")):
-        if np.isfinite(levels[key].estimate):
-            ax.axvline(levels[key].estimate, ymax=BELOW_LEGEND, color=BLACK, lw=0.7, ls=style)
+        if np.isfinite(levels[key].value):
+            ax.axvline(levels[key].value, ymax=BELOW_LEGEND, color=BLACK, lw=0.7, ls=style)
     if level is not None:
         ax.axhline(level, color=BLACK, lw=0.7, ls=":")
 

@@ -71,11 +71,11 @@ def judge(evidence: Evidence) -> list[Claim]:
 
 def grok_range(evidence: Evidence) -> Claim:
     """Grokking epochs over the scales."""
-    medians = sorted(evidence.inline.grokking, key=lambda scale: scale.median)
+    medians = sorted(evidence.inline.grokking, key=lambda scale: scale.median.value)
     smallest, largest = medians[0], medians[-1]
     quantities = (
-        measured_quantity("smallest median t_g", smallest.median, smallest.interval, 12),
-        measured_quantity("largest median t_g", largest.median, largest.interval, 134),
+        measured_quantity("smallest median t_g", smallest.median.value, smallest.median, 12),
+        measured_quantity("largest median t_g", largest.median.value, largest.median, 134),
     )
     return Claim(
         "grok-range",
@@ -84,7 +84,7 @@ def grok_range(evidence: Evidence) -> Claim:
         quantities,
         verdict(
             all(q.agrees() for q in quantities),
-            smallest.interval.high < largest.interval.low,
+            smallest.median.high < largest.median.low,
         ),
         f"medians over seeds at N = {smallest.n_parameters} and N = {largest.n_parameters}; "
         "direction: the two intervals are apart",
@@ -131,7 +131,7 @@ def d_synth(evidence: Evidence) -> Claim:
         f"mean over {baseline.of_each.size} configurations; their standard deviation is "
         f"{baseline.of_each.std(ddof=1):.4f}. The largest size of Gaussian "
         "gradients on the default graph gives D = "
-        f"{evidence.inline_null.exponents['all', 'max'].estimate:.3f}",
+        f"{evidence.inline_null.exponents['all', 'max'].value:.3f}",
     )
 
 
@@ -145,7 +145,7 @@ def d_agg(evidence: Evidence) -> Claim:
         "aggregate s_max ~ N^D",
         "1.00 ± 0.02, R² = 1.00",
         (slope, fit),
-        verdict(slope.agrees(0.02) and fit.ci_high >= R_SQUARED_1_00, slope.agrees(0.02)),
+        verdict(slope.agrees(0.02) and fit.high >= R_SQUARED_1_00, slope.agrees(0.02)),
         "R² = 1.00 is read as at least 0.995 within the interval; direction: D alone agrees; "
         + _plain(exponent),
     )
@@ -161,7 +161,7 @@ def gamma_agg(evidence: Evidence) -> Claim:
         "aggregate mean size ~ N^gamma",
         "1.15 ± 0.06, R² = 0.99",
         (slope, fit),
-        verdict(slope.agrees(0.06) and fit.ci_high >= R_SQUARED_0_99, slope.ci_low > 1),
+        verdict(slope.agrees(0.06) and fit.high >= R_SQUARED_0_99, slope.low > 1),
         "R² = 0.99 is read as at least 0.985 within the interval; direction: gamma > 1; "
         + _plain(exponent),
     )
@@ -179,9 +179,9 @@ def d_range(evidence: Evidence) -> Claim:
         "0.90, 1.20",
         (before, after, crossing),
         verdict(before.agrees() and after.agrees() and inside, inside),
-        f"crossing at epoch {_number(crossing.measured, 0)}, the runs grok at epochs {first:.0f} to "
-        f"{last:.0f}; {inline.curves['max'].crossing.interval.invalid:.1%} of the resamples do not "
-        f"cross; the mean size crosses at epoch {_number(inline.curves['mean'].crossing.estimate, 0)}. "
+        f"crossing at epoch {_number(crossing.value, 0)}, the runs grok at epochs {first:.0f} to "
+        f"{last:.0f}; {inline.curves['max'].crossing.invalid:.1%} of the resamples do not "
+        f"cross; the mean size crosses at epoch {_number(inline.curves['mean'].crossing.value, 0)}. "
         "Direction: a crossing from below inside the window",
     )
 
@@ -192,12 +192,12 @@ def d_tavg(evidence: Evidence) -> Claim:
     permuted, gaussian = (time_average(ladder.nulls[name]) for name in ("permuted", "gaussian"))
     average = evidence.time_average
     quantity = replace(
-        measured_quantity("mean of D(t)", average.estimate, average.interval, 1.00, gaussian.estimate),
-        null_low=gaussian.interval.low,
-        null_high=gaussian.interval.high,
+        measured_quantity("mean of D(t)", average.value, average, 1.00, gaussian.value),
+        null_low=gaussian.low,
+        null_high=gaussian.high,
         **attribution(difference(permuted, gaussian), difference(average, permuted)),
     )
-    of_means = float(evidence.inline.curves["mean"].dimension["exponent"].mean())
+    of_means = float(evidence.inline.curves["mean"].dimension["value"].mean())
     return Claim(
         "D-tavg",
         "time average of D(t)",
@@ -225,7 +225,7 @@ def fit_quality(evidence: Evidence) -> Claim:
         "R² of the D(t) fits",
         "> 0.98",
         (quantity,),
-        verdict(quantity.ci_low > 0.98, False),
+        verdict(quantity.low > 0.98, False),
         f"smallest over snapshots; {share:.0%} of the snapshots have R² > 0.98",
     )
 
@@ -253,11 +253,11 @@ def quantile(evidence: Evidence) -> Claim:
             tuple(by_quantile[q].exponents["real", phase, statistic] for phase in ("pre", "post"))
             for q in sorted(by_quantile)
         ]
-        holds.append(all(pre.estimate < 1 < post.estimate for pre, post in pairs))
+        holds.append(all(pre.value < 1 < post.value for pre, post in pairs))
         for i, phase in enumerate(("pre", "post")):
             for q, pair in zip(sorted(by_quantile), pairs, strict=True):
                 name = f"D_{phase} at Q{round(100 * float(q))} ({statistic})"
-                quantities.append(measured_quantity(name, pair[i].estimate, pair[i].interval))
+                quantities.append(measured_quantity(name, pair[i].value, pair[i]))
     return Claim(
         "quantile",
         "robust for thresholds Q80 to Q95",
@@ -274,17 +274,17 @@ def loo(evidence: Evidence) -> Claim:
     for statistic in STATISTICS:
         pre = leave_one_out(evidence.inline.exponents["pre", statistic])
         post = leave_one_out(evidence.inline.exponents["post", statistic])
-        holds.append(bool((pre.estimate < 1).all() and (post.estimate > 1).all()))
+        holds.append(bool((pre.value < 1).all() and (post.value > 1).all()))
         for phase, left, worst in (
-            ("pre, largest", pre, int(pre.estimate.argmax())),
-            ("post, smallest", post, int(post.estimate.argmin())),
+            ("pre, largest", pre, int(pre.value.argmax())),
+            ("post, smallest", post, int(post.value.argmin())),
         ):
             quantities.append(
                 Quantity(
                     f"D_{phase} without a scale ({statistic})",
-                    float(left.estimate[worst]),
-                    float(left.ci_low[worst]),
-                    float(left.ci_high[worst]),
+                    float(left.value[worst]),
+                    float(left.low[worst]),
+                    float(left.high[worst]),
                 )
             )
     return Claim(
@@ -293,7 +293,7 @@ def loo(evidence: Evidence) -> Claim:
         "stated",
         tuple(quantities),
         verdict(all(holds), any(holds))
-        if all(np.isfinite(q.measured) for q in quantities)
+        if all(np.isfinite(q.value) for q in quantities)
         else "not testable",
         _statistics_note(holds, "every left-out D is on its phase's side of 1"),
     )
@@ -327,7 +327,7 @@ def steps(evidence: Evidence) -> Claim:
         "steps until relaxed in training",
         "typically < 10, at most 20",
         (quantity, cut),
-        verdict(quantity.ci_high < 10, False),
+        verdict(quantity.high < 10, False),
         f"median {np.median(durations):.0f}, largest {durations.max()} steps",
     )
 
@@ -348,7 +348,7 @@ def angle(evidence: Evidence) -> Claim:
         "deviation of the relaxed gradient",
         "about 30 degrees",
         (quantity,),
-        verdict(25 <= quantity.measured <= 35, False),
+        verdict(25 <= quantity.value <= 35, False),
         f"judged by the mean, within 25 to 35; 95 % of the snapshots lie in {low:.0f} to {high:.0f}",
     )
 
@@ -376,8 +376,8 @@ def gini(evidence: Evidence) -> Claim:
         "+25 %, about 50 epochs, within ±10 epochs of t_g, 1000 seeds",
         (rise, width, timed),
         verdict(
-            rise.agrees() and width.agrees() and timed.ci_low >= 0.95,
-            rise.ci_low > 0 and timed.measured > 0.5,
+            rise.agrees() and width.agrees() and timed.low >= 0.95,
+            rise.low > 0 and timed.value > 0.5,
         )
         if rows.size
         else "not testable",
@@ -397,7 +397,7 @@ def shadow(evidence: Evidence) -> Claim:
     for statistic in STATISTICS:
         pre, post = (analysis.exponents[w, statistic] for w in ("pre", "post"))
         crosses = analysis.crosses_in_window(statistic)
-        holds.append(pre.estimate < 1 < post.estimate and crosses)
+        holds.append(pre.value < 1 < post.value and crosses)
         windows: tuple[Window, ...] = ("pre", "post")
         for window in windows:
             name = f"D_{window} ({statistic})"
@@ -453,7 +453,7 @@ def collapse(evidence: Evidence) -> Claim:
     runs = exponent.runs
     good = GOOD_COLLAPSE * runs / (runs - FEWEST_FOR_COLLAPSE) if runs > FEWEST_FOR_COLLAPSE else np.nan
     collapses = found.quality <= good
-    agrees = found.low <= exponent.interval.high and exponent.interval.low <= found.high
+    agrees = found.low <= exponent.high and exponent.low <= found.high
     return Claim(
         "collapse",
         "X-only collapse with the single exponent D",
@@ -471,7 +471,7 @@ def collapse(evidence: Evidence) -> Claim:
         verdict(collapses and agrees, collapses or agrees) if np.isfinite(good) else "not testable",
         f"S after Houdayer and Hartmann, ideally 1; a collapse where S is at most {good:.1f}, twice "
         f"what {runs} runs a scale give where it is perfect, and its D that of the largest sizes, "
-        f"{exponent.estimate:.3f} [{exponent.interval.low:.3f}, {exponent.interval.high:.3f}], where "
+        f"{exponent.value:.3f} [{exponent.low:.3f}, {exponent.high:.3f}], where "
         "the intervals overlap; direction: one of the two. The permuted null has "
         f"S = {quality_of(permuted)} at D = {permuted.exponent:.2f}. The interval of D is where S rises "
         "by 1"
@@ -495,7 +495,7 @@ def _pair(evidence: Evidence, window: Window, statistic: Statistic) -> tuple[Exp
 
 
 def _spread_claim(name: str, text: str, paper: str, baseline: Baseline, bound: float) -> Claim:
-    pairs = zip(baseline.variants, baseline.estimate, strict=True)
+    pairs = zip(baseline.variants, baseline.value, strict=True)
     interval = baseline.spread_interval
     percent = Interval(100 * interval.low, 100 * interval.high, interval.invalid)
     quantity = measured_quantity("CV in %", 100 * baseline.spread, percent, bound)
@@ -504,7 +504,7 @@ def _spread_claim(name: str, text: str, paper: str, baseline: Baseline, bound: f
         text,
         paper,
         (quantity,),
-        verdict(quantity.ci_high < bound, False),
+        verdict(quantity.high < bound, False),
         f"{', '.join(f'{variant}: {d:.4f}' for variant, d in pairs)}; judged by the upper end, to "
         "which the scatter of few seeds adds",
     )
@@ -515,7 +515,7 @@ def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: floa
     mean = evidence.inline.exponents[window, "mean"]
     quantity = exponent_quantity(evidence, f"D_{window}", window, "max", paper)
     below = window == "pre"
-    direction = exponent.estimate < 1 if below else exponent.estimate > 1
+    direction = exponent.value < 1 if below else exponent.value > 1
     missing = exponent.fit.message
     return Claim(
         f"D-{window}",
@@ -525,7 +525,7 @@ def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: floa
         "not testable" if missing else verdict(quantity.agrees(0.02), direction),
         (missing and f"no fit: {missing}. ")
         + f"pooled s_max; direction: {'below' if below else 'above'} 1; the mean size gives "
-        f"{mean.estimate:.3f} [{mean.interval.low:.3f}, {mean.interval.high:.3f}]; {_plain(exponent)}",
+        f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]; {_plain(exponent)}",
     )
 
 

@@ -67,7 +67,7 @@ class Baseline:
     ----------
     variants : tuple of str
         What differs.
-    estimate : array, shape (variants,)
+    value : array, shape (variants,)
         The mean over seeds of the exponent of <s> ~ N^D.
     intervals : list of Interval
         95 % bootstrap over runs, the same runs resampled in all variants.
@@ -80,7 +80,7 @@ class Baseline:
     """
 
     variants: tuple[str, ...]
-    estimate: Floats
+    value: Floats
     intervals: list[Interval]
     of_each: Floats
     mean: float
@@ -329,7 +329,7 @@ def gather(
         alphas=_baseline(alphas),
         gini=_gini_study(sweep_of(plan.gini)),
         ccdfs=ccdfs,
-        collapsed=tails.collapse(ccdfs, analysis.exponents["all", "max"].estimate),
+        collapsed=tails.collapse(ccdfs, analysis.exponents["all", "max"].value),
         tails=dict(
             zip(("inline", "shadow"), each(tails.tail_fits, (inline, shadow), executor), strict=True)
         ),
@@ -349,7 +349,7 @@ def time_average(analysis: SweepAnalysis) -> Estimate:
     curve = analysis.curves["max"]
     exponents, _ = resampled_curves(curve)
     return estimated(
-        float(curve.dimension["exponent"].mean()),
+        float(curve.dimension["value"].mean()),
         exponents.mean(axis=1),
         curve.dimension.attrs["fewest_runs"],
     )

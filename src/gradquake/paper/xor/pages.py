@@ -125,11 +125,11 @@ def crossings_table(ladders: Mapping[str, Ladder]) -> Table:
 
 
 def _epochs(scale: GrokkingEpochs) -> str:
-    if scale.median == float("inf"):
+    if scale.median.value == float("inf"):
         return "never"
-    if scale.interval.low != scale.interval.low:
-        return f"{scale.median:g}"
-    return f"{scale.median:g} [{scale.interval.low:.0f}, {scale.interval.high:.0f}]"
+    if scale.median.low != scale.median.low:
+        return f"{scale.median.value:g}"
+    return f"{scale.median.value:g} [{scale.median.low:.0f}, {scale.median.high:.0f}]"
 
 
 def follows_table(follows: Mapping[str, Mapping[Statistic, PermutationTest]]) -> Table:

@@ -55,7 +55,7 @@ def _figure2(evidence: Evidence, path: Path) -> None:
         distributions.set_xlim(left=1.3)
         distributions.legend(title="$N$", title_fontsize=6.5, loc="lower left", fontsize=6)
         figures.ccdfs(collapse, evidence.collapsed)
-        collapse.set_xlabel(f"$s\\,/\\,N^{{D}}$,  $D$ = {largest.estimate:.2f}")
+        collapse.set_xlabel(f"$s\\,/\\,N^{{D}}$,  $D$ = {largest.value:.2f}")
         figures.finite_size_scaling(scaling, largest, evidence.inline.exponents["all", "mean"])
 
 
@@ -67,17 +67,17 @@ def _figure3(evidence: Evidence, path: Path) -> None:
         figures.bootstrap_distributions(
             bootstrap,
             {
-                _with_interval("pre, $s_{\\max}$", pre.estimate, pre.interval): (
-                    pre.resamples, pre.estimate, GREEN,
+                _with_interval("pre, $s_{\\max}$", pre.value, pre): (
+                    pre.resamples, pre.value, GREEN,
                 ),
-                _with_interval("post, $s_{\\max}$", post.estimate, post.interval): (
-                    post.resamples, post.estimate, VERMILION,
+                _with_interval("post, $s_{\\max}$", post.value, post): (
+                    post.resamples, post.value, VERMILION,
                 ),
                 _with_interval(
                     "Gaussian, $\\langle s \\rangle$", baseline.mean, baseline.mean_interval
                 ): (baseline.mean_resamples, baseline.mean, BLUE),
-                _with_interval("Gaussian, $s_{\\max}$", null.estimate, null.interval): (
-                    null.resamples, null.estimate, GREY,
+                _with_interval("Gaussian, $s_{\\max}$", null.value, null): (
+                    null.resamples, null.value, GREY,
                 ),
             },
         )  # fmt: skip
@@ -101,7 +101,7 @@ def _figure3(evidence: Evidence, path: Path) -> None:
         figures.variants(
             small,
             [SHORT_NAMES[name] for name in baseline.variants],
-            baseline.estimate,
+            baseline.value,
             np.array([interval.low for interval in baseline.intervals]),
             np.array([interval.high for interval in baseline.intervals]),
         )
@@ -131,10 +131,10 @@ def _accuracy(evidence: Evidence, ax: Axes) -> None:
 def _dimension(evidence: Evidence, ax: Axes) -> None:
     curve = evidence.inline.curves["max"].dimension
     first, last = evidence.inline.grokking_window
-    average, single = evidence.time_average.estimate, evidence.gini.median_grokking_epoch
+    average, single = evidence.time_average.value, evidence.gini.median_grokking_epoch
     ax.axvspan(first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok")
     ax.axvline(single, ymax=BELOW_LEGEND, color=ORANGE, lw=1, label=f"$t_g$, $h$ = {GINI_HIDDEN}")
-    interval = evidence.time_average.interval
+    interval = evidence.time_average
     ax.axhspan(interval.low, interval.high, color=VERMILION, alpha=0.12, lw=0)
     ax.axhline(average, color=VERMILION, lw=0.9, label=f"average {average:.2f}")
     ax.axhline(1, color=BLACK, lw=0.7, ls=":")

@@ -30,9 +30,9 @@ def rise(
         after = np.where(before, 0.0, values).sum(axis=-1) / count
         return np.where(crossed, lowest, np.nan), np.where(crossed, after, np.nan)
 
-    lowest, after = parts(curve.dimension["exponent"].values, curve.crossing.estimate)
+    lowest, after = parts(curve.dimension["value"].values, curve.crossing.value)
     null_lowest, null_after = parts(
-        null.curves[statistic].dimension["exponent"].values, curve.crossing.estimate
+        null.curves[statistic].dimension["value"].values, curve.crossing.value
     )
     resampled = parts(resampled_curves(curve)[0], curve.crossing.resamples)
     low_interval, after_interval = (
@@ -47,10 +47,10 @@ def rise(
         ),
         measured_quantity(
             "crossing epoch",
-            curve.crossing.estimate,
-            curve.crossing.interval,
+            curve.crossing.value,
+            curve.crossing,
             None,
-            null.curves[statistic].crossing.estimate,
+            null.curves[statistic].crossing.value,
         ),
     )
 
@@ -73,9 +73,9 @@ def exponent_with_null(name: str, ladder: Ladder, window: Window, statistic: Sta
     exponent = ladder.exponent("real", window, statistic)
     null = ladder.exponent("gaussian", window, statistic)
     return replace(
-        measured_quantity(name, exponent.estimate, exponent.interval, null=null.estimate),
-        null_low=null.interval.low,
-        null_high=null.interval.high,
+        measured_quantity(name, exponent.value, exponent, null=null.value),
+        null_low=null.low,
+        null_high=null.high,
         **attribution(
             ladder.part("marginal_distribution", window, statistic), ladder.excess(window, statistic)
         ),
@@ -85,12 +85,12 @@ def exponent_with_null(name: str, ladder: Ladder, window: Window, statistic: Sta
 def attribution(marginal: Estimate, excess: Estimate) -> dict[str, Any]:
     """Return the attribution of an exponent as the fields of ``Quantity``."""
     return {
-        "marginal": marginal.estimate,
-        "marginal_low": marginal.interval.low,
-        "marginal_high": marginal.interval.high,
-        "excess": excess.estimate,
-        "excess_low": excess.interval.low,
-        "excess_high": excess.interval.high,
+        "marginal": marginal.value,
+        "marginal_low": marginal.low,
+        "marginal_high": marginal.high,
+        "excess": excess.value,
+        "excess_low": excess.low,
+        "excess_high": excess.high,
     }
 
 

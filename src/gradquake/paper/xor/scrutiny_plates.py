@@ -120,10 +120,8 @@ def aligned(evidence: Evidence, path: Path) -> None:
                 for ax, beside, real in curves:
                     figures.dimension(ax, beside.dimension, faint, f"permuted, {label}", lw=0.8)
                     figures.dimension(ax, real.dimension, color, label)
-                    if np.isfinite(real.crossing.estimate):
-                        ax.axvline(
-                            real.crossing.estimate, ymax=BELOW_LEGEND, color=color, lw=0.6, ls="--"
-                        )
+                    if np.isfinite(real.crossing.value):
+                        ax.axvline(real.crossing.value, ymax=BELOW_LEGEND, color=color, lw=0.6, ls="--")
             first, last = scrutiny.ladder.real.grokking_window
             left.axvspan(
                 first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok"
@@ -336,12 +334,14 @@ def _grokking(
     n = np.array([scale.n_parameters for scale in result.by_scale]) * shift
     ax.vlines(
         n,
-        [scale.interval.low for scale in result.by_scale],
-        [scale.interval.high for scale in result.by_scale],
+        [scale.median.low for scale in result.by_scale],
+        [scale.median.high for scale in result.by_scale],
         lw=0.5,
         color=color,
     )
-    ax.plot(n, [s.median for s in result.by_scale], "o", ms=2, lw=0.8, color=color, ls=ls, label=label)
+    ax.plot(
+        n, [s.median.value for s in result.by_scale], "o", ms=2, lw=0.8, color=color, ls=ls, label=label
+    )
 
 
 def _shifts(n: int) -> list[float]:
