@@ -1,152 +1,351 @@
-"""What a claim is, the rule that gives its verdict, and the page that shows it."""
+"""What a claim is, and the one engine that judges claims, writes them and reads them.
+
+A claim is data: a text, the paper's figure, a function that takes its quantities from the evidence, and a
+rule. A rule is made of tests; each test names a quantity and a bound. ``judge`` gives the verdicts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+import json
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, get_args
 
-import numpy as np
+from gradquake.errors import InputError
+from gradquake.paper.output import as_json, write
+from gradquake.paper.quantity import Quantity
 
-from gradquake.analysis.resampling import Interval
+__all__ = [
+    "PAPER",
+    "VERDICTS",
+    "Agrees",
+    "AllOf",
+    "AnyOf",
+    "Claim",
+    "Compare",
+    "JudgedClaim",
+    "Measured",
+    "Rule",
+    "Test",
+    "Verdict",
+    "judge",
+    "merge",
+    "read_claims",
+    "within",
+    "write_claims",
+]
 
 Verdict = Literal["reproduced", "direction only", "not reproduced", "not testable"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+# The bound of a test that holds a quantity against the paper's own value.
+PAPER = "the paper's value"
+
+NO_INTERVALS = "At least one size has a single run, so there is no interval to judge by."
 
 
 @dataclass(frozen=True)
-class Quantity:
-    """One measured number of a claim.
+class Measured:
+    """What the evidence says about one claim.
 
     Attributes
     ----------
-    name : str
-        What it is.
-    value : float
-        NaN where it is not defined.
-    low, high : float
-        Its 95 % interval; NaN where there is none.
-    paper : float or None
-        The paper's value or bound; None where it gives none.
-    null, null_low, null_high : float or None
-        The same statistic on the matched Gaussian null with its 95 % interval; None where it does
-        not apply or has none.
-    marginal, marginal_low, marginal_high : float or None
-        What the marginal distribution of the gradient accounts for, D_permuted - D_gaussian, with its
-        paired 95 % interval; None where the quantity is no exponent of a trained sweep.
-    excess, excess_low, excess_high : float or None
-        What the arrangement of the gradient on the graph accounts for, D_real - D_permuted, likewise.
-    snapshot_low, snapshot_high : float or None
-        The interval from a bootstrap over single snapshots, which is too narrow; None where it was
-        not taken.
-    decimals : int or None
-        How many decimals of the value and its interval are stable; None where as many as are shown.
+    quantities : sequence of Quantity
+        The most telling one first.
+    bounds : mapping of str to float
+        Bounds that the evidence gives, by the names that tests use; NaN if a bound is not defined.
+    seen : str
+        Sentences for the note: the numbers beside the quantities.
+    testable : bool
+        False if the evidence cannot decide the claim; ``seen`` says why.
     """
 
-    name: str
-    value: float
-    low: float
-    high: float
-    paper: float | None = None
-    null: float | None = None
-    null_low: float | None = None
-    null_high: float | None = None
-    marginal: float | None = None
-    marginal_low: float | None = None
-    marginal_high: float | None = None
-    excess: float | None = None
-    excess_low: float | None = None
-    excess_high: float | None = None
-    snapshot_low: float | None = None
-    snapshot_high: float | None = None
-    decimals: int | None = None
+    quantities: Sequence[Quantity]
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    seen: str = ""
+    testable: bool = True
 
-    def agrees(self, error: float = 0.0) -> bool:
-        """Return whether this value reproduces the paper's, given with this error."""
-        if self.paper is None:
-            return True
-        inside = self.low <= self.paper <= self.high
-        return inside or abs(self.value - self.paper) <= 2 * error
+    def __getitem__(self, name: str) -> Quantity:
+        """Return the quantity of this name; InputError for another name."""
+        for quantity in self.quantities:
+            if quantity.name == name:
+                return quantity
+        names = ", ".join(quantity.name for quantity in self.quantities)
+        raise InputError(f"a rule asks for the quantity {name!r}; the claim has {names}")
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, null where a number is not defined."""
-        return {
-            name: None if isinstance(value, float) and not np.isfinite(value) else value
-            for name, value in vars(self).items()
-        }
 
-    @classmethod
-    def of_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the quantity of which ``as_json`` gave these values."""
-        always = ("value", "low", "high")
-        return cls(**{**values, **{name: np.nan for name in always if values[name] is None}})
+class Test(Protocol):
+    """A condition on the quantities of a claim."""
+
+    def holds(self, measured: Measured) -> bool:
+        """Return whether the condition holds; a comparison with NaN does not."""
+        ...
+
+
+_RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A claim of the paper beside what was measured.
+class Compare:
+    """Holds if an end of a quantity is on the right side of a bound.
+
+    Attributes
+    ----------
+    quantity : str
+        Its name.
+    end : {"value", "low", "high"}
+    relation : {"<", "<=", ">", ">="}
+    bound : float or str
+        A number, ``PAPER``, or the name of a bound that the evidence gives.
+    """
+
+    quantity: str
+    end: Literal["value", "low", "high"]
+    relation: Literal["<", "<=", ">", ">="]
+    bound: float | str
+
+    def holds(self, measured: Measured) -> bool:
+        """Return whether the comparison holds; never with NaN, or without the paper's value."""
+        quantity = measured[self.quantity]
+        bound: float | None
+        if self.bound == PAPER:
+            bound = quantity.paper
+        else:
+            bound = measured.bounds[self.bound] if isinstance(self.bound, str) else self.bound
+        compare = _RELATIONS[self.relation]
+        return bound is not None and bool(compare(getattr(quantity, self.end), bound))
+
+
+@dataclass(frozen=True)
+class AllOf:
+    """Holds if each of its tests does."""
+
+    tests: tuple[Test, ...]
+
+    def holds(self, measured: Measured) -> bool:
+        """Return whether each test holds."""
+        return all(test.holds(measured) for test in self.tests)
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """Holds if at least one of its tests does."""
+
+    tests: tuple[Test, ...]
+
+    def holds(self, measured: Measured) -> bool:
+        """Return whether a test holds."""
+        return any(test.holds(measured) for test in self.tests)
+
+
+@dataclass(frozen=True)
+class Agrees:
+    """Holds if a quantity agrees with the paper's value.
+
+    It does if its 95 % interval contains the paper's value, or if its own value is at most twice the
+    paper's error away from it.
+
+    Attributes
+    ----------
+    quantity : str
+        Its name.
+    error : float
+        The paper's error; 0 if the paper gives none.
+    """
+
+    quantity: str
+    error: float = 0.0
+
+    def holds(self, measured: Measured) -> bool:
+        """Return whether the quantity agrees; never without the paper's value."""
+        found = measured[self.quantity]
+        if found.paper is None:
+            return False
+        near = abs(found.value - found.paper) <= 2 * self.error
+        return found.low <= found.paper <= found.high or near
+
+
+def within(quantity: str, low: float | str, high: float | str) -> Test:
+    """Return the test that a value lies between two bounds, both included (see ``Compare``)."""
+    return AllOf((Compare(quantity, "value", ">=", low), Compare(quantity, "value", "<=", high)))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The rule of a claim.
+
+    Attributes
+    ----------
+    value : Test
+        If it holds, the claim is reproduced.
+    direction : Test or None
+        If only it holds, the verdict is "direction only".
+    cases : mapping of str to Test
+        Tests whose results the note tells, by name.
+    """
+
+    value: Test
+    direction: Test | None = None
+    cases: Mapping[str, Test] = field(default_factory=dict)
+
+    @classmethod
+    def for_all(cls, cases: Mapping[str, Test]) -> Self:
+        """Return the rule that holds if each case does, and as a direction if one case does."""
+        tests = tuple(cases.values())
+        return cls(AllOf(tests), AnyOf(tests), cases)
+
+    def verdict(self, measured: Measured) -> Verdict:
+        """Return the verdict on measured quantities."""
+        if not measured.testable:
+            return "not testable"
+        if self.value.holds(measured):
+            return "reproduced"
+        if self.direction is not None and self.direction.holds(measured):
+            return "direction only"
+        return "not reproduced"
+
+
+Evidence = TypeVar("Evidence", contravariant=True)
+
+
+@dataclass(frozen=True)
+class Claim(Generic[Evidence]):
+    """A claim of a paper.
 
     Attributes
     ----------
     id : str
-        Short name.
-    claim : str
-        What the paper says.
+        Short name, unique over all papers.
+    text : str
+        The paper's statement.
     paper : str
         The paper's figure.
-    quantities : tuple of Quantity
-        What was measured, the most telling first.
-    verdict : str
-        "reproduced", "direction only", "not reproduced" or "not testable".
-    note : str
-        How it was judged, and what else was seen.
+    measured : callable
+        From the evidence to the claim's quantities.
+    rule : Rule
+    how : str
+        The rule in words: sentences, for the note.
+    needs_intervals : bool
+        Whether the claim can only be judged with intervals over runs.
     """
 
     id: str
-    claim: str
+    text: str
+    paper: str
+    measured: Callable[[Evidence], Measured]
+    rule: Rule
+    how: str
+    needs_intervals: bool = True
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim with its measured quantities and its verdict.
+
+    Attributes
+    ----------
+    id, text, paper : str
+        As in ``Claim``.
+    quantities : tuple of Quantity
+    verdict : str
+        One of ``VERDICTS``.
+    note : str
+        Sentences: how it was judged, and what else was seen.
+    """
+
+    id: str
+    text: str
     paper: str
     quantities: tuple[Quantity, ...]
     verdict: Verdict
     note: str
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the claim as JSON values; the first quantity's numbers stand at the top."""
-        first = self.quantities[0].as_json()
+        quantities = [quantity.to_json() for quantity in self.quantities]
         return {
             "id": self.id,
-            "claim": self.claim,
+            "claim": self.text,
             "paper": self.paper,
-            "measured": first["measured"],
-            "low": first["low"],
-            "high": first["high"],
-            "null": first["null"],
-            "marginal": first["marginal"],
-            "excess": first["excess"],
+            **{name: quantities[0][name] for name in ("value", "low", "high", "null", "attribution")},
             "verdict": self.verdict,
             "note": self.note,
-            "quantities": [quantity.as_json() for quantity in self.quantities],
+            "quantities": quantities,
         }
 
     @classmethod
-    def of_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the claim of which ``as_json`` gave these values."""
-        quantities = tuple(Quantity.of_json(quantity) for quantity in values["quantities"])
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the claim that ``to_json`` gave these values."""
+        quantities = tuple(map(Quantity.from_json, values["quantities"]))
         head = values["id"], values["claim"], values["paper"]
         return cls(*head, quantities, values["verdict"], values["note"])
 
 
-def verdict(value_holds: bool, direction_holds: bool) -> Verdict:
-    """Return the verdict of a claim whose value or rule holds, or at least its direction."""
-    if value_holds:
-        return "reproduced"
-    return "direction only" if direction_holds else "not reproduced"
+def judge(
+    claims: Sequence[Claim[Evidence]], evidence: Evidence, *, has_intervals: bool
+) -> list[JudgedClaim]:
+    """Return every claim with its verdict, in the order given.
+
+    Parameters
+    ----------
+    claims : sequence of Claim
+    evidence
+        The argument of each claim's ``measured``.
+    has_intervals : bool
+        False if a size has a single run; claims that need intervals are then not testable.
+    """
+    return [_judged(claim, claim.measured(evidence), has_intervals) for claim in claims]
 
 
-def measured_quantity(
-    name: str,
-    measured: float,
-    interval: Interval,
-    paper: float | None = None,
-    null: float | None = None,
-) -> Quantity:
-    """Return a quantity with an interval."""
-    return Quantity(name, measured, interval.low, interval.high, paper, null)
+def _judged(claim: Claim[Any], measured: Measured, has_intervals: bool) -> JudgedClaim:
+    cases = ", ".join(
+        f"{name}: {'yes' if test.holds(measured) else 'no'}" for name, test in claim.rule.cases.items()
+    )
+    note = [claim.how, f"It holds for {cases}." if cases else "", measured.seen]
+    verdict = claim.rule.verdict(measured)
+    if claim.needs_intervals and not has_intervals:
+        verdict, note = "not testable", [NO_INTERVALS, *note]
+    said = " ".join(filter(None, note))
+    return JudgedClaim(claim.id, claim.text, claim.paper, tuple(measured.quantities), verdict, said)
+
+
+def merge(
+    held: Sequence[JudgedClaim], new: Sequence[JudgedClaim], order: Sequence[str]
+) -> list[JudgedClaim]:
+    """Return new claims beside those held, each once, by their places in ``order``; others last."""
+    by_id = {claim.id: claim for claim in (*held, *new)}
+    known = [by_id.pop(name) for name in order if name in by_id]
+    return [*known, *by_id.values()]
+
+
+def read_claims(path: Path) -> list[JudgedClaim]:
+    """Return the claims of a ``claims.json``; none if there is no such file.
+
+    Raises
+    ------
+    InputError
+        If the file does not hold claims.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [JudgedClaim.from_json(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} does not hold claims ({error}); move it away") from error
+
+
+def write_claims(
+    path: Path, claims: Sequence[JudgedClaim], order: Sequence[str] = ()
+) -> list[JudgedClaim]:
+    """Write claims to ``claims.json`` beside those that it holds; return all of them.
+
+    Raises
+    ------
+    InputError
+        If the file does not hold claims.
+    """
+    everything = merge(read_claims(path), claims, order)
+    write(path, as_json([claim.to_json() for claim in everything]))
+    return everything

@@ -4,64 +4,78 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradquake.paper.claim import Claim, Quantity
+from gradquake.paper.claim import JudgedClaim
+from gradquake.paper.quantity import Number, Quantity
 from gradquake.report.tables import bracketed, number
 
+__all__ = ["INTRODUCTION", "attribution_text", "null_text", "page", "value_text"]
 
-def page(claims: Sequence[Claim]) -> str:
+# What the columns mean, for the page and the terminal.
+INTRODUCTION = (
+    "Intervals are 95 % and come from a bootstrap over runs. The Gaussian null is the same statistic on "
+    "Gaussian gradients of the same sizes, seeds, snapshots and graphs. The attribution splits the "
+    "difference to this null into two parts. The part of the distribution is the permuted null minus the "
+    "Gaussian null. The part of the arrangement on the graph is the measured value minus the permuted "
+    "null."
+)
+SNAPSHOTS = (
+    "A bootstrap over single snapshots gives the intervals below. They are too narrow, because it treats "
+    "the snapshots of one run as independent:"
+)
+
+
+def page(claims: Sequence[JudgedClaim]) -> str:
     """Return the claims as a Markdown page: a table, then the notes."""
     lines = [
-        "# The paper's claims and what was measured",
+        "# The papers' claims beside the measurements",
         "",
-        "Intervals are 95 %, percentile bootstraps over runs unless it is said otherwise. The null is "
-        "the same statistic on i.i.d. Gaussian gradients of the same sizes, seeds, snapshots and "
-        "graphs. The attribution divides what is above it: the marginal distribution of the gradient "
-        "(its permuted null minus the Gaussian one) and its arrangement on the graph (the data minus "
-        "the permuted null).",
+        INTRODUCTION,
         "",
         "| id | claim | paper | measured | value [95 %] | Gaussian null | attribution | verdict |",
         "|---|---|---|---|---|---|---|---|",
-    ]
-    for claim in claims:
-        for i, quantity in enumerate(claim.quantities):
-            head = [claim.id, claim.claim, claim.paper] if i == 0 else [""] * 3
-            verdict = claim.verdict if i == 0 else ""
-            cells = [*head, quantity.name, quantity_with_interval(quantity), quantity_null(quantity)]
-            cells += [quantity_attribution(quantity), verdict]
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "## How each was judged", ""]
-    lines += [f"- **{claim.id}**: {claim.note}." for claim in claims]
-    lines += [
+        *(row for claim in claims for row in _rows(claim)),
         "",
-        "Intervals from a bootstrap over single snapshots, which takes the snapshots of one run for "
-        "independent and is too narrow:",
+        "## How each claim was judged",
         "",
+        *(f"- **{claim.id}**: {claim.note}" for claim in claims),
     ]
-    lines += [
-        f"- {q.name}: [{number(q.snapshot_low)}, {number(q.snapshot_high)}]"
+    snapshots = [
+        f"- {quantity.name}: [{number(quantity.snapshot_low)}, {number(quantity.snapshot_high)}]"
         for claim in claims
-        for q in claim.quantities
-        if q.snapshot_low is not None
+        for quantity in claim.quantities
+        if quantity.snapshot_low is not None
     ]
+    lines += ["", SNAPSHOTS, "", *snapshots] if snapshots else []
     return "\n".join(lines) + "\n"
 
 
-def quantity_with_interval(quantity: Quantity) -> str:
-    """Return a measured quantity as text: its value and interval."""
+def _rows(claim: JudgedClaim) -> list[str]:
+    head, verdict = [claim.id, claim.text, claim.paper], claim.verdict
+    rows = []
+    for quantity in claim.quantities:
+        cells = [quantity.name, value_text(quantity), null_text(quantity), attribution_text(quantity)]
+        rows.append(f"| {' | '.join([*head, *cells, verdict])} |")
+        head, verdict = [""] * 3, ""
+    return rows
+
+
+def value_text(quantity: Quantity) -> str:
+    """Return a quantity's value and its interval as text."""
     return bracketed(quantity.value, quantity.low, quantity.high, quantity.decimals)
 
 
-def quantity_null(quantity: Quantity) -> str:
-    """Return the Gaussian null of a quantity as text, empty where it has none."""
-    if quantity.null is None:
-        return ""
-    return bracketed(quantity.null, quantity.null_low, quantity.null_high, quantity.decimals)
+def null_text(quantity: Quantity) -> str:
+    """Return the Gaussian null of a quantity as text; empty if it has none."""
+    return "" if quantity.null is None else _number_text(quantity.null, quantity.decimals)
 
 
-def quantity_attribution(quantity: Quantity) -> str:
-    """Return what accounts for the distance to the null as text, empty where that was not asked."""
-    if quantity.marginal is None or quantity.excess is None:
+def attribution_text(quantity: Quantity) -> str:
+    """Return the two parts of the distance to the null as text; empty if a quantity has none."""
+    if quantity.attribution is None:
         return ""
-    marginal = bracketed(quantity.marginal, quantity.marginal_low, quantity.marginal_high)
-    excess = bracketed(quantity.excess, quantity.excess_low, quantity.excess_high)
-    return f"marginal {marginal}; arrangement {excess}"
+    distribution = _number_text(quantity.attribution.distribution)
+    return f"distribution {distribution}; arrangement {_number_text(quantity.attribution.arrangement)}"
+
+
+def _number_text(found: Number, decimals: int | None = None) -> str:
+    return bracketed(found.value, found.low, found.high, decimals)

@@ -1,28 +1,35 @@
-"""Which runs the reproduction makes."""
+"""The runs of the reproduction."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-from gradquake.analysis import scaling
-from gradquake.analysis.resampling import (
-    FEWEST_RUNS,
-)
+from gradquake.analysis.resampling import FEWEST_RUNS
+from gradquake.analysis.scaling import FEWEST_SCALES
 from gradquake.errors import InputError, require_count
 from gradquake.experiments import xor
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.experiments.xor import XorRun
-from gradquake.paper.xor.conditions import (
-    Condition,
-    conditions,
-)
+from gradquake.paper.xor.conditions import Condition, conditions
 
-if TYPE_CHECKING:
-    pass
+__all__ = [
+    "BASELINE_ALPHAS",
+    "BASELINE_TOPOLOGIES",
+    "GINI_HIDDEN",
+    "GINI_SEEDS",
+    "PAPER_SEEDS",
+    "POWER_SEEDS",
+    "POWER_STUDY",
+    "STUDY",
+    "Plan",
+    "plan",
+]
 
+# The study files.
+STUDY = "study.sqlite"
+POWER_STUDY = "power.sqlite"
 
 PAPER_SEEDS = 6
 GINI_SEEDS = 1000
@@ -37,7 +44,7 @@ BASELINE_TOPOLOGIES = (
 )
 BASELINE_ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
-# Seeds of the sweep on which power is measured, and the numbers of runs a scale that it is asked of.
+# Seeds of the sweep on which power is measured.
 POWER_SEEDS = 200
 
 
@@ -52,9 +59,9 @@ class Plan:
     gini_seeds : int
         Seeds of the Gini study.
     hidden : sequence of int
-        The scales, at least three where it is quick, four where not.
+        The scales: at least three for a quick plan, else at least four.
     quick : bool
-        Whether to leave out what no claim rests on: controls, interventions, topologies, the
+        Whether to leave out everything that no claim rests on: controls, interventions, topologies, the
         specification curve and power.
     power_seeds : int
         Seeds of the sweep on which power is measured.
@@ -75,19 +82,24 @@ class Plan:
         require_count("seeds", self.seeds, 1)
         require_count("gini_seeds", self.gini_seeds, 1)
         require_count("power_seeds", self.power_seeds, FEWEST_RUNS)
-        # Beyond the claims, fits are also made without each of the scales.
-        fewest = scaling.FEWEST_SCALES + (not self.quick)
+        # The specification curve, which a quick plan leaves out, fits without each of the scales.
+        fewest = FEWEST_SCALES + (not self.quick)
         if not len(set(self.hidden)) >= fewest:
             raise InputError(f"hidden is {self.hidden}; at least {fewest} different sizes are needed")
 
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """The names of the study files."""
+        return (STUDY,) if self.quick else (STUDY, POWER_STUDY)
+
     @cached_property
     def inline(self) -> list[XorRun]:
-        """The trained runs, the relaxed gradient feeding the update."""
+        """The runs that are trained with the relaxed gradient."""
         return xor.sweep(self.hidden, self.seeds)
 
     @cached_property
     def shadow(self) -> list[XorRun]:
-        """The same, trained as if there were no probe."""
+        """The same runs, trained without the probe."""
         return xor.sweep(self.hidden, self.seeds, alpha_train=0.0)
 
     @cached_property
@@ -97,12 +109,12 @@ class Plan:
 
     @cached_property
     def conditions(self) -> list[Condition]:
-        """The other conditions; those that a claim rests on where it is quick."""
+        """The other conditions; of a quick plan those that a claim rests on."""
         return [c for c in conditions() if not self.quick or c.group == "quantile"]
 
     @cached_property
     def power(self) -> dict[str, list[XorRun]]:
-        """The many seeds at every size, inline and shadow; none where it is quick."""
+        """The many seeds at every size, inline and shadow; none for a quick plan."""
         if self.quick:
             return {}
         return {
@@ -132,7 +144,7 @@ class Plan:
 
     @cached_property
     def trained(self) -> list[list[XorRun]]:
-        """All trained sweeps but the many seeds."""
+        """All trained sweeps except the many seeds at every size."""
         others = [self.condition(condition) for condition in self.conditions]
         return [self.gini, self.inline, self.shadow, *others]
 
@@ -141,3 +153,8 @@ class Plan:
         """The number of runs of all sweeps."""
         trained = sum(len(runs) for runs in [*self.trained, *self.power.values()])
         return trained + sum(len(runs) for runs in self.baselines)
+
+
+def plan(seeds: int | None = None, quick: bool = False) -> Plan:
+    """Return the plan with the paper's number of seeds, or with another one."""
+    return Plan(seeds=PAPER_SEEDS if seeds is None else seeds, quick=quick)

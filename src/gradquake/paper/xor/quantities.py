@@ -1,4 +1,4 @@
-"""Measured quantities of claims: how each is taken from the evidence."""
+"""Quantities that several claims share, taken from the evidence."""
 
 from __future__ import annotations
 
@@ -8,17 +8,43 @@ from typing import Any
 import numpy as np
 
 from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import Estimate, Interval, percentile_interval, run_resamples
+from gradquake.analysis.resampling import Estimate, estimated, run_resamples
 from gradquake.analysis.scaling import Exponent, Statistic, r_squared, scale_groups
-from gradquake.analysis.sweep import SweepAnalysis, Window
-from gradquake.paper.claim import Quantity, measured_quantity
+from gradquake.analysis.sweep import SweepAnalysis
+from gradquake.analysis.transitions import Phase
+from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.xor.evidence import Evidence, resampled_curves
+
+__all__ = [
+    "FIRST_GROKKING",
+    "LAST_GROKKING",
+    "exponent_with_null",
+    "exponent_with_snapshots",
+    "grokking_bounds",
+    "mean_over_snapshots",
+    "percentile_95",
+    "percentile_95_of",
+    "r_squared_quantity",
+    "rise",
+]
+
+# The names of the bounds between which runs grok.
+FIRST_GROKKING, LAST_GROKKING = "first grokking epoch", "last grokking epoch"
+
+
+def grokking_bounds(analysis: SweepAnalysis) -> dict[str, float]:
+    """Return the first and the last grokking epoch of all runs by name; NaN if no run grokked."""
+    first, last = analysis.grokking_range
+    return {FIRST_GROKKING: first, LAST_GROKKING: last}
 
 
 def rise(
     analysis: SweepAnalysis, null: SweepAnalysis, statistic: Statistic
 ) -> tuple[Quantity, Quantity, Quantity]:
-    """Return the lowest D before and the mean D after the crossing, and the crossing."""
+    """Return the lowest D before and the mean D after the crossing of 1, and the crossing.
+
+    The null is read at the crossing of the data.
+    """
     curve = analysis.curves[statistic]
     epochs = curve.dimension["epoch"].values
 
@@ -30,96 +56,76 @@ def rise(
         after = np.where(before, 0.0, values).sum(axis=-1) / count
         return np.where(crossed, lowest, np.nan), np.where(crossed, after, np.nan)
 
-    lowest, after = parts(curve.dimension["value"].values, curve.crossing.value)
-    null_lowest, null_after = parts(
-        null.curves[statistic].dimension["value"].values, curve.crossing.value
-    )
+    beside = null.curves[statistic]
+    of_null = parts(beside.dimension["value"].values, curve.crossing.value)
+    observed = parts(curve.dimension["value"].values, curve.crossing.value)
     resampled = parts(resampled_curves(curve)[0], curve.crossing.resamples)
-    low_interval, after_interval = (
-        percentile_interval(values, curve.crossing.runs) for values in resampled
+    names = ("lowest D before the crossing", "mean D after the crossing")
+    before, after = (
+        Quantity.of(
+            name,
+            estimated(float(value), resamples, curve.crossing.runs),
+            null=Number(float(null_value)),
+        )
+        for name, value, resamples, null_value in zip(names, observed, resampled, of_null, strict=True)
     )
-    return (
-        measured_quantity(
-            "lowest D before the crossing", float(lowest), low_interval, 0.90, float(null_lowest)
-        ),
-        measured_quantity(
-            "mean D after the crossing", float(after), after_interval, 1.20, float(null_after)
-        ),
-        measured_quantity(
-            "crossing epoch",
-            curve.crossing.value,
-            curve.crossing,
-            None,
-            null.curves[statistic].crossing.value,
-        ),
-    )
+    null_crossing = Number(beside.crossing.value)
+    return before, after, Quantity.of("crossing epoch", curve.crossing, null=null_crossing)
 
 
-def exponent_quantity(
-    evidence: Evidence, name: str, window: Window, statistic: Statistic, paper: float
+def exponent_with_snapshots(
+    evidence: Evidence, name: str, phase: Phase, statistic: Statistic, paper: float
 ) -> Quantity:
-    """Return an inline exponent with its null and its interval over snapshots."""
-    snapshots = evidence.inline.snapshot_interval(window, statistic)
+    """Return an in-line exponent with its null and its interval over snapshots."""
+    snapshots = evidence.inline.snapshot_interval(phase, statistic)
     return replace(
-        exponent_with_null(name, evidence.inline_ladder, window, statistic),
+        exponent_with_null(name, evidence.inline_ladder, phase, statistic),
         paper=paper,
         snapshot_low=snapshots.low,
         snapshot_high=snapshots.high,
     )
 
 
-def exponent_with_null(name: str, ladder: Ladder, window: Window, statistic: Statistic) -> Quantity:
-    """Return an exponent beside its Gaussian null, with what accounts for the difference."""
-    exponent = ladder.exponent("real", window, statistic)
-    null = ladder.exponent("gaussian", window, statistic)
-    return replace(
-        measured_quantity(name, exponent.value, exponent, null=null.value),
-        null_low=null.low,
-        null_high=null.high,
-        **attribution(
-            ladder.part("marginal_distribution", window, statistic), ladder.excess(window, statistic)
-        ),
-    )
-
-
-def attribution(marginal: Estimate, excess: Estimate) -> dict[str, Any]:
-    """Return the attribution of an exponent as the fields of ``Quantity``."""
-    return {
-        "marginal": marginal.value,
-        "marginal_low": marginal.low,
-        "marginal_high": marginal.high,
-        "excess": excess.value,
-        "excess_low": excess.low,
-        "excess_high": excess.high,
-    }
+def exponent_with_null(name: str, ladder: Ladder, phase: Phase, statistic: Statistic) -> Quantity:
+    """Return an exponent beside its Gaussian null, with the two parts of the difference."""
+    found = ladder.attribution(phase, statistic)
+    parts = Parts(Number.of(found.distribution), Number.of(found.arrangement))
+    null = Number.of(ladder.exponent("gaussian", phase, statistic))
+    exponent = ladder.exponent("real", phase, statistic)
+    return Quantity.of(name, exponent, null=null, attribution=parts)
 
 
 def r_squared_quantity(name: str, exponent: Exponent, paper: float, null: Exponent) -> Quantity:
     """Return the R² of an exponent's fit, with its bootstrap."""
-    interval = percentile_interval(
-        r_squared(exponent.n_parameters, exponent.size_resamples), exponent.runs
-    )
-    return measured_quantity(name, exponent.fit.r_squared, interval, paper, null.fit.r_squared)
+    resamples = r_squared(exponent.n_parameters, exponent.size_resamples)
+    found = estimated(exponent.fit.r_squared, resamples, exponent.runs)
+    return Quantity.of(name, found, paper, null=Number(null.fit.r_squared))
 
 
-def mean_interval(analysis: SweepAnalysis, values: Any) -> Interval:
-    """Return the bootstrap interval over runs of a mean over all snapshots."""
-    resampled = resampled_means(analysis, values.mean(axis=1, keepdims=True))[:, 0]
-    return percentile_interval(resampled, fewest_runs(analysis))
+def mean_over_snapshots(analysis: SweepAnalysis, values: Any) -> Estimate:
+    """Return the mean over all snapshots of values, shape (runs, snapshots)."""
+    resampled = _resampled_means(analysis, values.mean(axis=1, keepdims=True))[:, 0]
+    return estimated(float(values.mean()), resampled, _fewest_runs(analysis))
 
 
-def fewest_runs(analysis: SweepAnalysis) -> int:
-    """Return the fewest runs of a scale."""
-    return min(runs.size for _, runs in scale_groups(analysis.dataset))
+def percentile_95_of(analysis: SweepAnalysis, values: Any) -> Estimate:
+    """Return the 95th percentile over all snapshots of small integers, shape (runs, snapshots)."""
+    shares = (values[:, :, None] == np.arange(values.max() + 1)).mean(axis=1)
+    resampled = percentile_95(_resampled_means(analysis, shares))
+    return estimated(float(percentile_95(shares.mean(axis=0))), resampled, _fewest_runs(analysis))
 
 
 def percentile_95(shares: Any) -> Any:
     """Return the 95th percentile of integers from the shares of 0, 1, 2, ... on the last axis."""
-    # The shares are sums of fractions; what reaches 95 % up to rounding has reached it.
+    # The shares are sums of fractions, so rounding may leave their sum just below 95 %.
     return (shares.cumsum(axis=-1) >= 0.95 - 1e-9).argmax(axis=-1)
 
 
-def resampled_means(analysis: SweepAnalysis, of_runs: Any) -> Any:
+def _fewest_runs(analysis: SweepAnalysis) -> int:
+    return min(runs.size for _, runs in scale_groups(analysis.dataset))
+
+
+def _resampled_means(analysis: SweepAnalysis, of_runs: Any) -> Any:
     """Return means over resampled runs, (runs, k) to (B, k), runs resampled within each scale."""
     members = [runs for _, runs in scale_groups(analysis.dataset)]
     draws = run_resamples([runs.size for runs in members])

@@ -1,0 +1,71 @@
+"""The synthetic baseline: the exponent of Gaussian gradients under variants of the probe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.analysis import scaling
+from gradquake.analysis.resampling import Estimate, estimated, run_resamples
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Baseline", "baseline"]
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """D_synth, the exponent of <s> ~ N^D, over variants of the probe on the same gradients.
+
+    Attributes
+    ----------
+    variants : tuple of str
+        The topologies, or the values of alpha.
+    each : list of Estimate
+        D_synth of each variant, a mean over seeds. All variants are resampled with the same runs.
+    of_each : array, shape (variants, seeds)
+        The exponent of every configuration.
+    mean : Estimate
+        The mean over all configurations.
+    spread : Estimate
+        The coefficient of variation over the variants.
+    """
+
+    variants: tuple[str, ...]
+    each: list[Estimate]
+    of_each: NDArray[np.float64]
+    mean: Estimate
+    spread: Estimate
+
+
+def baseline(sweeps: Mapping[str, xr.Dataset]) -> Baseline:
+    """Return D_synth of variants.
+
+    A slope is linear in log size, so the log sizes are averaged over seeds before the fit.
+    """
+    groups = scaling.scale_groups(next(iter(sweeps.values())))
+    n = np.array([n for n, _ in groups])
+    # Shape (variants, scales, seeds), with the same order of seeds in each variant.
+    log_sizes = np.log(
+        [[sweep["size"].values[runs].mean(axis=1) for _, runs in groups] for sweep in sweeps.values()]
+    )
+    runs = log_sizes.shape[2]
+    observed = scaling.slopes(n, np.exp(log_sizes.mean(axis=2)))
+    draws = run_resamples([runs] * n.size)
+    resampled_logs = np.stack(
+        [log_sizes[:, scale, chosen].mean(axis=2) for scale, chosen in enumerate(draws)], axis=-1
+    )
+    resampled = scaling.slopes(n, np.exp(resampled_logs))  # (variants, B)
+    variation = scaling.coefficient_of_variation
+    return Baseline(
+        tuple(sweeps),
+        [estimated(float(d), row, runs) for d, row in zip(observed, resampled, strict=True)],
+        scaling.slopes(n, np.exp(log_sizes.transpose(0, 2, 1))),
+        estimated(float(observed.mean()), resampled.mean(axis=0), runs),
+        estimated(float(variation(observed)), variation(resampled.T), runs),
+    )
