@@ -19,7 +19,7 @@ import numpy as np
 from gradquake.analysis.collapse import EXPONENT_DECIMALS, quality_decimals
 from gradquake.analysis.resampling import Interval, difference, percentile_interval, run_resamples
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, leave_one_out
-from gradquake.analysis.sweep import Window
+from gradquake.analysis.transitions import Phase
 from gradquake.paper.claim import Claim, Quantity, measured_quantity, verdict
 from gradquake.paper.xor.conditions import INLINE
 from gradquake.paper.xor.evidence import Baseline, Evidence, resampled_curves, time_average
@@ -131,7 +131,7 @@ def d_synth(evidence: Evidence) -> Claim:
         f"mean over {baseline.of_each.size} configurations; their standard deviation is "
         f"{baseline.of_each.std(ddof=1):.4f}. The largest size of Gaussian "
         "gradients on the default graph gives D = "
-        f"{evidence.inline_null.exponents['all', 'max'].value:.3f}",
+        f"{evidence.inline_null.exponent('all', 'max').value:.3f}",
     )
 
 
@@ -168,21 +168,21 @@ def gamma_agg(evidence: Evidence) -> Claim:
 
 
 def d_range(evidence: Evidence) -> Claim:
-    """The rise of D(t) through 1 in the grokking window."""
+    """The rise of D(t) through 1 while runs grok."""
     inline = evidence.inline
-    first, last = inline.grokking_window
+    first, last = inline.grokking_range
     before, after, crossing = rise(inline, evidence.inline_null, "max")
-    inside = inline.crosses_in_window("max")
+    inside = inline.crosses_while_runs_grok("max")
     return Claim(
         "D-range",
-        "D(t) rises from about 0.90 to about 1.20, crossing 1 in the grokking window",
+        "D(t) rises from about 0.90 to about 1.20, crossing 1 while runs grok",
         "0.90, 1.20",
         (before, after, crossing),
         verdict(before.agrees() and after.agrees() and inside, inside),
         f"crossing at epoch {_number(crossing.value, 0)}, the runs grok at epochs {first:.0f} to "
         f"{last:.0f}; {inline.curves['max'].crossing.invalid:.1%} of the resamples do not "
         f"cross; the mean size crosses at epoch {_number(inline.curves['mean'].crossing.value, 0)}. "
-        "Direction: a crossing from below inside the window",
+        "Direction: a crossing from below while runs grok",
     )
 
 
@@ -272,8 +272,8 @@ def loo(evidence: Evidence) -> Claim:
     """Robustness of the phases against leaving out a scale."""
     holds, quantities = [], []
     for statistic in STATISTICS:
-        pre = leave_one_out(evidence.inline.exponents["pre", statistic])
-        post = leave_one_out(evidence.inline.exponents["post", statistic])
+        pre = leave_one_out(evidence.inline.exponent("pre", statistic))
+        post = leave_one_out(evidence.inline.exponent("post", statistic))
         holds.append(bool((pre.value < 1).all() and (post.value > 1).all()))
         for phase, left, worst in (
             ("pre, largest", pre, int(pre.value.argmax())),
@@ -395,25 +395,25 @@ def shadow(evidence: Evidence) -> Claim:
     holds: list[bool] = []
     quantities: list[Quantity] = []
     for statistic in STATISTICS:
-        pre, post = (analysis.exponents[w, statistic] for w in ("pre", "post"))
-        crosses = analysis.crosses_in_window(statistic)
+        pre, post = (analysis.exponent(w, statistic) for w in ("pre", "post"))
+        crosses = analysis.crosses_while_runs_grok(statistic)
         holds.append(pre.value < 1 < post.value and crosses)
-        windows: tuple[Window, ...] = ("pre", "post")
-        for window in windows:
-            name = f"D_{window} ({statistic})"
-            quantities.append(exponent_with_null(name, evidence.shadow_ladder, window, statistic))
+        phases: tuple[Phase, ...] = ("pre", "post")
+        for phase in phases:
+            name = f"D_{phase} ({statistic})"
+            quantities.append(exponent_with_null(name, evidence.shadow_ladder, phase, statistic))
         quantities += (
             replace(quantity, name=f"{quantity.name} ({statistic})", paper=None)
             for quantity in rise(analysis, null, statistic)
         )
-    first, last = analysis.grokking_window
+    first, last = analysis.grokking_range
     return Claim(
         "shadow",
         "the crossing persists with alpha_train = 0",
         "stated",
         tuple(quantities),
         verdict(all(holds), any(holds)),
-        _statistics_note(holds, "D_pre < 1 < D_post and D(t) crosses 1 in the grokking window")
+        _statistics_note(holds, "D_pre < 1 < D_post and D(t) crosses 1 while runs grok")
         + f"; the runs grok at epochs {first:.0f} to {last:.0f}",
     )
 
@@ -448,8 +448,8 @@ def heavy_tail(evidence: Evidence) -> Claim:
 def collapse(evidence: Evidence) -> Claim:
     """The collapse of the size distributions."""
     rungs = ("real", "gaussian", "permuted")
-    found, null, permuted = (evidence.inline_scrutiny.collapses[rung, "all"] for rung in rungs)
-    exponent = evidence.inline.exponents["all", "max"]
+    found, null, permuted = (evidence.inline_scrutiny.collapse(rung, "all") for rung in rungs)
+    exponent = evidence.inline.exponent("all", "max")
     runs = exponent.runs
     good = GOOD_COLLAPSE * runs / (runs - FEWEST_FOR_COLLAPSE) if runs > FEWEST_FOR_COLLAPSE else np.nan
     collapses = found.quality <= good
@@ -487,10 +487,10 @@ CLAIMS: tuple[Callable[[Evidence], Claim], ...] = (
 )  # fmt: skip
 
 
-def _pair(evidence: Evidence, window: Window, statistic: Statistic) -> tuple[Exponent, Exponent]:
+def _pair(evidence: Evidence, phase: Phase, statistic: Statistic) -> tuple[Exponent, Exponent]:
     return (
-        evidence.inline.exponents[window, statistic],
-        evidence.inline_null.exponents[window, statistic],
+        evidence.inline.exponent(phase, statistic),
+        evidence.inline_null.exponent(phase, statistic),
     )
 
 
@@ -510,15 +510,15 @@ def _spread_claim(name: str, text: str, paper: str, baseline: Baseline, bound: f
     )
 
 
-def _phase_claim(evidence: Evidence, window: Literal["pre", "post"], paper: float) -> Claim:
-    exponent = evidence.inline.exponents[window, "max"]
-    mean = evidence.inline.exponents[window, "mean"]
-    quantity = exponent_quantity(evidence, f"D_{window}", window, "max", paper)
-    below = window == "pre"
+def _phase_claim(evidence: Evidence, phase: Literal["pre", "post"], paper: float) -> Claim:
+    exponent = evidence.inline.exponent(phase, "max")
+    mean = evidence.inline.exponent(phase, "mean")
+    quantity = exponent_quantity(evidence, f"D_{phase}", phase, "max", paper)
+    below = phase == "pre"
     direction = exponent.value < 1 if below else exponent.value > 1
     missing = exponent.fit.message
     return Claim(
-        f"D-{window}",
+        f"D-{phase}",
         f"D {'before' if below else 'after'}, phase-split",
         f"{paper:.2f} ± 0.02",
         (quantity,),

@@ -329,7 +329,7 @@ def gather(
         alphas=_baseline(alphas),
         gini=_gini_study(sweep_of(plan.gini)),
         ccdfs=ccdfs,
-        collapsed=tails.collapse(ccdfs, analysis.exponents["all", "max"].value),
+        collapsed=tails.collapse(ccdfs, analysis.exponent("all", "max").value),
         tails=dict(
             zip(("inline", "shadow"), each(tails.tail_fits, (inline, shadow), executor), strict=True)
         ),

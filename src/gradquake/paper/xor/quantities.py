@@ -10,7 +10,8 @@ import numpy as np
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import Estimate, Interval, percentile_interval, run_resamples
 from gradquake.analysis.scaling import Exponent, Statistic, r_squared, scale_groups
-from gradquake.analysis.sweep import SweepAnalysis, Window
+from gradquake.analysis.sweep import SweepAnalysis
+from gradquake.analysis.transitions import Phase
 from gradquake.paper.claim import Quantity, measured_quantity
 from gradquake.paper.xor.evidence import Evidence, resampled_curves
 
@@ -56,41 +57,40 @@ def rise(
 
 
 def exponent_quantity(
-    evidence: Evidence, name: str, window: Window, statistic: Statistic, paper: float
+    evidence: Evidence, name: str, phase: Phase, statistic: Statistic, paper: float
 ) -> Quantity:
     """Return an inline exponent with its null and its interval over snapshots."""
-    snapshots = evidence.inline.snapshot_interval(window, statistic)
+    snapshots = evidence.inline.snapshot_interval(phase, statistic)
     return replace(
-        exponent_with_null(name, evidence.inline_ladder, window, statistic),
+        exponent_with_null(name, evidence.inline_ladder, phase, statistic),
         paper=paper,
         snapshot_low=snapshots.low,
         snapshot_high=snapshots.high,
     )
 
 
-def exponent_with_null(name: str, ladder: Ladder, window: Window, statistic: Statistic) -> Quantity:
+def exponent_with_null(name: str, ladder: Ladder, phase: Phase, statistic: Statistic) -> Quantity:
     """Return an exponent beside its Gaussian null, with what accounts for the difference."""
-    exponent = ladder.exponent("real", window, statistic)
-    null = ladder.exponent("gaussian", window, statistic)
+    exponent = ladder.exponent("real", phase, statistic)
+    null = ladder.exponent("gaussian", phase, statistic)
+    parts = ladder.attribution(phase, statistic)
     return replace(
         measured_quantity(name, exponent.value, exponent, null=null.value),
         null_low=null.low,
         null_high=null.high,
-        **attribution(
-            ladder.part("marginal_distribution", window, statistic), ladder.excess(window, statistic)
-        ),
+        **attribution(parts.distribution, parts.arrangement),
     )
 
 
-def attribution(marginal: Estimate, excess: Estimate) -> dict[str, Any]:
+def attribution(distribution: Estimate, arrangement: Estimate) -> dict[str, Any]:
     """Return the attribution of an exponent as the fields of ``Quantity``."""
     return {
-        "marginal": marginal.value,
-        "marginal_low": marginal.low,
-        "marginal_high": marginal.high,
-        "excess": excess.value,
-        "excess_low": excess.low,
-        "excess_high": excess.high,
+        "marginal": distribution.value,
+        "marginal_low": distribution.low,
+        "marginal_high": distribution.high,
+        "excess": arrangement.value,
+        "excess_low": arrangement.low,
+        "excess_high": arrangement.high,
     }
 
 
