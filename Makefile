@@ -77,7 +77,7 @@ define install
 		uv pip install -q --python $(PYTHON) --no-deps -e .; \
 	else \
 		test -x $(PYTHON) || python3 -m venv $(VENV); \
-		$(PYTHON) -m pip install -q --disable-pip-version-check -r $(1) && \
+		$(PYTHON) -m pip install -q --disable-pip-version-check --no-compile -r $(1) && \
 		$(PYTHON) -m pip install -q --disable-pip-version-check --no-deps -e .; \
 	fi
 endef

@@ -83,9 +83,9 @@ def digests():
             yield f"Gaussian baseline: {name} {value}", recorded(synthetic.measure(runs))
     trained = replay.gradients(inline)
     yield "gradients", digest_of([record.gradients for record in trained])
-    readings = [Reading(rung) for rung in surrogates.RUNGS]
-    readings += [Reading(topology=topology) for topology in TOPOLOGIES]
-    for reading in readings:
+    ways = [Reading(rung) for rung in surrogates.RUNGS]
+    ways += [Reading(topology=topology) for topology in TOPOLOGIES]
+    for reading in ways:
         name = ", ".join(f"{k} {v}" for k, v in reading.settings().items())
         yield f"read again: {name}", recorded([readings.read(record, reading) for record in trained])
     sizes = readings.sizes(
