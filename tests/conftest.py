@@ -12,8 +12,8 @@ import xarray as xr
 from gradquake.cli.app import main
 from gradquake.study.recording import RunRecord, to_dataset
 
-# The optional libraries, and the tests that need them. pytest collects these tests only if the library is
-# installed, so that no test is skipped. They have the marker `optional`: `make test` leaves them out.
+# The optional libraries, and the tests that need them. pytest collects these tests only if the library
+# is installed, so that no test is skipped. They have the marker `optional`: `make test` leaves them out.
 FRAMEWORKS = ("lightning", "transformers", "accelerate", "tensorboard", "wandb", "mlflow")
 NEEDED_BY = {
     "torch": [
