@@ -1,42 +1,47 @@
-# Both commands make a virtual environment in this clone from the pinned locks; nothing else is needed
-# than Python 3.11 or later. uv is used where it is installed.
+# The commands make a virtual environment in this clone from the pinned locks. They need nothing but
+# Python 3.11 or later, and use uv if it is installed.
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+PYTEST := $(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce test processors lint faults fuzz benchmark locks clean
+.PHONY: reproduce test test-all processors lint faults fuzz benchmark locks clean
 
 ## reproduce: train, probe, measure and judge the whole paper (ARGS=--quick leaves out the scrutiny)
 reproduce: $(VENV)/.core
 	$(VENV)/bin/gradquake reproduce --out reproduction $(ARGS)
 
-## test: run all tests
+## test: test the core, without torch
 test: $(VENV)/.test
-	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not optional"
+
+## test-all: then add torch, the frameworks and the cluster, and run the tests that need them
+test-all: test $(VENV)/.all
+	$(PYTEST) -m optional
 
 ## processors: compare what the sweeps record on emulated processors (more of them with qemu-user)
 processors: $(VENV)/.test
 	$(PYTHON) tests/validation/processors.py
 
 ## lint: check style, format and types
-lint: $(VENV)/.test
+lint: $(VENV)/.all
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
 ## faults: kill, fill, damage and interrupt sweeps in full; the tests do a part of it
-faults: $(VENV)/.test
+faults: $(VENV)/.all
 	GRADQUAKE_FAULTS=100 $(PYTHON) -m pytest tests/faults -n auto
 
 ## fuzz: a million executions guided by coverage; the tests do a short form
-fuzz: $(VENV)/.test
+fuzz: $(VENV)/.all
 	@if command -v uv >/dev/null; then uv pip install -q --python $(PYTHON) atheris; \
 	else $(PYTHON) -m pip install -q --disable-pip-version-check atheris; fi
 	for surface in store files graphs; do $(PYTHON) tests/fuzz/run.py $$surface --executions 300000 || exit 1; done
 	$(PYTHON) tests/fuzz/run.py cli --executions 100000
 
 ## benchmark: measure every figure of docs/benchmarks.md
-benchmark: $(VENV)/.test
+benchmark: $(VENV)/.all
 	for script in benchmarks/bench_*.py; do $(PYTHON) $$script || exit 1; done
 
 ## locks: resolve the dependencies anew (needs uv); torch's CUDA packages are not pinned
@@ -44,7 +49,9 @@ locks:
 	uv pip compile --universal --python-version 3.11 -q --no-header --no-annotate --upgrade \
 		pyproject.toml -o locks/core.txt
 	uv pip compile --universal --python-version 3.11 -q --no-header --no-annotate --upgrade \
-		pyproject.toml --group test | grep -Ev '^(nvidia|cuda|triton)-?' > locks/test.txt
+		pyproject.toml --group test -o locks/test.txt
+	uv pip compile --universal --python-version 3.11 -q --no-header --no-annotate --upgrade \
+		pyproject.toml --group all | grep -Ev '^(nvidia|cuda|triton)-?' > locks/all.txt
 
 ## clean: remove what the commands made
 clean:
@@ -58,6 +65,10 @@ $(VENV)/.test: locks/test.txt pyproject.toml
 	$(call install,locks/test.txt)
 	touch $@ $(VENV)/.core
 
+$(VENV)/.all: locks/all.txt pyproject.toml
+	$(call install,locks/all.txt)
+	touch $@ $(VENV)/.test $(VENV)/.core
+
 define install
 	@echo "Installing into $(VENV); this takes a minute or two, once."
 	@if command -v uv >/dev/null; then \
@@ -66,7 +77,7 @@ define install
 		uv pip install -q --python $(PYTHON) --no-deps -e .; \
 	else \
 		test -x $(PYTHON) || python3 -m venv $(VENV); \
-		$(PYTHON) -m pip install -q --disable-pip-version-check -r $(1) && \
+		$(PYTHON) -m pip install -q --disable-pip-version-check --no-compile -r $(1) && \
 		$(PYTHON) -m pip install -q --disable-pip-version-check --no-deps -e .; \
 	fi
 endef

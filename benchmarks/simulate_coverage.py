@@ -75,7 +75,7 @@ def crossings(count):
                 yield name, str(runs), s, *shares, f"{bias:+.1f}", f"{width:.0f}"
 
 
-def excesses(count):
+def parts(count):
     cases = (
         ("independent, normal", sim.normal, None, 1000),
         ("independent, Student's t with 2 d.o.f.", sim.heavy_tailed, None, 1000),
@@ -85,10 +85,10 @@ def excesses(count):
         ("independent, heavier tails with N", sim.heavier_with_n, None, 200),
     )
     for name, draw, patches, sweeps in cases:
-        found = sim.parts(draw, count(sweeps), patches, ("arrangement", "marginal_distribution"))
+        found = sim.parts(draw, count(sweeps), patches, ("arrangement", "distribution"))
         for s in STATISTICS:
             cells = []
-            for part in ("arrangement", "marginal_distribution"):
+            for part in ("arrangement", "distribution"):
                 rows = found[part, s]
                 told = sim.above(rows)
                 cells += [f"{rows[:, 0].mean():+.3f}", percent(told, sim.without_zero(rows) - told)]
@@ -123,9 +123,9 @@ def main():
     table("95 % intervals that contain D(t) or its crossing, in %", head, crossings(count))
     head = [
         "gradients", "statistic", "arrangement", "above / below 0, %",
-        "marginal distribution", "above / below 0, %",
+        "distribution", "above / below 0, %",
     ]  # fmt: skip
-    table("Parts of the exponent, 6 runs, 6 sizes", head, excesses(count))
+    table("Parts of the exponent, 6 runs, 6 sizes", head, parts(count))
     head = ["sizes", "runs", "one epoch for all: max / mean", "own t_g: max / mean"]
     table("`follows_grokking` gives p ≤ 0.05, in %", head, follows(count))
     print(f"\n{time.perf_counter() - start:.0f} s")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,8 @@ import xarray as xr
 from gradquake.cli.app import main
 from gradquake.study.recording import RunRecord, to_dataset
 
-# The optional libraries, and the tests that need them. These are collected only if the library is there;
-# no test is skipped because it is not.
+# The optional libraries, and the tests that need them. pytest collects these tests only if the library
+# is installed, so that no test is skipped. They have the marker `optional`: `make test` leaves them out.
 FRAMEWORKS = ("lightning", "transformers", "accelerate", "tensorboard", "wandb", "mlflow")
 NEEDED_BY = {
     "torch": [
@@ -28,8 +29,17 @@ NEEDED_BY = {
     "distributed": ["faults/test_cluster.py"],
     **{framework: ["pytorch/test_frameworks.py"] for framework in FRAMEWORKS},
 }
+TESTS = Path(__file__).parent
 MISSING = [library for library in NEEDED_BY if importlib.util.find_spec(library) is None]
 collect_ignore = sorted({path for library in MISSING for path in NEEDED_BY[library]})
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that need more than the core."""
+    homes = [TESTS / home for of_library in NEEDED_BY.values() for home in of_library]
+    for item in items:
+        if any(item.path.is_relative_to(home) for home in homes):
+            item.add_marker(pytest.mark.optional)
 
 
 def pytest_report_header():

@@ -8,18 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradquake.analysis import sweep
-from gradquake.analysis.ladder import PARTS, Ladder
+from gradquake.analysis.ladder import DETAILS, Ladder
 from gradquake.analysis.resampling import Interval, percentile_interval
 from gradquake.analysis.sweep import analyze
-from gradquake.analysis.transitions import crossing
+from gradquake.analysis.transitions import PHASES, crossing
 from gradquake.errors import InputError
 
 N_RESAMPLES = 25
 SCALES = (85, 201, 401, 1201)
 RUNGS = ("gaussian", "permuted", "permuted_within_tensor", "sign_flipped")
-CASES = list(product(sweep.WINDOWS, ("max", "mean")))
-by_case = pytest.mark.parametrize(("window", "statistic"), CASES)
+CASES = list(product(PHASES, ("max", "mean")))
+by_case = pytest.mark.parametrize(("phase", "statistic"), CASES)
 by_statistic = pytest.mark.parametrize("statistic", ["max", "mean"])
 # In one of 27 resamples, N = 201 holds only the run that never grokked, and has nothing after.
 GROKKING = {85: [3, 4, 2], 201: [2, None, 5], 401: [4, 3, 3], 1201: [5, 2, 4]}
@@ -47,41 +46,55 @@ def ladder(sweep_of) -> Ladder:
     return Ladder(analyses[0], dict(zip(RUNGS, analyses[1:], strict=True)))
 
 
-THREE = ("estimator", "marginal_distribution", "arrangement")
+# The two rungs whose difference each part is.
+PARTS = {"distribution": ("permuted", "gaussian"), "arrangement": ("real", "permuted"), **DETAILS}
+
+
+def three_of(found):
+    """The three parts that add up, in their order."""
+    return found.estimator, found.distribution, found.arrangement
+
+
+def named(found):
+    """All parts by name."""
+    three = dict(zip(("estimator", "distribution", "arrangement"), three_of(found), strict=True))
+    return three | found.details
 
 
 @by_case
-def test_three_parts_make_up_the_exponent(ladder, window, statistic):
-    parts = ladder.attribution(window, statistic)
-    three = [parts[name] for name in THREE]
-    real = ladder.real.exponents[window, statistic]
+def test_three_parts_make_up_the_exponent(ladder, phase, statistic):
+    found = ladder.attribution(phase, statistic)
+    three = three_of(found)
+    real = ladder.real.exponent(phase, statistic)
+    assert found.total.value == real.value - 1
+    assert np.array_equal(found.total.resamples, real.resamples - 1, equal_nan=True)
     assert np.isfinite(real.value)
     assert sum(part.value for part in three) == pytest.approx(real.value - 1, abs=1e-12)
-    assert np.isfinite(real.resamples).sum() == {"post": 24}.get(window, N_RESAMPLES)
+    assert np.isfinite(real.resamples).sum() == {"post": 24}.get(phase, N_RESAMPLES)
     resampled = sum(part.resamples for part in three)
     assert resampled == pytest.approx(real.resamples - 1, abs=1e-12, nan_ok=True)
 
 
 @by_statistic
 def test_three_parts_make_up_the_rise(ladder, statistic):
-    parts = ladder.attribution("rise", statistic)
+    found = ladder.attribution("rise", statistic)
     rise = ladder.value("real", "rise", statistic)
-    post, pre = (ladder.real.exponents[window, statistic] for window in ("post", "pre"))
+    post, pre = (ladder.real.exponent(phase, statistic) for phase in ("post", "pre"))
     assert rise.value == post.value - pre.value
     assert np.array_equal(rise.resamples, post.resamples - pre.resamples, equal_nan=True)
-    assert sum(parts[name].value for name in THREE) == pytest.approx(rise.value, abs=1e-12)
-    assert parts["above_gaussian"].value == pytest.approx(
-        rise.value - parts["estimator"].value, abs=1e-12
-    )
-    excess = ladder.excess("post", statistic).value - ladder.excess("pre", statistic).value
-    assert ladder.excess("rise", statistic).value == pytest.approx(excess, abs=1e-12)
+    assert found.total.value == rise.value
+    assert sum(part.value for part in three_of(found)) == pytest.approx(rise.value, abs=1e-12)
+    above = rise.value - found.estimator.value
+    assert found.details["above_gaussian"].value == pytest.approx(above, abs=1e-12)
+    after, before = (ladder.arrangement(phase, statistic).value for phase in ("post", "pre"))
+    assert ladder.arrangement("rise", statistic).value == pytest.approx(after - before, abs=1e-12)
 
 
 @by_case
-def test_the_arrangement_is_what_a_tensor_and_a_place_in_it_make_up(ladder, window, statistic):
-    parts = ladder.attribution(window, statistic)
-    two = [parts["which_tensor"], parts["place_in_tensor"]]
-    whole = parts["arrangement"]
+def test_the_arrangement_is_what_a_tensor_and_a_place_in_it_make_up(ladder, phase, statistic):
+    found = ladder.attribution(phase, statistic)
+    two = [found.details["which_tensor"], found.details["place_in_tensor"]]
+    whole = found.arrangement
     assert sum(part.value for part in two) == pytest.approx(whole.value, abs=1e-12)
     resampled = sum(part.resamples for part in two)
     assert resampled == pytest.approx(whole.resamples, abs=1e-12, nan_ok=True)
@@ -89,25 +102,23 @@ def test_the_arrangement_is_what_a_tensor_and_a_place_in_it_make_up(ladder, wind
 
 @by_case
 @pytest.mark.parametrize("name", PARTS)
-def test_a_part_is_the_difference_of_two_rungs(ladder, name, window, statistic):
+def test_a_part_is_the_difference_of_two_rungs(ladder, name, phase, statistic):
     upper, lower = (
-        (ladder.real if rung == "real" else ladder.nulls[rung]).exponents[window, statistic]
+        (ladder.real if rung == "real" else ladder.nulls[rung]).exponent(phase, statistic)
         for rung in PARTS[name]
     )
-    found = ladder.part(name, window, statistic)
+    found = named(ladder.attribution(phase, statistic))[name]
     one_by_one = np.array([a - b for a, b in zip(upper.resamples, lower.resamples, strict=True)])
     assert found.value == upper.value - lower.value
     assert np.array_equal(found.resamples, one_by_one, equal_nan=True)
     assert found.runs == 3
     assert Interval(found.low, found.high, found.invalid) == percentile_interval(one_by_one, 3)
-    again = ladder.attribution(window, statistic)[name]
-    assert (again.value, again.low, again.high) == (found.value, found.low, found.high)
 
 
 @by_case
-def test_the_estimator_is_what_the_gaussian_gives_beyond_one(ladder, window, statistic):
-    found = ladder.attribution(window, statistic)["estimator"]
-    gaussian = ladder.nulls["gaussian"].exponents[window, statistic]
+def test_the_estimator_is_what_the_gaussian_gives_beyond_one(ladder, phase, statistic):
+    found = ladder.attribution(phase, statistic).estimator
+    gaussian = ladder.nulls["gaussian"].exponent(phase, statistic)
     expected = percentile_interval(gaussian.resamples - 1, 3)
     assert found.value == gaussian.value - 1
     assert np.array_equal(found.resamples, gaussian.resamples - 1, equal_nan=True)
@@ -117,23 +128,18 @@ def test_the_estimator_is_what_the_gaussian_gives_beyond_one(ladder, window, sta
 
 
 @by_case
-def test_an_exponent_is_that_of_its_rung(ladder, window, statistic):
-    assert ladder.exponent("real", window, statistic) is ladder.real.exponents[window, statistic]
+def test_an_exponent_is_that_of_its_rung(ladder, phase, statistic):
+    assert ladder.exponent("real", phase, statistic) is ladder.real.exponents[phase][statistic]
     for rung in RUNGS:
-        expected = ladder.nulls[rung].exponents[window, statistic]
-        assert ladder.exponent(rung, window, statistic) is expected
+        expected = ladder.nulls[rung].exponents[phase][statistic]
+        assert ladder.exponent(rung, phase, statistic) is expected
 
 
 @by_case
-def test_the_excess_is_the_arrangement(ladder, window, statistic):
-    excess = ladder.excess(window, statistic)
-    arrangement = ladder.part("arrangement", window, statistic)
-    assert (excess.value, excess.low, excess.high) == (
-        arrangement.value,
-        arrangement.low,
-        arrangement.high,
-    )
-    assert np.array_equal(excess.resamples, arrangement.resamples, equal_nan=True)
+def test_the_arrangement_alone_is_that_of_the_attribution(ladder, phase, statistic):
+    alone, part = ladder.arrangement(phase, statistic), ladder.attribution(phase, statistic).arrangement
+    assert (alone.value, alone.low, alone.high) == (part.value, part.low, part.high)
+    assert np.array_equal(alone.resamples, part.resamples, equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -147,32 +153,38 @@ def test_the_excess_is_the_arrangement(ladder, window, statistic):
 )
 def test_parts_whose_rungs_were_not_measured_are_left_out(ladder, rungs, names):
     few = Ladder(ladder.real, {rung: ladder.nulls[rung] for rung in ("gaussian", "permuted", *rungs)})
-    found = few.attribution("post", "max")
-    assert list(found) == ["estimator", "above_gaussian", *THREE[1:], *names]
-    whole = ladder.attribution("post", "max")
+    found = named(few.attribution("post", "max"))
+    assert list(found)[3:] == ["above_gaussian", *names]
+    whole = named(ladder.attribution("post", "max"))
     assert [part.value for part in found.values()] == [whole[name].value for name in found]
+
+
+@pytest.mark.parametrize("missing", ["gaussian", "permuted"])
+def test_an_attribution_needs_two_nulls(ladder, missing):
+    few = Ladder(ladder.real, {r: ladder.nulls[r] for r in {"gaussian", "permuted"} - {missing}})
+    with pytest.raises(InputError, match=f"the rung is '{missing}'"):
+        few.attribution("all", "max")
 
 
 @settings(deadline=None, max_examples=5)
 @given(st.integers(0, 10**6), st.sampled_from(CASES))
 def test_the_parts_of_any_three_sweeps_add_up(sweep_of, seed, case):
     rungs = [analyze(sweep_of(noisy(seed + i), GROKKING), n_resamples=4) for i in range(3)]
-    parts = Ladder(rungs[0], {"gaussian": rungs[1], "permuted": rungs[2]}).attribution(*case)
-    real = rungs[0].exponents[case]
-    three = [parts[name] for name in THREE]
+    found = Ladder(rungs[0], {"gaussian": rungs[1], "permuted": rungs[2]}).attribution(*case)
+    real = rungs[0].exponent(*case)
+    three = three_of(found)
     assert sum(part.value for part in three) == pytest.approx(real.value - 1, abs=1e-12)
     resampled = sum(part.resamples for part in three)
     assert resampled == pytest.approx(real.resamples - 1, abs=1e-12, nan_ok=True)
 
 
 @by_case
-def test_without_structure_every_part_is_zero(sweep_of, window, statistic):
+def test_without_structure_every_part_is_zero(sweep_of, phase, statistic):
     one = analyze(sweep_of(noisy(1), GROKKING), n_resamples=10)
     again = analyze(sweep_of(noisy(1), GROKKING), n_resamples=10)
-    parts = Ladder(one, {"gaussian": again, "permuted": again}).attribution(window, statistic)
-    for name in ("marginal_distribution", "arrangement"):
-        assert parts[name].value == 0
-        assert (parts[name].low, parts[name].high) == (0, 0)
+    found = Ladder(one, {"gaussian": again, "permuted": again}).attribution(phase, statistic)
+    for part in (found.distribution, found.arrangement):
+        assert (part.value, part.low, part.high) == (0, 0, 0)
 
 
 @by_statistic
@@ -180,10 +192,11 @@ def test_planted_exponents_are_attributed(sweep_of, statistic):
     real, gaussian, permuted = (
         analyze(sweep_of(constant([d] * 7), GROKKING), n_resamples=5) for d in (1.25, 0.9, 1.05)
     )
-    parts = Ladder(real, {"gaussian": gaussian, "permuted": permuted}).attribution("all", statistic)
+    ladder = Ladder(real, {"gaussian": gaussian, "permuted": permuted})
+    parts = named(ladder.attribution("all", statistic))
     found = {name: part.value for name, part in parts.items()}
     expected = {
-        "estimator": -0.1, "above_gaussian": 0.35, "marginal_distribution": 0.15, "arrangement": 0.2,
+        "estimator": -0.1, "above_gaussian": 0.35, "distribution": 0.15, "arrangement": 0.2,
     }  # fmt: skip
     assert found == pytest.approx(expected, abs=1e-5)
     for part in parts.values():
@@ -191,12 +204,11 @@ def test_planted_exponents_are_attributed(sweep_of, statistic):
 
 
 @by_statistic
-def test_a_window_without_an_exponent_has_no_parts(sweep_of, statistic):
+def test_a_phase_without_an_exponent_has_no_parts(sweep_of, statistic):
     never = {n: [None] * 3 for n in SCALES}
     real, null = (analyze(sweep_of(noisy(seed), never), n_resamples=10) for seed in (1, 2))
-    parts = Ladder(real, {"gaussian": null, "permuted": null}).attribution("post", statistic)
-    assert list(parts) == ["estimator", "above_gaussian", *THREE[1:]]
-    for part in parts.values():
+    found = Ladder(real, {"gaussian": null, "permuted": null}).attribution("post", statistic)
+    for part in (found.total, *named(found).values()):
         assert np.isnan([part.value, part.low, part.high]).all()
         assert part.invalid == 1
 
@@ -205,7 +217,7 @@ def test_rungs_that_were_resampled_otherwise_are_refused(sweep_of):
     real = analyze(sweep_of(noisy(1), GROKKING), n_resamples=10)
     null = analyze(sweep_of(noisy(2), GROKKING), n_resamples=11)
     with pytest.raises(InputError, match="a paired difference needs the same of both"):
-        Ladder(real, {"gaussian": null, "permuted": null}).excess("all", "max")
+        Ladder(real, {"gaussian": null, "permuted": null}).attribution("all", "max")
 
 
 # D(t) is 0.8, 0.9, 1.0, 1.1, ... and passes 0.85 and 1.02 halfway and a fifth of the way.
@@ -259,15 +271,15 @@ def test_the_crossing_of_a_null_is_a_loop_over_resamples(ladder, statistic):
         ),
         (
             lambda of: of.exponent("real", "before", "max"),
-            "the window is 'before'; one of all, pre, post",
+            "the phase is 'before'; one of all, pre, post",
         ),
         (lambda of: of.exponent("real", "all", "median"), "statistic is 'median'; one of max, mean"),
         (lambda of: of.value("real", "fall", "max"), "the span is 'fall'; one of all, pre, post, rise"),
-        (lambda of: of.part("arrangment", "all", "max"), "the part is 'arrangment'; one of above_gaus"),
+        (lambda of: of.attribution("fall", "max"), "the span is 'fall'; one of all, pre, post, rise"),
         (lambda of: of.crossing_of_null("shuffled", "max"), "the rung is 'shuffled'; of this sweep"),
         (lambda of: of.crossing_of_null("permuted", "median"), "statistic is 'median'"),
-        (lambda of: of.real.snapshot_interval("before", "max"), "the window is 'before'"),
-        (lambda of: of.real.crosses_in_window("median"), "statistic is 'median'"),
+        (lambda of: of.real.snapshot_interval("before", "max"), "the phase is 'before'"),
+        (lambda of: of.real.crosses_while_runs_grok("median"), "statistic is 'median'"),
     ],
 )
 def test_a_name_that_there_is_not_is_told_with_those_that_there_are(ladder, ask, told):

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from gradquake.analysis import scaling, transitions
-from gradquake.analysis.power import MOST_GROUPS, PHASES, power
+from gradquake.analysis.power import MOST_GROUPS, power
 from gradquake.analysis.resampling import difference
+from gradquake.analysis.transitions import SPLIT_PHASES
 from gradquake.errors import InputError
 
 SCALES = (85, 201, 401, 1201)
-CASES = [(statistic, phase) for statistic in ("max", "mean") for phase in PHASES]
+CASES = [(statistic, phase) for statistic in ("max", "mean") for phase in SPLIT_PHASES]
 
 
 def lognormal(seed, exponent=1.0, *, runs=12, snapshots=6, scatter=0.5):
@@ -36,8 +37,8 @@ def part_of(dataset, chosen):
 
 
 def naive(real, null, count, statistic, phase, n_resamples):
-    """Exponents, intervals and excesses of the groups 0..c-1, c..2c-1 and so on, one by one."""
-    found, excess = [], []
+    """Exponents, intervals and differences of the groups 0..c-1, c..2c-1 and so on, one by one."""
+    found, differences = [], []
     for group in range(12 // count):
         chosen = list(range(group * count, group * count + count))
         exponents = [
@@ -45,8 +46,8 @@ def naive(real, null, count, statistic, phase, n_resamples):
             for part in (part_of(real, chosen), part_of(null, chosen))
         ]
         found.append(exponents[0])
-        excess.append(difference(*exponents))
-    return found, excess
+        differences.append(difference(*exponents))
+    return found, differences
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_the_power_is_that_of_disjoint_groups(real, null, count):
     rows = power(real, {"permuted": null}, [count], n_resamples=40)
     assert [(row.statistic, row.phase) for row in rows] == CASES
     for row in rows:
-        found, excess = naive(real, null, count, row.statistic, row.phase, 40)
+        found, differences = naive(real, null, count, row.statistic, row.phase, 40)
         estimates = [exponent.value for exponent in found]
         widths = [exponent.high - exponent.low for exponent in found]
         assert (row.runs, row.groups) == (count, len(found))
@@ -72,11 +73,12 @@ def test_the_power_is_that_of_disjoint_groups(real, null, count):
         assert row.width == pytest.approx(np.mean(widths))
         scatter = np.std(estimates, ddof=1) if len(found) > 1 else np.nan
         assert row.scatter == pytest.approx(scatter, nan_ok=True)
-        assert row.excess == pytest.approx({"permuted": np.mean([e.value for e in excess])})
-        detected = sum(e.low > 0 or e.high < 0 for e in excess) / len(excess)
-        assert row.detected == pytest.approx({"permuted": detected})
-        assert row.excess_low["permuted"] == pytest.approx(np.mean([e.low for e in excess]))
-        assert row.excess_high["permuted"] == pytest.approx(np.mean([e.high for e in excess]))
+        above = row.above_null["permuted"]
+        assert above.value == pytest.approx(np.mean([d.value for d in differences]))
+        assert above.low == pytest.approx(np.mean([d.low for d in differences]))
+        assert above.high == pytest.approx(np.mean([d.high for d in differences]))
+        detected = sum(d.low > 0 or d.high < 0 for d in differences) / len(differences)
+        assert above.detected == pytest.approx(detected)
 
 
 def test_one_group_of_all_runs_is_the_exponent_of_the_sweep(real, null):
@@ -134,19 +136,18 @@ def test_intervals_shrink_with_more_runs(sweep_of):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_a_strong_excess_is_detected_in_every_group(sweep_of, count):
+def test_a_strong_difference_is_detected_in_every_group(sweep_of, count):
     real, null = (
         sweep_of(lognormal(seed, d, scatter=0.05), halfway()) for seed, d in ((4, 1.3), (5, 1.0))
     )
     for row in power(real, {"permuted": null}, [count], n_resamples=50):
-        assert row.detected == {"permuted": 1.0}
-        assert row.excess["permuted"] == pytest.approx(0.3, abs=0.03)
+        assert row.above_null["permuted"].detected == 1
+        assert row.above_null["permuted"].value == pytest.approx(0.3, abs=0.03)
 
 
 def test_a_null_that_is_the_data_is_never_told_from_it(real):
     for row in power(real, {"itself": real}, [2, 12], n_resamples=30):
-        assert row.detected == {"itself": 0.0}
-        assert row.excess == {"itself": 0.0}
+        assert row.above_null == {"itself": (0, 0, 0, 0)}
 
 
 def test_a_null_like_the_data_is_rarely_told_from_it(sweep_of):
@@ -154,8 +155,8 @@ def test_a_null_like_the_data_is_rarely_told_from_it(sweep_of):
     real, null = (sweep_of(lognormal(seed, runs=64), halfway(64)) for seed in (6, 7))
     for row in power(real, {"like it": null}, [4], n_resamples=100):
         assert row.groups == 16
-        assert row.detected["like it"] <= 3 / 16
-        assert row.excess["like it"] == pytest.approx(0, abs=0.15)
+        assert row.above_null["like it"].detected <= 3 / 16
+        assert row.above_null["like it"].value == pytest.approx(0, abs=0.15)
 
 
 def test_every_null_is_told_apart_on_its_own(sweep_of):
@@ -163,17 +164,18 @@ def test_every_null_is_told_apart_on_its_own(sweep_of):
         sweep_of(lognormal(seed, d, scatter=0.05), halfway()) for seed, d in enumerate((1.0, 0.7, 1.3))
     )
     for row in power(real, {"low": low, "high": high}, [4], n_resamples=30):
-        assert row.detected == {"low": 1.0, "high": 1.0}
-        assert list(row.excess) == ["low", "high"]
-        assert row.excess["low"] > 0.2 > -0.2 > row.excess["high"]
+        assert list(row.above_null) == ["low", "high"]
+        low, high = row.above_null.values()
+        assert low.detected == high.detected == 1
+        assert low.value > 0.2 > -0.2 > high.value
 
 
 def test_a_phase_without_snapshots_tells_nothing(sweep_of):
     sweep = sweep_of(lognormal(8), {n: [None] * 12 for n in SCALES})
     for row in power(sweep, {"itself": sweep}, [6], n_resamples=5):
         if row.phase == "post":
-            assert np.isnan([row.value, row.width, row.scatter, row.excess["itself"]]).all()
-            assert row.detected == {"itself": 0.0}
+            assert np.isnan([row.value, row.width, row.scatter, row.above_null["itself"].value]).all()
+            assert row.above_null["itself"].detected == 0
         else:
             assert np.isfinite([row.value, row.width, row.scatter]).all()
 

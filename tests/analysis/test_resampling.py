@@ -16,6 +16,7 @@ from gradquake.analysis.resampling import (
     over_resamples,
     percentile_interval,
     run_resamples,
+    shifted,
     snapshot_maxima,
     snapshot_means,
     tail_share,
@@ -254,10 +255,15 @@ def test_expanded_intervals_of_a_mean_of_few_runs_cover_it_more_often():
     assert 0.9 < np.mean(expanded) < 0.97
 
 
-def test_a_shifted_interval_keeps_its_width():
-    assert Interval(1.0, 2.5, 0.03).shifted(-1) == Interval(0.0, 1.5, 0.03)
-    nowhere = Interval(np.nan, np.nan, 1.0).shifted(2.0)
-    assert np.isnan([nowhere.low, nowhere.high]).all()
+def test_a_shifted_estimate_keeps_its_width():
+    whole = Estimate(
+        value=2.0, low=1.0, high=2.5, invalid=0.03, runs=4, kept_resamples=np.array([1.0, 2.0])
+    )
+    found = shifted(whole, -1)
+    assert (found.value, found.low, found.high, found.invalid, found.runs) == (1, 0, 1.5, 0.03, 4)
+    assert found.resamples.tolist() == [0, 1]
+    nowhere = shifted(estimated(np.nan, np.full(3, np.nan), 4), 2.0)
+    assert np.isnan([nowhere.value, nowhere.low, nowhere.high]).all()
     assert nowhere.invalid == 1
 
 
@@ -339,7 +345,7 @@ def test_a_difference_needs_equal_resamples_of_equal_runs(size, runs, message):
 
 
 def test_differences_without_resamples_have_no_interval():
-    single = Estimate(1.5, Interval(np.nan, np.nan, 1.0), 1, np.empty(0))
+    single = estimated(1.5, np.empty(0), 1)
     found = difference(single, single)
     assert found.value == 0
     assert np.isnan([found.low, found.high]).all()

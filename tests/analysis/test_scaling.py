@@ -421,11 +421,11 @@ def test_the_interval_of_d_holds_the_percentiles_of_its_resamples(random_sweep, 
     assert result.attrs["fewest_runs"] == 3
     tail = tail_share(3)
     curves = resampled(random_sweep, statistic, n_resamples=300)
-    for ends, resamples in zip(("ci", "r_squared_ci"), curves, strict=True):
+    for ends, resamples in zip(("", "r_squared_"), curves, strict=True):
         low, high = np.quantile(resamples, [tail, 1 - tail], axis=0)
-        assert result[f"{ends}_low"].values == pytest.approx(low)
-        assert result[f"{ends}_high"].values == pytest.approx(high)
-        assert (result[f"{ends}_low"] < result[f"{ends}_high"]).all()
+        assert result[f"{ends}low"].values == pytest.approx(low)
+        assert result[f"{ends}high"].values == pytest.approx(high)
+        assert (result[f"{ends}low"] < result[f"{ends}high"]).all()
 
 
 @by_statistic
@@ -473,7 +473,7 @@ def test_an_epoch_at_which_a_scale_has_no_avalanche_has_no_d(sweep_of, random_si
     sizes = {n: s.copy() for n, s in random_sizes.items()}
     sizes[401][:, 2] = 0
     result = scaling.dimension(sweep_of(sizes), statistic, n_resamples=40)
-    for name in ("exponent", "stderr", "r_squared", "low", "high"):
+    for name in ("value", "stderr", "r_squared", "low", "high"):
         assert np.isnan(result[name].values).tolist() == [False, False, True, False, False]
 
 
@@ -641,7 +641,7 @@ def test_runs_that_were_not_measured_at_an_epoch_are_left_out(aligned_sweep, ali
 @by_statistic
 def test_an_epoch_at_which_a_scale_has_no_run_has_no_d(aligned_sweep, statistic):
     result = scaling.dimension(aligned_sweep, statistic, n_resamples=30)
-    for name in ("exponent", "stderr", "r_squared"):
+    for name in ("value", "stderr", "r_squared"):
         assert np.isnan(result[name].values).tolist() == [False, False, False, True, False]
     assert np.isnan(resampled(aligned_sweep, statistic, n_resamples=30)[0][:, 3]).all()
     assert np.isnan(result["low"][3])

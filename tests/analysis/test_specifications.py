@@ -14,8 +14,8 @@ from gradquake.analysis.specifications import (
     STATISTICS,
     importance,
     results,
+    scale_choices,
     shares,
-    windows,
 )
 from gradquake.errors import InputError
 from gradquake.paper.xor.statements import claims
@@ -116,8 +116,8 @@ def found(rising):
 # --- What one sweep gives ----------------------------------------------------------------------------
 
 
-def test_the_windows_are_all_scales_and_all_without_each():
-    chosen = windows(np.array(SCALES))
+def test_the_choices_of_scales_are_all_scales_and_all_without_each():
+    chosen = scale_choices(np.array(SCALES))
     assert list(chosen) == ["all", "without 85", "without 201", "without 401", "without 1201"]
     assert {name: mask.tolist() for name, mask in chosen.items()} == {
         "all": [True, True, True, True],
@@ -132,7 +132,7 @@ def test_the_windows_are_all_scales_and_all_without_each():
 def test_three_scales_cannot_be_left_out_one_by_one(sweep_of, n_scales):
     message = f"the sweep has {n_scales} scales; at least 4 are needed"
     with pytest.raises(InputError, match=message):
-        windows(np.array(SCALES[:n_scales]))
+        scale_choices(np.array(SCALES[:n_scales]))
     if n_scales:
         with pytest.raises(InputError, match=message):
             results_of(sweep_of({n: np.ones((2, 4)) for n in SCALES[:n_scales]}))
@@ -205,7 +205,7 @@ def test_the_order_of_the_runs_of_a_scale_does_not_matter(random_sweep, rnd):
     assert other == pytest.approx(one, rel=1e-9, nan_ok=True)
 
 
-def test_a_scale_without_avalanches_spoils_the_windows_that_it_is_in(rising):
+def test_a_scale_without_avalanches_spoils_the_choices_that_hold_it(rising):
     silent = rising.assign(size=rising["size"].where(rising["n_parameters"] != 401, 0))
     found = results_of(silent)
     assert np.isnan(found[..., [0, 1, 2, 4]]).all()
@@ -319,11 +319,11 @@ def test_grokking_epochs_may_differ_by_a_choice():
 
 
 def test_shares_are_counted_level_by_level():
-    holds = table([[1, 1, 0], [0, 1, 0]], "quantile", "window").astype(bool)
-    holds = holds.assign_coords(quantile=[0.8, 0.95], window=["all", "without 85", "without 201"])
+    holds = table([[1, 1, 0], [0, 1, 0]], "quantile", "scales").astype(bool)
+    holds = holds.assign_coords(quantile=[0.8, 0.95], scales=["all", "without 85", "without 201"])
     assert shares(holds) == {
         "quantile": {"0.8": pytest.approx(2 / 3), "0.95": pytest.approx(1 / 3)},
-        "window": {"all": 0.5, "without 85": 1.0, "without 201": 0.0},
+        "scales": {"all": 0.5, "without 85": 1.0, "without 201": 0.0},
     }
 
 

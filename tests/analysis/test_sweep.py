@@ -8,6 +8,7 @@ import pytest
 from gradquake.analysis import scaling, sweep, transitions
 from gradquake.analysis.resampling import Interval, percentile_interval
 from gradquake.analysis.sweep import SweepAnalysis, analyze
+from gradquake.analysis.transitions import PHASES
 from gradquake.errors import InputError
 
 N_RESAMPLES, SEED = 40, 3
@@ -31,18 +32,19 @@ def analysis(random_sweep) -> SweepAnalysis:
 
 
 def test_everything_is_there(analysis, random_sweep):
-    assert set(analysis.exponents) == set(product(("all", "pre", "post"), ("max", "mean")))
+    assert list(analysis.exponents) == ["all", "pre", "post"]
+    assert all(list(of_phase) == ["max", "mean"] for of_phase in analysis.exponents.values())
     assert set(analysis.curves) == {"max", "mean"}
     assert [scale.n_parameters for scale in analysis.grokking] == list(SCALES)
     assert analysis.dataset is random_sweep
 
 
 @by_statistic
-@pytest.mark.parametrize("window", sweep.WINDOWS)
-def test_the_exponents_are_those_of_the_phases(analysis, random_sweep, window, statistic):
-    where = None if window == "all" else transitions.phase(random_sweep, window)
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_exponents_are_those_of_the_phases(analysis, random_sweep, phase, statistic):
+    where = None if phase == "all" else transitions.phase(random_sweep, phase)
     expected = scaling.exponent(random_sweep, statistic, where, n_resamples=N_RESAMPLES, seed=SEED)
-    found = analysis.exponents[window, statistic]
+    found = analysis.exponent(phase, statistic)
     assert found.fit == expected.fit
     assert np.array_equal(found.resamples, expected.resamples, equal_nan=True)
 
@@ -65,7 +67,7 @@ def test_the_grokking_epochs_are_those_of_the_scales(analysis, random_sweep):
     assert [scale.median.value for scale in analysis.grokking] == [
         scale.median.value for scale in expected
     ]
-    assert analysis.grokking_window == (1, 4)
+    assert analysis.grokking_range == (1, 4)
 
 
 # D(t) is 0.8 at the epochs 0 and 1 and 1.2 from the epoch 2 on: it passes 1 at 1.5.
@@ -75,7 +77,7 @@ def test_the_grokking_epochs_are_those_of_the_scales(analysis, random_sweep):
     [([1, 2, 3], True), ([0, None, 1], False), ([2, 3, 4], False), ([None] * 3, False)],
     ids=["around", "before", "after", "never grokked"],
 )
-def test_a_crossing_is_looked_for_in_the_grokking_window(sweep_of, statistic, reached, inside):
+def test_a_crossing_is_looked_for_while_runs_grok(sweep_of, statistic, reached, inside):
     sizes = power_law([0.8, 0.8, 1.2, 1.2, 1.2])
     result = analyze(sweep_of(sizes, everywhere(reached)), n_resamples=10)
     curve = result.curves[statistic]
@@ -85,7 +87,7 @@ def test_a_crossing_is_looked_for_in_the_grokking_window(sweep_of, statistic, re
         curve.crossing.low, curve.crossing.high, curve.crossing.invalid
     ) == percentile_interval(curve.crossing.resamples, 3)
     assert curve.crossing.invalid == 0
-    assert result.crosses_in_window(statistic) is inside
+    assert result.crosses_while_runs_grok(statistic) is inside
 
 
 @by_statistic
@@ -102,27 +104,27 @@ def test_the_interval_of_a_crossing_is_that_of_its_resamples(sweep_of, statistic
 
 
 @by_statistic
-def test_without_a_crossing_none_is_in_the_window(sweep_of, statistic):
+def test_without_a_crossing_none_is_while_runs_grok(sweep_of, statistic):
     sizes = power_law([1.2] * 5)
     result = analyze(sweep_of(sizes, everywhere([1, 2, 3])), n_resamples=10)
     assert np.isnan(result.curves[statistic].crossing.value)
     assert result.curves[statistic].crossing.invalid == 1
-    assert result.crosses_in_window(statistic) is False
+    assert result.crosses_while_runs_grok(statistic) is False
 
 
-def test_the_grokking_window_without_grokking_is_empty(sweep_of):
+def test_the_grokking_range_without_grokking_is_empty(sweep_of):
     result = analyze(sweep_of(power_law([1.0] * 5)), n_resamples=5)
-    assert np.isnan(result.grokking_window).all()
+    assert np.isnan(result.grokking_range).all()
 
 
 @by_statistic
 def test_a_phase_that_no_run_of_a_scale_enters_has_no_exponent(sweep_of, statistic):
     reached = everywhere([1, 2, 3]) | {401: [None] * 3}
     result = analyze(sweep_of(power_law([0.8, 0.8, 1.2, 1.2, 1.2]), reached), n_resamples=10)
-    post = result.exponents["post", statistic]
+    post = result.exponent("post", statistic)
     assert np.isnan(post.value)
     assert post.fit.message == "no snapshot at N = 401"
-    assert np.isfinite(result.exponents["pre", statistic].value)
+    assert np.isfinite(result.exponent("pre", statistic).value)
 
 
 def test_an_analysis_needs_three_scales(sweep_of):
@@ -133,8 +135,9 @@ def test_an_analysis_needs_three_scales(sweep_of):
 
 def test_equal_seeds_give_equal_analyses(analysis, random_sweep):
     again = analyze(random_sweep, n_resamples=N_RESAMPLES, seed=SEED)
-    for key, result in analysis.exponents.items():
-        assert np.array_equal(result.resamples, again.exponents[key].resamples, equal_nan=True)
+    for case in product(PHASES, ("max", "mean")):
+        found, expected = analysis.exponent(*case), again.exponent(*case)
+        assert np.array_equal(found.resamples, expected.resamples, equal_nan=True)
     for statistic, curve in analysis.curves.items():
         assert curve.dimension.identical(again.curves[statistic].dimension)
 

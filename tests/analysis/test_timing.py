@@ -369,7 +369,7 @@ def test_snapshots_that_are_missing_are_in_no_phase(sweep_of, statistic):
     found = follows_grokking(short, statistic, n_permutations=50)
     pre, post = (
         scaling.exponent(short, statistic, transitions.phase(short, phase), n_resamples=5)
-        for phase in transitions.PHASES
+        for phase in transitions.SPLIT_PHASES
     )
     assert found.observed == pytest.approx(post.value - pre.value)
     assert 0 < found.p_value <= 1

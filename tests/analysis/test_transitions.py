@@ -85,9 +85,16 @@ def test_the_phases_are_a_partition_and_pre_comes_first(sweep_of, reached, every
     assert pre.sum(axis=1).tolist() == shared
 
 
-@pytest.mark.parametrize("which", ["all", "", None])
+def test_all_snapshots_are_a_phase_too(random_sweep):
+    everything = transitions.phase(random_sweep, "all")
+    assert everything.dims == ("run", "epoch")
+    assert everything.shape == random_sweep["size"].shape
+    assert everything.all()
+
+
+@pytest.mark.parametrize("which", ["before", "", None])
 def test_an_unknown_phase_is_refused(random_sweep, which):
-    with pytest.raises(InputError, match="'pre' or 'post' is needed"):
+    with pytest.raises(InputError, match="one of all, pre, post is needed"):
         transitions.phase(random_sweep, which)
 
 

@@ -34,7 +34,7 @@ COMMAND = str(Path(sys.executable).with_name("gradquake"))
 SMALL = ["--hidden", "3,5,8", "--seeds", "2", "--epochs", "60", "--jobs", "1"]
 README = Path(__file__).parents[2] / "README.md"
 ENDS = {"estimate", "low", "high"}
-WINDOWS = ("all", "pre", "post")
+PHASES = ("all", "pre", "post")
 
 
 def gradquake(*arguments, cwd=None):
@@ -155,11 +155,11 @@ def test_analyze_json(study):
     assert found["settings"]["alpha_train"] == 0.3
     assert found["statistic"] == "max"
     assert set(found["nulls"]) == set(found["nulls_D_t"]) == {"gaussian", "permuted"}
-    for window in WINDOWS:
-        assert set(found["D"][window]) >= ENDS
-        assert set(found["nulls"]["gaussian"][window]) >= ENDS
-        assert set(found["nulls"]["permuted"][window]) >= ENDS
-        assert set(found["excess"][window]) == ENDS
+    for phase in PHASES:
+        assert set(found["D"][phase]) >= ENDS
+        assert set(found["nulls"]["gaussian"][phase]) >= ENDS
+        assert set(found["nulls"]["permuted"][phase]) >= ENDS
+        assert set(found["excess"][phase]) == ENDS
     whole = found["D"]["all"]["estimate"]
     excess = whole - found["nulls"]["permuted"]["all"]["estimate"]
     assert found["excess"]["all"]["estimate"] == pytest.approx(excess, abs=1e-12)
@@ -219,17 +219,17 @@ def test_analyze_with_the_whole_ladder_and_every_topology(study, call):
     found = strict_json(call("analyze", study, "--nulls", "--json", "--jobs", 1))
     assert tuple(found["nulls"]) == tuple(found["nulls_D_t"]) == RUNGS
     for rung in RUNGS:
-        for window in WINDOWS:
-            assert set(found["nulls"][rung][window]) >= ENDS
+        for phase in PHASES:
+            assert set(found["nulls"][rung][phase]) >= ENDS
     assert {"which_tensor", "place_in_tensor", "signs"} < set(found["attribution"]["all"])
     assert set(found["collapse"]) == {"real", *RUNGS}
     assert [on["topology"] for on in found["topologies"]] == list(TOPOLOGIES)
     own = next(on for on in found["topologies"] if on["topology"] == found["settings"]["topology"])
-    for window in ("pre", "post"):
-        of = own["max"][window]
-        assert of["real"]["estimate"] == found["D"][window]["estimate"]
-        assert of["gaussian"]["estimate"] == found["nulls"]["gaussian"][window]["estimate"]
-        assert of["excess"] == found["excess"][window]
+    for phase in ("pre", "post"):
+        of = own["max"][phase]
+        assert of["real"]["estimate"] == found["D"][phase]["estimate"]
+        assert of["gaussian"]["estimate"] == found["nulls"]["gaussian"][phase]["estimate"]
+        assert of["excess"] == found["excess"][phase]
     assert "sensitivity" not in found
     plain = strict_json(call("analyze", study, "--json", "--jobs", 1))
     assert plain["D"] == found["D"]
@@ -257,7 +257,7 @@ def test_analyze_under_every_choice(grown, call):
     by_topology = curve["holds"]["D before < 1"]["by_choice"]["topology"]
     assert set(by_topology) == set(TOPOLOGIES)
     # Of what was varied.
-    varied = {"topology", "alpha", "statistic", "interval", "window"}
+    varied = {"topology", "alpha", "statistic", "interval", "scales"}
     assert set(curve["importance"]["D after"]) == varied
 
 

@@ -9,9 +9,9 @@ from gradquake.analysis import scaling, transitions
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.resampling import Interval, percentile_interval, run_resamples
 from gradquake.analysis.scaling import STATISTICS
-from gradquake.analysis.sweep import WINDOWS, analyze
+from gradquake.analysis.sweep import analyze
 from gradquake.analysis.timing import median_grokking_epoch
-from gradquake.analysis.transitions import grokking_epochs
+from gradquake.analysis.transitions import PHASES, grokking_epochs
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
 from gradquake.experiments import xor
@@ -165,20 +165,20 @@ def test_the_numbers_are_those_of_the_ladder(inline, result):
     real, null = (analyze(of) for of in measured.values())
     ladder = Ladder(real, {"permuted": null})
     assert set(result.exponents) == {
-        (rung, w, s) for rung in ("real", "permuted") for w in WINDOWS for s in STATISTICS
+        (rung, w, s) for rung in ("real", "permuted") for w in PHASES for s in STATISTICS
     }
     for (rung, *key), exponent in result.exponents.items():
         expected = ladder.exponent(rung, *key)
         assert exponent.fit == expected.fit
         assert (exponent.low, exponent.high) == (expected.low, expected.high)
-    assert set(result.excess) == {(span, s) for span in SPANS for s in STATISTICS}
-    for (span, statistic), excess in result.excess.items():
-        expected = ladder.excess(span, statistic)
-        assert (excess.low, excess.high) == (expected.low, expected.high)
-        assert excess.value == expected.value
+    assert set(result.arrangement) == {(span, s) for span in SPANS for s in STATISTICS}
+    for (span, statistic), arrangement in result.arrangement.items():
+        expected = ladder.arrangement(span, statistic)
+        assert (arrangement.low, arrangement.high) == (expected.low, expected.high)
+        assert arrangement.value == expected.value
         if span != "rise":
             own = [result.exponents[rung, span, statistic].value for rung in ("real", "permuted")]
-            assert excess.value == own[0] - own[1]
+            assert arrangement.value == own[0] - own[1]
     for statistic, rise in result.rise.items():
         expected = ladder.value("real", "rise", statistic)
         own = [result.exponents["real", phase, statistic].value for phase in ("pre", "post")]
@@ -198,7 +198,7 @@ def test_the_numbers_are_those_of_the_ladder(inline, result):
 
 def test_no_result_carries_its_resamples(result, controlled):
     for of in (result, controlled):
-        estimates = [of.grokking, of.delay, *of.excess.values(), *of.crossing_of_null.values()]
+        estimates = [of.grokking, of.delay, *of.arrangement.values(), *of.crossing_of_null.values()]
         estimates += of.rise.values()
         estimates += [curve.crossing for curve in of.curves.values()]
         assert all(estimate.kept_resamples is None for estimate in estimates)

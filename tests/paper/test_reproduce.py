@@ -13,7 +13,7 @@ import pytest
 
 import gradquake.scrutiny.sensitivity
 from gradquake.analysis.scaling import STATISTICS
-from gradquake.analysis.sweep import WINDOWS
+from gradquake.analysis.transitions import PHASES
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
@@ -210,9 +210,9 @@ def test_the_scrutiny_is_one_strict_object(scrutiny):
             assert of["settings"]["alpha_train"] == alpha_train
             assert of["statistic"] == statistic
             assert tuple(of["nulls"]) == RUNGS
-            for window in WINDOWS:
-                assert {"estimate", "low", "high"} <= set(of[exponent][window])
-                assert {"estimate", "low", "high"} == set(of["excess"][window])
+            for phase in PHASES:
+                assert {"estimate", "low", "high"} <= set(of[exponent][phase])
+                assert {"estimate", "low", "high"} == set(of["excess"][phase])
             assert of["timing"] is not None
     of_modes = ("topologies", "tails", "power", "follows_grokking", "many_seeds")
     for of in (scrutiny[name] for name in of_modes):
@@ -232,18 +232,18 @@ def test_the_scrutiny_is_one_strict_object(scrutiny):
 def test_the_scrutiny_and_the_claims_say_the_same(whole, scrutiny):
     by_id = {claim["id"]: claim for claim in read(whole[0] / "claims.json")}
     inline = scrutiny["sweeps"]["inline"]
-    for name, statistic, window in (
+    for name, statistic, phase in (
         ("D-pre", "max", "pre"),
         ("D-post", "max", "post"),
         ("D-agg", "max", "all"),
         ("gamma-agg", "mean", "all"),
     ):
         of = inline[statistic]
-        assert by_id[name]["measured"] == of[EXPONENTS[statistic]][window]["estimate"]
-        assert by_id[name]["low"] == of[EXPONENTS[statistic]][window]["low"]
-        assert by_id[name]["null"] == of["nulls"]["gaussian"][window]["estimate"]
-        assert by_id[name]["excess"] == of["excess"][window]["estimate"]
-        parts = of["attribution"][window]
+        assert by_id[name]["measured"] == of[EXPONENTS[statistic]][phase]["estimate"]
+        assert by_id[name]["low"] == of[EXPONENTS[statistic]][phase]["low"]
+        assert by_id[name]["null"] == of["nulls"]["gaussian"][phase]["estimate"]
+        assert by_id[name]["excess"] == of["excess"][phase]["estimate"]
+        parts = of["attribution"][phase]
         assert by_id[name]["marginal"] == parts["marginal_distribution"]["estimate"]
     assert by_id["collapse"]["measured"] == inline["max"]["collapse"]["real"]["all"]["quality"]
 
@@ -255,11 +255,11 @@ def test_every_condition_is_there(scrutiny):
     sweeps = [scrutiny["sweeps"][name] for name in ("inline", "shadow")]
     for of, sweep in zip(scrutiny["conditions"], sweeps, strict=False):
         for statistic in STATISTICS:
-            for window in WINDOWS:
+            for phase in PHASES:
                 exponent = EXPONENTS[statistic]
-                estimate = of[statistic][exponent][window]["estimate"]
-                assert estimate == sweep[statistic][exponent][window]["estimate"]
-                assert of[statistic]["excess"][window] == sweep[statistic]["excess"][window]
+                estimate = of[statistic][exponent][phase]["estimate"]
+                assert estimate == sweep[statistic][exponent][phase]["estimate"]
+                assert of[statistic]["excess"][phase] == sweep[statistic]["excess"][phase]
             assert of[statistic]["rise"] == sweep[statistic]["rise"]
             assert of[statistic]["excess"]["rise"] == sweep[statistic]["excess"]["rise"]
     assert all(of["runs"] == 12 for of in scrutiny["conditions"])
@@ -307,7 +307,7 @@ def test_there_is_a_row_a_specification(whole, scrutiny):
         "max_steps": ["20", "200"],
         "statistic": ["max", "mean", "p95"],
         "interval": ["5", "10", "20"],
-        "window": ["all", "without 13", "without 21", "without 33", "without 53"],
+        "scales": ["all", "without 13", "without 21", "without 33", "without 53"],
     }
     found = [tuple(row[name] for name in choices) for row in rows]
     assert sorted(found) == sorted(product(*choices.values()))
@@ -316,8 +316,8 @@ def test_there_is_a_row_a_specification(whole, scrutiny):
     for alpha_train, name in (("0", "shadow"), ("0.3", "inline")):
         row = rows[found.index((alpha_train, *own))]
         of = scrutiny["sweeps"][name]["max"]
-        for window in WINDOWS:
-            assert float(row[window]) == pytest.approx(of["D"][window]["estimate"], rel=1e-5)
+        for phase in PHASES:
+            assert float(row[phase]) == pytest.approx(of["D"][phase]["estimate"], rel=1e-5)
 
 
 # Nothing disturbs it

@@ -12,8 +12,8 @@ from gradquake.analysis import power as power_analysis
 from gradquake.analysis.resampling import Interval
 from gradquake.analysis.scaling import STATISTICS
 from gradquake.analysis.specifications import importance, shares
-from gradquake.analysis.sweep import WINDOWS
 from gradquake.analysis.tails import tail_fit, tail_fits
+from gradquake.analysis.transitions import PHASES, SPLIT_PHASES
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.experiments import xor
 from gradquake.experiments.readings import Reading
@@ -23,8 +23,7 @@ from gradquake.report import json as report_json
 from gradquake.report import tables
 from gradquake.report.json import finite
 from gradquake.report.tables import SYMBOLS, Table, bracketed, number, time_with_interval, with_interval
-from gradquake.scrutiny import scrutinize as scrutiny
-from gradquake.scrutiny import sensitivity
+from gradquake.scrutiny import sensitivity, topologies
 from gradquake.scrutiny.measure import measure
 from gradquake.scrutiny.scrutinize import scrutinize
 from gradquake.scrutiny.sensitivity import specify
@@ -34,7 +33,6 @@ from gradquake.study.recording import to_dataset
 HIDDEN = (3, 5, 8, 13)
 SCALES = [13, 21, 33, 53]
 RESAMPLES = 40
-PHASES = ("pre", "post")
 ENDS = {"estimate", "low", "high"}
 NAN = math.nan
 
@@ -110,7 +108,7 @@ def specified(sweep):
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, values in few.items():
-            patch.setattr(scrutiny if name == "TOPOLOGIES" else sensitivity, name, values)
+            patch.setattr(topologies if name == "TOPOLOGIES" else sensitivity, name, values)
         return specify([sweep])
 
 
@@ -286,7 +284,7 @@ def test_the_exponents_stand_beside_their_nulls(found):
 
 def test_the_attribution_is_in_the_order_of_its_sum(found):
     table = tables.attribution_table(found.ladder)
-    three = ("estimator", "above gaussian", "marginal distribution", "arrangement")
+    three = ("estimator", "distribution", "arrangement", "above gaussian")
     assert table.header[:7] == ("exponent", "of what", "measured", *three)
     ladder = found.ladder
     spans = ("all", "pre", "post", "rise")
@@ -294,7 +292,7 @@ def test_the_attribution_is_in_the_order_of_its_sum(found):
         assert row[1] == ("rise" if span == "rise" else f"{span} - 1")
         d = ladder.value("real", span, "max").value
         assert row[2].startswith(number(d if span == "rise" else d - 1) + " [")
-        assert row[6] == with_interval(ladder.excess(span, "max"))
+        assert row[5] == with_interval(ladder.arrangement(span, "max"))
 
 
 def test_the_topologies_note_does_not_say_how_many_scales_another_sweep_has(on_each):
@@ -319,35 +317,37 @@ def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic,
     read = strict(report_json.analysis_json(of, statistic))
     assert read["statistic"] == statistic
     assert read["settings"] == ladder.real.dataset.attrs
-    for window in WINDOWS:
-        exponent = ladder.exponent("real", window, statistic)
-        assert read[name_of][window]["estimate"] == finite(exponent.value)
-        assert read[name_of][window]["low"] == finite(exponent.low)
-        assert read[name_of][window]["high"] == finite(exponent.high)
-        assert read[name_of][window]["r_squared"] == finite(exponent.fit.r_squared)
-        assert read[name_of][window]["message"] == exponent.fit.message
-        assert read[name_of][window]["cautions"] == list(exponent.cautions)
-        snapshots = ladder.real.snapshot_interval(window, statistic)
-        assert read[name_of][window]["snapshot_ci_low"] == finite(snapshots.low)
-        assert read[name_of][window]["snapshot_ci_high"] == finite(snapshots.high)
-        excess = ladder.excess(window, statistic)
-        assert read["excess"][window] == {
+    for phase in PHASES:
+        exponent = ladder.exponent("real", phase, statistic)
+        assert read[name_of][phase]["estimate"] == finite(exponent.value)
+        assert read[name_of][phase]["low"] == finite(exponent.low)
+        assert read[name_of][phase]["high"] == finite(exponent.high)
+        assert read[name_of][phase]["r_squared"] == finite(exponent.fit.r_squared)
+        assert read[name_of][phase]["message"] == exponent.fit.message
+        assert read[name_of][phase]["cautions"] == list(exponent.cautions)
+        snapshots = ladder.real.snapshot_interval(phase, statistic)
+        assert read[name_of][phase]["snapshot_ci_low"] == finite(snapshots.low)
+        assert read[name_of][phase]["snapshot_ci_high"] == finite(snapshots.high)
+        excess = ladder.arrangement(phase, statistic)
+        assert read["arrangement"][phase] == {
             "estimate": finite(excess.value),
             "low": finite(excess.low),
             "high": finite(excess.high),
         }
-        assert read["excess"][window] == read["attribution"][window]["arrangement"]
-        parts = ladder.attribution(window, statistic)
-        assert read["attribution"][window].keys() == parts.keys()
+        assert read["arrangement"][phase] == read["attribution"][phase]["arrangement"]
+        details = ladder.attribution(phase, statistic).details
+        parts = ["estimator", "distribution", "arrangement", *details]
+        assert list(read["attribution"][phase]) == parts
         for rung in ladder.nulls:
-            null = ladder.exponent(rung, window, statistic)
-            assert read["nulls"][rung][window]["estimate"] == finite(null.value)
-            assert read["nulls"][rung][window]["low"] == finite(null.low)
-            assert read["nulls"][rung][window]["high"] == finite(null.high)
+            null = ladder.exponent(rung, phase, statistic)
+            assert read["nulls"][rung][phase]["estimate"] == finite(null.value)
+            assert read["nulls"][rung][phase]["low"] == finite(null.low)
+            assert read["nulls"][rung][phase]["high"] == finite(null.high)
     assert set(read["nulls"]) == set(read[f"nulls_{name_of}_t"]) == set(ladder.nulls)
     assert set(read["collapse"]) == {"real", *ladder.nulls}
-    for (rung, window), collapse in of.collapses.items():
-        assert read["collapse"][rung][window]["quality"] == finite(collapse.quality)
+    for rung, of_rung in of.collapses.items():
+        for phase, collapse in of_rung.items():
+            assert read["collapse"][rung][phase]["quality"] == finite(collapse.quality)
     for rung in ("real", *ladder.nulls):
         curve = (ladder.real if rung == "real" else ladder.nulls[rung]).curves[statistic]
         written = read[f"{name_of}_t"] if rung == "real" else read[f"nulls_{name_of}_t"][rung]
@@ -358,19 +358,19 @@ def test_an_analysis_is_strict_json_that_agrees_with_the_ladder(name, statistic,
         assert written["crossing"]["estimate"] == finite(curve.crossing.value)
         assert written["crossing"]["resamples_without"] == curve.crossing.invalid
     assert (read["timing"] is None) == (not of.timing)
-    pre, post = (read[name_of][phase]["estimate"] for phase in PHASES)
-    excess = [read["excess"][phase]["estimate"] for phase in PHASES]
-    assert set(read["excess"]) == set(read["attribution"]) == {*WINDOWS, "rise"}
+    pre, post = (read[name_of][phase]["estimate"] for phase in SPLIT_PHASES)
+    excess = [read["arrangement"][phase]["estimate"] for phase in SPLIT_PHASES]
+    assert set(read["arrangement"]) == set(read["attribution"]) == {*PHASES, "rise"}
     if post is None:
-        assert read["rise"]["estimate"] is read["excess"]["rise"]["estimate"] is None
+        assert read["rise"]["estimate"] is read["arrangement"]["rise"]["estimate"] is None
     else:
         assert read["rise"]["estimate"] == pytest.approx(post - pre)
-        assert read["excess"]["rise"]["estimate"] == pytest.approx(excess[1] - excess[0])
+        assert read["arrangement"]["rise"]["estimate"] == pytest.approx(excess[1] - excess[0])
 
 
 def test_intervals_are_null_where_a_scale_has_a_single_run(single):
     read = strict(report_json.analysis_json(single, "max"))
-    for of in (read["D"], read["nulls"]["permuted"], read["excess"]):
+    for of in (read["D"], read["nulls"]["permuted"], read["arrangement"]):
         assert of["all"]["estimate"] is not None
         assert of["all"]["low"] is of["all"]["high"] is None
     assert set(read["D_t"]["low"]) == {None}
@@ -412,15 +412,15 @@ def test_a_topology_is_strict_json(on_each):
     for on in on_each:
         read = strict(report_json.topology_json(on))
         assert read["topology"] == on.topology
-        for statistic, window in product(STATISTICS, PHASES):
-            of = read[statistic][window]
-            assert set(of) == {"real", "permuted", "gaussian", "excess"}
+        for statistic, phase in product(STATISTICS, SPLIT_PHASES):
+            of = read[statistic][phase]
+            assert set(of) == {"real", "permuted", "gaussian", "arrangement"}
             for rung in ("real", "permuted", "gaussian"):
-                expected = on.exponents[rung, window, statistic]
+                expected = on.exponent(rung, phase, statistic)
                 assert of[rung]["estimate"] == finite(expected.value)
                 assert of[rung]["r_squared"] == finite(expected.fit.r_squared)
-            assert of["excess"]["estimate"] == finite(on.excess[window, statistic].value)
-        assert set(read["collapse"]) == set(PHASES)
+            assert of["arrangement"]["estimate"] == finite(on.arrangement(phase, statistic).value)
+        assert set(read["collapse"]) == set(SPLIT_PHASES)
 
 
 def powers(sweep):
@@ -434,16 +434,14 @@ def test_power_is_strict_json(sweep):
         assert (read["runs"], read["statistic"], read["phase"]) == (of.runs, of.statistic, of.phase)
         # A single group does not scatter.
         assert (read["scatter"] is None) == (of.groups == 1)
-        assert read["detected"] == of.detected
-        for name in ("excess", "excess_low", "excess_high"):
-            assert read[name] == getattr(of, name)
+        assert read["above_null"] == {n: above._asdict() for n, above in of.above_null.items()}
 
 
 def test_power_without_a_value_is_strict_json(flat_sweep, flat):
     null = flat.ladder.nulls["permuted"].dataset
     for of in power_analysis.power(flat_sweep, {"permuted": null}, [2], n_resamples=RESAMPLES):
         read = strict(report_json.power_json(of))
-        assert (read["excess"]["permuted"] is None) == (of.phase == "post")
+        assert (read["above_null"]["permuted"]["value"] is None) == (of.phase == "post")
 
 
 def test_a_tail_is_strict_json(sweep):
@@ -463,7 +461,7 @@ def test_specifications_are_strict_json(choices):
         assert of["share"] == float(holds[name].mean())
         assert of["by_choice"] == shares(holds[name])
     varied = [str(name) for name, levels in choices["pre"].sizes.items() if levels > 1]
-    assert varied == ["topology", "quantile", "statistic", "interval", "window"]
+    assert varied == ["topology", "quantile", "statistic", "interval", "scales"]
     for name, of in read["importance"].items():
         assert list(of) == varied
         assert 0 < sum(of.values()) <= 1 + 1e-9, name

@@ -11,8 +11,9 @@ from gradquake.analysis import scaling, timing, transitions
 from gradquake.analysis.collapse import best_collapse
 from gradquake.analysis.ladder import SPANS
 from gradquake.analysis.scaling import STATISTICS
-from gradquake.analysis.sweep import WINDOWS, analyze, crossing_of_null, curve
+from gradquake.analysis.sweep import analyze, crossing_of_null, curve
 from gradquake.analysis.tails import ccdfs
+from gradquake.analysis.transitions import PHASES, SPLIT_PHASES
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import GradquakeError, InputError
@@ -20,8 +21,7 @@ from gradquake.experiments import readings, synthetic, xor
 from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.report import json as report_json
-from gradquake.scrutiny import replay, sensitivity
-from gradquake.scrutiny import scrutinize as scrutiny
+from gradquake.scrutiny import replay, sensitivity, topologies
 from gradquake.scrutiny.measure import aligned_offsets, check, measure, measure_aligned
 from gradquake.scrutiny.scrutinize import beside, scrutinize
 from gradquake.scrutiny.sensitivity import specify
@@ -33,7 +33,6 @@ from gradquake.study.recording import to_dataset
 HIDDEN = (3, 5, 8, 13)
 SCALES = [13, 21, 33, 53]
 RESAMPLES = 40
-PHASES = ("pre", "post")
 
 
 def trained(seeds=3, hidden=HIDDEN, **settings):
@@ -277,9 +276,10 @@ def test_the_real_rung_is_the_analysis_of_the_sweep(sweep, found):
     expected = analyze(sweep, n_resamples=RESAMPLES)
     real = found.ladder.real
     assert real.exponents.keys() == expected.exponents.keys()
-    for key, exponent in expected.exponents.items():
-        assert same_exponent(real.exponents[key], exponent)
-        assert np.array_equal(real.exponents[key].resamples, exponent.resamples, equal_nan=True)
+    for case in product(PHASES, STATISTICS):
+        exponent = expected.exponent(*case)
+        assert same_exponent(real.exponent(*case), exponent)
+        assert np.array_equal(real.exponent(*case).resamples, exponent.resamples, equal_nan=True)
     for statistic in STATISTICS:
         assert same(real.curves[statistic].dimension, expected.curves[statistic].dimension)
     assert real.grokking == expected.grokking
@@ -288,35 +288,36 @@ def test_the_real_rung_is_the_analysis_of_the_sweep(sweep, found):
 def test_a_null_is_the_analysis_of_its_surrogate_sweep(sweep, found):
     null = measure(sweep, [Reading("permuted")])[Reading("permuted")]
     expected = analyze(null, n_resamples=RESAMPLES)
-    for key, exponent in expected.exponents.items():
-        assert same_exponent(found.ladder.nulls["permuted"].exponents[key], exponent)
+    for case in product(PHASES, STATISTICS):
+        assert same_exponent(found.ladder.exponent("permuted", *case), expected.exponent(*case))
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
 @pytest.mark.parametrize("span", SPANS)
 def test_the_attribution_adds_up(found, span, statistic):
     ladder = found.ladder
-    parts = {name: p.value for name, p in ladder.attribution(span, statistic).items()}
-    pre, post = (ladder.exponent("real", phase, statistic).value for phase in PHASES)
+    parts = ladder.attribution(span, statistic)
+    details = {name: part.value for name, part in parts.details.items()}
+    pre, post = (ladder.exponent("real", phase, statistic).value for phase in SPLIT_PHASES)
     whole = post - pre if span == "rise" else ladder.exponent("real", span, statistic).value - 1
-    three = parts["estimator"] + parts["marginal_distribution"] + parts["arrangement"]
-    assert three == pytest.approx(whole, abs=1e-12)
-    above = parts["marginal_distribution"] + parts["arrangement"]
-    assert above == pytest.approx(parts["above_gaussian"], abs=1e-12)
+    above = parts.distribution.value + parts.arrangement.value
+    assert parts.estimator.value + above == pytest.approx(whole, abs=1e-12)
+    assert above == pytest.approx(details["above_gaussian"], abs=1e-12)
     # What is in which tensor, and where in it, is all there is of the arrangement.
-    of_tensors = parts["which_tensor"] + parts["place_in_tensor"]
-    assert of_tensors == pytest.approx(parts["arrangement"], abs=1e-12)
-    assert parts["arrangement"] == ladder.excess(span, statistic).value
+    of_tensors = details["which_tensor"] + details["place_in_tensor"]
+    assert of_tensors == pytest.approx(parts.arrangement.value, abs=1e-12)
+    assert parts.arrangement.value == ladder.arrangement(span, statistic).value
 
 
-def test_collapses_of_every_rung_and_window(sweep, found):
-    assert set(found.collapses) == set(product(("real", *RUNGS), WINDOWS))
+def test_collapses_of_every_rung_and_phase(sweep, found):
+    assert list(found.collapses) == ["real", *RUNGS]
+    assert all(list(of_rung) == list(PHASES) for of_rung in found.collapses.values())
     null = measure(sweep, [Reading("gaussian")])[Reading("gaussian")]
     for rung, of in (("real", sweep), ("gaussian", null)):
-        assert found.collapses[rung, "all"] == best_collapse(ccdfs(of))
-        for phase in PHASES:
+        assert found.collapse(rung, "all") == best_collapse(ccdfs(of))
+        for phase in SPLIT_PHASES:
             expected = best_collapse(ccdfs(of, transitions.phase(of, phase)))
-            assert found.collapses[rung, phase] == expected
+            assert found.collapse(rung, phase) == expected
 
 
 def test_timing_is_that_of_the_curves(sweep, found):
@@ -351,7 +352,7 @@ def test_there_is_no_timing_where_nothing_groks(name, request):
     assert tuple(found.ladder.nulls) == RUNGS
     assert np.isnan(found.ladder.exponent("real", "post", "max").value)
     assert np.isfinite(found.ladder.exponent("real", "pre", "max").value)
-    assert np.isnan(found.collapses["real", "post"].exponent)
+    assert np.isnan(found.collapse("real", "post").exponent)
 
 
 def test_where_a_scale_never_groks_there_is_timing_without_d_after(ended):
@@ -364,11 +365,11 @@ def test_where_a_scale_never_groks_there_is_timing_without_d_after(ended):
 def test_two_rungs_are_enough(sweep, found):
     two = scrutinize(sweep, ("gaussian", "permuted"), n_resamples=RESAMPLES)
     assert set(two.ladder.nulls) == {"gaussian", "permuted"}
-    assert set(two.collapses) == set(product(("real", "gaussian", "permuted"), WINDOWS))
+    assert set(two.collapses) == {"real", "gaussian", "permuted"}
     parts = two.ladder.attribution("post", "max")
-    assert list(parts) == ["estimator", "above_gaussian", "marginal_distribution", "arrangement"]
+    assert list(parts.details) == ["above_gaussian"]
     for rung in ("real", "gaussian", "permuted"):
-        for key in product(WINDOWS, STATISTICS):
+        for key in product(PHASES, STATISTICS):
             assert same_exponent(two.ladder.exponent(rung, *key), found.ladder.exponent(rung, *key))
 
 
@@ -384,7 +385,7 @@ def test_the_order_of_the_runs_does_not_matter_to_any_number(sweep, found):
     mixed = sweep.isel(run=np.random.default_rng(0).permutation(12))
     again = scrutinize(mixed, ("gaussian", "permuted"), n_resamples=RESAMPLES)
     expected = report_json.analysis_json(found, "max")
-    for name in ("D", "D_t", "rise", "excess", "timing"):
+    for name in ("D", "D_t", "rise", "arrangement", "timing"):
         assert json.dumps(report_json.analysis_json(again, "max")[name]) == json.dumps(expected[name])
 
 
@@ -404,9 +405,10 @@ def on_each(sweep):
 def test_every_topology_is_there(on_each):
     assert [on.topology for on in on_each] == list(TOPOLOGIES)
     for on in on_each:
-        assert set(on.exponents) == set(product(("real", "permuted", "gaussian"), PHASES, STATISTICS))
-        assert set(on.excess) == set(product(PHASES, STATISTICS))
-        assert set(on.collapses) == set(PHASES)
+        assert set(on.exponents) == {"real", "permuted", "gaussian"}
+        assert all(set(of_rung) == set(SPLIT_PHASES) for of_rung in on.exponents.values())
+        assert set(on.arrangements) == set(SPLIT_PHASES)
+        assert set(on.collapses) == set(SPLIT_PHASES)
 
 
 def test_the_networks_own_graph_is_left_out_where_no_network_has_the_size(drawn):
@@ -416,16 +418,14 @@ def test_the_networks_own_graph_is_left_out_where_no_network_has_the_size(drawn)
 
 def test_the_sweeps_own_topology_gives_the_ladder(sweep, found, on_each):
     [own] = [on for on in on_each if on.topology == sweep.attrs["topology"]]
-    for (rung, window, statistic), exponent in own.exponents.items():
-        assert same_exponent(exponent, found.ladder.exponent(rung, window, statistic))
+    for case in product(("real", "permuted", "gaussian"), SPLIT_PHASES, STATISTICS):
+        exponent = own.exponent(*case)
+        assert same_exponent(exponent, found.ladder.exponent(*case))
         assert exponent.kept_resamples is exponent.kept_size_resamples is None
-    for key, excess in own.excess.items():
-        assert excess.value == found.ladder.excess(*key).value
-        assert (excess.low, excess.high) == (
-            found.ladder.excess(*key).low,
-            found.ladder.excess(*key).high,
-        )
-    assert own.collapses == {phase: found.collapses["real", phase] for phase in PHASES}
+    for case in product(SPLIT_PHASES, STATISTICS):
+        part, expected = own.arrangement(*case), found.ladder.arrangement(*case)
+        assert (part.value, part.low, part.high) == (expected.value, expected.low, expected.high)
+    assert own.collapses == {phase: found.collapse("real", phase) for phase in SPLIT_PHASES}
 
 
 def test_another_topology_gives_what_is_read_on_it(sweep, on_each):
@@ -433,10 +433,10 @@ def test_another_topology_gives_what_is_read_on_it(sweep, on_each):
     for rung in ("real", "permuted", "gaussian"):
         reading = Reading(rung, topology="ring")
         read = measure(sweep, [reading])[reading]
-        for phase, statistic in product(PHASES, STATISTICS):
+        for phase, statistic in product(SPLIT_PHASES, STATISTICS):
             where = transitions.phase(sweep, phase)
             expected = scaling.exponent(read, statistic, where, n_resamples=RESAMPLES)
-            assert same_exponent(ring.exponents[rung, phase, statistic], expected)
+            assert same_exponent(ring.exponent(rung, phase, statistic), expected)
 
 
 def test_processes_find_the_same_bits_on_every_topology(sweep, on_each, pool):
@@ -455,7 +455,7 @@ DIMENSIONS = (
     "max_steps",
     "statistic",
     "interval",
-    "window",
+    "scales",
 )
 FEW_CHOICES = {
     "SPECIFIED_QUANTILES": (0.8, 0.9),
@@ -470,7 +470,7 @@ def specify_few(*arguments, **options):
     """``specify`` with few choices of the probe; all of them belong to the whole paper."""
     with pytest.MonkeyPatch.context() as patch:
         for name, values in FEW_CHOICES.items():
-            patch.setattr(scrutiny if name == "TOPOLOGIES" else sensitivity, name, values)
+            patch.setattr(topologies if name == "TOPOLOGIES" else sensitivity, name, values)
         return specify(*arguments, **options)
 
 
@@ -490,7 +490,7 @@ def test_there_is_a_dimension_a_choice(table):
         "max_steps": [2, 20],
         "statistic": ["max", "mean", "p95"],
         "interval": [5, 10, 20],
-        "window": ["all", *(f"without {n}" for n in SCALES)],
+        "scales": ["all", *(f"without {n}" for n in SCALES)],
     }
     results = {"pre", "post", "all", "average", "crossing", "worst_r_squared"}
     nulls = {"null_pre", "null_post", "null_all"}
@@ -515,9 +515,9 @@ def by_hand(sweep, rung, choice):
     settings = {name: choice[name] for name in ("topology", "quantile", "alpha", "max_steps")}
     read = to_dataset([readings.read(r, Reading(rung, **settings)) for r in replay.gradients(runs)])
     chosen = read.isel(epoch=slice(None, None, choice["interval"] // 5))
-    if choice["window"] == "all":
+    if choice["scales"] == "all":
         return chosen
-    left_out = int(choice["window"].removeprefix("without "))
+    left_out = int(choice["scales"].removeprefix("without "))
     return chosen.isel(run=np.flatnonzero(chosen["n_parameters"].values != left_out))
 
 
@@ -529,13 +529,13 @@ def percentile_exponent(dataset, where):
 
 
 CHOICES = [
-    {"topology": "barabasi_albert", "quantile": 0.9, "max_steps": 20, "interval": 10, "window": "all"},
-    {"topology": "ring", "quantile": 0.8, "max_steps": 2, "interval": 5, "window": "without 21"},
-    {"topology": "ring", "quantile": 0.9, "max_steps": 2, "interval": 20, "window": "without 53"},
+    {"topology": "barabasi_albert", "quantile": 0.9, "max_steps": 20, "interval": 10, "scales": "all"},
+    {"topology": "ring", "quantile": 0.8, "max_steps": 2, "interval": 5, "scales": "without 21"},
+    {"topology": "ring", "quantile": 0.9, "max_steps": 2, "interval": 20, "scales": "without 53"},
 ]
 
 
-@pytest.mark.parametrize("choice", CHOICES, ids=lambda c: f"{c['topology']}, {c['window']}")
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda c: f"{c['topology']}, {c['scales']}")
 def test_a_specification_is_what_is_measured_by_hand(sweep, table, choice):
     choice = {"alpha_train": 0.3, "alpha": 0.3, **choice}
     for rung, prefix in (("real", ""), ("permuted", "null_")):
@@ -588,7 +588,7 @@ def test_what_is_drawn_has_no_snapshots_in_between(drawn):
     assert np.isnan(table["alpha_train"]).all()  # there is no training
     own = table.isel(alpha_train=0).sel(
         topology="barabasi_albert", quantile=0.9, alpha=0.3, max_steps=20, statistic="max",
-        interval=10, window="all",
+        interval=10, scales="all",
     )  # fmt: skip
     expected = scaling.exponent(drawn, "max", n_resamples=1).value
     assert float(own["all"]) == pytest.approx(expected, rel=1e-12)
@@ -676,10 +676,11 @@ def test_a_sweep_beside_recorded_nulls_is_the_sweep_beside_nulls_measured_again(
     found = beside(shuffled, dict(reversed(nulls.items())), n_resamples=RESAMPLES)
     for span, statistic in product(SPANS, STATISTICS):
         one, other = (s.ladder.attribution(span, statistic) for s in (found, again))
-        assert {k: (e.low, e.high) for k, e in one.items()} == {
-            k: (e.low, e.high) for k, e in other.items()
-        }
-    assert found.collapses["real", "all"].quality == again.collapses["real", "all"].quality
+        assert one.details.keys() == other.details.keys()
+        for part in ("total", "estimator", "distribution", "arrangement"):
+            a, b = getattr(one, part), getattr(other, part)
+            assert (a.value, a.low, a.high) == (b.value, b.low, b.high)
+    assert found.collapse("real", "all").quality == again.collapse("real", "all").quality
     assert found.timing["max"].of_one.value == pytest.approx(
         again.timing["max"].of_one.value, nan_ok=True
     )

@@ -18,7 +18,7 @@ import numpy as np
 from gradquake.avalanche import _kernels_elementary, surrogates
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.experiments import synthetic, xor
-from gradquake.experiments.readings import Reading
+from gradquake.experiments.readings import Reading, read, sizes
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.paper.xor.conditions import conditions
 from gradquake.paper.xor.plan import BASELINE_ALPHAS, BASELINE_TOPOLOGIES, GINI_HIDDEN
@@ -83,15 +83,15 @@ def digests():
             yield f"Gaussian baseline: {name} {value}", recorded(synthetic.measure(runs))
     trained = replay.gradients(inline)
     yield "gradients", digest_of([record.gradients for record in trained])
-    readings = [Reading(rung) for rung in surrogates.RUNGS]
-    readings += [Reading(topology=topology) for topology in TOPOLOGIES]
-    for reading in readings:
+    ways = [Reading(rung) for rung in surrogates.RUNGS]
+    ways += [Reading(topology=topology) for topology in TOPOLOGIES]
+    for reading in ways:
         name = ", ".join(f"{k} {v}" for k, v in reading.settings().items())
-        yield f"read again: {name}", recorded([readings.read(record, reading) for record in trained])
-    sizes = readings.sizes(
+        yield f"read again: {name}", recorded([read(record, reading) for record in trained])
+    found = sizes(
         trained, "barabasi_albert", quantiles=(0.8, 0.85, 0.95), alphas=(0.1, 0.5), step_limits=(20, 200)
     )
-    yield "specifications", digest_of([sizes])
+    yield "specifications", digest_of([found])
 
 
 def differences():

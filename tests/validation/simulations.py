@@ -284,7 +284,7 @@ def ladder(records, rungs=("permuted",), n_resamples=1_000):
     for rung in (replay.REAL, *rungs):
         dataset = to_dataset([readings.read(record, Reading(rung)) for record in records])
         exponents = {
-            ("all", s): scaling.exponent(dataset, s, n_resamples=n_resamples) for s in STATISTICS
+            "all": {s: scaling.exponent(dataset, s, n_resamples=n_resamples) for s in STATISTICS}
         }
         analyses[rung] = SweepAnalysis(dataset, exponents, {}, [])
     return Ladder(analyses.pop(replay.REAL), analyses)
@@ -297,7 +297,10 @@ def parts(draw, sweeps, patches=None, names=("arrangement",), n_resamples=1_000)
     for number in range(sweeps):
         beside = ladder(gradient_records(draw, number, patches), rungs, n_resamples)
         for (name, s), rows in found.items():
-            part = beside.part(name, "all", s)
+            if name == "arrangement":
+                part = beside.arrangement("all", s)
+            else:
+                part = getattr(beside.attribution("all", s), name)
             rows[number] = part.value, part.low, part.high
     return found
 

@@ -154,8 +154,8 @@ def test_the_interval_of_a_crossing_covers_its_planted_epoch(sweep_of, runs):
 def test_a_planted_rise_is_told_by_the_phases(sweep_of, statistic):
     dataset = resolved_sweep(sweep_of, np.where(EPOCHS < 57, 0.9, 1.2), np.random.default_rng(26))
     result = analyze(dataset, n_resamples=200)
-    assert result.exponents["pre", statistic].value == pytest.approx(0.9, abs=0.06)
-    assert result.exponents["post", statistic].value == pytest.approx(1.2, abs=0.06)
+    assert result.exponent("pre", statistic).value == pytest.approx(0.9, abs=0.06)
+    assert result.exponent("post", statistic).value == pytest.approx(1.2, abs=0.06)
     # The line from 0.9 at the epoch 56 to 1.2 at 58 is 1 after a third of the way.
     assert result.curves[statistic].crossing.value == pytest.approx(56 + 2 / 3, abs=0.3)
     assert result.curves[statistic].crossing.contains(56 + 2 / 3)
@@ -170,7 +170,7 @@ def test_without_a_rise_nothing_crosses_upwards(sweep_of, statistic, course):
     assert np.isnan(curve.crossing.value)
     assert np.isnan(curve.crossing.low)
     assert curve.crossing.invalid > 0.9
-    assert not result.crosses_in_window(statistic)
+    assert not result.crosses_while_runs_grok(statistic)
 
 
 @by_statistic

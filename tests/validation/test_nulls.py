@@ -1,7 +1,7 @@
 """Gradients whose correlations are known: the nulls find none where none is, and those planted.
 
-An excess D_real - D_permuted is due to the arrangement of a gradient on the graph, and the marginal
-part D_permuted - D_gaussian to the distribution of its entries.
+D_real - D_permuted is due to the arrangement of a gradient on the graph, and D_permuted - D_gaussian to
+the distribution of its entries.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def is_about_zero(rows):
 
 
 @pytest.mark.parametrize(("draw", "sweeps"), [(normal, 180), (heavy_tailed, 100)])
-def test_independent_entries_show_an_excess_no_more_often_than_the_level_allows(draw, sweeps):
+def test_independent_entries_show_an_arrangement_no_more_often_than_the_level_allows(draw, sweeps):
     found = parts(draw, sweeps, n_resamples=600)
     for statistic in ("max", "mean"):
         rows = found["arrangement", statistic]
@@ -46,13 +46,13 @@ def test_independent_entries_show_an_excess_no_more_often_than_the_level_allows(
         assert without_zero(rows) < 0.1  # 5 % and three standard errors of 180 sweeps
 
 
-def test_a_synthetic_sweep_under_scrutiny_shows_no_excess():
+def test_a_synthetic_sweep_under_scrutiny_shows_no_arrangement():
     # The same by the way that every sweep goes, from its recorded runs.
     runs = [SyntheticRun(n, seed, epochs=70) for n in GRADIENT_SCALES for seed in range(6)]
     found = scrutinize(to_dataset(synthetic.measure(runs)), ("gaussian", "permuted"), n_resamples=600)
     for statistic in ("max", "mean"):
-        assert found.ladder.excess("all", statistic).contains(0)
-        assert found.ladder.part("marginal_distribution", "all", statistic).contains(0)
+        assert found.ladder.arrangement("all", statistic).contains(0)
+        assert found.ladder.attribution("all", statistic).distribution.contains(0)
 
 
 @pytest.mark.parametrize("patches", [GROWING, ONE_PATCH, MANY_PATCHES])
@@ -79,43 +79,43 @@ def ring_of_40():
     return ring(40)
 
 
-def test_patches_that_grow_with_n_are_found_as_an_excess():
-    found = parts(normal, 20, GROWING, ("arrangement", "marginal_distribution"), n_resamples=600)
+def test_patches_that_grow_with_n_are_found_as_an_arrangement():
+    found = parts(normal, 20, GROWING, ("arrangement", "distribution"), n_resamples=600)
     for statistic in ("max", "mean"):
-        excess = found["arrangement", statistic]
-        assert excess[:, 0].mean() > 0.08
-        assert above(excess) >= 0.8
-        assert without_zero(found["marginal_distribution", statistic]) <= 0.2
+        arrangement = found["arrangement", statistic]
+        assert arrangement[:, 0].mean() > 0.08
+        assert above(arrangement) >= 0.8
+        assert without_zero(found["distribution", statistic]) <= 0.2
 
 
 def test_patches_of_one_size_change_the_size_of_avalanches_and_hardly_their_exponent():
     # Their number grows as N, so that every part of the graph looks alike at every N.
     records = gradient_records(normal, 0, MANY_PATCHES, runs=20)
     beside = ladder(records, n_resamples=600)
-    real, null = (a.exponents["all", "mean"].sizes for a in (beside.real, beside.nulls["permuted"]))
+    real, null = (a.exponent("all", "mean").sizes for a in (beside.real, beside.nulls["permuted"]))
     assert (real > 1.1 * null).all()
     found = parts(normal, 24, MANY_PATCHES, n_resamples=600)
     for statistic, largest in (("max", 0.04), ("mean", 0.015)):
-        excess = found["arrangement", statistic]
-        assert abs(excess[:, 0].mean()) < largest
-        assert above(excess) <= 0.2
+        arrangement = found["arrangement", statistic]
+        assert abs(arrangement[:, 0].mean()) < largest
+        assert above(arrangement) <= 0.2
 
 
-def test_one_patch_of_a_fixed_share_of_n_has_a_small_excess():
+def test_one_patch_of_a_fixed_share_of_n_has_a_small_arrangement():
     # A larger patch has a smaller share of its nodes at its border: over one decade of N that is an
     # exponent of its own, well below that of a share that grows.
     one, growing = (parts(normal, 25, p, n_resamples=200) for p in (ONE_PATCH, GROWING))
     for statistic in ("max", "mean"):
-        excess = one["arrangement", statistic][:, 0].mean()
-        assert 0 < excess < 0.7 * growing["arrangement", statistic][:, 0].mean()
+        arrangement = one["arrangement", statistic][:, 0].mean()
+        assert 0 < arrangement < 0.7 * growing["arrangement", statistic][:, 0].mean()
 
 
-def test_a_marginal_distribution_that_changes_with_n_is_told_from_an_arrangement():
-    names = ("arrangement", "marginal_distribution")
+def test_a_distribution_that_changes_with_n_is_told_from_an_arrangement():
+    names = ("arrangement", "distribution")
     found = parts(heavier_with_n, 30, names=names, n_resamples=600)
     for statistic in ("max", "mean"):
-        assert above(found["marginal_distribution", statistic]) >= 0.9
-        assert found["marginal_distribution", statistic][:, 0].mean() > 0.15
+        assert above(found["distribution", statistic]) >= 0.9
+        assert found["distribution", statistic][:, 0].mean() > 0.15
         assert without_zero(found["arrangement", statistic]) <= 0.17
         assert is_about_zero(found["arrangement", statistic])
 
@@ -124,7 +124,7 @@ def test_a_marginal_distribution_that_changes_with_n_is_told_from_an_arrangement
 def test_the_parts_make_up_the_exponent(statistic):
     beside = ladder(gradient_records(heavier_with_n, 0, GROWING), ("permuted", "gaussian"), 200)
     of_one = beside.attribution("all", statistic)
-    total = sum(of_one[p].value for p in ("estimator", "marginal_distribution", "arrangement"))
+    total = of_one.estimator.value + of_one.distribution.value + of_one.arrangement.value
     assert total == pytest.approx(beside.exponent("real", "all", statistic).value - 1)
 
 

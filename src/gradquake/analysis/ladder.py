@@ -12,23 +12,49 @@ from typing import Literal
 
 from gradquake.analysis.resampling import Estimate, difference, shifted
 from gradquake.analysis.scaling import Exponent, Statistic, check_statistic
-from gradquake.analysis.sweep import SweepAnalysis, Window, check_window, crossing_of_null
+from gradquake.analysis.sweep import SweepAnalysis, crossing_of_null
+from gradquake.analysis.transitions import Phase
 from gradquake.errors import InputError
 
-# "rise" is what an exponent gains from before to after the grokking epochs.
+# A phase, or "rise": the exponent's gain from before to after each run's t_g.
 Span = Literal["all", "pre", "post", "rise"]
 SPANS: tuple[Span, ...] = ("all", "pre", "post", "rise")
 
-# What each part of an exponent is the difference of. The first is the sum of the next two; the others
-# look into the arrangement, and overlap.
-PARTS = {
+# The two rungs that each finer part is the difference of.
+# The first is distribution plus arrangement; the others look into the arrangement, and
+# overlap.
+DETAILS = {
     "above_gaussian": ("real", "gaussian"),
-    "marginal_distribution": ("permuted", "gaussian"),
-    "arrangement": ("real", "permuted"),
     "which_tensor": ("permuted_within_tensor", "permuted"),
     "place_in_tensor": ("real", "permuted_within_tensor"),
     "signs": ("real", "sign_flipped"),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """What accounts for an exponent minus 1, or for its rise: the sum of three parts.
+
+    Attributes
+    ----------
+    total : Estimate
+        D - 1, or the rise.
+    estimator : Estimate
+        D_gaussian - 1, or the rise of D_gaussian: what the estimator gives if there is nothing to
+        find.
+    distribution : Estimate
+        D_permuted - D_gaussian, paired: due to the distribution of the gradient's entries.
+    arrangement : Estimate
+        D_real - D_permuted, paired: due to the arrangement of the entries on the graph.
+    details : dict
+        Finer parts, by their names in ``DETAILS``; those whose rungs were not measured are left out.
+    """
+
+    total: Estimate
+    estimator: Estimate
+    distribution: Estimate
+    arrangement: Estimate
+    details: dict[str, Estimate]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,20 +72,18 @@ class Ladder:
     real: SweepAnalysis
     nulls: dict[str, SweepAnalysis]
 
-    def exponent(self, rung: str, window: Window, statistic: Statistic) -> Exponent:
+    def exponent(self, rung: str, phase: Phase, statistic: Statistic) -> Exponent:
         """Return the exponent of a rung; "real" is the data.
 
         Raises
         ------
         InputError
-            For a rung that was not measured, or another window or statistic.
+            For a rung that was not measured, or another phase or statistic.
         """
-        check_statistic(statistic)
-        check_window(window)
-        return self._rung(rung).exponents[window, statistic]
+        return self._rung(rung).exponent(phase, statistic)
 
     def value(self, rung: str, span: Span, statistic: Statistic) -> Estimate:
-        """Return the exponent of a rung over a window, or its rise: D_post - D_pre, paired.
+        """Return the exponent of a rung over a phase, or its rise: D_post - D_pre, paired.
 
         Raises
         ------
@@ -78,41 +102,33 @@ class Ladder:
         """Return D_post - D_pre of a rung, paired."""
         return difference(self.exponent(rung, "post", statistic), self.exponent(rung, "pre", statistic))
 
-    def part(self, name: str, span: Span, statistic: Statistic) -> Estimate:
-        """Return one of ``PARTS`` of an exponent or of its rise, with its paired interval.
+    def attribution(self, span: Span, statistic: Statistic) -> Attribution:
+        """Return what accounts for an exponent minus 1, or for its rise.
 
         Raises
         ------
         InputError
-            For another part, or as ``value`` does.
+            If the "gaussian" or the "permuted" null was not measured, or as ``value`` does.
         """
-        if name not in PARTS:
-            raise InputError(f"the part is {name!r}; one of {', '.join(PARTS)} is needed")
-        upper, lower = PARTS[name]
-        return difference(self.value(upper, span, statistic), self.value(lower, span, statistic))
-
-    def attribution(self, span: Span, statistic: Statistic) -> dict[str, Estimate]:
-        """Return what accounts for an exponent minus 1, or for its rise.
-
-        "estimator" is D_gaussian - 1 (of the rise: D_gaussian's own rise): what the estimator gives
-        where there is nothing to find. With "marginal_distribution", D_permuted - D_gaussian, and
-        "arrangement", the correlation excess D_real - D_permuted, it makes up D - 1 (or the rise).
-        Parts whose rungs were not measured are left out.
-        """
-        gaussian = self.value("gaussian", span, statistic)
         offset = 0.0 if span == "rise" else -1.0
-        estimator = shifted(gaussian, offset)
-        measured = {"real", *self.nulls}
-        parts = {
-            name: self.part(name, span, statistic)
-            for name, rungs in PARTS.items()
-            if measured.issuperset(rungs)
-        }
-        return {"estimator": estimator, **parts}
+        values = {rung: self.value(rung, span, statistic) for rung in ("real", *self.nulls)}
+        for rung in ("gaussian", "permuted"):
+            self._rung(rung)
 
-    def excess(self, span: Span, statistic: Statistic) -> Estimate:
-        """Return the correlation excess D_real - D_permuted."""
-        return self.part("arrangement", span, statistic)
+        def part(rungs: tuple[str, str]) -> Estimate:
+            return difference(values[rungs[0]], values[rungs[1]])
+
+        return Attribution(
+            total=shifted(values["real"], offset),
+            estimator=shifted(values["gaussian"], offset),
+            distribution=part(("permuted", "gaussian")),
+            arrangement=part(("real", "permuted")),
+            details={name: part(rungs) for name, rungs in DETAILS.items() if values.keys() >= {*rungs}},
+        )
+
+    def arrangement(self, span: Span, statistic: Statistic) -> Estimate:
+        """Return D_real - D_permuted, paired: due to the arrangement of the entries on the graph."""
+        return difference(self.value("real", span, statistic), self.value("permuted", span, statistic))
 
     def crossing_of_null(self, rung: str, statistic: Statistic) -> Estimate:
         """Return when D(t) rises above that of a null.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Statistic, scale_groups
-from gradquake.analysis.transitions import PHASES, Phase
+from gradquake.analysis.transitions import SPLIT_PHASES, Phase
 from gradquake.errors import InputError, require, require_count
 
 if TYPE_CHECKING:
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 
 # No more disjoint groups than this are analysed of one number of runs.
 MOST_GROUPS = 16
+
+
+class AboveNull(NamedTuple):
+    """D_real - D_null over groups of runs.
+
+    ``value``, ``low`` and ``high`` are means over the groups of the paired difference and the ends of
+    its 95 % interval; ``detected`` is the share of the groups whose interval leaves out 0.
+    """
+
+    value: float
+    low: float
+    high: float
+    detected: float
 
 
 @dataclass(frozen=True)
@@ -39,10 +52,8 @@ class Power:
         The mean width of the exponent's 95 % interval.
     scatter : float
         The standard deviation of the exponent over the groups; NaN for a single one.
-    detected : dict
-        By null, the share of the groups in which the 95 % interval of D_real - D_null leaves out 0.
-    excess, excess_low, excess_high : dict
-        By null, D_real - D_null and the ends of its interval, means over the groups.
+    above_null : dict
+        By null, D_real - D_null and the share of the groups in which it is detected.
     """
 
     runs: int
@@ -52,10 +63,7 @@ class Power:
     value: float
     width: float
     scatter: float
-    detected: dict[str, float]
-    excess: dict[str, float]
-    excess_low: dict[str, float]
-    excess_high: dict[str, float]
+    above_null: dict[str, AboveNull]
 
 
 def power(
@@ -105,7 +113,7 @@ def power(
         starts = range(0, available - count + 1, count)[:MOST_GROUPS]
         groups = [np.concatenate([runs[a : a + count] for runs in members]) for a in starts]
         for statistic in STATISTICS:
-            for phase in PHASES:
+            for phase in SPLIT_PHASES:
                 found.append(_power(dataset, nulls, groups, statistic, phase, n_resamples))
     return found
 
@@ -120,7 +128,7 @@ def _power(
 ) -> Power:
     where = transitions.phase(dataset, phase)
     widths, estimates = [], []
-    excesses: dict[str, list[Estimate]] = {name: [] for name in nulls}
+    differences: dict[str, list[Estimate]] = {name: [] for name in nulls}
     for runs in groups:
         real, *beside = (
             scaling.exponent(
@@ -131,7 +139,7 @@ def _power(
         widths.append(real.high - real.low)
         estimates.append(real.value)
         for name, null in zip(nulls, beside, strict=True):
-            excesses[name].append(difference(real, null).slim())
+            differences[name].append(difference(real, null).slim())
     return Power(
         runs=groups[0].size // len(scale_groups(dataset)),
         groups=len(groups),
@@ -140,14 +148,16 @@ def _power(
         value=float(np.mean(estimates)),
         width=float(np.mean(widths)),
         scatter=float(np.std(estimates, ddof=1)) if len(groups) > 1 else np.nan,
-        detected={
-            # An interval that is not there detects nothing: comparisons with NaN are false.
-            name: _mean(of.low > 0 or of.high < 0 for of in found)
-            for name, found in excesses.items()
+        above_null={
+            name: AboveNull(
+                value=_mean(of.value for of in found),
+                low=_mean(of.low for of in found),
+                high=_mean(of.high for of in found),
+                # A missing interval detects nothing: comparisons with NaN are false.
+                detected=_mean(of.low > 0 or of.high < 0 for of in found),
+            )
+            for name, found in differences.items()
         },
-        excess={name: _mean(of.value for of in found) for name, found in excesses.items()},
-        excess_low={name: _mean(of.low for of in found) for name, found in excesses.items()},
-        excess_high={name: _mean(of.high for of in found) for name, found in excesses.items()},
     )
 
 

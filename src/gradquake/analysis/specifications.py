@@ -29,7 +29,7 @@ NULL_RESULTS = ("pre", "post", "all")
 RESULTS = (*NULL_RESULTS, "average", "crossing", "worst_r_squared")
 
 
-def windows(scales: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+def scale_choices(scales: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
     """Return the choices of scales for a fit: all, and all without each; masks by name.
 
     Raises
@@ -55,7 +55,7 @@ def results(
     grokking_epochs: Floats,
     strides: tuple[int, ...],
 ) -> Floats:
-    """Return what one measured sweep gives under every statistic, snapshot interval and window.
+    """Return the results of one measured sweep under every statistic, snapshot interval and fit.
 
     Parameters
     ----------
@@ -70,12 +70,12 @@ def results(
 
     Returns
     -------
-    array, shape (len(RESULTS), statistics, strides, windows)
+    array, shape (len(RESULTS), statistics, strides, choices of scales)
         The exponents before and after each run's t_g and over everything, the time average of
         D(t), its crossing of 1 from below (an epoch, or NaN), and the smallest R² of its fits.
     """
     scales, starts = np.unique(n_parameters, return_index=True)
-    masks = np.array(list(windows(scales).values()))
+    masks = np.array(list(scale_choices(scales).values()))
     reached = np.where(np.isnan(grokking_epochs), np.inf, grokking_epochs)
     found = np.full((len(RESULTS), len(STATISTICS), len(strides), len(masks)), np.nan)
     for j, stride in enumerate(strides):
@@ -135,9 +135,10 @@ def varied(table: xr.Dataset) -> dict[str, xr.DataArray]:
         "D before": table["pre"],
         "D after": table["post"],
         "rise": table["post"] - table["pre"],
-        "excess before": table["pre"] - table["null_pre"],
-        "excess after": table["post"] - table["null_post"],
-        "excess of the rise": (table["post"] - table["null_post"]) - (table["pre"] - table["null_pre"]),
+        "arrangement before": table["pre"] - table["null_pre"],
+        "arrangement after": table["post"] - table["null_post"],
+        "arrangement of the rise": (table["post"] - table["null_post"])
+        - (table["pre"] - table["null_pre"]),
     }
 
 
@@ -181,16 +182,16 @@ def _at_each_snapshot(sizes: Floats, starts: NDArray[np.intp]) -> list[Floats]:
 
 
 def _fits(scales: NDArray[np.int64], sizes: Floats, masks: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return slope and R² of sizes (..., scales) in every window: (..., windows) each."""
+    """Return slope and R² of sizes (..., scales) for every choice of scales: (..., choices) each."""
     x = np.log(scales)
     with np.errstate(divide="ignore", invalid="ignore"):
         y = np.log(np.where(sizes > 0, sizes, np.nan))
     centred = np.where(masks, x - (masks @ x / masks.sum(axis=1))[:, None], 0.0)
     spread = (centred**2).sum(axis=1)
-    # A size that is missing spoils the windows that it is in, and no other.
+    # A missing size spoils the choices that hold its scale, and no other.
     known = np.where(np.isnan(y), 0.0, y)
     spoilt = np.isnan(y).astype(np.float64) @ masks.T.astype(np.float64) > 0
-    # Off the first of each window before off its mean, so that constant sizes become exact zeros.
+    # Off the first of each choice before off its mean, so that constant sizes become exact zeros.
     inside = known[..., None, :] - known[..., masks.argmax(axis=1)][..., None]
     slope = (inside * centred).sum(axis=-1) / spread
     mean = np.where(masks, inside, 0.0).sum(axis=-1, keepdims=True) / masks.sum(axis=1)[:, None]

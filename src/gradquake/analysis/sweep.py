@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, Interval, estimated
 from gradquake.analysis.scaling import Block, Exponent, Statistic
-from gradquake.analysis.transitions import Crossings, GrokkingEpochs
-from gradquake.errors import InputError, require
+from gradquake.analysis.transitions import PHASES, Crossings, GrokkingEpochs, Phase
+from gradquake.errors import require
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Window = Literal["all", "pre", "post"]
-WINDOWS: tuple[Window, ...] = ("all", "pre", "post")
+
+class GrokkingRange(NamedTuple):
+    """The first and the last grokking epoch of all runs; NaN if no run grokked."""
+
+    first: float
+    last: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +87,7 @@ class SweepAnalysis:
     dataset : xarray.Dataset
         What was analysed.
     exponents : dict
-        By (window, statistic): windows "all", "pre" and "post" of each run's t_g; "max" gives D and
-        "mean" gamma.
+        By phase ("all", "pre", "post" of each run's t_g) and statistic: "max" gives D, "mean" gamma.
     curves : dict
         D(t) by statistic.
     grokking : list of GrokkingEpochs
@@ -92,24 +95,36 @@ class SweepAnalysis:
     """
 
     dataset: xr.Dataset
-    exponents: dict[tuple[Window, Statistic], Exponent]
+    exponents: dict[Phase, dict[Statistic, Exponent]]
     curves: dict[Statistic, Curve]
     grokking: list[GrokkingEpochs]
 
     @property
-    def grokking_window(self) -> tuple[float, float]:
-        """The first and last grokking epoch of all runs; NaN where none grokked."""
+    def grokking_range(self) -> GrokkingRange:
+        """The first and last grokking epoch of all runs."""
         epochs = self.dataset["grokking_epoch"].values
         if np.isnan(epochs).all():
-            return np.nan, np.nan
-        return float(np.nanmin(epochs)), float(np.nanmax(epochs))
+            return GrokkingRange(np.nan, np.nan)
+        return GrokkingRange(float(np.nanmin(epochs)), float(np.nanmax(epochs)))
 
-    def snapshot_interval(self, window: Window, statistic: Statistic) -> Interval:
+    def exponent(self, phase: Phase, statistic: Statistic) -> Exponent:
+        """Return the exponent of a statistic over the snapshots of a phase.
+
+        Raises
+        ------
+        InputError
+            For another phase or statistic.
+        """
+        scaling.check_statistic(statistic)
+        transitions.check_phase(phase)
+        return self.exponents[phase][statistic]
+
+    def snapshot_interval(self, phase: Phase, statistic: Statistic) -> Interval:
         """Return an exponent's interval from a bootstrap over single snapshots: too narrow."""
-        return scaling.snapshot_interval(self.dataset, statistic, snapshots_of(self.dataset, window))
+        return scaling.snapshot_interval(self.dataset, statistic, transitions.phase(self.dataset, phase))
 
-    def crosses_in_window(self, statistic: Statistic) -> bool:
-        """Return whether D(t) crosses 1 from below inside the grokking window.
+    def crosses_while_runs_grok(self, statistic: Statistic) -> bool:
+        """Return whether D(t) crosses 1 from below within the range of grokking epochs.
 
         Raises
         ------
@@ -117,7 +132,7 @@ class SweepAnalysis:
             For another statistic.
         """
         scaling.check_statistic(statistic)
-        first, last = self.grokking_window
+        first, last = self.grokking_range
         return first <= self.curves[statistic].crossing.value <= last
 
 
@@ -133,33 +148,21 @@ def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 
         statistic: curve(dataset, statistic, n_resamples=n_resamples, seed=seed)
         for statistic in scaling.STATISTICS
     }
-    pairs = [(window, statistic) for window in WINDOWS for statistic in scaling.STATISTICS]
     exponents = {
-        (w, s): scaling.exponent(
-            dataset, s, snapshots_of(dataset, w), n_resamples=n_resamples, seed=seed
-        )
-        for w, s in pairs
+        phase: {
+            statistic: scaling.exponent(
+                dataset,
+                statistic,
+                transitions.phase(dataset, phase),
+                n_resamples=n_resamples,
+                seed=seed,
+            )
+            for statistic in scaling.STATISTICS
+        }
+        for phase in PHASES
     }
     grokking = transitions.grokking_epochs(dataset, n_resamples=n_resamples, seed=seed)
     return SweepAnalysis(dataset, exponents, curves, grokking)
-
-
-def snapshots_of(dataset: xr.Dataset, window: Window) -> xr.DataArray | None:
-    """Return which snapshots lie in a window; None for all of them.
-
-    Raises
-    ------
-    InputError
-        For another window.
-    """
-    check_window(window)
-    return None if window == "all" else transitions.phase(dataset, window)
-
-
-def check_window(window: str) -> None:
-    """Raise InputError unless ``window`` is one that exponents are computed for."""
-    if window not in WINDOWS:
-        raise InputError(f"the window is {window!r}; one of {', '.join(WINDOWS)} is needed")
 
 
 def curve(

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Floats = NDArray[np.float64]
-Phase = Literal["pre", "post"]
-PHASES: tuple[Phase, ...] = ("pre", "post")
+Phase = Literal["all", "pre", "post"]
+PHASES: tuple[Phase, ...] = ("all", "pre", "post")
+# The two that a run's own t_g splits its snapshots into.
+SPLIT_PHASES: tuple[Phase, ...] = ("pre", "post")
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,10 @@ class Peaks:
 
 
 def phase(dataset: xr.Dataset, which: Phase) -> xr.DataArray:
-    """Return which snapshots lie before ("pre") or at and after ("post") each run's own t_g.
+    """Return which snapshots belong to a phase.
 
-    All snapshots of a run that never reached 100 % are before.
+    "pre" are those before each run's own t_g, "post" those at t_g and after it, "all" both. All
+    snapshots of a run that never reached 100 % accuracy are "pre".
 
     Returns
     -------
@@ -75,13 +78,22 @@ def phase(dataset: xr.Dataset, which: Phase) -> xr.DataArray:
     Raises
     ------
     InputError
-        For another phase.
+        If the phase is not one of ``PHASES``.
     """
-    if which not in ("pre", "post"):
-        raise InputError(f"the phase is {which!r}; 'pre' or 'post' is needed")
+    import xarray as xr
+
+    check_phase(which)
     reached = dataset["grokking_epoch"].fillna(np.inf)
     before = (dataset["epoch"] < reached).transpose("run", "epoch")
+    if which == "all":
+        return xr.ones_like(before)
     return before if which == "pre" else ~before
+
+
+def check_phase(phase: str) -> None:
+    """Raise InputError unless ``phase`` is one of ``PHASES``."""
+    if phase not in PHASES:
+        raise InputError(f"the phase is {phase!r}; one of {', '.join(PHASES)} is needed")
 
 
 def grokking_epochs(

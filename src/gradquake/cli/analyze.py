@@ -157,7 +157,7 @@ def _print_analysis(found: Scrutiny, tables: list[Table], statistics: Sequence[S
             f"D(t), {statistic}: from {number(values.min())} to {number(values.max())}, at the end "
             f"{number(values[-1])}; {crosses}"
         )
-    first, last = analysis.grokking_window
+    first, last = analysis.grokking_range
     if first == first:
         print(
             f"runs grok at epochs {number(first)} to {number(last)}; phases are split at each run's own "

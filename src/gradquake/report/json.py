@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gradquake.analysis.collapse import Collapse
@@ -12,10 +11,10 @@ from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import STATISTICS, Statistic, check_statistic
-from gradquake.analysis.sweep import WINDOWS, Curve, SweepAnalysis
+from gradquake.analysis.sweep import Curve, SweepAnalysis
 from gradquake.analysis.tails import TailFit
 from gradquake.analysis.timing import PermutationTest
-from gradquake.analysis.transitions import PHASES, GrokkingEpochs
+from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
 from gradquake.scrutiny.scrutinize import Scrutiny, Timing, notes_of
 from gradquake.scrutiny.topologies import OnTopology
 
@@ -57,23 +56,29 @@ def estimate_json(found: Estimate) -> dict[str, float | bool | None]:
 
 
 def exponents_json(analysis: SweepAnalysis, statistic: Statistic) -> dict[str, Any]:
-    """Return by window an exponent with its interval and what there is to say of its fit."""
+    """Return by phase an exponent with its interval and what there is to say of its fit."""
     return {
-        window: {
-            **estimate_json(analysis.exponents[window, statistic]),
-            "r_squared": finite(analysis.exponents[window, statistic].fit.r_squared),
-            "message": analysis.exponents[window, statistic].fit.message,
-            "cautions": list(analysis.exponents[window, statistic].cautions),
+        phase: {
+            **estimate_json(analysis.exponent(phase, statistic)),
+            "r_squared": finite(analysis.exponent(phase, statistic).fit.r_squared),
+            "message": analysis.exponent(phase, statistic).fit.message,
+            "cautions": list(analysis.exponent(phase, statistic).cautions),
         }
-        for window in WINDOWS
+        for phase in PHASES
     }
 
 
 def attribution_json(ladder: Ladder, statistic: Statistic) -> dict[str, Any]:
-    """Return by window, and of the rise, what each property of the gradient accounts for."""
+    """Return by phase, and of the rise, what each property of the gradient accounts for."""
     return {
-        span: {name: estimate_json(e) for name, e in ladder.attribution(span, statistic).items()}
+        span: {
+            "estimator": estimate_json(found.estimator),
+            "distribution": estimate_json(found.distribution),
+            "arrangement": estimate_json(found.arrangement),
+            **{name: estimate_json(part) for name, part in found.details.items()},
+        }
         for span in SPANS
+        for found in [ladder.attribution(span, statistic)]
     }
 
 
@@ -143,14 +148,13 @@ def tail_json(fit: TailFit) -> dict[str, Any]:
 
 def power_json(power: Power) -> dict[str, Any]:
     """Return what a number of runs can tell."""
-    return {
-        name: {null: finite(of) for null, of in value.items()}
-        if isinstance(value, dict)
-        else finite(value)
-        if isinstance(value, float)
-        else value
-        for name, value in asdict(power).items()
+    above = {
+        null: {name: finite(of) for name, of in found._asdict().items()}
+        for null, found in power.above_null.items()
     }
+    numbers = {name: finite(getattr(power, name)) for name in ("value", "width", "scatter")}
+    named = {name: getattr(power, name) for name in ("runs", "groups", "statistic", "phase")}
+    return {**named, **numbers, "above_null": above}
 
 
 def topology_json(on: OnTopology) -> dict[str, Any]:
@@ -159,21 +163,21 @@ def topology_json(on: OnTopology) -> dict[str, Any]:
         "topology": on.topology,
         **{
             statistic: {
-                window: {
+                phase: {
                     **{
                         rung: {
-                            **estimate_json(on.exponents[rung, window, statistic]),
-                            "r_squared": finite(on.exponents[rung, window, statistic].fit.r_squared),
+                            **estimate_json(on.exponent(rung, phase, statistic)),
+                            "r_squared": finite(on.exponent(rung, phase, statistic).fit.r_squared),
                         }
                         for rung in ("real", "permuted", "gaussian")
                     },
-                    "excess": estimate_json(on.excess[window, statistic]),
+                    "arrangement": estimate_json(on.arrangement(phase, statistic)),
                 }
-                for window in PHASES
+                for phase in SPLIT_PHASES
             }
             for statistic in STATISTICS
         },
-        "collapse": {window: collapse_json(on.collapses[window]) for window in PHASES},
+        "collapse": {phase: collapse_json(on.collapses[phase]) for phase in SPLIT_PHASES},
     }
 
 
@@ -194,8 +198,8 @@ def timing_json(timing: Timing) -> dict[str, Any]:
 def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
     """Return a sweep and its nulls as one object, for one statistic.
 
-    ``D`` and ``excess`` (D_real - D_permuted) hold by window ("all", "pre", "post") ``value``,
-    ``low`` and ``high``; ``nulls`` holds the same by rung and window. ``excess`` and
+    ``D`` and ``arrangement`` (D_real - D_permuted) hold by phase ("all", "pre", "post") ``value``,
+    ``low`` and ``high``; ``nulls`` holds the same by rung and phase. ``arrangement`` and
     ``attribution`` also have "rise", D_post - D_pre. Of the mean size, ``gamma`` takes the place of
     ``D`` in the names. ``notes``, if there are any, say what is not defined, and why.
 
@@ -208,9 +212,9 @@ def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
     name = EXPONENTS[statistic]
     ladder = scrutiny.ladder
     exponents = exponents_json(ladder.real, statistic)
-    for window in WINDOWS:
-        snapshots = ladder.real.snapshot_interval(window, statistic)
-        exponents[window] |= {
+    for phase in PHASES:
+        snapshots = ladder.real.snapshot_interval(phase, statistic)
+        exponents[phase] |= {
             "snapshot_ci_low": finite(snapshots.low),
             "snapshot_ci_high": finite(snapshots.high),
         }
@@ -220,14 +224,14 @@ def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
         name: exponents,
         "nulls": {rung: exponents_json(null, statistic) for rung, null in ladder.nulls.items()},
         "rise": estimate_json(ladder.value("real", "rise", statistic)),
-        "excess": {span: estimate_json(ladder.excess(span, statistic)) for span in SPANS},
+        "arrangement": {span: estimate_json(ladder.arrangement(span, statistic)) for span in SPANS},
         "attribution": attribution_json(ladder, statistic),
         f"{name}_t": curve_json(ladder.real.curves[statistic]),
         f"nulls_{name}_t": {
             rung: curve_json(null.curves[statistic]) for rung, null in ladder.nulls.items()
         },
         "collapse": {
-            rung: {w: collapse_json(scrutiny.collapses[rung, w]) for w in WINDOWS}
+            rung: {phase: collapse_json(scrutiny.collapse(rung, phase)) for phase in PHASES}
             for rung in ("real", *ladder.nulls)
         },
         "grokking": [grokking_json(scale) for scale in ladder.real.grokking],

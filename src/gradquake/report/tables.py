@@ -12,11 +12,10 @@ from gradquake.analysis import specifications
 from gradquake.analysis.collapse import EXPONENT_DECIMALS, Collapse, quality_decimals
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import FEWEST_RUNS, Estimate, Interval, difference, shifted
+from gradquake.analysis.resampling import FEWEST_RUNS, Estimate, Interval, difference
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
-from gradquake.analysis.sweep import WINDOWS, Window
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
-from gradquake.analysis.transitions import PHASES
+from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, Phase
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import printable
 from gradquake.scrutiny.scrutinize import NO_MEDIAN, NO_RUN_GROKKED, Scrutiny
@@ -141,20 +140,20 @@ def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS
     rows = []
     warnings: dict[str, list[str]] = {}
     for statistic in statistics:
-        for window in WINDOWS:
-            found = ladder.exponent("real", window, statistic)
-            of_nulls = [ladder.exponent(rung, window, statistic) for rung in ladder.nulls]
+        for phase in PHASES:
+            found = ladder.exponent("real", phase, statistic)
+            of_nulls = [ladder.exponent(rung, phase, statistic) for rung in ladder.nulls]
             none = _no_value(found, *of_nulls)
             if warning := _warnings(found):
-                of = f"{SYMBOLS[statistic]} {window}"
+                of = f"{SYMBOLS[statistic]} {phase}"
                 warnings.setdefault(f"left out, {warning}" if none else warning, []).append(of)
             if none:
                 continue
-            snapshots = ladder.real.snapshot_interval(window, statistic)
+            snapshots = ladder.real.snapshot_interval(phase, statistic)
             rows.append(
                 (
                     SYMBOLS[statistic],
-                    window,
+                    phase,
                     with_interval(found),
                     "none"
                     if math.isnan(snapshots.low) or snapshots.is_one_value
@@ -164,7 +163,7 @@ def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS
                 )
             )
     nulls = (rung.replace("_", " ") for rung in ladder.nulls)
-    header = ("exponent", "window", "real", "by snapshots*", "R²", *nulls)
+    header = ("exponent", "phase", "real", "by snapshots*", "R²", *nulls)
     return Table(
         "Exponents and their nulls",
         header,
@@ -182,7 +181,7 @@ def _no_value(*found: Estimate) -> bool:
 
 
 def _unless_grokked(ladder: Ladder) -> str:
-    first, _ = ladder.real.grokking_window
+    first, _ = ladder.real.grokking_range
     return "" if first == first else f"\n{as_sentence(NO_RUN_GROKKED)}"
 
 
@@ -197,17 +196,21 @@ def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTI
     names: list[str] = []
     for statistic in statistics:
         for span in SPANS:
-            parts = ladder.attribution(span, statistic)
+            found = ladder.attribution(span, statistic)
+            parts = {
+                "estimator": found.estimator,
+                "distribution": found.distribution,
+                "arrangement": found.arrangement,
+                **found.details,
+            }
             names = list(parts)
-            found = ladder.value("real", span, statistic)
-            if _no_value(found, *parts.values()):
+            if _no_value(found.total, *parts.values()):
                 continue
-            offset = 0.0 if span == "rise" else -1.0
             rows.append(
                 (
                     SYMBOLS[statistic],
                     "rise" if span == "rise" else f"{span} - 1",
-                    _with_ends(found.value + offset, shifted(found, offset)),
+                    with_interval(found.total),
                     *(with_interval(part) for part in parts.values()),
                 )
             )
@@ -217,7 +220,7 @@ def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTI
         ("exponent", "of what", "measured", *(name.replace("_", " ") for name in names)),
         rows,
         "The exponent minus 1, and its rise from before to after t_g, are each the sum of three: what "
-        "the estimator gives on Gaussian gradients, what the marginal distribution of the gradient adds "
+        "the estimator gives on Gaussian gradients, what the distribution of the gradient adds "
         "(permuted minus gaussian), and what its arrangement on the graph adds (real minus permuted). "
         "Above gaussian is the sum of the last two."
         + (" Further columns look into the arrangement, and overlap." if len(names) > 4 else "")
@@ -254,23 +257,24 @@ def timing_table(scrutiny: Scrutiny, statistics: Sequence[Statistic] = STATISTIC
     )
 
 
-def collapse_table(collapses: Mapping[str, Mapping[tuple[str, Window], Collapse]]) -> Table:
-    """Return the quality of the collapse, by sweep and then by rung and window."""
+def collapse_table(collapses: Mapping[str, Mapping[str, Mapping[Phase, Collapse]]]) -> Table:
+    """Return the quality of the collapse, by sweep and then by rung and phase."""
     rows = [
         (
             sweep,
             rung.replace("_", " "),
-            window,
+            phase,
             quality_of(found),
             bracketed(found.exponent, found.low, found.high, EXPONENT_DECIMALS),
             found.message,
         )
         for sweep, of_sweep in collapses.items()
-        for (rung, window), found in of_sweep.items()
+        for rung, of_rung in of_sweep.items()
+        for phase, found in of_rung.items()
     ]
     return Table(
         "Collapse of P(>s) against s / N^D",
-        ("sweep", "gradients", "window", "quality S", "best D [S up by 1]", "note"),
+        ("sweep", "gradients", "phase", "quality S", "best D [S up by 1]", "note"),
         rows,
         "S after Houdayer and Hartmann (2004): 1 for a collapse within the errors, more for none.",
     )
@@ -339,22 +343,21 @@ def topologies_table(
     rows = []
     for sweep, found in on_topologies.items():
         for on in found:
-            for window in PHASES:
+            for phase in SPLIT_PHASES:
                 for statistic in statistics:
                     real, permuted, gaussian = (
-                        on.exponents[rung, window, statistic]
-                        for rung in ("real", "permuted", "gaussian")
+                        on.exponent(rung, phase, statistic) for rung in ("real", "permuted", "gaussian")
                     )
                     rows.append(
                         (
                             sweep,
                             on.topology,
-                            window,
+                            phase,
                             SYMBOLS[statistic],
                             with_interval(real),
                             number(real.fit.r_squared),
-                            quality_of(on.collapses[window]),
-                            with_interval(on.excess[window, statistic]),
+                            quality_of(on.collapses[phase]),
+                            with_interval(on.arrangement(phase, statistic)),
                             with_interval(permuted),
                             with_interval(gaussian),
                             _warnings(real),
@@ -368,7 +371,7 @@ def topologies_table(
         "real",
         "R²",
         "S",
-        "excess",
+        "arrangement",
         "permuted",
         "gaussian",
         "note",
@@ -377,7 +380,7 @@ def topologies_table(
         "The same gradients on every topology",
         header,
         rows,
-        "Excess: real minus permuted, paired. S: quality of the collapse of the sizes of that phase.",
+        "Arrangement: real minus permuted, paired. S: quality of the collapse in that phase.",
     )
 
 
@@ -426,14 +429,14 @@ def power_table(power: Sequence[Power]) -> Table:
             number(of.width),
             number(of.scatter),
             *(
-                f"{bracketed(of.excess[name], of.excess_low[name], of.excess_high[name])}; "
-                f"{round(of.detected[name] * of.groups)} of {of.groups}"
-                for name in of.detected
+                f"{bracketed(above.value, above.low, above.high)}; "
+                f"{round(above.detected * of.groups)} of {of.groups}"
+                for above in of.above_null.values()
             ),
         )
         for of in power
     ]
-    nulls = list(power[0].detected) if power else []
+    nulls = list(power[0].above_null) if power else []
     return Table(
         "What numbers of runs can tell",
         (

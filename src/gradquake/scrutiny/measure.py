@@ -54,7 +54,7 @@ def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
     replay.runs_of(sweep)
     _check_scales(sweep)
     if sensitivity:
-        specifications.windows(np.unique(sweep["n_parameters"].values))
+        specifications.scale_choices(np.unique(sweep["n_parameters"].values))
 
 
 def _check_scales(sweep: xr.Dataset) -> None:

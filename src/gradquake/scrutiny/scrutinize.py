@@ -15,23 +15,21 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from gradquake.analysis import scaling, timing
+from gradquake.analysis import scaling, timing, transitions
 from gradquake.analysis.collapse import Collapse, best_collapse
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import (
-    WINDOWS,
     Curve,
     SweepAnalysis,
-    Window,
     analyze,
     crossing_of_null,
     curve,
-    snapshots_of,
 )
 from gradquake.analysis.tails import ccdfs
 from gradquake.analysis.timing import PermutationTest
+from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.errors import InputError
 from gradquake.experiments.readings import Reading
@@ -91,7 +89,7 @@ class Scrutiny:
     ----------
     ladder : Ladder
     collapses : dict
-        By (rung or "real", window).
+        By rung ("real" is the data) and phase.
     grokking : Estimate
         The median t_g of all runs.
     timing : dict
@@ -99,9 +97,22 @@ class Scrutiny:
     """
 
     ladder: Ladder
-    collapses: dict[tuple[str, Window], Collapse]
+    collapses: dict[str, dict[Phase, Collapse]]
     grokking: Estimate
     timing: dict[Statistic, Timing]
+
+    def collapse(self, rung: str, phase: Phase) -> Collapse:
+        """Return the best collapse of a rung over the snapshots of a phase.
+
+        Raises
+        ------
+        InputError
+            For a rung that was not measured, or another phase.
+        """
+        transitions.check_phase(phase)
+        if rung not in self.collapses:
+            raise InputError(f"the rung is {rung!r}; {', '.join(self.collapses)} were measured")
+        return self.collapses[rung][phase]
 
 
 # Why something is not defined.
@@ -252,15 +263,18 @@ def _beside(
 ) -> Scrutiny:
     names, measured = (REAL, *nulls), (sweep, *nulls.values())
     timed = 4 * len(STATISTICS) if aligned else 0
-    told = partial(_told, progress=progress, of=len(measured) * (1 + len(WINDOWS)) + timed)
+    told = partial(_told, progress=progress, of=len(measured) * (1 + len(PHASES)) + timed)
     results = list(told(each(Analysis(n_resamples), measured, executor)))
     ladder = Ladder(results[0], dict(zip(nulls, results[1:], strict=True)))
-    pairs = list(product(range(len(names)), WINDOWS))
-    collapses = told(each(_collapse, [(measured[i], window) for i, window in pairs], executor))
+    pairs = list(product(range(len(names)), PHASES))
+    found = told(each(_collapse, [(measured[i], phase) for i, phase in pairs], executor))
+    collapses: dict[str, dict[Phase, Collapse]] = {name: {} for name in names}
+    for (i, phase), collapse in zip(pairs, found, strict=True):
+        collapses[names[i]][phase] = collapse
     grokking = timing.median_grokking_epoch(sweep, n_resamples=n_resamples)
     return Scrutiny(
         ladder,
-        {(names[i], window): c for (i, window), c in zip(pairs, collapses, strict=True)},
+        collapses,
         grokking,
         _timing(sweep, ladder, grokking, aligned, executor, n_resamples, told) if aligned else {},
     )
@@ -284,9 +298,9 @@ def _told(results: Iterable[Result], *, progress: Progress, of: int) -> Iterator
         yield result
 
 
-def _collapse(item: tuple[xr.Dataset, Window]) -> Collapse:
-    dataset, window = item
-    return best_collapse(ccdfs(dataset, snapshots_of(dataset, window)))
+def _collapse(item: tuple[xr.Dataset, Phase]) -> Collapse:
+    dataset, phase = item
+    return best_collapse(ccdfs(dataset, transitions.phase(dataset, phase)))
 
 
 def _timing(

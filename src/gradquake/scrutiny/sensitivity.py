@@ -31,7 +31,7 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     """Measure the specification curve of sweeps that differ in how they were trained.
 
     Under every topology, threshold quantile, alpha, limit of steps, statistic, snapshot interval
-    (half, once and twice the sweep's; half only of an even one) and window of scales (all, and
+    (half, once and twice the sweep's; half only of an even one) and choice of scales (all, and
     without each), the data and their permuted null.
 
     Parameters
@@ -65,7 +65,7 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
         "alpha_train alone are needed",
     )
     scales = np.unique(sweeps[0]["n_parameters"].values)
-    windows = list(specifications.windows(scales))
+    chosen = list(specifications.scale_choices(scales))
     every = sweeps[0].attrs["every"]
     # Snapshots between the recorded ones can be had of what is trained, not of what is drawn.
     halved = every % 2 == 0 and sweeps[0].attrs["experiment"] == "xor"
@@ -85,7 +85,7 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
         "max_steps": list(SPECIFIED_STEPS),
         "statistic": list(specifications.STATISTICS),
         "interval": intervals,
-        "window": windows,
+        "scales": chosen,
     }
     names_of = [*specifications.RESULTS, *(f"null_{r}" for r in specifications.NULL_RESULTS)]
     reached = [sweep["grokking_epoch"].values for sweep in sweeps]
@@ -101,7 +101,7 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
 
 
 def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float64]:
-    """Return (results, quantiles, alphas, step limits, statistics, intervals, windows)."""
+    """Return (results, quantiles, alphas, step limits, statistics, intervals, choices of scales)."""
     sweep, topology, intervals = item
     finest = intervals[0]
     strides = tuple(interval // finest for interval in intervals)

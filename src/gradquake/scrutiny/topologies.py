@@ -13,10 +13,7 @@ from gradquake.analysis import scaling, transitions
 from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
-from gradquake.analysis.sweep import (
-    Window,
-)
-from gradquake.analysis.transitions import PHASES
+from gradquake.analysis.transitions import SPLIT_PHASES, Phase
 from gradquake.avalanche.surrogates import REAL
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.experiments.readings import Reading
@@ -34,18 +31,27 @@ class OnTopology:
 
     Attributes
     ----------
+    topology : str
     exponents : dict
-        By (rung or "real", phase, statistic).
-    excess : dict
-        D_real - D_permuted by (phase, statistic).
+        By rung ("real" is the data, "permuted" and "gaussian"), phase ("pre", "post") and statistic.
+    arrangements : dict
+        D_real - D_permuted, paired, by phase and statistic.
     collapses : dict
         Of the data, by phase.
     """
 
     topology: str
-    exponents: dict[tuple[str, Window, Statistic], Exponent]
-    excess: dict[tuple[Window, Statistic], Estimate]
-    collapses: dict[Window, Collapse]
+    exponents: dict[str, dict[Phase, dict[Statistic, Exponent]]]
+    arrangements: dict[Phase, dict[Statistic, Estimate]]
+    collapses: dict[Phase, Collapse]
+
+    def exponent(self, rung: str, phase: Phase, statistic: Statistic) -> Exponent:
+        """Return the exponent of a rung; "real" is the data."""
+        return self.exponents[rung][phase][statistic]
+
+    def arrangement(self, phase: Phase, statistic: Statistic) -> Estimate:
+        """Return D_real - D_permuted, paired: due to the arrangement of the entries on the graph."""
+        return self.arrangements[phase][statistic]
 
 
 def on_topologies(
@@ -72,21 +78,25 @@ class _OnTopology:
 
     def __call__(self, item: tuple[str, dict[str, xr.Dataset]]) -> OnTopology:
         topology, measured = item
-        exponents: dict[tuple[str, Window, Statistic], Exponent] = {
-            (rung, phase, statistic): scaling.exponent(
-                dataset, statistic, transitions.phase(dataset, phase), n_resamples=self.n_resamples
-            )
-            for rung, dataset in measured.items()
-            for phase in PHASES
-            for statistic in STATISTICS
-        }
+        exponents: dict[str, dict[Phase, dict[Statistic, Exponent]]] = {rung: {} for rung in measured}
+        arrangements: dict[Phase, dict[Statistic, Estimate]] = {}
+        for phase in SPLIT_PHASES:
+            for rung, dataset in measured.items():
+                exponents[rung][phase] = {s: self._exponent(dataset, phase, s) for s in STATISTICS}
+            arrangements[phase] = {
+                s: difference(exponents[REAL][phase][s], exponents["permuted"][phase][s]).slim()
+                for s in STATISTICS
+            }
         return OnTopology(
             topology,
-            {key: exponent.slim() for key, exponent in exponents.items()},
             {
-                (p, s): difference(exponents[REAL, p, s], exponents["permuted", p, s]).slim()
-                for p in PHASES
-                for s in STATISTICS
+                rung: {phase: {s: e.slim() for s, e in of.items()} for phase, of in of_rung.items()}
+                for rung, of_rung in exponents.items()
             },
-            {phase: _collapse((measured[REAL], phase)) for phase in PHASES},
+            arrangements,
+            {phase: _collapse((measured[REAL], phase)) for phase in SPLIT_PHASES},
         )
+
+    def _exponent(self, dataset: xr.Dataset, phase: Phase, statistic: Statistic) -> Exponent:
+        where = transitions.phase(dataset, phase)
+        return scaling.exponent(dataset, statistic, where, n_resamples=self.n_resamples)

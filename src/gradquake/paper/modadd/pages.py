@@ -102,21 +102,21 @@ def excess_table(evidence: Evidence) -> Table:
     rows = []
     for subject, found in evidence.found.items():
         for statistic in STATISTICS:
-            for window in ("all", "pre", "post"):
-                real = found.ladder.exponent("real", window, statistic)
+            for phase in ("all", "pre", "post"):
+                real = found.ladder.exponent("real", phase, statistic)
                 rows.append(
                     (
                         *subject,
                         SYMBOLS[statistic],
-                        window,
+                        phase,
                         with_interval(real),
-                        with_interval(found.ladder.excess(window, statistic)),
+                        with_interval(found.ladder.arrangement(phase, statistic)),
                         number(real.fit.r_squared),
                     )
                 )
     return Table(
         "Exponents pooled over snapshots",
-        ("architecture", "condition", "exponent", "window", "D or gamma", "real - permuted", "R²"),
+        ("architecture", "condition", "exponent", "phase", "D or gamma", "real - permuted", "R²"),
         rows,
     )
 

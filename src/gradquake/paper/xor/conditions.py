@@ -11,9 +11,9 @@ import numpy as np
 from gradquake.analysis.ladder import SPANS, Ladder, Span
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, same_runs
-from gradquake.analysis.sweep import Curve, Window, analyze
+from gradquake.analysis.sweep import Curve, analyze
 from gradquake.analysis.timing import median_grokking_epoch, median_over_runs
-from gradquake.analysis.transitions import GrokkingEpochs, grokking_epochs
+from gradquake.analysis.transitions import GrokkingEpochs, Phase, grokking_epochs
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
 from gradquake.experiments import xor
@@ -100,9 +100,9 @@ class ConditionResult:
         The median over runs of t_g minus that of the shadow run of the same size and seed; 0 in a run
         where neither ever grokked.
     exponents : dict
-        By (rung or "real", window, statistic).
-    excess : dict
-        D_real - D_permuted by (span, statistic): windows and "rise".
+        By (rung or "real", phase, statistic).
+    arrangement : dict
+        D_real - D_permuted by (span, statistic): phases and "rise".
     rise : dict
         D_post - D_pre by statistic.
     curves : dict
@@ -118,8 +118,8 @@ class ConditionResult:
     grokking: Estimate
     by_scale: list[GrokkingEpochs]
     delay: Estimate
-    exponents: dict[tuple[str, Window, Statistic], Exponent]
-    excess: dict[tuple[Span, Statistic], Estimate]
+    exponents: dict[tuple[str, Phase, Statistic], Exponent]
+    arrangement: dict[tuple[Span, Statistic], Estimate]
     rise: dict[Statistic, Estimate]
     curves: dict[Statistic, Curve]
     crossing_of_null: dict[Statistic, Estimate]
@@ -177,11 +177,12 @@ def summarize(todo: Todo, ladder: Ladder) -> ConditionResult:
         grokking_epochs(todo.sweep),
         _delay(todo.sweep, todo.shadow).slim(),
         {
-            (rung, window, statistic): exponent.slim()
+            (rung, phase, statistic): exponent.slim()
             for rung, analysis in (("real", ladder.real), ("permuted", ladder.nulls["permuted"]))
-            for (window, statistic), exponent in analysis.exponents.items()
+            for phase, of_phase in analysis.exponents.items()
+            for statistic, exponent in of_phase.items()
         },
-        {(span, s): ladder.excess(span, s).slim() for span in SPANS for s in STATISTICS},
+        {(span, s): ladder.arrangement(span, s).slim() for span in SPANS for s in STATISTICS},
         {s: ladder.rise("real", s).slim() for s in STATISTICS},
         {statistic: curve.slim() for statistic, curve in ladder.real.curves.items()},
         {s: ladder.crossing_of_null("permuted", s).slim() for s in STATISTICS},

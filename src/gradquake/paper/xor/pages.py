@@ -8,9 +8,8 @@ from typing import Any
 
 from gradquake.analysis.ladder import SPANS, Ladder, Span
 from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.analysis.sweep import WINDOWS
 from gradquake.analysis.timing import PermutationTest
-from gradquake.analysis.transitions import PHASES, GrokkingEpochs
+from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
 from gradquake.paper.xor import statements as xor_statements
 from gradquake.paper.xor.conditions import ConditionResult
 from gradquake.paper.xor.evidence import Evidence
@@ -69,9 +68,9 @@ def conditions_table(results: list[ConditionResult]) -> Table:
             time_with_interval(result.grokking),
             time_with_interval(result.delay),
             SYMBOLS[statistic],
-            *(with_interval(result.exponents["real", window, statistic]) for window in PHASES),
+            *(with_interval(result.exponents["real", phase, statistic]) for phase in SPLIT_PHASES),
             with_interval(result.rise[statistic]),
-            *(with_interval(result.excess[span, statistic]) for span in (*PHASES, RISE)),
+            *(with_interval(result.arrangement[span, statistic]) for span in (*SPLIT_PHASES, RISE)),
             time_with_interval(result.curves[statistic].crossing),
         )
         for result in results
@@ -79,7 +78,8 @@ def conditions_table(results: list[ConditionResult]) -> Table:
     ]
     header = (
         "group", "condition", "reach 100 %", "median t_g", "later than shadow", "exponent",
-        "pre", "post", "rise", "excess pre", "excess post", "excess of the rise", "D(t) crosses 1",
+        "pre", "post", "rise", "arrangement pre", "arrangement post", "arrangement of the rise",
+        "D(t) crosses 1",
     )  # fmt: skip
     return Table(
         "Controls and interventions",
@@ -90,7 +90,7 @@ def conditions_table(results: list[ConditionResult]) -> Table:
         "diffusion, in epochs. alpha train 0.3 and 0 are the paper's inline and shadow training; "
         "topology train is the graph of the inline diffusion, permuted the diffusion of a gradient "
         "that is placed on the graph anew at every epoch; quantile the threshold, in the probe and "
-        "in training. Excess: real minus permuted.",
+        "in training. Arrangement: real minus permuted.",
     )
 
 
@@ -198,11 +198,12 @@ def _condition_object(result: ConditionResult) -> dict[str, Any]:
         **{
             statistic: {
                 report_json.EXPONENTS[statistic]: {
-                    w: report_json.estimate_json(result.exponents["real", w, statistic]) for w in WINDOWS
+                    w: report_json.estimate_json(result.exponents["real", w, statistic]) for w in PHASES
                 },
                 "rise": report_json.estimate_json(result.rise[statistic]),
-                "excess": {
-                    span: report_json.estimate_json(result.excess[span, statistic]) for span in SPANS
+                "arrangement": {
+                    span: report_json.estimate_json(result.arrangement[span, statistic])
+                    for span in SPANS
                 },
                 "crossing": report_json.crossing_json(result.curves[statistic].crossing),
                 "crossing_of_null": report_json.crossing_json(result.crossing_of_null[statistic]),

@@ -8,6 +8,7 @@ import numpy as np
 
 from gradquake.analysis.resampling import Interval
 from gradquake.analysis.scaling import leave_one_out
+from gradquake.analysis.transitions import SPLIT_PHASES
 from gradquake.paper.xor.evidence import ALIGNED_AFTER, ALIGNED_BEFORE, Evidence
 from gradquake.paper.xor.plan import GINI_HIDDEN
 from gradquake.paper.xor.scrutiny_plates import SCRUTINY_PLATES
@@ -48,7 +49,7 @@ def _figure1(evidence: Evidence, path: Path) -> None:
 
 
 def _figure2(evidence: Evidence, path: Path) -> None:
-    largest = evidence.inline.exponents["all", "max"]
+    largest = evidence.inline.exponent("all", "max")
     with figures.sheet(path, "abc", 2.9, right=0.925) as (distributions, collapse, scaling):
         figures.ccdfs(distributions, evidence.ccdfs)
         distributions.set_xlabel("avalanche size $s$")
@@ -56,12 +57,12 @@ def _figure2(evidence: Evidence, path: Path) -> None:
         distributions.legend(title="$N$", title_fontsize=6.5, loc="lower left", fontsize=6)
         figures.ccdfs(collapse, evidence.collapsed)
         collapse.set_xlabel(f"$s\\,/\\,N^{{D}}$,  $D$ = {largest.value:.2f}")
-        figures.finite_size_scaling(scaling, largest, evidence.inline.exponents["all", "mean"])
+        figures.finite_size_scaling(scaling, largest, evidence.inline.exponent("all", "mean"))
 
 
 def _figure3(evidence: Evidence, path: Path) -> None:
-    pre, post = (evidence.inline.exponents[window, "max"] for window in ("pre", "post"))
-    null = evidence.inline_null.exponents["all", "max"]
+    pre, post = (evidence.inline.exponent(phase, "max") for phase in SPLIT_PHASES)
+    null = evidence.inline_null.exponent("all", "max")
     baseline = evidence.topologies
     with figures.sheet(path, "ab", 3.2, between=0.2) as (bootstrap, left_out):
         figures.bootstrap_distributions(
@@ -130,7 +131,7 @@ def _accuracy(evidence: Evidence, ax: Axes) -> None:
 
 def _dimension(evidence: Evidence, ax: Axes) -> None:
     curve = evidence.inline.curves["max"].dimension
-    first, last = evidence.inline.grokking_window
+    first, last = evidence.inline.grokking_range
     average, single = evidence.time_average.value, evidence.gini.median_grokking_epoch
     ax.axvspan(first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok")
     ax.axvline(single, ymax=BELOW_LEGEND, color=ORANGE, lw=1, label=f"$t_g$, $h$ = {GINI_HIDDEN}")

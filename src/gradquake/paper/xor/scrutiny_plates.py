@@ -10,7 +10,7 @@ import numpy as np
 
 from gradquake.analysis import specifications
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
-from gradquake.analysis.sweep import Window
+from gradquake.analysis.transitions import Phase
 from gradquake.paper.xor import statements as xor_statements
 from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult
 from gradquake.paper.xor.evidence import Evidence
@@ -38,7 +38,7 @@ RUNGS = {
     "sign_flipped": "signs\nflipped",
     "real": "real",
 }
-LOOKS: dict[tuple[Window, Statistic], tuple[str, str, str]] = {
+LOOKS: dict[tuple[Phase, Statistic], tuple[str, str, str]] = {
     ("pre", "max"): (GREEN, "o", "before, $s_{\\max}$"),
     ("pre", "mean"): (SKY, "^", "before, $\\langle s \\rangle$"),
     ("post", "max"): (VERMILION, "s", "after, $s_{\\max}$"),
@@ -57,7 +57,7 @@ TOPOLOGIES = {
 LEVELS = {**TOPOLOGIES, "all": "all scales"}
 PAPERS_CHOICE: dict[str, Any] = {
     "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,
-    "statistic": "max", "interval": 10, "window": "all",
+    "statistic": "max", "interval": 10, "scales": "all",
 }  # fmt: skip
 PALETTE = (BLUE, GREEN, SKY, PURPLE, VERMILION, YELLOW, "#8c564b", ORANGE, BLACK)
 CHOICES = {
@@ -68,7 +68,7 @@ CHOICES = {
     "max_steps": "steps",
     "statistic": "statistic",
     "interval": "interval",
-    "window": "scales",
+    "scales": "scales",
 }
 
 
@@ -122,7 +122,7 @@ def aligned(evidence: Evidence, path: Path) -> None:
                     figures.dimension(ax, real.dimension, color, label)
                     if np.isfinite(real.crossing.value):
                         ax.axvline(real.crossing.value, ymax=BELOW_LEGEND, color=color, lw=0.6, ls="--")
-            first, last = scrutiny.ladder.real.grokking_window
+            first, last = scrutiny.ladder.real.grokking_range
             left.axvspan(
                 first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok"
             )
@@ -222,7 +222,7 @@ def topologies(evidence: Evidence, path: Path) -> None:
                     left, places + shift, _of(found, "real", *key), color, marker, label, ls=""
                 )
                 figures.series(
-                    right, places + shift, [on.excess[key] for on in found], color, marker, ls=""
+                    right, places + shift, [on.arrangement(*key) for on in found], color, marker, ls=""
                 )
             left.axhline(1, color=BLACK, lw=0.7, ls=":")
             right.axhline(0, color=BLACK, lw=0.7, ls=":")
@@ -248,7 +248,7 @@ def power(evidence: Evidence, path: Path) -> None:
                 style: dict[str, Any] = {"ms": 3, "lw": 0.8, "color": color, "label": label}
                 width.plot(runs, [p.width for p in found], marker + "-", **style)
                 for ax, null in ((gaussian, "gaussian"), (permuted, "permuted")):
-                    ax.plot(runs, [p.detected[null] for p in found], marker + "-", **style)
+                    ax.plot(runs, [p.above_null[null].detected for p in found], marker + "-", **style)
             for ax in (width, gaussian, permuted):
                 ax.set_xscale("log")
                 ax.set_xticks(runs, [str(n) for n in runs])
@@ -350,5 +350,5 @@ def _shifts(n: int) -> list[float]:
     return shifts
 
 
-def _of(found: Sequence[OnTopology], rung: str, window: Window, statistic: Statistic) -> list[Exponent]:
-    return [on.exponents[rung, window, statistic] for on in found]
+def _of(found: Sequence[OnTopology], rung: str, phase: Phase, statistic: Statistic) -> list[Exponent]:
+    return [on.exponent(rung, phase, statistic) for on in found]

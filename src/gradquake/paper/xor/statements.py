@@ -64,7 +64,7 @@ def shares_table(table: xr.Dataset) -> Table:
     """Return in which share of the specifications each statement holds, over all and by choice."""
     holds = claims(table)
     of_each = {name: specifications.shares(holds[name]) for name in holds.data_vars}
-    choices = [name for name in specifications.choices(table) if name != "window"]
+    choices = [name for name in specifications.choices(table) if name != "scales"]
     rows = []
     for name, found in of_each.items():
         by_choice = (
