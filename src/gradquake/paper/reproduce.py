@@ -1,86 +1,228 @@
-"""The whole paper, end to end: measure, gather, judge, draw, write."""
+"""A whole paper, end to end: measure, gather, judge, write, draw."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
-from gradquake.paper.claim import Claim
-from gradquake.paper.output import as_json, made, write, write_claims
-from gradquake.paper.xor import evidence, pages
-from gradquake.paper.xor.claims import judge
-from gradquake.paper.xor.evidence import Evidence
-from gradquake.paper.xor.plan import Plan
+from gradquake.errors import InputError, require
+from gradquake.paper import claims_page
+from gradquake.paper.claim import Claim, JudgedClaim, judge, write_claims
+from gradquake.paper.modadd import claims as modadd_claims
+from gradquake.paper.modadd import evidence as modadd_evidence
+from gradquake.paper.modadd import pages as modadd_pages
+from gradquake.paper.modadd import plan as modadd_plan
+from gradquake.paper.output import made, write
+from gradquake.paper.xor import evidence as xor_evidence
+from gradquake.paper.xor import pages as xor_pages
+from gradquake.paper.xor import plan as xor_plan
+from gradquake.paper.xor.robustness_claims import ROBUSTNESS
+from gradquake.paper.xor.transition_claims import TRANSITION
 from gradquake.study.execution import each
-from gradquake.study.study import open_study
+from gradquake.study.pools import available_cores, open_executor
+from gradquake.study.study import Study, open_study
 
-# The paper's own figures, and those of the scrutiny; the last ones only where it was not quick.
-PLATES = ("figure1", "figure2", "figure3", "ladder", "aligned")
-MORE_PLATES = ("controls", "intervention", "topologies", "power", "specifications")
+__all__ = ["PAPERS", "Paper", "Plan", "carry_out", "paper_of", "reproduce"]
 
+# Called with the name of a stage and the number of runs just finished.
 Progress = Callable[[str, int], object]
+Plates = Mapping[str, Callable[[Any, Path], None]]
+
+
+class Plan(Protocol):
+    """The runs of a paper, and the files that they lead to."""
+
+    @property
+    def n_runs(self) -> int:
+        """The number of runs."""
+        ...
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """The names of the study files."""
+        ...
+
+    @property
+    def plates(self) -> tuple[str, ...]:
+        """The names of the figures."""
+        ...
+
+
+@dataclass(frozen=True)
+class Paper:
+    """How a paper is reproduced.
+
+    Attributes
+    ----------
+    plan : callable
+        From the number of seeds (None for the paper's) and ``quick`` to the plan.
+    measure : callable
+        Measures those runs of a plan that the studies do not hold.
+    gather : callable
+        Computes the evidence from the studies.
+    claims : sequence of Claim
+    documents : callable
+        From the evidence to the texts of files, by their names.
+    plates : callable
+        Returns the functions that draw figures, by name. It loads matplotlib.
+    page : str
+        The name of the documents that hold everything beyond the claims.
+    """
+
+    plan: Callable[[int | None, bool], Plan]
+    measure: Callable[..., None]
+    gather: Callable[..., Any]
+    claims: Sequence[Claim[Any]]
+    documents: Callable[[Any], dict[str, str]]
+    plates: Callable[[], Plates]
+    page: str
+
+
+def _xor_plates() -> Plates:
+    from gradquake.paper.xor.plates import PLATES
+
+    return PLATES
+
+
+def _modadd_plates() -> Plates:
+    from gradquake.paper.modadd.plates import PLATES
+
+    return PLATES
+
+
+PAPERS = {
+    "xor": Paper(
+        xor_plan.plan,
+        xor_evidence.measure,
+        xor_evidence.gather,
+        (*TRANSITION, *ROBUSTNESS),
+        xor_pages.documents,
+        _xor_plates,
+        "scrutiny",
+    ),
+    "modadd": Paper(
+        modadd_plan.plan,
+        modadd_evidence.measure,
+        modadd_evidence.gather,
+        modadd_claims.CLAIMS,
+        modadd_pages.documents,
+        _modadd_plates,
+        "modadd",
+    ),
+}
 
 
 def reproduce(
-    out: str | Path,
-    plan: Plan,
-    executor: Executor | None = None,
+    paper: str = "xor",
+    *,
+    out: str | Path = "reproduction",
+    seeds: int | None = None,
+    quick: bool = False,
+    jobs: int | None = None,
+    scheduler: str | None = None,
     progress: Progress = lambda _stage, _runs: None,
-) -> list[Claim]:
-    """Reproduce the paper and write what was found.
+) -> list[JudgedClaim]:
+    """Reproduce a paper, judge its claims and write the results.
 
     Parameters
     ----------
+    paper : {"xor", "modadd"}
+        The paper on XOR networks; or the claims on modular addition, which needs torch.
     out : str or Path
-        A folder, made where it is missing. It receives ``study.sqlite``, ``claims.json`` and
-        ``claims.md`` (which keep claims on modular addition that are there), ``scrutiny.json``,
-        ``scrutiny.md``, ``figures/`` and, unless it is quick, ``specifications.csv`` and
-        ``power.sqlite``. Runs that its studies hold already are not measured again.
-    plan : Plan
-        The runs.
-    executor : concurrent.futures.Executor, optional
-        Where runs are measured, analysed and drawn; the numbers do not depend on it.
+        A folder; it is made if it does not exist. It receives the studies, ``claims.json`` and
+        ``claims.md``, further tables as JSON and Markdown, and ``figures/``. Runs that its studies hold
+        are not measured again, and claims of other papers in ``claims.json`` are kept.
+    seeds : int, optional
+        Seeds at each size; the paper's number by default.
+    quick : bool
+        Whether to leave out everything that no claim rests on; for the paper "xor" only.
+    jobs : int, optional
+        Processes; all cores by default. The numbers do not depend on it.
+    scheduler : str, optional
+        The address of a Dask scheduler whose workers are used instead of processes.
     progress : callable
         Called with the name of a stage and the number of runs just finished.
+
+    Returns
+    -------
+    list of JudgedClaim
+        The claims of this paper.
 
     Raises
     ------
     InputError
-        Where ``out`` cannot be a folder to write in.
+        For another paper, a bad number, both ``jobs`` and ``scheduler``, a folder that cannot be written,
+        or if torch is needed and not installed.
     StudyError
-        Where its study cannot be used.
+        If a study in the folder cannot be used.
     """
-    folder = made(out)
-    with (
-        open_study(folder / "study.sqlite", create=True) as study,
-        nullcontext() if plan.quick else open_study(folder / "power.sqlite", create=True) as many,
-    ):
-        evidence.measure(study, many, plan, executor, lambda runs: progress("measuring", runs))
-        found = evidence.gather(study, many, plan, executor, lambda stage: progress(stage, 0))
-    claims = judge(found)
-    write_claims(folder, claims)
-    write(folder / "scrutiny.json", as_json(pages.scrutiny_object(found)))
-    write(folder / "scrutiny.md", pages.scrutiny_page(found))
-    if found.specifications is not None:
-        table = found.specifications.to_dataframe().reset_index()
-        write(folder / "specifications.csv", table.to_csv(index=False, float_format="%.6g"))
+    require(
+        jobs is None or scheduler is None,
+        "jobs and scheduler were both given; the cluster decides on the number of its workers",
+    )
+    plan = paper_of(paper).plan(seeds, quick)
+    with open_executor(available_cores() if jobs is None else jobs, scheduler) as executor:
+        return carry_out(paper, plan, out, executor, progress)
+
+
+def paper_of(name: str) -> Paper:
+    """Return how the paper of this name is reproduced.
+
+    Raises
+    ------
+    InputError
+        For another name.
+    """
+    if name not in PAPERS:
+        raise InputError(f"the paper is {name!r}; one of {', '.join(PAPERS)} is needed")
+    return PAPERS[name]
+
+
+def carry_out(
+    name: str,
+    plan: Any,
+    out: str | Path,
+    executor: Executor | None = None,
+    progress: Progress = lambda _stage, _runs: None,
+) -> list[JudgedClaim]:
+    """Carry out a plan of a paper: as ``reproduce``, with a plan and an executor of one's own."""
+    paper, folder = paper_of(name), made(out)
+    with ExitStack() as stack:
+        studies: dict[str, Study] = {
+            file: stack.enter_context(open_study(folder / file, create=True)) for file in plan.studies
+        }
+        paper.measure(plan, studies, executor, lambda runs: progress("measuring", runs))
+        found = paper.gather(plan, studies, executor, lambda stage: progress(stage, 0))
+    claims = judge(paper.claims, found, has_intervals=found.has_intervals)
+    order = [claim.id for each_paper in PAPERS.values() for claim in each_paper.claims]
+    everything = write_claims(folder / "claims.json", claims, order)
+    write(folder / "claims.md", claims_page.page(everything))
+    for file, text in paper.documents(found).items():
+        write(folder / file, text)
     progress("drawing", 0)
-    names = PLATES if plan.quick else PLATES + MORE_PLATES
-    for drawn in each(partial(_drawn, found), names, executor):
+    for drawn in each(partial(_drawn, name, found), plan.plates, executor):
         for file, content in drawn.items():
             (folder / "figures" / file).write_bytes(content)
     return claims
 
 
-def _drawn(found: Evidence, name: str) -> dict[str, bytes]:
-    """Return the files of a plate: a worker may be on another machine."""
-    # Loads matplotlib, where there is something to draw.
-    from gradquake.paper.xor import plates
+def _drawn(paper: str, found: Any, name: str) -> dict[str, bytes]:
+    """Return the files of a figure as bytes, since a worker may be on another machine.
 
+    Raises
+    ------
+    InputError
+        For a figure that the paper does not have.
+    """
+    plates = paper_of(paper).plates()
+    if name not in plates:
+        raise InputError(f"the figure is {name!r}; one of {', '.join(plates)} is needed")
     with TemporaryDirectory() as folder:
-        plates.draw(name, found, Path(folder))
+        plates[name](found, Path(folder) / name)
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}

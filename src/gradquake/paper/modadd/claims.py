@@ -1,139 +1,161 @@
-"""The claims on modular addition, each by its rule, which was fixed before anything was measured.
+"""The claims on modular addition; their rules were fixed before anything was measured.
 
-D(t) is read on shared epochs. A rule holds for a statistic where it holds in both architectures; a claim
-whose rule holds for both statistics is reproduced, for one "direction only".
+D(t) is read on shared epochs. A rule holds for a statistic if it holds in both architectures. If it holds
+for both statistics, the claim is reproduced; for one, the verdict is "direction only".
 """
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
-from gradquake.analysis.resampling import Estimate, Interval, difference
-from gradquake.analysis.scaling import STATISTICS
-from gradquake.paper.claim import Claim, Quantity, Verdict, measured_quantity, verdict
-from gradquake.paper.modadd.evidence import ARCHITECTURES, CONTROLS, GROKKING, SHARED, Evidence, View
+from gradquake.analysis.resampling import difference
+from gradquake.analysis.scaling import STATISTICS, Statistic
+from gradquake.paper.claim import AllOf, AnyOf, Claim, Compare, Measured, Rule, Test, within
+from gradquake.paper.modadd.evidence import TEST_90, Evidence
+from gradquake.paper.modadd.plan import ARCHITECTURES, CONTROLS, GROKKING
+from gradquake.paper.quantity import Quantity
 
-TEST_90 = ("accuracy", 0.9)
-# A crossing so many epochs from the median grokking epoch is at the transition.
+__all__ = ["CLAIMS"]
+
+# A crossing at most this number of epochs from the median grokking epoch is at the transition.
 NEAR = 50.0
-# By how much grokked and ungrokked runs are said to part before the transition.
+# The number of epochs by which grokked and ungrokked runs are said to part before the transition.
 LEAD = (100.0, 200.0)
-NO_INTERVAL = Interval(np.nan, np.nan, 1.0)
+DIRECTIONS = ("up", "down")
 
 
-def judge(evidence: Evidence) -> list[Claim]:
-    """Return the claims on modular addition with their verdicts."""
-    return [crossing(evidence), control(evidence), lead(evidence)]
+def crossings(evidence: Evidence) -> Measured:
+    """Return when D(t) first crosses 1, relative to the transition."""
+    quantities = []
+    for statistic, architecture in product(STATISTICS, ARCHITECTURES):
+        found = evidence.found[architecture][GROKKING]
+        view, reached = found.on_shared_epochs(statistic), found.levels[TEST_90]
+        quantities += [
+            Quantity.of(_crossing("up", architecture, statistic), difference(view.up, reached)),
+            Quantity.of(_crossing("down", architecture, statistic), difference(view.down, reached)),
+        ]
+    measured = Measured(quantities)
+    seen = []
+    for statistic, architecture in product(STATISTICS, ARCHITECTURES):
+        near = [d for d in DIRECTIONS if _is_near(d, architecture, statistic).holds(measured)]
+        seen.append(f"{architecture} ({statistic}) {' and '.join(near) or 'none'}")
+    note = f"Crossings there: {'; '.join(seen)}."
+    return Measured(quantities, seen=note, testable=_had_transition(evidence))
 
 
-def crossing(evidence: Evidence) -> Claim:
-    """D crosses 1 at generalization."""
-    holds, quantities, seen = [], [], []
-    for statistic in STATISTICS:
-        near = []
-        for architecture in ARCHITECTURES:
-            found = evidence.found[architecture, GROKKING]
-            reached = found.levels[TEST_90]
-            view = found.views[SHARED, statistic]
-            lags = {d: difference(c, reached) for d, c in (("up", view.up), ("down", view.down))}
-            quantities += [
-                _time(f"crossing {d} minus median t_g, {architecture} ({statistic})", lag)
-                for d, lag in lags.items()
-            ]
-            directions = [d for d, lag in lags.items() if abs(lag.value) <= NEAR]
-            near.append(bool(directions))
-            seen.append(f"{architecture} ({statistic}) {' and '.join(directions) or 'none'}")
-        holds.append(all(near))
-    return Claim(
+def lowest(evidence: Evidence) -> Measured:
+    """Return the lowest D(t) of every control."""
+    quantities, bounds, below = [], {}, []
+    for statistic, architecture, control in product(STATISTICS, ARCHITECTURES, CONTROLS):
+        curve = evidence.found[architecture][control].on_shared_epochs(statistic).real.dimension
+        values = curve["value"].values
+        at = int(np.nanargmin(values))
+        name = _lowest(architecture, control, statistic)
+        ends = (float(curve[end][at]) for end in ("value", "low", "high"))
+        quantities.append(Quantity(name, *ends))
+        # If D(t) is undefined at some epoch, it is not known to stay above 1.
+        bounds[_level(name)] = 1.0 if np.isfinite(values).all() else np.nan
+        if not (values > 1).all():
+            below.append(f"{architecture}, {control} ({statistic})")
+    grokked = sum(evidence.found[a][c].grokked for a, c in product(ARCHITECTURES, CONTROLS))
+    seen = f"Of the controls, {grokked} runs grokked. It does not hold for: {'; '.join(below) or 'none'}."
+    return Measured(quantities, bounds, seen)
+
+
+def leads(evidence: Evidence) -> Measured:
+    """Return how long before the transition D(t) of grokking runs parts from the controls."""
+    quantities = []
+    for statistic, architecture, control in product(STATISTICS, ARCHITECTURES, CONTROLS):
+        reached = evidence.found[architecture][GROKKING].levels[TEST_90]
+        parted = evidence.parting(architecture, control, statistic)
+        ends = (end - parted for end in (reached.value, reached.low, reached.high))
+        quantities.append(Quantity(_lead(architecture, control, statistic), *ends))
+    return Measured(quantities, testable=_had_transition(evidence))
+
+
+def _had_transition(evidence: Evidence) -> bool:
+    """Return whether most runs grokked in every architecture."""
+    medians = [evidence.found[a][GROKKING].levels[TEST_90].value for a in ARCHITECTURES]
+    return bool(np.isfinite(medians).all())
+
+
+def _crossing(direction: str, architecture: str, statistic: Statistic) -> str:
+    return f"crossing {direction} minus median t_g, {architecture} ({statistic})"
+
+
+def _lowest(architecture: str, control: str, statistic: Statistic) -> str:
+    return f"lowest D(t), {architecture}, {control} ({statistic})"
+
+
+def _level(name: str) -> str:
+    return f"level of the {name}"
+
+
+def _lead(architecture: str, control: str, statistic: Statistic) -> str:
+    return f"median t_g minus the epoch of parting from {control}, {architecture} ({statistic})"
+
+
+def _is_near(direction: str, architecture: str, statistic: Statistic) -> Test:
+    return within(_crossing(direction, architecture, statistic), -NEAR, NEAR)
+
+
+def _crosses(statistic: Statistic) -> Test:
+    tests = (tuple(_is_near(d, a, statistic) for d in DIRECTIONS) for a in ARCHITECTURES)
+    return AllOf(tuple(AnyOf(either) for either in tests))
+
+
+def _stays_above(statistic: Statistic) -> Test:
+    names = [_lowest(a, c, statistic) for a, c in product(ARCHITECTURES, CONTROLS)]
+    return AllOf(tuple(Compare(name, "value", ">", _level(name)) for name in names))
+
+
+def _leads_by(statistic: Statistic) -> Test:
+    names = (_lead(a, c, statistic) for a, c in product(ARCHITECTURES, CONTROLS))
+    return AllOf(tuple(within(name, *LEAD) for name in names))
+
+
+def _leads_at_all(statistic: Statistic) -> Test:
+    names = (_lead(a, c, statistic) for a, c in product(ARCHITECTURES, CONTROLS))
+    return AllOf(tuple(Compare(name, "value", ">", 0) for name in names))
+
+
+CLAIMS: tuple[Claim[Evidence], ...] = (
+    Claim(
         "modadd-crossing",
         "modular addition mod 59: D(t) crosses 1 at generalization",
         "stated; companion: descending",
-        tuple(quantities),
-        _verdict(evidence, all(holds), any(holds)),
-        f"Holds where D(t) first crosses 1, up or down, within {NEAR:g} epochs of the median epoch of "
-        f"90 % test accuracy, in both architectures. Crossings there: {'; '.join(seen)}",
-    )
-
-
-def control(evidence: Evidence) -> Claim:
-    """Runs that do not grok show no crossing and stay above 1."""
-    holds, quantities, seen = [], [], []
-    for statistic in STATISTICS:
-        good = []
-        for architecture in ARCHITECTURES:
-            for condition in CONTROLS:
-                found = evidence.found[architecture, condition]
-                view = found.views[SHARED, statistic]
-                quantities.append(_lowest(f"{architecture}, {condition} ({statistic})", view))
-                crosses = np.isfinite([view.up.value, view.down.value]).any()
-                above = bool((view.real.dimension["value"].values > 1).all())
-                good.append(above and not crosses)
-                if not good[-1]:
-                    seen.append(f"{architecture}, {condition} ({statistic})")
-        holds.append(all(good))
-    grokked = sum(evidence.found[a, c].grokked for a in ARCHITECTURES for c in CONTROLS)
-    return Claim(
+        crossings,
+        Rule.for_all({statistic: _crosses(statistic) for statistic in STATISTICS}),
+        f"D(t) must first cross 1, up or down, within {NEAR:g} epochs of the median epoch of 90 % test "
+        "accuracy, in both architectures, for the largest (max) and the mean size. Direction: it does for "
+        "one of the two.",
+        needs_intervals=False,
+    ),
+    Claim(
         "modadd-control",
         "modular addition: runs that do not grok show no crossing of 1 and stay above it",
         "companion",
-        tuple(quantities),
-        verdict(all(holds), any(holds)),
-        "Holds where D(t) of every control is above 1 at all epochs and crosses it in neither "
-        f"direction; {grokked} runs of the controls grokked. Does not hold for: "
-        f"{'; '.join(seen) or 'none'}",
-    )
-
-
-def lead(evidence: Evidence) -> Claim:
-    """Grokked and ungrokked runs part before the transition."""
-    holds, early, quantities = [], [], []
-    for statistic in STATISTICS:
-        leads = []
-        for architecture in ARCHITECTURES:
-            reached = evidence.found[architecture, GROKKING].levels[TEST_90]
-            for condition in CONTROLS:
-                parted = evidence.parting[architecture, condition, statistic]
-                of_reached = reached
-                measured = reached.value - parted
-                quantities.append(
-                    measured_quantity(
-                        f"median t_g minus the epoch of parting from {condition}, {architecture} "
-                        f"({statistic})",
-                        measured,
-                        Interval(of_reached.low - parted, of_reached.high - parted, 0.0),
-                    )
-                )
-                leads.append(measured)
-        holds.append(all(LEAD[0] <= value <= LEAD[1] for value in leads))
-        early.append(all(value > 0 for value in leads))
-    return Claim(
+        lowest,
+        Rule.for_all({statistic: _stays_above(statistic) for statistic in STATISTICS}),
+        "D(t) of every control must lie above 1 at all epochs, so that it never crosses 1, for the largest "
+        "(max) and the mean size. Direction: it does for one of the two.",
+        needs_intervals=False,
+    ),
+    Claim(
         "modadd-lead",
         "modular addition: grokked and ungrokked runs part 100 to 200 epochs before the transition",
         "companion",
-        tuple(quantities),
-        _verdict(evidence, all(holds), any(holds) or any(early)),
-        f"Holds where the lead is {LEAD[0]:g} to {LEAD[1]:g} epochs against both controls in both "
-        "architectures; direction only where they part before the transition in all of them. The "
-        "epoch of parting is the first from which the 90 % bands of D(t) stay apart to the end; none "
-        "where they do not. The interval is that of the median t_g",
-    )
-
-
-def _verdict(evidence: Evidence, value_holds: bool, direction_holds: bool) -> Verdict:
-    """Return the verdict of a claim on the transition, which most runs must have had."""
-    medians = [evidence.found[a, GROKKING].levels[TEST_90].value for a in ARCHITECTURES]
-    if not np.isfinite(medians).all():
-        return "not testable"
-    return verdict(value_holds, direction_holds)
-
-
-def _time(name: str, found: Estimate) -> Quantity:
-    return measured_quantity(name, found.value, found)
-
-
-def _lowest(name: str, view: View) -> Quantity:
-    curve = view.real.dimension
-    values = curve["value"].values
-    lowest = int(np.nanargmin(values))
-    interval = Interval(float(curve["low"][lowest]), float(curve["high"][lowest]), 0.0)
-    return measured_quantity(f"lowest D(t), {name}", float(values[lowest]), interval)
+        leads,
+        Rule(
+            AllOf(tuple(_leads_by(statistic) for statistic in STATISTICS)),
+            AnyOf(tuple(_leads_at_all(statistic) for statistic in STATISTICS)),
+        ),
+        f"The lead must be {LEAD[0]:g} to {LEAD[1]:g} epochs against both controls, in both architectures, "
+        "for the largest (max) and the mean size. Direction: for one of the two, all part before the "
+        "transition. The epoch of parting is the first from which the 90 % bands of D(t) stay apart to the "
+        "end; there is none if the bands overlap at the end. The interval is that of the median t_g.",
+        needs_intervals=False,
+    ),
+)

@@ -1,99 +1,73 @@
-"""What is measured on modular addition: the runs, and all that is read from them."""
+"""Everything that is measured for modular addition; the claims and the figures only read it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import scaling, timing
 from gradquake.analysis.collapse import Collapse, best_collapse
-from gradquake.analysis.early_warning import Separation, area_under_roc
+from gradquake.analysis.early_warning import Separation
 from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import Estimate, estimated, percentile_interval
+from gradquake.analysis.resampling import FEWEST_RUNS, Estimate, percentile_interval
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.sweep import Curve, SweepAnalysis, analyze, curve
 from gradquake.analysis.tails import ccdfs
 from gradquake.avalanche.surrogates import RUNGS
-from gradquake.errors import require_count
 from gradquake.experiments import modular_addition
-from gradquake.experiments.modular_addition import WIDTHS, ModularAdditionRun
+from gradquake.paper.modadd.plan import ARCHITECTURES, CONDITIONS, CONTROLS, GROKKING, STUDY, Plan
+from gradquake.paper.modadd.warning import WARNINGS, separation
 from gradquake.study.execution import each, execute
 from gradquake.study.study import Study
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SEEDS = 3
+__all__ = [
+    "ALIGNMENTS",
+    "LEVELS",
+    "SHARED",
+    "SINCE_TEST",
+    "TEST_90",
+    "TRAIN_99",
+    "Evidence",
+    "Found",
+    "Level",
+    "View",
+    "first_reaching",
+    "gather",
+    "measure",
+]
 
-GROKKING, NO_DECAY, SMALL, LITERAL = "grokking", "no weight decay", "small training set", "literal split"
-CONDITIONS: dict[str, dict[str, Any]] = {
-    GROKKING: {},
-    NO_DECAY: {"weight_decay": 0.0},
-    SMALL: {"train_share": 0.2},
-    LITERAL: {"split": "literal"},
-}
-# Those that should not grok.
-CONTROLS = (NO_DECAY, SMALL)
-ARCHITECTURES = tuple(WIDTHS)
 
-# The accuracies whose first snapshots are told, and of which set.
-LEVELS = (("train_accuracy", 0.9), ("train_accuracy", 0.99), ("accuracy", 0.9), ("accuracy", 0.99))
-SATURATED = ("train_accuracy", 0.99)
+class Level(NamedTuple):
+    """An accuracy on the training set ("train_accuracy") or the test set ("accuracy")."""
+
+    variable: str
+    accuracy: float
+
+    def __str__(self) -> str:
+        """Return it for a reader, as "test 0.9"."""
+        return f"{'train' if self.variable == 'train_accuracy' else 'test'} {self.accuracy:g}"
+
+
+TRAIN_90, TRAIN_99 = Level("train_accuracy", 0.9), Level("train_accuracy", 0.99)
+TEST_90, TEST_99 = Level("accuracy", 0.9), Level("accuracy", 0.99)
+LEVELS = (TRAIN_90, TRAIN_99, TEST_90, TEST_99)
+# A run lasts if its test accuracy stays at this value or above after it grokked.
+LASTS_AT = 0.85
 
 SHARED, SINCE_TRAIN, SINCE_TEST = "shared epochs", "since train saturation", "since grokking"
 ALIGNMENTS = (SHARED, SINCE_TRAIN, SINCE_TEST)
 
-# What may warn of grokking: a name, and whether it is one number for all sizes of a seed.
-OF_SEED = "D of the seed"
-WARNINGS = ("s / N", OF_SEED, "weight norm", "gradient norm", "train loss")
-
 Subject = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The runs: every architecture under every condition, at all its widths.
-
-    Parameters
-    ----------
-    seeds : int
-        Seeds at each width.
-    widths : mapping of str to tuple of int
-        The widths of each architecture.
-    settings : mapping
-        What every run is given besides, for a smaller experiment: as in ``ModularAdditionRun``.
-    """
-
-    seeds: int = SEEDS
-    widths: Mapping[str, Sequence[int]] = field(default_factory=lambda: WIDTHS)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require_count("seeds", self.seeds, 1)
-
-    def sweep(self, architecture: str, condition: str) -> list[ModularAdditionRun]:
-        """Return the runs of an architecture under a condition."""
-        settings = {**self.settings, **CONDITIONS[condition]}
-        return modular_addition.sweep(
-            self.widths[architecture], self.seeds, architecture=architecture, **settings
-        )
-
-    @property
-    def subjects(self) -> list[Subject]:
-        """Every architecture with every condition."""
-        return list(product(ARCHITECTURES, CONDITIONS))
-
-    @property
-    def runs(self) -> list[ModularAdditionRun]:
-        """All runs, the longest first, so that the last to finish are short."""
-        runs = [run for subject in self.subjects for run in self.sweep(*subject)]
-        return sorted(runs, key=lambda run: -run.width)
+Views = dict[str, dict[Statistic, "View"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +80,7 @@ class View:
     up, down : Estimate
         When D(t) first crosses 1 from below, and from above, and stays for three snapshots.
     left_out : tuple of int
-        The widths of which fewer than half of the runs have what time is counted from.
+        The widths at which fewer than half of the runs have the event that time is counted from.
     """
 
     real: Curve
@@ -118,24 +92,24 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What one architecture under one condition gave.
+    """The results of one architecture under one condition.
 
     Attributes
     ----------
     ladder : Ladder
         The exponents beside all nulls.
     levels : dict
-        By (set, accuracy): the median over all runs of the first snapshot that reaches it; infinite
-        where most never do.
+        By ``Level``: the median over all runs of the first snapshot that reaches it; infinite if most
+        runs never do.
     medians : dict
-        By (set, accuracy): the median of each width.
+        By ``Level``: the median of each width.
     grokked : int
-        How many runs reached a test accuracy of 0.9.
+        The number of runs that reached a test accuracy of 0.9.
     lasted : int
-        How many of them stay at 0.85 or above from then on.
+        The number of these that stay at 0.85 or above from then on.
     views : dict
-        By (alignment, statistic); aligned only where at least half of the runs of three widths have
-        what time is counted from.
+        By alignment and statistic. An alignment is missing if fewer than three widths have its event
+        in at least half of their runs.
     truncated : dict
         By width, the share of avalanches that the limit of steps ended.
     collapse : Collapse
@@ -143,18 +117,26 @@ class Found:
     """
 
     ladder: Ladder
-    levels: dict[tuple[str, float], Estimate]
-    medians: dict[tuple[str, float], dict[int, float]]
+    levels: dict[Level, Estimate]
+    medians: dict[Level, dict[int, float]]
     grokked: int
     lasted: int
-    views: dict[tuple[str, Statistic], View]
+    views: Views
     truncated: dict[int, float]
     collapse: Collapse
 
     @property
     def runs(self) -> int:
-        """How many runs there are."""
+        """The number of runs."""
         return int(self.ladder.real.dataset.sizes["run"])
+
+    def view(self, alignment: str, statistic: Statistic) -> View | None:
+        """Return D(t) on a kind of time; None if too few runs have its event."""
+        return self.views.get(alignment, {}).get(statistic)
+
+    def on_shared_epochs(self, statistic: Statistic) -> View:
+        """Return D(t) on shared epochs."""
+        return self.views[SHARED][statistic]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,69 +146,104 @@ class Evidence:
     Attributes
     ----------
     found : dict
-        By (architecture, condition).
-    parting : dict
-        By (architecture, control, statistic): the first epoch from which the 90 % bands of D(t) of the
-        grokking runs and of the control stay apart to the end; NaN where they do not.
+        By architecture and condition.
+    partings : dict
+        By architecture, control and statistic: the first epoch from which the 90 % bands of D(t) of the
+        grokking runs and of the control stay apart to the end; NaN if they overlap there.
     warnings : dict
-        By (architecture, name in ``WARNINGS``); NaN where no width has both kinds of runs.
+        By architecture and name in ``WARNINGS``; NaN if no width has both kinds of runs.
+    has_intervals : bool
+        False if a width has a single run, so that nothing can be resampled.
     """
 
-    found: dict[Subject, Found]
-    parting: dict[tuple[str, str, Statistic], float]
-    warnings: dict[tuple[str, str], Separation]
+    found: dict[str, dict[str, Found]]
+    partings: dict[str, dict[str, dict[Statistic, float]]]
+    warnings: dict[str, dict[str, Separation]]
+    has_intervals: bool = True
+
+    @property
+    def subjects(self) -> Iterator[tuple[str, str, Found]]:
+        """Every architecture with every condition, and what was found."""
+        for architecture, of_each in self.found.items():
+            for condition, found in of_each.items():
+                yield architecture, condition, found
+
+    def parting(self, architecture: str, control: str, statistic: Statistic) -> float:
+        """Return the epoch from which D(t) of the grokking runs and of a control stay apart."""
+        return self.partings[architecture][control][statistic]
 
 
 def measure(
-    study: Study, plan: Plan, executor: Executor | None, progress: Callable[[int], object]
+    plan: Plan,
+    studies: Mapping[str, Study],
+    executor: Executor | None = None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Train and measure those of the plan's runs that the study does not hold.
+    """Train and measure those runs of the plan that the study does not hold.
 
     Raises
     ------
     InputError
-        Where torch is not installed.
+        If torch is not installed.
     """
-    execute(study, modular_addition.measure, plan.runs, executor, progress)
+    execute(studies[STUDY], modular_addition.measure, plan.runs, executor, progress)
 
 
-def gather(study: Study, plan: Plan, executor: Executor | None) -> Evidence:
-    """Read everything from the plan's runs, which the study holds."""
-    sweeps = {}
-    for subject in plan.subjects:
-        configs = [run.config() for run in plan.sweep(*subject)]
-        nulls = {r: study.dataset_of([{**c, "surrogate": r} for c in configs]) for r in RUNGS}
-        sweeps[subject] = (study.dataset_of(configs), nulls)
-    parts = [part for sweep in sweeps.values() for part in (sweep[0], *sweep[1].values())]
+def gather(
+    plan: Plan,
+    studies: Mapping[str, Study],
+    executor: Executor | None = None,
+    progress: Callable[[str], object] = lambda _: None,
+) -> Evidence:
+    """Read everything from the plan's runs, which the study holds.
+
+    Raises
+    ------
+    StudyError
+        If a run of the plan is missing.
+    """
+    progress("reading")
+    sweeps = _sweeps(plan, studies[STUDY])
+    parts = [part for real, nulls in sweeps.values() for part in (real, *nulls.values())]
     analyses = each(analyze, parts, executor)
     ladders = {subject: _ladder(analyses) for subject in sweeps}
     views = _views(
         {subject: (real, nulls["permuted"]) for subject, (real, nulls) in sweeps.items()}, executor
     )
     collapses = each(_collapse, [real for real, _ in sweeps.values()], executor)
-    found = {
+    by_subject = {
         subject: _found(sweeps[subject][0], ladders[subject], views[subject], collapse)
         for subject, collapse in zip(sweeps, collapses, strict=True)
     }
-    parting = {
-        (a, control, statistic): _parting(
-            found[a, GROKKING].views[SHARED, statistic], found[a, control].views[SHARED, statistic]
-        )
-        for a, control, statistic in product(ARCHITECTURES, CONTROLS, STATISTICS)
-    }
+    found = {a: {c: by_subject[a, c] for c in CONDITIONS} for a in ARCHITECTURES}
     todo = [
         ({c: sweeps[a, c][0] for c in (GROKKING, *CONTROLS)}, warning)
         for a, warning in product(ARCHITECTURES, WARNINGS)
     ]
-    warned = each(_separation, todo, executor)
-    return Evidence(found, parting, dict(zip(product(ARCHITECTURES, WARNINGS), warned, strict=True)))
+    warned = each(separation, todo, executor)
+    return Evidence(
+        found,
+        {a: _partings(of_each) for a, of_each in found.items()},
+        {a: {name: next(warned) for name in WARNINGS} for a in ARCHITECTURES},
+        has_intervals=plan.seeds >= FEWEST_RUNS,
+    )
 
 
-def first_reaching(dataset: xr.Dataset, name: str, level: float) -> NDArray[np.float64]:
-    """Return each run's first snapshot at which a variable is at least ``level``; NaN where none is."""
-    reached = dataset[name].values >= level
+def first_reaching(dataset: xr.Dataset, level: Level) -> NDArray[np.float64]:
+    """Return each run's first snapshot at which an accuracy is reached; NaN if it never is."""
+    reached = dataset[level.variable].values >= level.accuracy
     epochs: NDArray[np.float64] = dataset["epoch"].values[reached.argmax(axis=1)].astype(np.float64)
     return np.where(reached.any(axis=1), epochs, np.nan)
+
+
+def _sweeps(plan: Plan, study: Study) -> dict[Subject, tuple[xr.Dataset, dict[str, xr.Dataset]]]:
+    """Return the sweep of every subject, and its nulls by rung."""
+    sweeps = {}
+    for subject in product(ARCHITECTURES, CONDITIONS):
+        configs = [run.config() for run in plan.sweep(*subject)]
+        nulls = {r: study.dataset_of([{**c, "surrogate": r} for c in configs]) for r in RUNGS}
+        sweeps[subject] = (study.dataset_of(configs), nulls)
+    return sweeps
 
 
 def _ladder(analyses: Iterator[SweepAnalysis]) -> Ladder:
@@ -236,21 +253,17 @@ def _ladder(analyses: Iterator[SweepAnalysis]) -> Ladder:
 
 def _views(
     pairs: Mapping[Subject, tuple[xr.Dataset, xr.Dataset]], executor: Executor | None
-) -> dict[Subject, dict[tuple[str, Statistic], View]]:
+) -> dict[Subject, Views]:
     todo: list[tuple[xr.Dataset, Statistic]] = []
-    of_views: dict[tuple[Subject, str], list[int]] = {}
+    left_out: dict[tuple[Subject, str], tuple[int, ...]] = {}
     for subject, (real, null) in pairs.items():
-        events = {
-            SHARED: None,
-            SINCE_TRAIN: first_reaching(real, *SATURATED),
-            SINCE_TEST: real["grokking_epoch"].values,
-        }
-        for alignment, event in events.items():
+        for alignment, event in _events(real).items():
             kept = _with_event(real, event)
             if kept is None:
                 continue
-            of_views[subject, alignment] = sorted(
-                {*real["width"].values.tolist()} - {*real["width"].values[kept].tolist()}
+            widths = real["width"].values
+            left_out[subject, alignment] = tuple(
+                sorted({*widths.tolist()} - {*widths[kept].tolist()})
             )
             for statistic, dataset in product(STATISTICS, (real.isel(run=kept), null.isel(run=kept))):
                 moved = dataset
@@ -258,18 +271,16 @@ def _views(
                     moved = timing.aligned(dataset, event[kept], dataset.attrs["every"])
                 todo.append((moved, statistic))
     curves = each(_curve, todo, executor)
-    views: dict[Subject, dict[tuple[str, Statistic], View]] = {subject: {} for subject in pairs}
-    for (subject, alignment), left_out in of_views.items():
-        for statistic in STATISTICS:
-            real_curve, null_curve = next(curves), next(curves)
-            views[subject][alignment, statistic] = View(
-                real_curve,
-                null_curve.slim(),
-                real_curve.crossing,
-                real_curve.crossing_of(1.0, "down"),
-                tuple(left_out),
-            )
+    views: dict[Subject, Views] = {subject: {} for subject in pairs}
+    for (subject, alignment), widths in left_out.items():
+        views[subject][alignment] = {s: _view(next(curves), next(curves), widths) for s in STATISTICS}
     return views
+
+
+def _events(sweep: xr.Dataset) -> dict[str, NDArray[np.float64] | None]:
+    """Return by alignment the epoch of each run that time is counted from; None for shared epochs."""
+    reached = sweep["grokking_epoch"].values
+    return {SHARED: None, SINCE_TRAIN: first_reaching(sweep, TRAIN_99), SINCE_TEST: reached}
 
 
 def _with_event(sweep: xr.Dataset, event: NDArray[np.float64] | None) -> NDArray[np.intp] | None:
@@ -280,6 +291,10 @@ def _with_event(sweep: xr.Dataset, event: NDArray[np.float64] | None) -> NDArray
     return np.concatenate(groups) if len(groups) >= scaling.FEWEST_SCALES else None
 
 
+def _view(real: Curve, null: Curve, left_out: tuple[int, ...]) -> View:
+    return View(real, null.slim(), real.crossing, real.crossing_of(1.0, "down"), left_out)
+
+
 def _curve(item: tuple[xr.Dataset, Statistic]) -> Curve:
     return curve(*item)
 
@@ -288,31 +303,36 @@ def _collapse(sweep: xr.Dataset) -> Collapse:
     return best_collapse(ccdfs(sweep, None))
 
 
-def _found(
-    sweep: xr.Dataset,
-    ladder: Ladder,
-    views: dict[tuple[str, Statistic], View],
-    collapse: Collapse,
-) -> Found:
-    reached = {level: np.nan_to_num(first_reaching(sweep, *level), nan=np.inf) for level in LEVELS}
+def _found(sweep: xr.Dataset, ladder: Ladder, views: Views, collapse: Collapse) -> Found:
+    reached = {level: np.nan_to_num(first_reaching(sweep, level), nan=np.inf) for level in LEVELS}
     groups = scaling.scale_groups(sweep)
     widths = sweep["width"].values
     grokked = sweep["grokking_epoch"].values
     after = sweep["epoch"].values >= np.nan_to_num(grokked, nan=np.inf)[:, None]
     lowest = np.where(after, sweep["accuracy"].values, np.inf).min(axis=1)
     return Found(
-        ladder,
-        {level: timing.median_over_runs(sweep, values) for level, values in reached.items()},
-        {
-            level: {int(widths[runs[0]]): float(np.median(values[runs])) for _, runs in groups}
-            for level, values in reached.items()
+        ladder=ladder,
+        levels={level: timing.median_over_runs(sweep, epochs) for level, epochs in reached.items()},
+        medians={
+            level: {int(widths[runs[0]]): float(np.median(epochs[runs])) for _, runs in groups}
+            for level, epochs in reached.items()
         },
-        int(np.isfinite(grokked).sum()),
-        int((np.isfinite(grokked) & (lowest >= 0.85)).sum()),
-        views,
-        {int(widths[runs[0]]): float(sweep["truncated"].values[runs].mean()) for _, runs in groups},
-        collapse,
+        grokked=int(np.isfinite(grokked).sum()),
+        lasted=int((np.isfinite(grokked) & (lowest >= LASTS_AT)).sum()),
+        views=views,
+        truncated={
+            int(widths[runs[0]]): float(sweep["truncated"].values[runs].mean()) for _, runs in groups
+        },
+        collapse=collapse,
     )
+
+
+def _partings(found: Mapping[str, Found]) -> dict[str, dict[Statistic, float]]:
+    views = {s: found[GROKKING].on_shared_epochs(s) for s in STATISTICS}
+    return {
+        control: {s: _parting(views[s], found[control].on_shared_epochs(s)) for s in STATISTICS}
+        for control in CONTROLS
+    }
 
 
 def _parting(grokking: View, control: View) -> float:
@@ -333,46 +353,3 @@ def _band(real: Curve) -> NDArray[np.float64]:
         percentile_interval(at, runs, 0.90) for block in real.resampled() for at in block.exponents.T
     ]
     return np.array([[interval.low for interval in ends], [interval.high for interval in ends]])
-
-
-def _separation(item: tuple[dict[str, xr.Dataset], str]) -> Separation:
-    sweeps, warning = item
-    values, positive, sizes, cells = [], [], [], []
-    for condition, sweep in enumerate(sweeps.values()):
-        n, grokked = sweep["n_parameters"].values, np.isfinite(sweep["grokking_epoch"].values)
-        found = _warning(sweep, warning)
-        if warning == OF_SEED:
-            # One number for all runs of a seed is one number, and not as many as there are runs.
-            seeds = sweep["seed"].values
-            rows = [np.flatnonzero(seeds == seed) for seed in np.unique(seeds)]
-            found = found[[runs[0] for runs in rows]]
-            grokked = np.array([grokked[runs].mean() > 0.5 for runs in rows])
-            n = np.zeros(len(rows), np.int64)
-        values.append(found)
-        positive.append(grokked)
-        sizes.append(n)
-        cells.append(n * len(sweeps) + condition)
-    of_run, label, size, cell = (np.concatenate(part) for part in (values, positive, sizes, cells))
-    epochs = next(iter(sweeps.values()))["epoch"].values
-    if not any(len(set(label[size == n].tolist())) == 2 for n in size):
-        return Separation(epochs, [estimated(np.nan, np.empty(0), 1) for _ in epochs])
-    return Separation(epochs, [area_under_roc(at, label, size, cell).slim() for at in of_run.T])
-
-
-def _warning(sweep: xr.Dataset, warning: str) -> NDArray[np.float64]:
-    """Return a number of each run at each snapshot, shape (runs, snapshots)."""
-    names = {"weight norm": "weight_norm", "gradient norm": "gradient_norm", "train loss": "loss"}
-    if warning in names:
-        named: NDArray[np.float64] = sweep[names[warning]].values
-        return named
-    n = sweep["n_parameters"].values
-    share: NDArray[np.float64] = sweep["size"].values / n[:, None]
-    if warning == "s / N":
-        return share
-    # One exponent for all runs of a seed, from the sizes of its one run at every width.
-    seeds = sweep["seed"].values
-    result = np.empty(share.shape)
-    for seed in np.unique(seeds):
-        runs = np.flatnonzero(seeds == seed)
-        result[runs] = scaling.slopes(n[runs], sweep["size"].values[runs].T)
-    return result

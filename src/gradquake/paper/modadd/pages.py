@@ -1,4 +1,4 @@
-"""What modular addition gave, as tables for a reader and as an object for a program."""
+"""The results of modular addition, as tables for a reader and as an object for a program."""
 
 from __future__ import annotations
 
@@ -8,33 +8,50 @@ from typing import Any
 import numpy as np
 
 from gradquake.analysis.scaling import STATISTICS
-from gradquake.paper.modadd.evidence import (
-    ALIGNMENTS,
-    ARCHITECTURES,
-    LEVELS,
-    WARNINGS,
-    Evidence,
-    Found,
-    View,
+from gradquake.analysis.transitions import PHASES
+from gradquake.paper.modadd.evidence import ALIGNMENTS, LEVELS, TEST_90, Evidence, Found, View
+from gradquake.paper.modadd.plan import ARCHITECTURES
+from gradquake.paper.modadd.warning import WARNINGS
+from gradquake.paper.output import as_json
+from gradquake.report.json import (
+    attribution_json,
+    collapse_json,
+    curve_json,
+    estimate_json,
+    exponents_json,
+    finite,
 )
-from gradquake.report import json as report_json
-from gradquake.report import tables
-from gradquake.report.tables import SYMBOLS, Table, number, quality_of, time_with_interval, with_interval
+from gradquake.report.tables import (
+    SYMBOLS,
+    Table,
+    attribution_table,
+    exponents_table,
+    number,
+    quality_of,
+    time_with_interval,
+    with_interval,
+)
 
-TEST_90 = ("accuracy", 0.9)
-SETS = {"train_accuracy": "train", "accuracy": "test"}
-# Epochs at which the early warning is told, where the runs have not grokked yet.
+__all__ = ["as_object", "documents", "page"]
+
+# The epochs at which the early warning is told; at later ones some runs have grokked.
 WARNED_AT = (0, 50, 100, 150, 200, 250)
+
+SUBJECT = ("architecture", "condition")
+
+
+def documents(evidence: Evidence) -> dict[str, str]:
+    """Return the files for a reader and for programs: their texts by name."""
+    return {"modadd.md": page(evidence), "modadd.json": as_json(as_object(evidence))}
 
 
 def page(evidence: Evidence) -> str:
-    """Return everything that was measured as a Markdown page of tables."""
+    """Return all results as a Markdown page of tables."""
     pages = [grokking_table(evidence), medians_table(evidence), times_table(evidence)]
-    pages += [excess_table(evidence), truncated_table(evidence), warnings_table(evidence)]
-    for (architecture, condition), found in evidence.found.items():
-        name = f"{architecture}, {condition}"
-        for table in (tables.exponents_table(found.ladder), tables.attribution_table(found.ladder)):
-            pages.append(replace(table, title=f"{table.title}, {name}"))
+    pages += [pooled_table(evidence), truncated_table(evidence), warnings_table(evidence)]
+    for architecture, condition, found in evidence.subjects:
+        for table in (exponents_table(found.ladder), attribution_table(found.ladder)):
+            pages.append(replace(table, title=f"{table.title}, {architecture}, {condition}"))
     return "# Modular addition\n\n" + "\n".join(table.markdown() for table in pages)
 
 
@@ -47,134 +64,119 @@ def grokking_table(evidence: Evidence) -> Table:
             str(found.lasted),
             *(time_with_interval(found.levels[level]) for level in LEVELS),
         )
-        for subject, found in evidence.found.items()
+        for *subject, found in evidence.subjects
     ]
-    header = ("architecture", "condition", "grokked", "lasted")
-    levels = tuple(f"{SETS[name]} {level:g}" for name, level in LEVELS)
     return Table(
         "First snapshot at an accuracy, median over runs",
-        header + levels,
+        (*SUBJECT, "grokked", "lasted", *map(str, LEVELS)),
         rows,
-        "Grokked: reached a test accuracy of 0.9. Lasted: and stays at 0.85 or above from then on. A "
-        "run that never reaches an accuracy counts as infinitely late.",
+        "A run grokked if it reached a test accuracy of 0.9. It lasted if its test accuracy then stayed "
+        "at 0.85 or above. A run that never reaches an accuracy counts as infinitely late.",
     )
 
 
 def medians_table(evidence: Evidence) -> Table:
     """Return the median grokking epoch of every width."""
-    widths = sorted({w for found in evidence.found.values() for w in found.medians[TEST_90]})
+    widths = sorted({w for *_, found in evidence.subjects for w in found.medians[TEST_90]})
     rows = [
         (*subject, *(_epoch(found.medians[TEST_90].get(width)) for width in widths))
-        for subject, found in evidence.found.items()
+        for *subject, found in evidence.subjects
     ]
-    return Table(
-        "Median epoch of 90 % test accuracy by width",
-        ("architecture", "condition", *(f"d = {width}" for width in widths)),
-        rows,
-    )
+    header = (*SUBJECT, *(f"d = {width}" for width in widths))
+    return Table("Median epoch of 90 % test accuracy by width", header, rows)
 
 
 def times_table(evidence: Evidence) -> Table:
     """Return when D(t) crosses 1, on every kind of time."""
-    rows = []
-    for subject, found in evidence.found.items():
-        for alignment in ALIGNMENTS:
-            for statistic in STATISTICS:
-                view = found.views.get((alignment, statistic))
-                if view is not None:
-                    left_out = ", ".join(map(str, view.left_out))
-                    rows.append((*subject, alignment, SYMBOLS[statistic], *_crossings(view), left_out))
+    rows = [
+        (*subject, alignment, SYMBOLS[statistic], *_crossings(view), ", ".join(map(str, view.left_out)))
+        for *subject, found in evidence.subjects
+        for alignment in ALIGNMENTS
+        for statistic in STATISTICS
+        if (view := found.view(alignment, statistic)) is not None
+    ]
     return Table(
         "D(t) on three kinds of time",
         (
-            "architecture", "condition", "time", "exponent", "lowest D(t)", "highest", "at the end",
+            *SUBJECT, "time", "exponent", "lowest D(t)", "highest", "at the end",
             "crosses 1 up", "crosses 1 down", "lowest of the permuted null", "highest", "without d",
         ),
         rows,
-        "Since train saturation: each run read from its first snapshot at a train accuracy of 0.99. "
-        "Since grokking: from its first at a test accuracy of 0.9. Both without the widths at which "
-        "fewer than half of the runs have one.",
+        "Since train saturation: each run is read from its first snapshot at a train accuracy of 0.99. "
+        "Since grokking: each run is read from its first snapshot at a test accuracy of 0.9. Both leave "
+        "out the widths at which fewer than half of the runs have such a snapshot.",
     )  # fmt: skip
 
 
-def excess_table(evidence: Evidence) -> Table:
-    """Return what arrangement accounts for, before and after each run's grokking epoch."""
+def pooled_table(evidence: Evidence) -> Table:
+    """Return the exponents of all phases, and the part of the arrangement."""
     rows = []
-    for subject, found in evidence.found.items():
+    for *subject, found in evidence.subjects:
         for statistic in STATISTICS:
-            for phase in ("all", "pre", "post"):
+            for phase in PHASES:
                 real = found.ladder.exponent("real", phase, statistic)
-                rows.append(
-                    (
-                        *subject,
-                        SYMBOLS[statistic],
-                        phase,
-                        with_interval(real),
-                        with_interval(found.ladder.arrangement(phase, statistic)),
-                        number(real.fit.r_squared),
-                    )
-                )
-    return Table(
-        "Exponents pooled over snapshots",
-        ("architecture", "condition", "exponent", "phase", "D or gamma", "real - permuted", "R²"),
-        rows,
-    )
+                arrangement = found.ladder.arrangement(phase, statistic)
+                cells = (with_interval(real), with_interval(arrangement), number(real.fit.r_squared))
+                rows.append((*subject, SYMBOLS[statistic], phase, *cells))
+    header = (*SUBJECT, "exponent", "phase", "D or gamma", "real - permuted", "R²")
+    return Table("Exponents pooled over snapshots", header, rows)
 
 
 def truncated_table(evidence: Evidence) -> Table:
     """Return the share of truncated avalanches by width, and the collapse."""
-    widths = sorted({w for found in evidence.found.values() for w in found.truncated})
+    widths = sorted({w for *_, found in evidence.subjects for w in found.truncated})
     rows = [
         (
             *subject,
             *(f"{found.truncated[w]:.1%}" if w in found.truncated else "" for w in widths),
             quality_of(found.collapse),
         )
-        for subject, found in evidence.found.items()
+        for *subject, found in evidence.subjects
     ]
     return Table(
         "Avalanches that the limit of 20 steps ended",
-        ("architecture", "condition", *(f"d = {width}" for width in widths), "collapse S"),
+        (*SUBJECT, *(f"d = {width}" for width in widths), "collapse S"),
         rows,
-        "S after Houdayer and Hartmann (2004), of all snapshots: 1 for a collapse within the errors.",
+        "S is the quality of Houdayer and Hartmann (2004) over all snapshots; it is 1 for a collapse "
+        "within the errors.",
     )
 
 
 def warnings_table(evidence: Evidence) -> Table:
-    """Return how well numbers tell early which runs will grok."""
+    """Return how early a number tells which runs will grok."""
     rows = []
-    measured = next(iter(evidence.warnings.values())).epochs.tolist()
+    measured = evidence.warnings[ARCHITECTURES[0]][WARNINGS[0]].epochs.tolist()
     epochs = [epoch for epoch in WARNED_AT if epoch in measured]
-    for architecture in ARCHITECTURES:
-        for name in WARNINGS:
-            found = evidence.warnings[architecture, name]
+    for architecture, of_each in evidence.warnings.items():
+        for name, found in of_each.items():
             at = dict(zip(found.epochs.tolist(), found.area, strict=True))
             rows.append((architecture, name, *(with_interval(at[epoch]) for epoch in epochs)))
     return Table(
         "Early warning: area under the ROC",
         ("architecture", "number", *(f"epoch {epoch}" for epoch in epochs)),
         rows,
-        "Of a run that will grok and one that will not, of one width: how often the first has the "
-        "higher number. 1/2 tells nothing; 0 tells as much as 1. Runs of the grokking condition and of "
-        "the two controls. The D of a seed is one number for all its runs, and counted once.",
+        "Take a run that will grok and one that will not, of one width: the area is how often the first "
+        "has the higher number. 1/2 tells nothing; 0 tells as much as 1. The runs are those of the "
+        "grokking condition and of the two controls. All runs of a seed have one D, which counts once.",
     )
 
 
 def as_object(evidence: Evidence) -> dict[str, Any]:
-    """Return everything as JSON values, by architecture and condition."""
-    result: dict[str, Any] = {
-        f"{architecture}, {condition}": _found_json(found)
-        for (architecture, condition), found in evidence.found.items()
-    }
+    """Return all results as JSON values, by architecture and condition."""
+    result: dict[str, Any] = {f"{a}, {c}": _found_json(found) for a, c, found in evidence.subjects}
     result["parting"] = {
-        f"{a}, {c}, {s}": report_json.finite(value) for (a, c, s), value in evidence.parting.items()
+        f"{architecture}, {control}, {statistic}": finite(epoch)
+        for architecture, of_control in evidence.partings.items()
+        for control, of_statistic in of_control.items()
+        for statistic, epoch in of_statistic.items()
     }
     result["early_warning"] = {
         f"{architecture}, {name}": {
             "epoch": found.epochs.tolist(),
-            "area": [report_json.estimate_json(area) for area in found.area],
+            "area": [estimate_json(area) for area in found.area],
         }
-        for (architecture, name), found in evidence.warnings.items()
+        for architecture, of_each in evidence.warnings.items()
+        for name, found in of_each.items()
     }
     return result
 
@@ -185,20 +187,20 @@ def _found_json(found: Found) -> dict[str, Any]:
         "grokked": found.grokked,
         "lasted": found.lasted,
         "first_snapshot": {
-            f"{SETS[name]}_{level:g}": report_json.estimate_json(found.levels[name, level])
-            for name, level in LEVELS
+            str(level).replace(" ", "_"): estimate_json(found.levels[level]) for level in LEVELS
         },
         "truncated": {str(width): share for width, share in found.truncated.items()},
-        "exponents": {s: report_json.exponents_json(found.ladder.real, s) for s in STATISTICS},
-        "attribution": {s: report_json.attribution_json(found.ladder, s) for s in STATISTICS},
-        "D_t": {
+        "exponents": {s: exponents_json(found.ladder.real, s) for s in STATISTICS},
+        "attribution": {s: attribution_json(found.ladder, s) for s in STATISTICS},
+        "dimension": {
             f"{alignment}, {statistic}": {
-                **report_json.curve_json(view.real),
-                "crossing_down": report_json.estimate_json(view.down),
+                **curve_json(view.real),
+                "crossing_down": estimate_json(view.down),
             }
-            for (alignment, statistic), view in found.views.items()
+            for alignment, of_each in found.views.items()
+            for statistic, view in of_each.items()
         },
-        "collapse": report_json.collapse_json(found.collapse),
+        "collapse": collapse_json(found.collapse),
     }
 
 

@@ -11,17 +11,22 @@ from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.paper.modadd.evidence import (
     ALIGNMENTS,
+    SHARED,
+    SINCE_TEST,
+    TEST_90,
+    TRAIN_99,
+    Evidence,
+    Level,
+)
+from gradquake.paper.modadd.plan import (
     ARCHITECTURES,
     CONDITIONS,
     GROKKING,
     LITERAL,
     NO_DECAY,
-    SHARED,
-    SINCE_TEST,
     SMALL,
-    WARNINGS,
-    Evidence,
 )
+from gradquake.paper.modadd.warning import WARNINGS
 from gradquake.report import figures
 from gradquake.report.figures import (
     BELOW_LEGEND,
@@ -36,17 +41,18 @@ from gradquake.report.figures import (
     Axes,
 )
 
+__all__ = ["PLATES"]
+
 SYMBOLS: dict[Statistic, str] = {"max": "$s_{\\max}$", "mean": "$\\langle s \\rangle$"}
 COLORS = {GROKKING: BLUE, NO_DECAY: VERMILION, SMALL: ORANGE, LITERAL: GREEN}
 WARNING_COLORS = dict(zip(WARNINGS, (BLUE, SKY, VERMILION, ORANGE, PURPLE), strict=True))
-TEST_90, TRAIN_99 = ("accuracy", 0.9), ("train_accuracy", 0.99)
+CURVE_COLORS: dict[Statistic, tuple[str, str]] = {"max": (BLUE, GREY), "mean": (VERMILION, ORANGE)}
 
 
 def accuracy(evidence: Evidence, path: Path) -> None:
     """Train and test accuracy under every condition."""
     with figures.sheet(path, "abcd\nefgh", 4.2, between=0.3, below=0.45) as panels:
-        for ax, (subject, found) in zip(panels, evidence.found.items(), strict=True):
-            architecture, condition = subject
+        for ax, (architecture, condition, found) in zip(panels, evidence.subjects, strict=True):
             data = found.ladder.real.dataset
             epochs = data["epoch"].values
             for name, color, label in (("train_accuracy", GREY, "train"), ("accuracy", BLUE, "test")):
@@ -64,10 +70,10 @@ def dimension(evidence: Evidence, path: Path) -> None:
     with figures.sheet(path, "ab\ncd", 5.0, between=0.22, below=0.42) as panels:
         pairs = [(a, s) for a in ARCHITECTURES for s in STATISTICS]
         for ax, (architecture, statistic) in zip(panels, pairs, strict=True):
-            null = evidence.found[architecture, GROKKING].views[SHARED, statistic].null
+            null = evidence.found[architecture][GROKKING].on_shared_epochs(statistic).null
             figures.dimension(ax, null.dimension, GREY, "permuted null of grokking", lw=0.8)
             for condition in reversed(CONDITIONS):
-                view = evidence.found[architecture, condition].views[SHARED, statistic]
+                view = evidence.found[architecture][condition].on_shared_epochs(statistic)
                 figures.dimension(
                     ax, view.real.dimension, COLORS[condition], condition, opacity=0.12, lw=0.9
                 )
@@ -82,13 +88,12 @@ def alignment(evidence: Evidence, path: Path) -> None:
     with figures.sheet(path, "abc\ndef", 4.6, between=0.26, below=0.42) as panels:
         pairs = [(a, time) for a in ARCHITECTURES for time in ALIGNMENTS]
         for ax, (architecture, time) in zip(panels, pairs, strict=True):
-            views = evidence.found[architecture, GROKKING].views
-            for statistic, color, faint in (("max", BLUE, GREY), ("mean", VERMILION, ORANGE)):
-                view = views.get((time, "max" if statistic == "max" else "mean"))
+            for statistic, (color, faint) in CURVE_COLORS.items():
+                view = evidence.found[architecture][GROKKING].view(time, statistic)
                 if view is None:
                     ax.text(0.5, 0.3, "too few runs have it", ha="center", transform=ax.transAxes)
                     continue
-                symbol = SYMBOLS["max" if statistic == "max" else "mean"]
+                symbol = SYMBOLS[statistic]
                 figures.dimension(ax, view.null.dimension, faint, f"permuted, {symbol}", lw=0.8)
                 figures.dimension(ax, view.real.dimension, color, symbol)
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
@@ -102,7 +107,7 @@ def alignment(evidence: Evidence, path: Path) -> None:
         panels[0].legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.2)
 
 
-def excess(evidence: Evidence, path: Path) -> None:
+def ladder(evidence: Evidence, path: Path) -> None:
     """The exponents of every rung, pooled over all snapshots."""
     rungs = (*RUNGS, REAL)
     names = [rung.replace("gaussian", "Gaussian").replace("_", " ") for rung in rungs]
@@ -110,8 +115,8 @@ def excess(evidence: Evidence, path: Path) -> None:
         pairs = [(a, s) for a in ARCHITECTURES for s in STATISTICS]
         for ax, (architecture, statistic) in zip(panels, pairs, strict=True):
             for shift, condition in zip(np.linspace(-0.2, 0.2, 4), CONDITIONS, strict=True):
-                ladder = evidence.found[architecture, condition].ladder
-                found = [ladder.exponent(rung, "all", statistic) for rung in rungs]
+                measured = evidence.found[architecture][condition].ladder
+                found = [measured.exponent(rung, "all", statistic) for rung in rungs]
                 places = np.arange(len(rungs)) + shift
                 figures.series(ax, places, found, COLORS[condition], "o", condition, ls=":")
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
@@ -124,11 +129,11 @@ def excess(evidence: Evidence, path: Path) -> None:
 
 
 def warning(evidence: Evidence, path: Path) -> None:
-    """How early which number tells the runs that will grok."""
+    """How early each number tells which runs will grok."""
     with figures.sheet(path, "ab", 2.8, between=0.2) as panels:
         for ax, architecture in zip(panels, ARCHITECTURES, strict=True):
             for name in WARNINGS:
-                found = evidence.warnings[architecture, name]
+                found = evidence.warnings[architecture][name]
                 middle = [area.value for area in found.area]
                 low = [area.low for area in found.area]
                 high = [area.high for area in found.area]
@@ -145,26 +150,21 @@ def warning(evidence: Evidence, path: Path) -> None:
 
 
 PLATES: dict[str, Callable[[Evidence, Path], None]] = {
-    "accuracy": accuracy,
-    "dimension": dimension,
-    "alignment": alignment,
-    "ladder": excess,
-    "warning": warning,
+    "modadd-accuracy": accuracy,
+    "modadd-dimension": dimension,
+    "modadd-alignment": alignment,
+    "modadd-ladder": ladder,
+    "modadd-warning": warning,
 }
-
-
-def draw(evidence: Evidence, folder: Path) -> None:
-    """Draw every figure into a folder."""
-    for name, plate in PLATES.items():
-        plate(evidence, folder / f"modadd-{name}")
 
 
 def _mark(ax: Axes, evidence: Evidence, architecture: str, level: float | None = 1.0) -> None:
     """Mark the median epochs at which training saturates and at which runs grok, and the level 1."""
-    levels = evidence.found[architecture, GROKKING].levels
-    for key, style in ((TRAIN_99, "--"), (TEST_90, "-")):
-        if np.isfinite(levels[key].value):
-            ax.axvline(levels[key].value, ymax=BELOW_LEGEND, color=BLACK, lw=0.7, ls=style)
+    marked: dict[Level, str] = {TRAIN_99: "--", TEST_90: "-"}
+    for level_of, style in marked.items():
+        epoch = evidence.found[architecture][GROKKING].levels[level_of].value
+        if np.isfinite(epoch):
+            ax.axvline(epoch, ymax=BELOW_LEGEND, color=BLACK, lw=0.7, ls=style)
     if level is not None:
         ax.axhline(level, color=BLACK, lw=0.7, ls=":")
 

@@ -24,6 +24,17 @@ from gradquake.scrutiny.measure import measure
 if TYPE_CHECKING:
     import xarray as xr
 
+__all__ = [
+    "INLINE",
+    "SHADOW",
+    "Condition",
+    "ConditionResult",
+    "Todo",
+    "conditions",
+    "examine",
+    "summarize",
+]
+
 Group = Literal["control", "alpha_train", "topology_train", "quantile", "own graph"]
 
 # The names of the paper's own two ways to train among those of alpha_train.
@@ -35,16 +46,16 @@ TINY_LEARNING_RATE = 1e-4
 
 @dataclass(frozen=True)
 class Condition:
-    """One way to train the paper's networks, other than the paper's.
+    """One way to train the paper's networks that is not the paper's own.
 
     Attributes
     ----------
     group : str
-        What it belongs to.
+        The setting that differs, or "control".
     name : str
-        What is different.
+        The value of that setting.
     settings : dict
-        Of ``XorRun``.
+        The settings of ``XorRun`` that differ from the paper's.
     """
 
     group: Group
@@ -57,7 +68,7 @@ class Condition:
 
 
 def conditions() -> list[Condition]:
-    """Return every condition, but the paper's own inline and shadow training."""
+    """Return every condition except the paper's own in-line and shadow training."""
     probe = XorRun(1, 0)
     modes: dict[str, dict[str, Any]] = {"inline": {}, "shadow": {"alpha_train": 0.0}}
     controls: dict[str, dict[str, Any]] = {
@@ -86,27 +97,28 @@ def conditions() -> list[Condition]:
 
 @dataclass(frozen=True, eq=False)
 class ConditionResult:
-    """What was measured under one condition.
+    """The result of one condition. It carries no resamples.
 
     Attributes
     ----------
     group, name : str
+        Of the condition.
     n_runs, n_grokked : int
     grokking : Estimate
         The median t_g of all runs.
     by_scale : list of GrokkingEpochs
         t_g at every scale.
     delay : Estimate
-        The median over runs of t_g minus that of the shadow run of the same size and seed; 0 in a run
-        where neither ever grokked.
+        The median over runs of t_g minus that of the shadow run of the same size and seed; 0 for a run
+        if neither ever grokked.
     exponents : dict
-        By (rung or "real", phase, statistic).
-    arrangement : dict
-        D_real - D_permuted by (span, statistic): phases and "rise".
+        Of the data, by phase and statistic.
+    arrangements : dict
+        D_real - D_permuted by phase or "rise", and statistic.
     rise : dict
         D_post - D_pre by statistic.
     curves : dict
-        D(t) of the data by statistic. Nothing here carries its resamples, which nobody needs any more.
+        D(t) of the data by statistic.
     crossing_of_null : dict
         When D(t) rises above that of the permuted null, by statistic.
     """
@@ -118,21 +130,34 @@ class ConditionResult:
     grokking: Estimate
     by_scale: list[GrokkingEpochs]
     delay: Estimate
-    exponents: dict[tuple[str, Phase, Statistic], Exponent]
-    arrangement: dict[tuple[Span, Statistic], Estimate]
+    exponents: dict[Phase, dict[Statistic, Exponent]]
+    arrangements: dict[Span, dict[Statistic, Estimate]]
     rise: dict[Statistic, Estimate]
     curves: dict[Statistic, Curve]
     crossing_of_null: dict[Statistic, Estimate]
 
+    def exponent(self, phase: Phase, statistic: Statistic) -> Exponent:
+        """Return an exponent of the data."""
+        return self.exponents[phase][statistic]
+
+    def arrangement(self, span: Span, statistic: Statistic) -> Estimate:
+        """Return D_real - D_permuted, paired: due to the arrangement of the entries on the graph."""
+        return self.arrangements[span][statistic]
+
 
 @dataclass(frozen=True, eq=False)
 class Todo:
-    """A condition's sweep, with the shadow sweep that it is held against.
+    """A condition's sweep, with the shadow sweep that it is compared with.
 
     Attributes
     ----------
+    group, name : str
+        Of the condition.
+    sweep, shadow : xarray.Dataset
+        Sweeps of the same sizes and seeds.
     twin : xarray.Dataset or None
-        The XOR sweep at whose t_g, run by run, the phases are split; without it at the sweep's own.
+        An XOR sweep. The phases of each run are split at the t_g of the same run of ``twin``, or at the
+        run's own t_g for None.
     """
 
     group: str
@@ -148,15 +173,14 @@ def examine(todo: Todo) -> ConditionResult:
     Raises
     ------
     InputError
-        Where the sweeps are not of the same sizes and seeds.
+        If the sweeps do not have the same sizes, seeds and epochs.
     """
     sweep = todo.sweep
     for other in (todo.shadow, sweep if todo.twin is None else todo.twin):
         if not same_runs(sweep, other):
             raise InputError(
-                f"the condition {todo.name} has other sizes, seeds or epochs than its twin; they "
-                f"must be "
-                "equal"
+                f"the condition {todo.name} has other sizes, seeds or epochs than its twin; they must "
+                "be equal"
             )
     if todo.twin is not None:
         sweep = sweep.assign_coords(grokking_epoch=("run", todo.twin["grokking_epoch"].values))
@@ -166,26 +190,26 @@ def examine(todo: Todo) -> ConditionResult:
 
 
 def summarize(todo: Todo, ladder: Ladder) -> ConditionResult:
-    """Return the result of a condition whose sweep stands beside its permuted null already."""
+    """Return the result of a condition whose sweep was measured beside its permuted null."""
     reached = todo.sweep["grokking_epoch"]
     return ConditionResult(
-        todo.group,
-        todo.name,
-        reached.size,
-        int(np.isfinite(reached.values).sum()),
-        median_grokking_epoch(todo.sweep).slim(),
-        grokking_epochs(todo.sweep),
-        _delay(todo.sweep, todo.shadow).slim(),
-        {
-            (rung, phase, statistic): exponent.slim()
-            for rung, analysis in (("real", ladder.real), ("permuted", ladder.nulls["permuted"]))
-            for phase, of_phase in analysis.exponents.items()
-            for statistic, exponent in of_phase.items()
+        group=todo.group,
+        name=todo.name,
+        n_runs=reached.size,
+        n_grokked=int(np.isfinite(reached.values).sum()),
+        grokking=median_grokking_epoch(todo.sweep).slim(),
+        by_scale=grokking_epochs(todo.sweep),
+        delay=_delay(todo.sweep, todo.shadow).slim(),
+        exponents={
+            phase: {statistic: exponent.slim() for statistic, exponent in of_phase.items()}
+            for phase, of_phase in ladder.real.exponents.items()
         },
-        {(span, s): ladder.arrangement(span, s).slim() for span in SPANS for s in STATISTICS},
-        {s: ladder.rise("real", s).slim() for s in STATISTICS},
-        {statistic: curve.slim() for statistic, curve in ladder.real.curves.items()},
-        {s: ladder.crossing_of_null("permuted", s).slim() for s in STATISTICS},
+        arrangements={
+            span: {s: ladder.arrangement(span, s).slim() for s in STATISTICS} for span in SPANS
+        },
+        rise={s: ladder.rise("real", s).slim() for s in STATISTICS},
+        curves={statistic: curve.slim() for statistic, curve in ladder.real.curves.items()},
+        crossing_of_null={s: ladder.crossing_of_null("permuted", s).slim() for s in STATISTICS},
     )
 
 

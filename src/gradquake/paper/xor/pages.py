@@ -1,4 +1,4 @@
-"""The claims and the scrutiny as pages for a reader and as objects for a program."""
+"""The scrutiny of the paper's experiment, as a page for a reader and as an object for programs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,54 @@ from gradquake.analysis.ladder import SPANS, Ladder, Span
 from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
-from gradquake.paper.xor import statements as xor_statements
+from gradquake.paper.output import as_json
 from gradquake.paper.xor.conditions import ConditionResult
-from gradquake.paper.xor.evidence import Evidence
-from gradquake.report import json as report_json
-from gradquake.report import tables
-from gradquake.report.tables import SYMBOLS, Table, number, time_with_interval, with_interval
+from gradquake.paper.xor.evidence import Evidence, ManySeeds
+from gradquake.paper.xor.statements import shares_table, specifications_json
+from gradquake.report.json import (
+    EXPONENTS,
+    analysis_json,
+    attribution_json,
+    crossing_json,
+    estimate_json,
+    exponents_json,
+    grokking_json,
+    permutation_json,
+    power_json,
+    tail_json,
+    topology_json,
+)
+from gradquake.report.tables import (
+    SYMBOLS,
+    Table,
+    attribution_table,
+    collapse_table,
+    exponents_table,
+    importance_table,
+    number,
+    power_table,
+    tails_table,
+    time_with_interval,
+    timing_table,
+    topologies_table,
+    with_interval,
+)
 
-RISE: Span = "rise"
+__all__ = ["documents", "scrutiny_object", "scrutiny_page"]
+
+MEASURED_SPANS: tuple[Span, ...] = ("pre", "post", "rise")
+
+
+def documents(found: Evidence) -> dict[str, str]:
+    """Return the files for a reader and for programs: their texts by name."""
+    files = {
+        "scrutiny.json": as_json(scrutiny_object(found)),
+        "scrutiny.md": scrutiny_page(found),
+    }
+    if found.specifications is not None:
+        table = found.specifications.to_dataframe().reset_index()
+        files["specifications.csv"] = table.to_csv(index=False, float_format="%.6g")
+    return files
 
 
 def scrutiny_page(found: Evidence) -> str:
@@ -31,27 +71,29 @@ def _tables(found: Evidence) -> list[Table]:
     sweeps = {"inline": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
     pages: list[Table] = []
     for name, scrutiny in sweeps.items():
-        pages.append(_titled(tables.exponents_table(scrutiny.ladder), name))
-        pages.append(_titled(tables.attribution_table(scrutiny.ladder), name))
+        pages += _ladder_tables(scrutiny.ladder, name)
         if scrutiny.timing:
-            pages.append(_titled(tables.timing_table(scrutiny), name))
+            pages.append(_titled(timing_table(scrutiny), name))
     pages += [conditions_table(found.conditions), grokking_table(found.conditions)]
-    pages.append(tables.collapse_table({n: s.collapses for n, s in sweeps.items()}))
-    pages += [_titled(tables.tails_table(fits), mode) for mode, fits in found.tails.items()]
+    pages.append(collapse_table({n: s.collapses for n, s in sweeps.items()}))
+    pages += [_titled(tails_table(fits), mode) for mode, fits in found.tails.items()]
     if found.on_topologies:
-        pages.append(tables.topologies_table(found.on_topologies))
-    if found.power:
-        pages += [_titled(tables.power_table(power), mode) for mode, power in found.power.items()]
-        pages.append(follows_table(found.follows))
-        for mode, ladder in found.many_seeds.items():
-            name = f"{mode}, over many seeds"
-            pages.append(_titled(tables.exponents_table(ladder), name))
-            pages.append(_titled(tables.attribution_table(ladder), name))
-        pages.append(crossings_table(found.many_seeds))
+        pages.append(topologies_table(found.on_topologies))
+    if found.many_seeds:
+        many = found.many_seeds
+        pages += [_titled(power_table(seeds.power), mode) for mode, seeds in many.items()]
+        pages.append(follows_table({mode: seeds.follows for mode, seeds in many.items()}))
+        for mode, seeds in many.items():
+            pages += _ladder_tables(seeds.ladder, f"{mode}, over many seeds")
+        pages.append(crossings_table({mode: seeds.ladder for mode, seeds in many.items()}))
     if found.specifications is not None:
-        pages.append(xor_statements.shares_table(found.specifications))
-        pages.append(tables.importance_table(found.specifications))
+        pages.append(shares_table(found.specifications))
+        pages.append(importance_table(found.specifications))
     return pages
+
+
+def _ladder_tables(ladder: Ladder, of: str) -> list[Table]:
+    return [_titled(exponents_table(ladder), of), _titled(attribution_table(ladder), of)]
 
 
 def _titled(table: Table, of: str) -> Table:
@@ -59,7 +101,7 @@ def _titled(table: Table, of: str) -> Table:
 
 
 def conditions_table(results: list[ConditionResult]) -> Table:
-    """Return what was measured under every condition."""
+    """Return the results under every condition."""
     rows = [
         (
             result.group.replace("_", " "),
@@ -68,9 +110,9 @@ def conditions_table(results: list[ConditionResult]) -> Table:
             time_with_interval(result.grokking),
             time_with_interval(result.delay),
             SYMBOLS[statistic],
-            *(with_interval(result.exponents["real", phase, statistic]) for phase in SPLIT_PHASES),
+            *(with_interval(result.exponent(phase, statistic)) for phase in SPLIT_PHASES),
             with_interval(result.rise[statistic]),
-            *(with_interval(result.arrangement[span, statistic]) for span in (*SPLIT_PHASES, RISE)),
+            *(with_interval(result.arrangement(span, statistic)) for span in MEASURED_SPANS),
             time_with_interval(result.curves[statistic].crossing),
         )
         for result in results
@@ -85,11 +127,11 @@ def conditions_table(results: list[ConditionResult]) -> Table:
         "Controls and interventions",
         header,
         rows,
-        "Controls are split into phases at the t_g of the XOR run of the same size, seed and mode. "
-        "Later than shadow: the median over runs of t_g minus that of the same run without inline "
-        "diffusion, in epochs. alpha train 0.3 and 0 are the paper's inline and shadow training; "
-        "topology train is the graph of the inline diffusion, permuted the diffusion of a gradient "
-        "that is placed on the graph anew at every epoch; quantile the threshold, in the probe and "
+        "Each control is split into phases at the t_g of the XOR run of the same size, seed and mode. "
+        "Later than shadow: the median over runs of t_g minus the t_g of the same run without in-line "
+        "diffusion, in epochs. alpha train 0.3 and 0 are the paper's in-line and shadow training. "
+        "topology train is the graph of the in-line diffusion; if it is permuted, the gradient is placed "
+        "on the graph in a new random order at every epoch. quantile is the threshold, in the probe and "
         "in training. Arrangement: real minus permuted.",
     )
 
@@ -109,7 +151,7 @@ def grokking_table(results: list[ConditionResult]) -> Table:
         "Grokking epochs under every condition",
         ("group", "condition", *(f"N = {n}" for n in scales)),
         rows,
-        "Medians over runs; a run that never reaches 100 % is infinitely late.",
+        "Medians over runs. A run that never reaches 100 % counts as infinitely late.",
     )
 
 
@@ -143,46 +185,46 @@ def follows_table(follows: Mapping[str, Mapping[Statistic, PermutationTest]]) ->
         "Does the rise follow t_g, over many seeds",
         ("sweep", "exponent", "rise at own t_g", "at exchanged t_g, mean", "p"),
         rows,
-        "The rise D_post - D_pre with each run split at its own t_g, and with t_g exchanged among the "
-        "runs of a scale; p is the share of exchanges that reach it.",
+        "The rise is D_post - D_pre. Each run is split at its own t_g, or at a t_g that is exchanged among "
+        "the runs of a scale. p is the share of exchanges whose rise is at least that at the own t_g.",
     )
 
 
 def scrutiny_object(found: Evidence) -> dict[str, Any]:
     """Return everything beyond the claims as one object for a program."""
     sweeps = {"inline": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
-    table = found.specifications
+    table, many = found.specifications, found.many_seeds
     return {
         "sweeps": {
-            name: {s: report_json.analysis_json(scrutiny, s) for s in STATISTICS}
+            name: {s: analysis_json(scrutiny, s) for s in STATISTICS}
             for name, scrutiny in sweeps.items()
         },
         "conditions": [_condition_object(result) for result in found.conditions],
         "topologies": {
-            name: [report_json.topology_json(on) for on in of_sweep]
+            name: [topology_json(on) for on in of_sweep]
             for name, of_sweep in found.on_topologies.items()
         },
-        "tails": {mode: [report_json.tail_json(f) for f in fits] for mode, fits in found.tails.items()},
-        "power": {
-            mode: [report_json.power_json(p) for p in power] for mode, power in found.power.items()
-        },
+        "tails": {mode: [tail_json(fit) for fit in fits] for mode, fits in found.tails.items()},
+        "power": {mode: [power_json(p) for p in seeds.power] for mode, seeds in many.items()},
         "follows_grokking": {
-            mode: {statistic: report_json.permutation_json(test) for statistic, test in of_mode.items()}
-            for mode, of_mode in found.follows.items()
+            mode: {statistic: permutation_json(test) for statistic, test in seeds.follows.items()}
+            for mode, seeds in many.items()
         },
-        "many_seeds": {
-            mode: {
-                statistic: {
-                    report_json.EXPONENTS[statistic]: report_json.exponents_json(ladder.real, statistic),
-                    "attribution": report_json.attribution_json(ladder, statistic),
-                    "rise": report_json.estimate_json(ladder.value("real", "rise", statistic)),
-                    "crossing": report_json.crossing_json(ladder.real.curves[statistic].crossing),
-                }
-                for statistic in STATISTICS
-            }
-            for mode, ladder in found.many_seeds.items()
-        },
-        "specifications": None if table is None else xor_statements.specifications_json(table),
+        "many_seeds": {mode: _many_object(seeds) for mode, seeds in many.items()},
+        "specifications": None if table is None else specifications_json(table),
+    }
+
+
+def _many_object(seeds: ManySeeds) -> dict[str, Any]:
+    ladder = seeds.ladder
+    return {
+        statistic: {
+            EXPONENTS[statistic]: exponents_json(ladder.real, statistic),
+            "attribution": attribution_json(ladder, statistic),
+            "rise": estimate_json(ladder.rise("real", statistic)),
+            "crossing": crossing_json(ladder.real.curves[statistic].crossing),
+        }
+        for statistic in STATISTICS
     }
 
 
@@ -192,21 +234,16 @@ def _condition_object(result: ConditionResult) -> dict[str, Any]:
         "name": result.name,
         "runs": result.n_runs,
         "runs_that_grok": result.n_grokked,
-        "grokking_epoch": report_json.estimate_json(result.grokking),
-        "later_than_shadow": report_json.estimate_json(result.delay),
-        "grokking": [report_json.grokking_json(scale) for scale in result.by_scale],
+        "grokking_epoch": estimate_json(result.grokking),
+        "later_than_shadow": estimate_json(result.delay),
+        "grokking": [grokking_json(scale) for scale in result.by_scale],
         **{
             statistic: {
-                report_json.EXPONENTS[statistic]: {
-                    w: report_json.estimate_json(result.exponents["real", w, statistic]) for w in PHASES
-                },
-                "rise": report_json.estimate_json(result.rise[statistic]),
-                "arrangement": {
-                    span: report_json.estimate_json(result.arrangement[span, statistic])
-                    for span in SPANS
-                },
-                "crossing": report_json.crossing_json(result.curves[statistic].crossing),
-                "crossing_of_null": report_json.crossing_json(result.crossing_of_null[statistic]),
+                EXPONENTS[statistic]: {p: estimate_json(result.exponent(p, statistic)) for p in PHASES},
+                "rise": estimate_json(result.rise[statistic]),
+                "arrangement": {s: estimate_json(result.arrangement(s, statistic)) for s in SPANS},
+                "crossing": crossing_json(result.curves[statistic].crossing),
+                "crossing_of_null": crossing_json(result.crossing_of_null[statistic]),
             }
             for statistic in STATISTICS
         },

@@ -19,7 +19,9 @@ __all__ = [
     "BASELINE_TOPOLOGIES",
     "GINI_HIDDEN",
     "GINI_SEEDS",
+    "MORE_PLATES",
     "PAPER_SEEDS",
+    "PLATES",
     "POWER_SEEDS",
     "POWER_STUDY",
     "STUDY",
@@ -30,6 +32,10 @@ __all__ = [
 # The study files.
 STUDY = "study.sqlite"
 POWER_STUDY = "power.sqlite"
+
+# The figures, and those that a quick plan has no evidence for.
+PLATES = ("figure1", "figure2", "figure3", "ladder", "aligned")
+MORE_PLATES = ("controls", "intervention", "topologies", "power", "specifications")
 
 PAPER_SEEDS = 6
 GINI_SEEDS = 1000
@@ -91,6 +97,11 @@ class Plan:
     def studies(self) -> tuple[str, ...]:
         """The names of the study files."""
         return (STUDY,) if self.quick else (STUDY, POWER_STUDY)
+
+    @property
+    def plates(self) -> tuple[str, ...]:
+        """The names of the figures."""
+        return PLATES if self.quick else PLATES + MORE_PLATES
 
     @cached_property
     def inline(self) -> list[XorRun]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from gradquake.analysis.resampling import Interval
+from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import leave_one_out
 from gradquake.analysis.transitions import SPLIT_PHASES
-from gradquake.paper.xor.evidence import ALIGNED_AFTER, ALIGNED_BEFORE, Evidence
+from gradquake.paper.xor.choices_plate import choices
+from gradquake.paper.xor.evidence import Evidence
+from gradquake.paper.xor.gini import ALIGNED_AFTER, ALIGNED_BEFORE
 from gradquake.paper.xor.plan import GINI_HIDDEN
-from gradquake.paper.xor.scrutiny_plates import SCRUTINY_PLATES
+from gradquake.paper.xor.scrutiny_plates import (
+    aligned,
+    controls,
+    intervention,
+    ladder,
+    power,
+    topologies,
+)
 from gradquake.report import figures
 from gradquake.report.figures import (
     BELOW_LEGEND,
@@ -27,6 +37,8 @@ from gradquake.report.figures import (
     Axes,
 )
 
+__all__ = ["PLATES"]
+
 SHORT_NAMES = {
     "ring": "ring",
     "small_world_0.05": "SW\n.05",
@@ -34,11 +46,6 @@ SHORT_NAMES = {
     "barabasi_albert": "scale\nfree",
     "erdos_renyi": "random",
 }
-
-
-def draw(name: str, evidence: Evidence, folder: Path) -> None:
-    """Draw one of ``DRAWINGS`` into a folder, as PNG and SVG."""
-    DRAWINGS[name](evidence, folder / name)
 
 
 def _figure1(evidence: Evidence, path: Path) -> None:
@@ -64,25 +71,25 @@ def _figure3(evidence: Evidence, path: Path) -> None:
     pre, post = (evidence.inline.exponent(phase, "max") for phase in SPLIT_PHASES)
     null = evidence.inline_null.exponent("all", "max")
     baseline = evidence.topologies
+    shown: tuple[tuple[str, Estimate, str], ...] = (
+        ("pre, $s_{\\max}$", pre, GREEN),
+        ("post, $s_{\\max}$", post, VERMILION),
+        ("Gaussian, $\\langle s \\rangle$", baseline.mean, BLUE),
+        ("Gaussian, $s_{\\max}$", null, GREY),
+    )
     with figures.sheet(path, "ab", 3.2, between=0.2) as (bootstrap, left_out):
         figures.bootstrap_distributions(
             bootstrap,
             {
-                _with_interval("pre, $s_{\\max}$", pre.value, pre): (
-                    pre.resamples, pre.value, GREEN,
-                ),
-                _with_interval("post, $s_{\\max}$", post.value, post): (
-                    post.resamples, post.value, VERMILION,
-                ),
-                _with_interval(
-                    "Gaussian, $\\langle s \\rangle$", baseline.mean, baseline.mean_interval
-                ): (baseline.mean_resamples, baseline.mean, BLUE),
-                _with_interval("Gaussian, $s_{\\max}$", null.value, null): (
-                    null.resamples, null.value, GREY,
-                ),
+                f"{name}: {found.value:.2f}\n[{found.low:.2f}, {found.high:.2f}]": (
+                    found.resamples,
+                    found.value,
+                    color,
+                )
+                for name, found, color in shown
             },
-        )  # fmt: skip
-        # The narrow peak of the mean would flatten all others; the scale leaves it its tip.
+        )
+        # On a linear axis the narrow peak of the mean would flatten all others.
         bootstrap.set_yscale("symlog", linthresh=10)
         low, high = bootstrap.get_ylim()
         bootstrap.set_ylim(0, high * 12)
@@ -102,9 +109,9 @@ def _figure3(evidence: Evidence, path: Path) -> None:
         figures.variants(
             small,
             [SHORT_NAMES[name] for name in baseline.variants],
-            baseline.value,
-            np.array([interval.low for interval in baseline.intervals]),
-            np.array([interval.high for interval in baseline.intervals]),
+            np.array([found.value for found in baseline.each]),
+            np.array([found.low for found in baseline.each]),
+            np.array([found.high for found in baseline.each]),
         )
         small.set_title("Gaussian, $\\langle s \\rangle$: $D$", fontsize=6, fontweight="normal", pad=2)
 
@@ -166,8 +173,15 @@ def _gini(evidence: Evidence, ax: Axes) -> None:
     ax.legend(loc="upper left")
 
 
-def _with_interval(name: str, estimate: float, interval: Interval) -> str:
-    return f"{name}: {estimate:.2f}\n[{interval.low:.2f}, {interval.high:.2f}]"
-
-
-DRAWINGS = {"figure1": _figure1, "figure2": _figure2, "figure3": _figure3, **SCRUTINY_PLATES}
+PLATES: dict[str, Callable[[Evidence, Path], None]] = {
+    "figure1": _figure1,
+    "figure2": _figure2,
+    "figure3": _figure3,
+    "ladder": ladder,
+    "aligned": aligned,
+    "controls": controls,
+    "intervention": intervention,
+    "topologies": topologies,
+    "power": power,
+    "specifications": choices,
+}

@@ -74,7 +74,7 @@ def thresholds(evidence: Evidence) -> Measured:
     at = {q: own if q == "0.90" else evidence.condition("quantile", q) for q in QUANTILES}
     return Measured(
         [
-            Quantity.of(_at_threshold(phase, q, statistic), at[q].exponent("real", phase, statistic))
+            Quantity.of(_at_threshold(phase, q, statistic), at[q].exponent(phase, statistic))
             for statistic in STATISTICS
             for phase in SPLIT_PHASES
             for q in QUANTILES

@@ -1,17 +1,16 @@
-"""The figures of the scrutiny: nulls, timing, controls, interventions, choices, power."""
+"""The figures of the scrutiny: nulls, timing, controls, interventions, topologies, power."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradquake.analysis import specifications
-from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
+from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.analysis.transitions import Phase
-from gradquake.paper.xor import statements as xor_statements
+from gradquake.paper.xor.choices_plate import TOPOLOGY_NAMES
 from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.report import figures
@@ -28,7 +27,8 @@ from gradquake.report.figures import (
     YELLOW,
     Axes,
 )
-from gradquake.scrutiny.topologies import OnTopology
+
+__all__ = ["aligned", "controls", "intervention", "ladder", "power", "topologies"]
 
 RUNGS = {
     "gaussian": "Gaussian",
@@ -38,38 +38,30 @@ RUNGS = {
     "sign_flipped": "signs\nflipped",
     "real": "real",
 }
-LOOKS: dict[tuple[Phase, Statistic], tuple[str, str, str]] = {
-    ("pre", "max"): (GREEN, "o", "before, $s_{\\max}$"),
-    ("pre", "mean"): (SKY, "^", "before, $\\langle s \\rangle$"),
-    ("post", "max"): (VERMILION, "s", "after, $s_{\\max}$"),
-    ("post", "mean"): (ORANGE, "D", "after, $\\langle s \\rangle$"),
-}
-TOPOLOGIES = {
-    "barabasi_albert": "scale-free",
-    "ring": "ring",
-    "small_world_0.05": "small world .05",
-    "small_world_0.2": "small world .2",
-    "erdos_renyi": "random",
-    "square_lattice": "square lattice",
-    "random_regular": "random regular",
-    "computational": "network's own",
-}
-LEVELS = {**TOPOLOGIES, "all": "all scales"}
-PAPERS_CHOICE: dict[str, Any] = {
-    "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,
-    "statistic": "max", "interval": 10, "scales": "all",
-}  # fmt: skip
+
+
+class Look(NamedTuple):
+    """How the exponent of a phase and a statistic is drawn."""
+
+    phase: Phase
+    statistic: Statistic
+    color: str
+    marker: str
+    label: str
+
+
+LOOKS = (
+    Look("pre", "max", GREEN, "o", "before, $s_{\\max}$"),
+    Look("pre", "mean", SKY, "^", "before, $\\langle s \\rangle$"),
+    Look("post", "max", VERMILION, "s", "after, $s_{\\max}$"),
+    Look("post", "mean", ORANGE, "D", "after, $\\langle s \\rangle$"),
+)
+SYMBOLS: dict[Statistic, str] = {"max": "$s_{\\max}$", "mean": "$\\langle s \\rangle$"}
+RISE_LOOKS: dict[Statistic, tuple[str, str]] = {"max": (BLUE, "s"), "mean": (PURPLE, "D")}
+CURVE_COLORS: dict[Statistic, tuple[str, str]] = {"max": (BLUE, GREY), "mean": (VERMILION, ORANGE)}
 PALETTE = (BLUE, GREEN, SKY, PURPLE, VERMILION, YELLOW, "#8c564b", ORANGE, BLACK)
-CHOICES = {
-    "alpha_train": "$\\alpha$ train",
-    "topology": "topology",
-    "quantile": "quantile",
-    "alpha": "$\\alpha$",
-    "max_steps": "steps",
-    "statistic": "statistic",
-    "interval": "interval",
-    "scales": "scales",
-}
+# How far apart the exponents of one place are drawn.
+SHIFTS: list[float] = np.linspace(-0.24, 0.24, len(LOOKS)).tolist()
 
 
 def ladder(evidence: Evidence, path: Path) -> None:
@@ -79,16 +71,14 @@ def ladder(evidence: Evidence, path: Path) -> None:
         places = np.arange(len(RUNGS))
         for i, (name, rungs) in enumerate(sweeps.items()):
             level, rise = panels[i], panels[i + 2]
-            for shift, (key, (color, marker, label)) in zip(_shifts(4), LOOKS.items(), strict=True):
-                found = [rungs.exponent(rung, *key) for rung in RUNGS]
-                figures.series(level, places + shift, found, color, marker, label, ls=":")
-            for shift, (statistic, color, marker, label) in zip(
-                (-0.1, 0.1),
-                (("max", BLUE, "s", "$s_{\\max}$"), ("mean", PURPLE, "D", "$\\langle s \\rangle$")),
-                strict=True,
-            ):
-                key_of: Statistic = "max" if statistic == "max" else "mean"
-                gained = [rungs.value(rung, "rise", key_of) for rung in RUNGS]
+            for shift, look in zip(SHIFTS, LOOKS, strict=True):
+                found = [rungs.exponent(rung, look.phase, look.statistic) for rung in RUNGS]
+                figures.series(
+                    level, places + shift, found, look.color, look.marker, look.label, ls=":"
+                )
+            for shift, (statistic, (color, marker)) in zip((-0.1, 0.1), RISE_LOOKS.items(), strict=True):
+                gained = [rungs.rise(rung, statistic) for rung in RUNGS]
+                label = SYMBOLS[statistic]
                 figures.series(rise, places + shift, gained, color, marker, label, ls=":")
             level.axhline(1, color=BLACK, lw=0.7, ls=":")
             rise.axhline(0, color=BLACK, lw=0.7, ls=":")
@@ -108,14 +98,11 @@ def aligned(evidence: Evidence, path: Path) -> None:
         sweeps = {"inline": evidence.inline_scrutiny, "shadow": evidence.shadow_scrutiny}
         for (name, scrutiny), left, right in zip(sweeps.items(), panels[::2], panels[1::2], strict=True):
             null = scrutiny.ladder.nulls["permuted"]
-            for statistic, color, faint, label in (
-                ("max", BLUE, GREY, "$s_{\\max}$"),
-                ("mean", VERMILION, ORANGE, "$\\langle s \\rangle$"),
-            ):
-                key: Statistic = "max" if statistic == "max" else "mean"
-                curves = [(left, null.curves[key], scrutiny.ladder.real.curves[key])]
+            for statistic, (color, faint) in CURVE_COLORS.items():
+                label = SYMBOLS[statistic]
+                curves = [(left, null.curves[statistic], scrutiny.ladder.real.curves[statistic])]
                 if scrutiny.timing:
-                    timing = scrutiny.timing[key]
+                    timing = scrutiny.timing[statistic]
                     curves.append((right, timing.aligned_null, timing.aligned))
                 for ax, beside, real in curves:
                     figures.dimension(ax, beside.dimension, faint, f"permuted, {label}", lw=0.8)
@@ -138,7 +125,7 @@ def aligned(evidence: Evidence, path: Path) -> None:
 
 
 def controls(evidence: Evidence, path: Path) -> None:
-    """D(t) where nothing groks, beside XOR."""
+    """D(t) of the controls, which do not grok, beside XOR."""
     with figures.sheet(path, "ab\ncd", 5.0, between=0.2, below=0.42) as panels:
         pairs = [(mode, statistic) for statistic in STATISTICS for mode in ("inline", "shadow")]
         for ax, (mode, statistic) in zip(panels, pairs, strict=True):
@@ -153,58 +140,39 @@ def controls(evidence: Evidence, path: Path) -> None:
             figures.dimension(ax, own.curves[statistic].dimension, BLUE, "XOR")
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
             ax.set_ylim(0.55, 1.75)
-            symbol = "s_{\\max}" if statistic == "max" else "\\langle s \\rangle"
-            ax.set_ylabel(f"$D(t)$ of ${symbol}$, {mode}")
+            ax.set_ylabel(f"$D(t)$ of {SYMBOLS[statistic]}, {mode}")
         panels[0].legend(loc="upper left", ncols=2)
 
 
 def intervention(evidence: Evidence, path: Path) -> None:
-    """What inline diffusion does to the grokking epoch, to D(t) and to D."""
+    """The effect of the in-line diffusion on the grokking epoch, on D(t) and on D."""
     by_alpha = sorted(
         (r for r in evidence.conditions if r.group == "alpha_train"), key=lambda r: float(r.name)
     )
     graphs = [r for r in evidence.conditions if r.group == "topology_train"]
-    own = evidence.condition("alpha_train", INLINE)
-    by_graph = [own, *graphs]
-    names = [TOPOLOGIES["barabasi_albert"], *(TOPOLOGIES.get(r.name, r.name) for r in graphs)]
+    by_graph = [evidence.condition("alpha_train", INLINE), *graphs]
+    names = [TOPOLOGY_NAMES["barabasi_albert"], *(TOPOLOGY_NAMES.get(r.name, r.name) for r in graphs)]
     with figures.sheet(path, "ab\ncd\nef", 8.2, between=0.2, below=0.45, bottom=0.85) as panels:
         shades = figures.scale_colors(len(by_alpha))
         for shift, result, color in zip(
             np.linspace(0.94, 1.06, len(by_alpha)), by_alpha, shades, strict=True
         ):
             _grokking(panels[0], result, shift, f"$\\alpha$ = {result.name}", color=color)
-        panels[0].legend(loc="upper left", ncols=2)
         _grokking(panels[1], by_alpha[0], 0.94, "shadow", color=GREY, ls="--")
         for shift, result, label, color in zip(
             np.linspace(0.96, 1.06, len(by_graph)), by_graph, names, PALETTE, strict=True
         ):
             _grokking(panels[1], result, shift, label, color=color)
-        panels[1].legend(loc="upper left", ncols=2, fontsize=5.5)
-        for ax in panels[:2]:
+        for ax, fontsize in zip(panels[:2], (None, 5.5), strict=True):
+            ax.legend(loc="upper left", ncols=2, fontsize=fontsize)
             ax.set_xscale("log")
             ax.set_xlabel("parameters $N$")
             ax.set_ylabel("median $t_g$")
             ax.set_ylim(0, 1.15 * ax.get_ylim()[1])
-        for ax, results, colors in (
-            (panels[2], by_alpha, shades),
-            (panels[3], [by_alpha[0], *by_graph], (GREY, *PALETTE)),
-        ):
-            for result, color in zip(results, colors, strict=False):
-                figures.dimension(ax, result.curves["max"].dimension, color, opacity=0.08, lw=0.9)
-            ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-            ax.set_ylim(0.55, 1.75)
-            ax.set_ylabel("$D(t)$ of $s_{\\max}$")
-        places = np.array([float(r.name) for r in by_alpha])
-        for ax, x, step, results in (
-            (panels[4], places, 0.1, by_alpha),
-            (panels[5], np.arange(len(names)), 1.0, by_graph),
-        ):
-            for shift, (key, (color, marker, label)) in zip(_shifts(4), LOOKS.items(), strict=True):
-                found = [r.exponents["real", key[0], key[1]] for r in results]
-                figures.series(ax, x + shift * step, found, color, marker, label, ls=":")
-            ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-            ax.set_ylim(0.6, 1.75)
-            ax.set_ylabel("$D$ or $\\gamma$")
+        _curves(panels[2], by_alpha, shades)
+        _curves(panels[3], [by_alpha[0], *by_graph], (GREY, *PALETTE))
+        _exponents(panels[4], np.array([float(r.name) for r in by_alpha]), 0.1, by_alpha)
+        _exponents(panels[5], np.arange(len(names)), 1.0, by_graph)
         panels[4].set_xlabel("$\\alpha$ of the inline diffusion")
         panels[4].legend(loc="upper left", ncols=2)
         figures.categories(panels[5], names)
@@ -212,18 +180,17 @@ def intervention(evidence: Evidence, path: Path) -> None:
 
 
 def topologies(evidence: Evidence, path: Path) -> None:
-    """The same gradients on every topology: exponents, and what the arrangement accounts for."""
+    """The same gradients on every topology: the exponents, and the part of the arrangement."""
     with figures.sheet(path, "ab\ncd", 5.8, between=0.2, below=0.2, bottom=0.85) as panels:
         for row, (name, found) in enumerate(evidence.on_topologies.items()):
             left, right = panels[2 * row : 2 * row + 2]
             places = np.arange(len(found))
-            for shift, (key, (color, marker, label)) in zip(_shifts(4), LOOKS.items(), strict=True):
-                figures.series(
-                    left, places + shift, _of(found, "real", *key), color, marker, label, ls=""
-                )
-                figures.series(
-                    right, places + shift, [on.arrangement(*key) for on in found], color, marker, ls=""
-                )
+            for shift, look in zip(SHIFTS, LOOKS, strict=True):
+                key, place = (look.phase, look.statistic), places + shift
+                real = [on.exponent("real", *key) for on in found]
+                figures.series(left, place, real, look.color, look.marker, look.label, ls="")
+                arrangement = [on.arrangement(*key) for on in found]
+                figures.series(right, place, arrangement, look.color, look.marker, ls="")
             left.axhline(1, color=BLACK, lw=0.7, ls=":")
             right.axhline(0, color=BLACK, lw=0.7, ls=":")
             left.set_ylim(0.4, 2.2)
@@ -231,24 +198,26 @@ def topologies(evidence: Evidence, path: Path) -> None:
             left.set_ylabel(f"$D$ or $\\gamma$, {name}")
             right.set_ylabel(f"real minus permuted, {name}")
             last = row == len(evidence.on_topologies) - 1
-            names = [TOPOLOGIES[on.topology] if last else "" for on in found]
+            names = [TOPOLOGY_NAMES[on.topology] if last else "" for on in found]
             for ax in (left, right):
                 figures.categories(ax, names)
         panels[0].legend(loc="upper left", ncols=2)
 
 
 def power(evidence: Evidence, path: Path) -> None:
-    """How wide intervals are, and what they tell, against the number of runs."""
+    """The width of intervals and the share of detected differences against the number of runs."""
     with figures.sheet(path, "abc\ndef", 5.0, below=0.45) as panels:
-        for row, (mode, power) in enumerate(evidence.power.items()):
+        for row, (mode, seeds) in enumerate(evidence.many_seeds.items()):
             width, gaussian, permuted = panels[3 * row : 3 * row + 3]
-            for key, (color, marker, label) in LOOKS.items():
-                found = [p for p in power if (p.phase, p.statistic) == key]
+            for look in LOOKS:
+                key = (look.phase, look.statistic)
+                found = [p for p in seeds.power if (p.phase, p.statistic) == key]
                 runs = [p.runs for p in found]
-                style: dict[str, Any] = {"ms": 3, "lw": 0.8, "color": color, "label": label}
-                width.plot(runs, [p.width for p in found], marker + "-", **style)
+                style: dict[str, Any] = {"ms": 3, "lw": 0.8, "color": look.color, "label": look.label}
+                width.plot(runs, [p.width for p in found], look.marker + "-", **style)
                 for ax, null in ((gaussian, "gaussian"), (permuted, "permuted")):
-                    ax.plot(runs, [p.above_null[null].detected for p in found], marker + "-", **style)
+                    detected = [p.above_null[null].detected for p in found]
+                    ax.plot(runs, detected, look.marker + "-", **style)
             for ax in (width, gaussian, permuted):
                 ax.set_xscale("log")
                 ax.set_xticks(runs, [str(n) for n in runs])
@@ -263,68 +232,6 @@ def power(evidence: Evidence, path: Path) -> None:
                 ax.set_ylim(-0.05, 1.08)
                 ax.set_ylabel(f"share told from {null}")
         panels[0].legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.2)
-
-
-def choices(evidence: Evidence, path: Path) -> None:
-    """The specification curve, which choice matters, and what holds under which choice."""
-    table = evidence.specifications
-    if table is None:
-        raise ValueError("the specification curve was not measured")
-    layout = "aaaa.bbb\ncccccccc\ncccccccc"
-    with figures.sheet(path, layout, 6.6, between=0.3, below=0.5, bottom=0.8, left=1.55) as panels:
-        curve, matters, holds = panels
-        for name, values, color in (
-            ("before", table["pre"], GREEN),
-            ("after", table["post"], VERMILION),
-            ("after − before", table["post"] - table["pre"], GREY),
-        ):
-            ordered = np.sort(values.values.ravel())
-            ordered = ordered[np.isfinite(ordered)]
-            share = np.linspace(0, 1, ordered.size)
-            thin = np.unique(np.linspace(0, ordered.size - 1, 600).astype(int))
-            curve.plot(share[thin], ordered[thin], color=color, label=name)
-            own = float(values.sel(PAPERS_CHOICE))
-            rank = float(np.searchsorted(ordered, own)) / ordered.size
-            curve.plot(rank, own, "o", ms=4, color=color, mec=BLACK, mew=0.6)
-        for level in (0, 1):
-            curve.axhline(level, color=BLACK, lw=0.6, ls=":")
-        curve.set_xlabel(f"share of {table['pre'].size:,} specifications")
-        curve.set_ylabel("$D$")
-        curve.legend(loc="upper left")
-        results = specifications.varied(table)
-        shares = np.array(
-            [
-                [specifications.importance(values)[choice] for choice in CHOICES]
-                for values in results.values()
-            ]
-        )
-        figures.heatmap(matters, shares, list(results), list(CHOICES.values()), size=5.5)
-        statements = xor_statements.claims(table)
-        levels = [(c, str(level)) for c in CHOICES for level in table[c].values]
-        found = {str(name): specifications.shares(statements[name]) for name in statements.data_vars}
-        cells = np.array(
-            [
-                [float(statements[name].mean()), *(of[choice][level] for choice, level in levels)]
-                for name, of in found.items()
-            ]
-        )
-        columns = [
-            "all",
-            *(f"{CHOICES[c]} {LEVELS.get(v, v)}" for c, v in levels),
-        ]
-        columns = [c.removeprefix("topology ").removeprefix("scales ") for c in columns]
-        figures.heatmap(holds, cells, list(found), columns)
-
-
-SCRUTINY_PLATES: dict[str, Callable[[Evidence, Path], None]] = {
-    "ladder": ladder,
-    "aligned": aligned,
-    "controls": controls,
-    "intervention": intervention,
-    "topologies": topologies,
-    "power": power,
-    "specifications": choices,
-}
 
 
 def _grokking(
@@ -344,11 +251,21 @@ def _grokking(
     )
 
 
-def _shifts(n: int) -> list[float]:
-    """Return small shifts that keep n series at one place apart."""
-    shifts: list[float] = np.linspace(-0.24, 0.24, n).tolist()
-    return shifts
+def _curves(ax: Axes, results: Sequence[ConditionResult], colors: Sequence[Any]) -> None:
+    """Draw D(t) of the largest size under several conditions."""
+    for result, color in zip(results, colors, strict=False):
+        figures.dimension(ax, result.curves["max"].dimension, color, opacity=0.08, lw=0.9)
+    ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+    ax.set_ylim(0.55, 1.75)
+    ax.set_ylabel("$D(t)$ of $s_{\\max}$")
 
 
-def _of(found: Sequence[OnTopology], rung: str, phase: Phase, statistic: Statistic) -> list[Exponent]:
-    return [on.exponent(rung, phase, statistic) for on in found]
+def _exponents(ax: Axes, places: Any, step: float, results: Sequence[ConditionResult]) -> None:
+    """Draw the exponents under several conditions at places a step apart."""
+    for shift, look in zip(SHIFTS, LOOKS, strict=True):
+        found = [r.exponent(look.phase, look.statistic) for r in results]
+        place = places + shift * step
+        figures.series(ax, place, found, look.color, look.marker, look.label, ls=":")
+    ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+    ax.set_ylim(0.6, 1.75)
+    ax.set_ylabel("$D$ or $\\gamma$")

@@ -1,4 +1,4 @@
-"""The statements that the specification curve judges."""
+"""The paper's statements that are judged under every specification."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from gradquake.report.tables import Table
 if TYPE_CHECKING:
     import xarray as xr
 
+__all__ = ["shares_table", "specifications_json", "statements"]
 
-def claims(table: xr.Dataset) -> xr.Dataset:
-    """Return for every specification which of the paper's statements hold, as estimates.
 
-    A value holds within twice the paper's error, a direction by its sign; an interval is not asked
-    for. Where a specification has no such value, the statement does not hold.
+def statements(table: xr.Dataset) -> xr.Dataset:
+    """Return for every specification which of the paper's statements hold.
+
+    Only estimates are compared, not their intervals. A value holds if it lies within twice the paper's
+    error, a direction if its sign is right. A statement about a missing value does not hold.
     """
     first, last = table["first_grokking_epoch"], table["last_grokking_epoch"]
     pre, post, crossed = table["pre"], table["post"], table["crossing"]
@@ -42,8 +44,8 @@ def claims(table: xr.Dataset) -> xr.Dataset:
 
 
 def specifications_json(table: xr.Dataset) -> dict[str, Any]:
-    """Return in which share of the specifications each statement holds, and which choice matters."""
-    holds = claims(table)
+    """Return the share of specifications in which each statement holds, and which choices matter."""
+    holds = statements(table)
     return {
         "specifications": int(table["pre"].size),
         "holds": {
@@ -61,8 +63,8 @@ def specifications_json(table: xr.Dataset) -> dict[str, Any]:
 
 
 def shares_table(table: xr.Dataset) -> Table:
-    """Return in which share of the specifications each statement holds, over all and by choice."""
-    holds = claims(table)
+    """Return the share of specifications in which each statement holds, over all and by choice."""
+    holds = statements(table)
     of_each = {name: specifications.shares(holds[name]) for name in holds.data_vars}
     choices = [name for name in specifications.choices(table) if name != "scales"]
     rows = []
@@ -76,5 +78,5 @@ def shares_table(table: xr.Dataset) -> Table:
         f"The specification curve: {table['pre'].size:,} ways to measure it",
         ("statement", "holds", *choices),
         rows,
-        "As estimates, without their intervals.",
+        "Only the estimates are compared, not their intervals.",
     )

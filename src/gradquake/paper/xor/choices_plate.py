@@ -1,0 +1,100 @@
+"""The figure of the specification curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradquake.analysis import specifications
+from gradquake.errors import InputError
+from gradquake.paper.xor.evidence import Evidence
+from gradquake.paper.xor.statements import statements
+from gradquake.report import figures
+from gradquake.report.figures import BLACK, GREEN, GREY, VERMILION, Axes
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["TOPOLOGY_NAMES", "choices"]
+
+TOPOLOGY_NAMES = {
+    "barabasi_albert": "scale-free",
+    "ring": "ring",
+    "small_world_0.05": "small world .05",
+    "small_world_0.2": "small world .2",
+    "erdos_renyi": "random",
+    "square_lattice": "square lattice",
+    "random_regular": "random regular",
+    "computational": "network's own",
+}
+LEVELS = {**TOPOLOGY_NAMES, "all": "all scales"}
+PAPERS_CHOICE: dict[str, Any] = {
+    "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,
+    "statistic": "max", "interval": 10, "scales": "all",
+}  # fmt: skip
+CHOICES = {
+    "alpha_train": "$\\alpha$ train",
+    "topology": "topology",
+    "quantile": "quantile",
+    "alpha": "$\\alpha$",
+    "max_steps": "steps",
+    "statistic": "statistic",
+    "interval": "interval",
+    "scales": "scales",
+}
+
+
+def choices(evidence: Evidence, path: Path) -> None:
+    """The specification curve, the importance of each choice, and what holds under which choice."""
+    table = evidence.specifications
+    if table is None:
+        raise InputError("a quick plan has no specification curve; make a plan that is not quick")
+    layout = "aaaa.bbb\ncccccccc\ncccccccc"
+    with figures.sheet(path, layout, 6.6, between=0.3, below=0.5, bottom=0.8, left=1.55) as panels:
+        curve, matters, holds = panels
+        _curve(curve, table)
+        results = specifications.varied(table)
+        shares = [
+            [specifications.importance(values)[choice] for choice in CHOICES]
+            for values in results.values()
+        ]
+        figures.heatmap(matters, np.array(shares), list(results), list(CHOICES.values()), size=5.5)
+        _holds(holds, table)
+
+
+def _curve(ax: Axes, table: xr.Dataset) -> None:
+    """Draw the exponents of all specifications in order, with a dot at the paper's own choice."""
+    for name, values, color in (
+        ("before", table["pre"], GREEN),
+        ("after", table["post"], VERMILION),
+        ("after − before", table["post"] - table["pre"], GREY),
+    ):
+        ordered = np.sort(values.values.ravel())
+        ordered = ordered[np.isfinite(ordered)]
+        share = np.linspace(0, 1, ordered.size)
+        thin = np.unique(np.linspace(0, ordered.size - 1, 600).astype(int))
+        ax.plot(share[thin], ordered[thin], color=color, label=name)
+        own = float(values.sel(PAPERS_CHOICE))
+        rank = float(np.searchsorted(ordered, own)) / ordered.size
+        ax.plot(rank, own, "o", ms=4, color=color, mec=BLACK, mew=0.6)
+    for level in (0, 1):
+        ax.axhline(level, color=BLACK, lw=0.6, ls=":")
+    ax.set_xlabel(f"share of {table['pre'].size:,} specifications")
+    ax.set_ylabel("$D$")
+    ax.legend(loc="upper left")
+
+
+def _holds(ax: Axes, table: xr.Dataset) -> None:
+    """Draw the share of the specifications in which each statement holds, over all and by choice."""
+    judged = statements(table)
+    levels = [(choice, str(level)) for choice in CHOICES for level in table[choice].values]
+    found = {str(name): specifications.shares(judged[name]) for name in judged.data_vars}
+    cells = [
+        [float(judged[name].mean()), *(of[choice][level] for choice, level in levels)]
+        for name, of in found.items()
+    ]
+    columns = ["all", *(f"{CHOICES[choice]} {LEVELS.get(level, level)}" for choice, level in levels)]
+    columns = [column.removeprefix("topology ").removeprefix("scales ") for column in columns]
+    figures.heatmap(ax, np.array(cells), list(found), columns)
