@@ -16,8 +16,8 @@ from safetensors.numpy import save_file
 
 import gradquake as gq
 from gradquake.avalanche.surrogates import RUNGS
-from gradquake.cli.app import app
-from gradquake.files.gradients import series
+from gradquake.cli import terminal
+from gradquake.files import series
 
 NULLS = ("gaussian", "permuted", "sign_flipped")
 GUIDE = Path(__file__).parents[2] / "docs" / "files.md"
@@ -54,7 +54,7 @@ def refused(call):
 @pytest.fixture
 def narrow(monkeypatch):
     """A terminal of 80 columns."""
-    monkeypatch.setattr(app, "_console", lambda: Console(width=80))
+    monkeypatch.setattr(terminal, "_console", lambda: Console(width=80))
 
 
 def gradient(seed=0, n=201):

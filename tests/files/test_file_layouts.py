@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from gradquake.errors import InputError
-from gradquake.files.gradients import series
+from gradquake.files import series
 
 STEPS = (500, 1000, 1500)
 WEIGHTS = ("0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias")

@@ -12,7 +12,7 @@ from torch import nn
 
 import gradquake.torch as gqt
 from gradquake import Probe, open_study
-from gradquake.avalanche import graphs, probe
+from gradquake.avalanche import probe, topologies
 from gradquake.avalanche.neurons import neuron_graph
 from gradquake.avalanche.probe import fixed_sample
 from gradquake.avalanche.topologies import build
@@ -139,7 +139,7 @@ def expected(case, gradient):
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_every_pair_of_options(tmp_path, monkeypatch, case):
     monkeypatch.setattr(probe, "LARGE", case.large_from)
-    monkeypatch.setattr(graphs, "CHEAP", case.large_from)
+    monkeypatch.setattr(topologies, "CHEAP", case.large_from)
     path = tmp_path / "runs.sqlite" if case.study else None
     model, seen = network(case), {}
     optimizer = optimizer_of(case, model)
