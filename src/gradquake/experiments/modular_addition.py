@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.topologies import check_topology
 from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.experiments.readings import Reading, read
@@ -135,6 +136,7 @@ class ModularAdditionRun:
         require_between("train_share", self.train_share, 0, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
         require_between("weight_decay", self.weight_decay, 0, float("inf"), inclusive=True)
+        check_topology(self.topology)
         _ = self.probe  # checks what is the probe's
         p = self.modulus
         n_sums = p * (p + 1) // 2 if self.split == "unordered" else p * p
