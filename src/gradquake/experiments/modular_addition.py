@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche.probe import Probe
-from gradquake.avalanche.topologies import check_topology
 from gradquake.avalanche.surrogates import REAL, RUNGS
+from gradquake.avalanche.topologies import check_topology
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.experiments.readings import Reading, read
 from gradquake.study.recording import GradientRecord, RunRecord, settle_types
