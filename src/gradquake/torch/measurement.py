@@ -99,9 +99,9 @@ class Measurement:
 
 def _graph(model: nn.Module, gradient: FlatGradient, probe: Probe) -> Graph:
     if probe.graph != "computational":
-        return probe.graph_on(gradient.size)
+        return probe.graph_on(gradient.n_parameters)
     require(
-        gradient.size == gradient.total,
+        gradient.n_parameters == gradient.total,
         "the computational topology joins all parameters of a neuron; it cannot be drawn on a sample",
     )
     return neuron_graph(layouts(unwrapped(model), gradient.names))
