@@ -31,7 +31,8 @@ from gradquake.errors import (
     require_count,
     require_number,
 )
-from gradquake.study.recording import RUN_KEYS, VARIABLES, label_text
+from gradquake.study.configuration import RUN_KEYS, label_text
+from gradquake.study.recording import RESERVED, VARIABLES
 from gradquake.torch.gradients import FlatGradient, updated
 from gradquake.torch.guest import reason, tell
 from gradquake.torch.journal import Journal
@@ -217,7 +218,7 @@ class Quake:
             raise InputError(
                 f"sweep names {', '.join(taken)}, which gradquake sets; other names are needed"
             )
-        self.config: dict[str, Any] = {**own, **settings, **sweep, "seed": seed, "run": run}
+        self.config: dict[str, Any] = {**own, **settings, **sweep, "seed": seed, "labels": run}
         self._first = self.step = 0 if step is None else int(step)
         self.latest: dict[str, float] = {}
         self.skipped = 0
@@ -319,7 +320,7 @@ class Quake:
         for name, value in outcomes.items():
             try:
                 require(self.attached, "the probe is detached; what is logged now belongs to no run")
-                check_outcome(name, value, self.config["run"])
+                check_outcome(name, value, self.config["labels"])
                 # Nothing else is read: to read a number from an accelerator is to wait for it.
                 if self._records and (name not in self.latest or self._may_grok(name)):
                     good[name] = _number(value)
@@ -673,7 +674,7 @@ def check_outcome(name: str, value: Any, labels: Mapping[str, Any]) -> None:
     taken = name in VARIABLES or name in ("step", "epoch", "grokking_epoch")
     if taken and name not in OUTCOMES:
         raise InputError(f"{name} is measured by gradquake; another name is needed for an outcome")
-    if name in labels or name in RUN_KEYS:
+    if name in labels or name in RESERVED:
         raise InputError(f"{name} is a label of runs; another name is needed for an outcome")
     single = isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) == 1
     # Not printed unless it has to be: to print a tensor is to wait for its device.
