@@ -302,7 +302,7 @@ def odd_study(path, **changed):
         {"topology": ["ring"], "alpha": math.nan, "max_steps": "x"},
         {"topology": "ring", "quantile": 7, "max_steps": -1},
         {"max_steps": 2**62, "alpha": 0.999999, "quantile": 1e-9},
-        {"without": ["topology", "alpha", "quantile", "max_steps", "run"]},
+        {"without": ["topology", "alpha", "quantile", "max_steps", "labels"]},
         {"seed": -1},
     ],
     ids=str,
