@@ -12,7 +12,7 @@ from torch import nn
 
 import gradquake.torch as gqt
 from gradquake import Probe, open_study
-from gradquake.avalanche import graphs, probe
+from gradquake.avalanche import probe, topologies
 from gradquake.avalanche.neurons import neuron_graph
 from gradquake.avalanche.probe import fixed_sample
 from gradquake.avalanche.topologies import build
@@ -133,13 +133,13 @@ def expected(case, gradient):
         graph = neuron_graph(layouts(model, [name for name, _ in model.named_parameters()]))
     else:
         graph = build(case.topology, chosen.size, seed)
-    return Probe(seed=seed, max_steps=case.max_steps).measure(chosen, graph).size
+    return Probe(graph, seed=seed, max_steps=case.max_steps).measure(chosen).size
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_every_pair_of_options(tmp_path, monkeypatch, case):
     monkeypatch.setattr(probe, "LARGE", case.large_from)
-    monkeypatch.setattr(graphs, "CHEAP", case.large_from)
+    monkeypatch.setattr(topologies, "CHEAP", case.large_from)
     path = tmp_path / "runs.sqlite" if case.study else None
     model, seen = network(case), {}
     optimizer = optimizer_of(case, model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
@@ -244,7 +244,7 @@ def measure(
     require_count("draws", draws, 1)
 
     def outcome(gradient: Gradient) -> Outcome:
-        found = Outcome.of(probe.measure(gradient, graph))
+        found = Outcome.of(own.measure(gradient))
         if progress is not None:
             progress(1)
         return found
@@ -252,7 +252,7 @@ def measure(
     measured = []
     try:
         try:
-            graph = probe.graph(series.n_parameters)
+            own = replace(probe, graph=probe.graph_on(series.n_parameters))
         except InputError as error:
             raise InputError(f"{series.paths[0]}: {error}") from None
         for (source, gradient), step in zip(series.gradients(), series.steps.tolist(), strict=True):
@@ -313,7 +313,7 @@ def configs(
     shared = {
         "experiment": "files",
         "n_parameters": series.n_parameters,
-        **asdict(probe),
+        **probe.settings(),
         "differences": series.differences,
         "sample": series.sample,
         "match": list(series.match),
