@@ -334,7 +334,7 @@ def test_a_series_is_recorded_beside_its_nulls(folder, tmp_path, read, call):
     assert config == {
         "experiment": "files", "surrogate": "real", "n_parameters": 201, "seed": 3,
         "topology": "barabasi_albert", "alpha": 0.3, "quantile": 0.9, "max_steps": 20,
-        "differences": False, "sample": None, "match": [], "run": {"width": 8, "optimizer": "sgd"},
+        "differences": False, "sample": None, "match": [], "labels": {"width": 8, "optimizer": "sgd"},
     }  # fmt: skip
     listed = call("info", out).stdout
     assert "1 runs finished, 0 planned and missing, 0 unfinished; 3 records of nulls" in listed
@@ -346,7 +346,7 @@ def test_a_part_is_recorded_with_the_size_of_the_whole(checkpoints, tmp_path, ca
     with gq.open_study(out) as study:
         configs = map(json.loads, sorted(study.keys()))
     [config] = [config for config in configs if config["surrogate"] == "real"]
-    assert config["run"] == {"total_parameters": 221}
+    assert config["labels"] == {"total_parameters": 221}
     assert (config["n_parameters"], config["sample"], config["match"]) == (30, 30, ["w"])
     assert config["differences"] is True
 

@@ -33,7 +33,8 @@ from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.avalanche.topologies import check_topology
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.experiments.readings import Reading, read
-from gradquake.study.recording import GradientRecord, RunRecord, settle_types
+from gradquake.study.configuration import settle_types
+from gradquake.study.recording import GradientRecord, RunRecord
 
 if TYPE_CHECKING:
     from torch import Tensor

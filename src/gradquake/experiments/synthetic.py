@@ -16,7 +16,8 @@ from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import standard_normal
 from gradquake.avalanche.topologies import build, check_topology
 from gradquake.errors import require, require_between, require_count
-from gradquake.study.recording import GradientRecord, RunRecord, settle_types
+from gradquake.study.configuration import settle_types
+from gradquake.study.recording import GradientRecord, RunRecord
 
 # Distinguishes the stream of draws from any other that a seed feeds.
 STREAM = 0x67617573

@@ -25,7 +25,8 @@ from gradquake.avalanche.surrogates import REAL
 from gradquake.avalanche.topologies import build, check_topology
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.experiments import _kernels_mlp
-from gradquake.study.recording import GradientRecord, RunRecord, settle_types
+from gradquake.study.configuration import settle_types
+from gradquake.study.recording import GradientRecord, RunRecord
 
 Floats = NDArray[np.float64]
 

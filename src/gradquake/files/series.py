@@ -19,7 +19,8 @@ from gradquake.errors import InputError, printable, require, require_count
 from gradquake.files import gradients
 from gradquake.files.steps import HINT
 from gradquake.study import recording
-from gradquake.study.recording import RunRecord, config_key
+from gradquake.study.configuration import config_key, label_text
+from gradquake.study.recording import RunRecord
 from gradquake.study.study import Study
 
 
@@ -316,7 +317,7 @@ def configs(
         "differences": series.differences,
         "sample": series.sample,
         "match": list(series.match),
-        "run": {**whole, **own},
+        "labels": {**whole, **own},
     }
     return {rung: {**shared, "surrogate": rung} for rung in (REAL, *rungs)}
 
@@ -327,7 +328,7 @@ def check_free(study: Study, wanted: Mapping[str, Mapping[str, Any]]) -> None:
     for config in wanted.values():
         if config_key(config) in held:
             raise InputError(
-                f"{study.path} holds the finished run {recording.label_text(config)} already; to "
+                f"{study.path} holds the finished run {label_text(config)} already; to "
                 f"measure it "
                 "again, use another label, such as --run width=64, or another study"
             )

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradquake.errors import RunTakenError, StudyError
-from gradquake.study.recording import RunRecord, config_key, to_dataset
+from gradquake.study.configuration import config_key
+from gradquake.study.recording import RunRecord, to_dataset
 from gradquake.study.study import PATIENCE, Study, open_study
 from gradquake.torch.guest import reason, tell
 

@@ -13,7 +13,7 @@ import torch
 
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError
-from gradquake.study.recording import RUN_KEYS, VARIABLES
+from gradquake.study.recording import RESERVED, VARIABLES
 from gradquake.torch.guest import Complaints, reason, tell
 from gradquake.torch.journal import Journal, Values
 from gradquake.torch.loggers import Send
@@ -161,7 +161,7 @@ def check_outcome(name: str, value: object, labels: Mapping[str, Any]) -> None:
     taken = name in VARIABLES or name in ("step", "epoch", "grokking_epoch")
     if taken and name not in OUTCOMES:
         raise InputError(f"{name} is measured by gradquake; another name is needed for an outcome")
-    if name in labels or name in RUN_KEYS:
+    if name in labels or name in RESERVED:
         raise InputError(f"{name} is a label of runs; another name is needed for an outcome")
     single = isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) == 1
     # A good value is not printed: to print a tensor is to wait for its device.

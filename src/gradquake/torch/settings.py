@@ -11,7 +11,7 @@ from torch import nn
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.errors import InputError, require, require_count, require_number
-from gradquake.study.recording import RUN_KEYS
+from gradquake.study.configuration import RUN_KEYS
 from gradquake.torch.gradients import FlatGradient
 
 __all__ = ["check_inline", "check_options", "configuration"]
