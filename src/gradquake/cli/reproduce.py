@@ -30,7 +30,9 @@ NARROW = 140
 def reproduce(
     paper: Annotated[
         str,
-        typer.Argument(help="xor, the paper on XOR networks; or modadd, on Transformers, which needs torch."),
+        typer.Argument(
+            help="xor, the paper on XOR networks; or modadd, Transformers, which needs torch."
+        ),
     ] = "xor",
     out: Annotated[Path, typer.Option(help="Folder for the studies, claims and figures.")] = Path(
         "reproduction"
@@ -82,8 +84,8 @@ def reproduce(
         return
     _print_claims(claims)
     _say(
-        f"Written to {out}: claims.md and {entry.page}.md to read, claims.json and {entry.page}.json for "
-        "programs, the figures and the studies."
+        f"Written to {out}: claims.md and {entry.page}.md to read, claims.json and {entry.page}.json "
+        "for programs, figures/ and the studies"
     )
 
 
