@@ -11,6 +11,7 @@ from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.resampling import Estimate
 from gradquake.errors import InputError
 from gradquake.paper.claim import (
+    NO_INTERVALS,
     PAPER,
     VERDICTS,
     Agrees,
@@ -121,9 +122,7 @@ def test_claims_that_need_intervals_are_not_testable_without():
     ]
     judged = judge(claims, None, has_intervals=False)
     assert [claim.verdict for claim in judged] == ["not testable", "reproduced"]
-    assert (
-        judged[0].note == "At least one size has a single run, so there is no interval to judge by. How."
-    )
+    assert judged[0].note == f"{NO_INTERVALS} How."
     assert [c.verdict for c in judge(claims, None, has_intervals=True)] == ["reproduced"] * 2
 
 
