@@ -18,7 +18,7 @@ from gradquake.analysis.specifications import (
     shares,
 )
 from gradquake.errors import InputError
-from gradquake.paper.xor.statements import claims
+from gradquake.paper.xor.statements import statements
 
 SCALES = (85, 201, 401, 1201)
 STRIDES = (1, 2, 5)
@@ -296,13 +296,13 @@ TRUTHS = {
 @pytest.mark.parametrize("statement", TRUTHS)
 def test_a_statement_holds_where_its_values_say_so(statement):
     values, expected = TRUTHS[statement]
-    holds = claims(table_of(**values))[statement]
+    holds = statements(table_of(**values))[statement]
     assert holds.dtype == bool
     assert holds.values.tolist() == [bool(truth) for truth in expected]
 
 
 def test_every_statement_has_a_truth_table():
-    assert list(claims(table_of(pre=[1.0])).data_vars) == list(TRUTHS)
+    assert list(statements(table_of(pre=[1.0])).data_vars) == list(TRUTHS)
 
 
 def test_grokking_epochs_may_differ_by_a_choice():
@@ -314,7 +314,7 @@ def test_grokking_epochs_may_differ_by_a_choice():
         first_grokking_epoch=("training", [0.0, 10.0]),
         last_grokking_epoch=("training", [9.0, 20.0]),
     )
-    holds = claims(found)["D(t) crosses 1 while runs grok"].transpose("training", "choice")
+    holds = statements(found)["D(t) crosses 1 while runs grok"].transpose("training", "choice")
     assert holds.values.tolist() == [[True, False], [False, True]]
 
 

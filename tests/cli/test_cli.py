@@ -18,12 +18,11 @@ import pytest
 
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
-from gradquake.cli import app
 from gradquake.cli.app import main
 from gradquake.cli.reproduce import reproduce as reproduce_command
 from gradquake.paper import reproduce
-from gradquake.paper.claim import Claim, Quantity
-from gradquake.paper.xor import evidence
+from gradquake.paper.claim import JudgedClaim
+from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.xor import plan as xor_plan
 from gradquake.scrutiny import scrutinize as scrutiny
 from gradquake.scrutiny import sensitivity
@@ -387,8 +386,8 @@ def test_a_task_can_be_chosen_among_others(tmp_path, call, refused):
         (["run", "xor", "--out", "no/such/folder/s"], "no/such/folder/s"),
         (["analyze", "none.sqlite"], "does not exist"),
         (["info", "none.sqlite"], "does not exist"),
-        (["reproduce", "--seeds", "0"], "--seeds is 0"),
-        (["reproduce", "--quick", "--jobs", "0"], "--jobs is 0"),
+        (["reproduce", "--seeds", "0"], "seeds is 0"),
+        (["reproduce", "--quick", "--jobs", "0"], "jobs is 0"),
         (["reproduce", "--quick", "--out", "file"], "file cannot be written"),
     ],
 )
@@ -470,7 +469,7 @@ def reproduced(tmp_path_factory):
     arguments = ["--quick", "--seeds", "2", "--jobs", "1"]
     plan = functools.partial(xor_plan.Plan, hidden=(3, 5, 8), gini_seeds=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "Plan", plan)
+        patch.setattr(xor_plan, "Plan", plan)
         patch.setattr(reproduce, "_drawn", lambda *_: {})
         patch.setattr(sys, "argv", ["gradquake", "reproduce", "--out", str(folder), *arguments])
         with pytest.raises(SystemExit) as stopped:
@@ -488,7 +487,7 @@ def test_reproduce_quick_writes_what_the_claims_rest_on(reproduced):
 
 def test_reproduce_prints_what_it_writes(reproduced, monkeypatch, call):
     claims = [
-        Claim(**arguments_of(claim)) for claim in json.loads((reproduced / "claims.json").read_text())
+        JudgedClaim.from_json(claim) for claim in json.loads((reproduced / "claims.json").read_text())
     ]
     monkeypatch.setattr(reproduce, "reproduce", lambda *_, **__: claims)
     found = strict_json(call("reproduce", "--quick", "--out", reproduced, "--json"))
@@ -500,28 +499,17 @@ def test_reproduce_prints_what_it_writes(reproduced, monkeypatch, call):
     assert f"Written to {reproduced}: claims.md and scrutiny.md to read" in text
 
 
-def arguments_of(claim):
-    """Return the arguments of a claim from its JSON, where NaN is null."""
-    nan = float("nan")
-    quantities = [
-        {k: nan if v is None and k in ("measured", "low", "high") else v for k, v in q.items()}
-        for q in claim["quantities"]
-    ]
-    names = ("id", "claim", "paper", "verdict", "note")
-    return {n: claim[n] for n in names} | {"quantities": tuple(Quantity(**q) for q in quantities)}
-
-
 @pytest.mark.parametrize("options", [[], ["--quick"], ["--seeds", "3"], ["--quick", "--seeds", "12"]])
 def test_reproduce_makes_the_plan_that_was_asked_for(options, tmp_path, monkeypatch, call):
     seen = []
 
-    def taken(out, plan, executor, progress):
+    def taken(_, plan, out, executor, progress):
         seen.append((out, plan, executor.submit(os.getpid).result()))
         progress("measuring", plan.n_runs)
         progress("nulls", 0)
         return []
 
-    monkeypatch.setattr(reproduce, "reproduce", taken)
+    monkeypatch.setattr(reproduce, "carry_out", taken)
     done = call("reproduce", "--out", tmp_path / "r", "--jobs", 2, *options)
     assert done.returncode == 0, done.stderr
     [(out, plan, worker)] = seen
@@ -532,12 +520,20 @@ def test_reproduce_makes_the_plan_that_was_asked_for(options, tmp_path, monkeypa
     assert (plan.hidden, plan.gini_seeds) == ((20, 30, 50, 70, 100, 120, 200, 500), 1000)
 
 
-ATTRIBUTED = Claim(
+ATTRIBUTED = JudgedClaim(
     "D-pre",
     "D before",
     "0.90 ± 0.02",
     (
-        Quantity("D_pre", 0.95, 0.9, 1.0, 0.9, 0.85, 0.8, 0.875, 0.01, -0.02, 0.03, 0.07, 0.05, 0.09),
+        Quantity(
+            "D_pre",
+            0.95,
+            0.9,
+            1.0,
+            0.9,
+            Number(0.85, 0.8, 0.875),
+            Parts(Number(0.01, -0.02, 0.03), Number(0.07, 0.05, 0.09)),
+        ),
         Quantity("R²", 0.995, 0.99, 1.0),
     ),
     "reproduced",
@@ -549,11 +545,11 @@ ATTRIBUTED = Claim(
 def test_claims_fit_narrow_and_wide_terminals(width, monkeypatch, capsys):
     from rich.console import Console
 
-    monkeypatch.setattr(app, "_console", lambda: Console(width=width))
+    monkeypatch.setattr("gradquake.cli.reproduce._console", lambda: Console(width=width))
     reproduce_command._print_claims([ATTRIBUTED])
     text = capsys.readouterr().out
     for words in (
-        "D-pre", "0.950 [0.900, 1]", "0.850 [0.800, 0.875]", "marginal 0.010 [-0.020, 0.030]",
+        "D-pre", "0.950 [0.900, 1]", "0.850 [0.800, 0.875]", "distribution 0.010 [-0.020, 0.030]",
         "arrangement 0.070 [0.050, 0.090]", "R²", "reproduced", "1 claims: 1 reproduced",
     ):  # fmt: skip
         assert words in text, words

@@ -79,7 +79,7 @@ def reproduced(pool, tmp_path_factory):
     path = tmp_path_factory.mktemp("reproduced") / "study.sqlite"
     began = time.monotonic()
     with open_study(path, create=True) as study:
-        evidence.measure(study, None, PLAN(seeds=2, quick=True), pool)
+        evidence.measure(PLAN(seeds=2, quick=True), {xor_plan.STUDY: study}, pool)
         yield study, time.monotonic() - began
 
 
@@ -95,7 +95,7 @@ def test_a_reproduction_is_interrupted_at_any_moment(number, lifetime, reproduce
     (tmp_path / "out").mkdir(exist_ok=True)
     with open_study(tmp_path / "out" / "study.sqlite", create=True) as study:
         assert study.keys() <= undisturbed.keys()
-        evidence.measure(study, None, PLAN(seeds=2, quick=True), pool)
+        evidence.measure(PLAN(seeds=2, quick=True), {xor_plan.STUDY: study}, pool)
         assert study.keys() == undisturbed.keys()
         for settings in undisturbed.sweeps:
             assert study.select(**settings).identical(undisturbed.select(**settings))

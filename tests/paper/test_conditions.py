@@ -1,6 +1,7 @@
 """The paper's networks under other conditions."""
 
 from dataclasses import fields
+from itertools import product
 
 import numpy as np
 import pytest
@@ -164,24 +165,21 @@ def test_the_numbers_are_those_of_the_ladder(inline, result):
     measured = measure(inline, [Reading(), Reading("permuted")])
     real, null = (analyze(of) for of in measured.values())
     ladder = Ladder(real, {"permuted": null})
-    assert set(result.exponents) == {
-        (rung, w, s) for rung in ("real", "permuted") for w in PHASES for s in STATISTICS
-    }
-    for (rung, *key), exponent in result.exponents.items():
-        expected = ladder.exponent(rung, *key)
+    for key in product(PHASES, STATISTICS):
+        exponent, expected = result.exponent(*key), ladder.exponent("real", *key)
         assert exponent.fit == expected.fit
         assert (exponent.low, exponent.high) == (expected.low, expected.high)
-    assert set(result.arrangement) == {(span, s) for span in SPANS for s in STATISTICS}
-    for (span, statistic), arrangement in result.arrangement.items():
+    for span, statistic in product(SPANS, STATISTICS):
+        arrangement = result.arrangement(span, statistic)
         expected = ladder.arrangement(span, statistic)
         assert (arrangement.low, arrangement.high) == (expected.low, expected.high)
         assert arrangement.value == expected.value
         if span != "rise":
-            own = [result.exponents[rung, span, statistic].value for rung in ("real", "permuted")]
-            assert arrangement.value == own[0] - own[1]
+            permuted = ladder.exponent("permuted", span, statistic).value
+            assert arrangement.value == result.exponent(span, statistic).value - permuted
     for statistic, rise in result.rise.items():
         expected = ladder.value("real", "rise", statistic)
-        own = [result.exponents["real", phase, statistic].value for phase in ("pre", "post")]
+        own = [result.exponent(phase, statistic).value for phase in ("pre", "post")]
         assert rise.value == expected.value == own[1] - own[0]
         assert (rise.low, rise.high) == (expected.low, expected.high)
     for statistic in STATISTICS:
@@ -198,11 +196,13 @@ def test_the_numbers_are_those_of_the_ladder(inline, result):
 
 def test_no_result_carries_its_resamples(result, controlled):
     for of in (result, controlled):
-        estimates = [of.grokking, of.delay, *of.arrangement.values(), *of.crossing_of_null.values()]
+        estimates = [of.grokking, of.delay, *of.crossing_of_null.values()]
+        estimates += [of.arrangement(*key) for key in product(SPANS, STATISTICS)]
         estimates += of.rise.values()
         estimates += [curve.crossing for curve in of.curves.values()]
         assert all(estimate.kept_resamples is None for estimate in estimates)
-        for exponent in of.exponents.values():
+        for key in product(PHASES, STATISTICS):
+            exponent = of.exponent(*key)
             assert exponent.kept_resamples is exponent.kept_size_resamples is None
 
 
@@ -214,7 +214,7 @@ def test_a_control_is_split_at_the_epochs_of_its_twin(control, inline, controlle
         where = transitions.phase(moved, phase)
         for statistic in STATISTICS:
             expected = scaling.exponent(control, statistic, where)
-            found = controlled.exponents["real", phase, statistic]
+            found = controlled.exponent(phase, statistic)
             assert found.fit == expected.fit
             assert (found.low, found.high) == (expected.low, expected.high)
 

@@ -18,10 +18,10 @@ from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
 from gradquake.paper import reproduce as module
-from gradquake.paper.claims_page import quantity_attribution, quantity_null, quantity_with_interval
-from gradquake.paper.reproduce import MORE_PLATES, PLATES, reproduce
+from gradquake.paper.claims_page import attribution_text, null_text, value_text
+from gradquake.paper.reproduce import carry_out, paper_of, reproduce
 from gradquake.paper.xor.conditions import conditions
-from gradquake.paper.xor.plan import Plan
+from gradquake.paper.xor.plan import MORE_PLATES, PLATES, Plan
 from gradquake.report.json import EXPONENTS
 from gradquake.study.pools import open_executor
 from gradquake.study.study import open_study
@@ -33,11 +33,11 @@ SCRIPT = """
 import sys
 from gradquake.paper.xor.plan import Plan
 from gradquake.study.pools import open_executor
-from gradquake.paper.reproduce import reproduce
+from gradquake.paper.reproduce import carry_out
 if __name__ == "__main__":
     plan = Plan(seeds=3, gini_seeds=12, hidden=(3, 5, 8, 13), quick=True)
     with open_executor(int(sys.argv[2])) as executor:
-        reproduce(sys.argv[1], plan, executor)
+        carry_out("xor", plan, sys.argv[1], executor)
 """
 IDS = [
     "grok-range",
@@ -69,7 +69,7 @@ def made(folder, plan, jobs):
     """Reproduce into a folder; return it with the claims, and check what progress was told."""
     told = []
     with open_executor(jobs) as executor:
-        claims = reproduce(folder, plan, executor, lambda stage, runs: told.append((stage, runs)))
+        claims = carry_out("xor", plan, folder, executor, lambda *of: told.append(of))
     assert sum(runs for _, runs in told) == plan.n_runs
     stages = list(dict.fromkeys(stage for stage, _ in told))
     assert stages == [s for s in STAGES if not plan.quick or s not in STAGES[3:6]]
@@ -150,10 +150,8 @@ def test_every_claim_is_there_in_order(whole):
     folder, claims = whole
     assert [claim.id for claim in claims] == IDS
     written = read(folder / "claims.json")
-    assert written == [claim.as_json() for claim in claims]
-    keys = {"id", "claim", "paper", "measured", "low", "high", "verdict", "null"}
+    assert written == [claim.to_json() for claim in claims]
     for claim in written:
-        assert keys | {"marginal", "excess"} <= set(claim)
         assert claim["verdict"] in ("reproduced", "direction only", "not reproduced", "not testable")
 
 
@@ -161,11 +159,11 @@ def test_the_page_shows_every_quantity_and_note(whole):
     folder, claims = whole
     page = (folder / "claims.md").read_text(encoding="utf-8")
     for claim in claims:
-        assert f"| {claim.id} | {claim.claim} | {claim.paper} |" in page
+        assert f"| {claim.id} | {claim.text} | {claim.paper} |" in page
         assert claim.note in page
         for quantity in claim.quantities:
-            cells = [quantity.name, quantity_with_interval(quantity), quantity_null(quantity)]
-            assert f"| {' | '.join([*cells, quantity_attribution(quantity)])} |" in page
+            cells = [quantity.name, value_text(quantity), null_text(quantity)]
+            assert f"| {' | '.join([*cells, attribution_text(quantity)])} |" in page
 
 
 def test_intervals_surround_what_they_should(whole):
@@ -178,14 +176,16 @@ def test_intervals_surround_what_they_should(whole):
 
 def test_what_accounts_for_an_exponent_adds_up_to_it(whole):
     _, claims = whole
-    attributed = [q for claim in claims for q in claim.quantities if q.marginal is not None]
+    attributed = [q for claim in claims for q in claim.quantities if q.attribution is not None]
     names = {q.name for q in attributed}
     assert {"D_pre", "D_post", "D", "gamma", "mean of D(t)", "D_post (mean)"} <= names
     for q in attributed:
         if q.value == q.value:
-            assert q.null + q.marginal + q.excess == pytest.approx(q.value, abs=1e-12)
-            assert q.marginal_low <= q.marginal_high
-            assert q.excess_low <= q.excess_high
+            distribution, arrangement = q.attribution.distribution, q.attribution.arrangement
+            total = q.null.value + distribution.value + arrangement.value
+            assert total == pytest.approx(q.value, abs=1e-12)
+            assert distribution.low <= distribution.high
+            assert arrangement.low <= arrangement.high
 
 
 def test_claims_do_not_rest_on_what_is_left_out(whole, quick):
@@ -239,13 +239,13 @@ def test_the_scrutiny_and_the_claims_say_the_same(whole, scrutiny):
         ("gamma-agg", "mean", "all"),
     ):
         of = inline[statistic]
-        assert by_id[name]["measured"] == of[EXPONENTS[statistic]][phase]["estimate"]
-        assert by_id[name]["low"] == of[EXPONENTS[statistic]][phase]["low"]
-        assert by_id[name]["null"] == of["nulls"]["gaussian"][phase]["estimate"]
-        assert by_id[name]["excess"] == of["excess"][phase]["estimate"]
-        parts = of["attribution"][phase]
-        assert by_id[name]["marginal"] == parts["marginal_distribution"]["estimate"]
-    assert by_id["collapse"]["measured"] == inline["max"]["collapse"]["real"]["all"]["quality"]
+        own, null = of[EXPONENTS[statistic]][phase], of["nulls"]["gaussian"][phase]
+        for end in ("value", "low", "high"):
+            assert by_id[name][end] == own[end]
+            assert by_id[name]["null"][end] == null[end]
+        for part, found in by_id[name]["attribution"].items():
+            assert found == of["attribution"][phase][part]
+    assert by_id["collapse"]["value"] == inline["max"]["collapse"]["real"]["all"]["quality"]
 
 
 def test_every_condition_is_there(scrutiny):
@@ -345,10 +345,10 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(quick, tmp_path, mo
 
 def test_a_single_seed_leaves_little_to_judge(tmp_path):
     plan = Plan(seeds=1, gini_seeds=3, hidden=(3, 5, 8), quick=True)
-    claims = reproduce(tmp_path, plan)
+    claims = carry_out("xor", plan, tmp_path)
     judged = {claim.id for claim in claims if claim.verdict != "not testable"}
     assert judged <= {"grok-h21", "angle", "gini", "heavy-tail"}
-    assert "A scale has a single run" in (tmp_path / "claims.md").read_text(encoding="utf-8")
+    assert "At least one size has a single run" in (tmp_path / "claims.md").read_text(encoding="utf-8")
     assert "nan" not in (tmp_path / "scrutiny.md").read_text(encoding="utf-8")
     assert read(tmp_path / "scrutiny.json")["sweeps"]["inline"]["max"]["D"]["all"]["low"] is None
 
@@ -406,4 +406,27 @@ def test_a_plan_that_cannot_be_judged_is_refused(wrong, message):
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("here first")
     with pytest.raises(InputError, match=r"file cannot be written .*; a folder is needed"):
-        reproduce(tmp_path / "file", QUICK)
+        carry_out("xor", QUICK, tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"paper": "nor"}, "the paper is 'nor'; one of xor, modadd is needed"),
+        ({"jobs": 2, "scheduler": "tcp://host:8786"}, "jobs and scheduler were both given"),
+        ({"jobs": 0}, "jobs is 0; an integer of at least 1 is needed"),
+        ({"seeds": 0}, "seeds is 0; an integer of at least 1 is needed"),
+    ],
+)
+def test_a_reproduction_says_what_is_wrong(tmp_path, wrong, message):
+    with pytest.raises(InputError, match=message):
+        reproduce(**{"out": tmp_path, "quick": True, **wrong})
+
+
+def test_a_figure_that_does_not_exist_is_told_with_those_that_do():
+    with pytest.raises(InputError, match="the figure is 'figure9'; one of figure1, figure2"):
+        module._drawn("xor", None, "figure9")
+
+
+def test_plates_are_those_of_the_plan():
+    assert set(Plan().plates) == set(paper_of("xor").plates())

@@ -17,8 +17,7 @@ from gradquake.analysis.transitions import PHASES, SPLIT_PHASES
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.experiments import xor
 from gradquake.experiments.readings import Reading
-from gradquake.paper.xor import statements as xor_statements
-from gradquake.paper.xor.statements import claims
+from gradquake.paper.xor.statements import shares_table, specifications_json, statements
 from gradquake.report import json as report_json
 from gradquake.report import tables
 from gradquake.report.json import finite
@@ -242,7 +241,7 @@ def test_further_tables_are_as_wide_as_their_header(sweep, on_each, choices):
     check_table(tables.topologies_table({"": on_each}, ("max",)), 8 * 2)
     check_table(tables.tails_table(tail_fits(sweep)), 4)
     check_table(tables.power_table(powers(sweep)), 2 * 4)
-    check_table(xor_statements.shares_table(choices), len(claims(choices).data_vars))
+    check_table(shares_table(choices), len(statements(choices).data_vars))
     check_table(tables.importance_table(choices), 6)
 
 
@@ -453,9 +452,9 @@ def test_a_tail_is_strict_json(sweep):
 
 
 def test_specifications_are_strict_json(choices):
-    read = strict(xor_statements.specifications_json(choices))
+    read = strict(specifications_json(choices))
     assert read["specifications"] == choices["pre"].size == 2 * 2 * 3 * 3 * 5
-    holds = claims(choices)
+    holds = statements(choices)
     assert set(read["holds"]) == {str(name) for name in holds.data_vars}
     for name, of in read["holds"].items():
         assert of["share"] == float(holds[name].mean())
@@ -473,7 +472,7 @@ def test_specifications_are_strict_json(choices):
 def test_specifications_without_a_d_after_are_reported_as_such(flat_sweep):
     table = specified(flat_sweep)
     assert table["post"].isnull().all()
-    read = strict(xor_statements.specifications_json(table))
+    read = strict(specifications_json(table))
     assert read["holds"]["D after > 1"]["share"] == 0
-    check_table(xor_statements.shares_table(table), len(claims(table).data_vars))
+    check_table(shares_table(table), len(statements(table).data_vars))
     check_table(tables.importance_table(table), 6)

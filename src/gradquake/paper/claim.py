@@ -1,7 +1,7 @@
 """What a claim is, and the one engine that judges claims, writes them and reads them.
 
-A claim is data: a text, the paper's figure, a function that takes its quantities from the evidence, and a
-rule. A rule is made of tests; each test names a quantity and a bound. ``judge`` gives the verdicts.
+A claim is data: a text, the paper's figure, a function that takes its quantities from the evidence, and
+a rule. A rule is made of tests; each test names a quantity and a bound. ``judge`` gives the verdicts.
 """
 
 from __future__ import annotations

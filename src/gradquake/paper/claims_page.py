@@ -14,12 +14,17 @@ __all__ = ["INTRODUCTION", "attribution_text", "null_text", "page", "value_text"
 INTRODUCTION = (
     "Intervals are 95 % and come from a bootstrap over runs. The Gaussian null is the same statistic on "
     "Gaussian gradients of the same sizes, seeds, snapshots and graphs. The attribution splits the "
-    "difference to this null into two parts. The part of the distribution is the permuted null minus the "
-    "Gaussian null. The part of the arrangement on the graph is the measured value minus the permuted "
-    "null."
+    "difference to this null into two parts. One is due to the distribution of the gradient's entries: "
+    "the permuted null minus the Gaussian null. The other is due to their arrangement on the graph: the "
+    "measured value minus the permuted null."
+)
+JUDGING = (
+    "A measured value agrees with the paper's if its interval contains the paper's value, or if it is "
+    'at most twice the paper\'s error away from it. If only the weaker statement after "Direction" '
+    'holds, the verdict is "direction only".'
 )
 SNAPSHOTS = (
-    "A bootstrap over single snapshots gives the intervals below. They are too narrow, because it treats "
+    "A bootstrap over single snapshots gives the intervals below. They are too narrow, because it takes "
     "the snapshots of one run as independent:"
 )
 
@@ -37,6 +42,8 @@ def page(claims: Sequence[JudgedClaim]) -> str:
         "",
         "## How each claim was judged",
         "",
+        JUDGING,
+        "",
         *(f"- **{claim.id}**: {claim.note}" for claim in claims),
     ]
     snapshots = [
@@ -50,12 +57,11 @@ def page(claims: Sequence[JudgedClaim]) -> str:
 
 
 def _rows(claim: JudgedClaim) -> list[str]:
-    head, verdict = [claim.id, claim.text, claim.paper], claim.verdict
     rows = []
-    for quantity in claim.quantities:
+    for i, quantity in enumerate(claim.quantities):
+        head = ["", "", ""] if i else [claim.id, claim.text, claim.paper]
         cells = [quantity.name, value_text(quantity), null_text(quantity), attribution_text(quantity)]
-        rows.append(f"| {' | '.join([*head, *cells, verdict])} |")
-        head, verdict = [""] * 3, ""
+        rows.append(f"| {' | '.join([*head, *cells, '' if i else claim.verdict])} |")
     return rows
 
 

@@ -62,7 +62,8 @@ class Quantity:
     attribution : Parts or None
         None for a quantity that is no exponent of a trained sweep.
     snapshot_low, snapshot_high : float or None
-        The interval from a bootstrap over single snapshots, which is too narrow; None if it was not taken.
+        The interval from a bootstrap over single snapshots, which is too narrow; None if it was not
+        taken.
     decimals : int or None
         The number of decimals that are stable; None if all shown ones are.
     """
@@ -79,7 +80,7 @@ class Quantity:
     decimals: int | None = None
 
     @classmethod
-    def of(cls, name: str, estimate: Estimate, paper: float | None = None, **more: Any) -> Self:
+    def of(cls, name: str, estimate: Estimate | Number, paper: float | None = None, **more: Any) -> Self:
         """Return the quantity of this name with the value and the interval of an estimate."""
         return cls(name, estimate.value, estimate.low, estimate.high, paper, **more)
 

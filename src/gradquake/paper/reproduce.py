@@ -157,8 +157,8 @@ def reproduce(
     Raises
     ------
     InputError
-        For another paper, a bad number, both ``jobs`` and ``scheduler``, a folder that cannot be written,
-        or if torch is needed and not installed.
+        For another paper, a bad number, both ``jobs`` and ``scheduler``, or a folder that cannot be
+        written, or if torch is needed and not installed.
     StudyError
         If a study in the folder cannot be used.
     """

@@ -1,7 +1,7 @@
 """The claims on modular addition; their rules were fixed before anything was measured.
 
-D(t) is read on shared epochs. A rule holds for a statistic if it holds in both architectures. If it holds
-for both statistics, the claim is reproduced; for one, the verdict is "direction only".
+D(t) is read on shared epochs. A rule holds for a statistic if it holds in both architectures. If it
+holds for both statistics, the claim is reproduced; for one, the verdict is "direction only".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gradquake.analysis.scaling import STATISTICS, Statistic
 from gradquake.paper.claim import AllOf, AnyOf, Claim, Compare, Measured, Rule, Test, within
 from gradquake.paper.modadd.evidence import TEST_90, Evidence
 from gradquake.paper.modadd.plan import ARCHITECTURES, CONTROLS, GROKKING
-from gradquake.paper.quantity import Quantity
+from gradquake.paper.quantity import Number, Quantity
 
 __all__ = ["CLAIMS"]
 
@@ -54,13 +54,14 @@ def lowest(evidence: Evidence) -> Measured:
         at = int(np.nanargmin(values))
         name = _lowest(architecture, control, statistic)
         ends = (float(curve[end][at]) for end in ("value", "low", "high"))
-        quantities.append(Quantity(name, *ends))
+        quantities.append(Quantity.of(name, Number(*ends)))
         # If D(t) is undefined at some epoch, it is not known to stay above 1.
         bounds[_level(name)] = 1.0 if np.isfinite(values).all() else np.nan
         if not (values > 1).all():
             below.append(f"{architecture}, {control} ({statistic})")
     grokked = sum(evidence.found[a][c].grokked for a, c in product(ARCHITECTURES, CONTROLS))
-    seen = f"Of the controls, {grokked} runs grokked. It does not hold for: {'; '.join(below) or 'none'}."
+    where = "; ".join(below) or "none"
+    seen = f"Of the controls, {grokked} runs grokked. It does not hold for: {where}."
     return Measured(quantities, bounds, seen)
 
 
@@ -71,7 +72,7 @@ def leads(evidence: Evidence) -> Measured:
         reached = evidence.found[architecture][GROKKING].levels[TEST_90]
         parted = evidence.parting(architecture, control, statistic)
         ends = (end - parted for end in (reached.value, reached.low, reached.high))
-        quantities.append(Quantity(_lead(architecture, control, statistic), *ends))
+        quantities.append(Quantity.of(_lead(architecture, control, statistic), Number(*ends)))
     return Measured(quantities, testable=_had_transition(evidence))
 
 
@@ -129,8 +130,8 @@ CLAIMS: tuple[Claim[Evidence], ...] = (
         crossings,
         Rule.for_all({statistic: _crosses(statistic) for statistic in STATISTICS}),
         f"D(t) must first cross 1, up or down, within {NEAR:g} epochs of the median epoch of 90 % test "
-        "accuracy, in both architectures, for the largest (max) and the mean size. Direction: it does for "
-        "one of the two.",
+        "accuracy, in both architectures, for the largest (max) and the mean size. Direction: it does "
+        "for one of the two.",
         needs_intervals=False,
     ),
     Claim(
@@ -139,8 +140,8 @@ CLAIMS: tuple[Claim[Evidence], ...] = (
         "companion",
         lowest,
         Rule.for_all({statistic: _stays_above(statistic) for statistic in STATISTICS}),
-        "D(t) of every control must lie above 1 at all epochs, so that it never crosses 1, for the largest "
-        "(max) and the mean size. Direction: it does for one of the two.",
+        "D(t) of every control must lie above 1 at all epochs, so that it never crosses 1, for the "
+        "largest (max) and the mean size. Direction: it does for one of the two.",
         needs_intervals=False,
     ),
     Claim(
@@ -152,10 +153,11 @@ CLAIMS: tuple[Claim[Evidence], ...] = (
             AllOf(tuple(_leads_by(statistic) for statistic in STATISTICS)),
             AnyOf(tuple(_leads_at_all(statistic) for statistic in STATISTICS)),
         ),
-        f"The lead must be {LEAD[0]:g} to {LEAD[1]:g} epochs against both controls, in both architectures, "
-        "for the largest (max) and the mean size. Direction: for one of the two, all part before the "
-        "transition. The epoch of parting is the first from which the 90 % bands of D(t) stay apart to the "
-        "end; there is none if the bands overlap at the end. The interval is that of the median t_g.",
+        f"The lead must be {LEAD[0]:g} to {LEAD[1]:g} epochs against both controls, in both "
+        "architectures, for the largest (max) and the mean size. Direction: for one of the two, all "
+        "part before the transition. The epoch of parting is the first from which the 90 % bands of "
+        "D(t) stay apart to the end; there is none if the bands overlap at the end. The interval is "
+        "that of the median t_g.",
         needs_intervals=False,
     ),
 )

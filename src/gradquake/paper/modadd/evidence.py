@@ -262,9 +262,8 @@ def _views(
             if kept is None:
                 continue
             widths = real["width"].values
-            left_out[subject, alignment] = tuple(
-                sorted({*widths.tolist()} - {*widths[kept].tolist()})
-            )
+            dropped = {*widths.tolist()} - {*widths[kept].tolist()}
+            left_out[subject, alignment] = tuple(sorted(dropped))
             for statistic, dataset in product(STATISTICS, (real.isel(run=kept), null.isel(run=kept))):
                 moved = dataset
                 if event is not None:
@@ -272,8 +271,8 @@ def _views(
                 todo.append((moved, statistic))
     curves = each(_curve, todo, executor)
     views: dict[Subject, Views] = {subject: {} for subject in pairs}
-    for (subject, alignment), widths in left_out.items():
-        views[subject][alignment] = {s: _view(next(curves), next(curves), widths) for s in STATISTICS}
+    for (subject, alignment), without in left_out.items():
+        views[subject][alignment] = {s: _view(next(curves), next(curves), without) for s in STATISTICS}
     return views
 
 

@@ -169,7 +169,7 @@ def measure(
 ) -> None:
     """Measure those runs of the plan that the studies do not hold.
 
-    The many seeds have a study of their own, so that ``STUDY`` holds only the sweeps that claims rest on.
+    The many seeds have a study of their own, so ``STUDY`` holds only the sweeps that claims rest on.
     """
     study = studies[STUDY]
     for runs in plan.trained:

@@ -48,8 +48,8 @@ class GiniStudy:
     accuracy_band : Band
         Mean accuracy against the epoch.
     gini_band : Band or None
-        Median Gini coefficient against the epoch minus t_g, over the runs that were measured at all these
-        epochs; None if there is no such run.
+        Median Gini coefficient against the epoch minus t_g, over the runs that were measured at all
+        these epochs; None if there is no such run.
     """
 
     grokking_epochs: NDArray[np.float64]
@@ -80,8 +80,6 @@ def gini_study(dataset: xr.Dataset) -> GiniStudy:
     )
 
 
-def _band(
-    x: NDArray[np.int64], rows: NDArray[np.float64], middle: NDArray[np.float64]
-) -> Band:
+def _band(x: NDArray[np.int64], rows: NDArray[np.float64], middle: NDArray[np.float64]) -> Band:
     low, high = np.quantile(rows, [0.25, 0.75], axis=0)
     return Band(x, middle, low, high, len(rows))

@@ -130,9 +130,9 @@ def conditions_table(results: list[ConditionResult]) -> Table:
         "Each control is split into phases at the t_g of the XOR run of the same size, seed and mode. "
         "Later than shadow: the median over runs of t_g minus the t_g of the same run without in-line "
         "diffusion, in epochs. alpha train 0.3 and 0 are the paper's in-line and shadow training. "
-        "topology train is the graph of the in-line diffusion; if it is permuted, the gradient is placed "
-        "on the graph in a new random order at every epoch. quantile is the threshold, in the probe and "
-        "in training. Arrangement: real minus permuted.",
+        "topology train is the graph of the in-line diffusion; if it is permuted, the gradient is "
+        "placed on the graph in a new random order at every epoch. quantile is the threshold, both of "
+        "the probe and of the training. Arrangement: real minus permuted.",
     )
 
 
@@ -185,8 +185,9 @@ def follows_table(follows: Mapping[str, Mapping[Statistic, PermutationTest]]) ->
         "Does the rise follow t_g, over many seeds",
         ("sweep", "exponent", "rise at own t_g", "at exchanged t_g, mean", "p"),
         rows,
-        "The rise is D_post - D_pre. Each run is split at its own t_g, or at a t_g that is exchanged among "
-        "the runs of a scale. p is the share of exchanges whose rise is at least that at the own t_g.",
+        "The rise is D_post - D_pre. Each run is split at its own t_g, or at one that is exchanged "
+        "among the runs of a scale. p is the share of exchanges whose rise is at least that at the own "
+        "t_g.",
     )
 
 

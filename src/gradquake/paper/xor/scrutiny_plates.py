@@ -73,9 +73,7 @@ def ladder(evidence: Evidence, path: Path) -> None:
             level, rise = panels[i], panels[i + 2]
             for shift, look in zip(SHIFTS, LOOKS, strict=True):
                 found = [rungs.exponent(rung, look.phase, look.statistic) for rung in RUNGS]
-                figures.series(
-                    level, places + shift, found, look.color, look.marker, look.label, ls=":"
-                )
+                figures.series(level, places + shift, found, look.color, look.marker, look.label, ls=":")
             for shift, (statistic, (color, marker)) in zip((-0.1, 0.1), RISE_LOOKS.items(), strict=True):
                 gained = [rungs.rise(rung, statistic) for rung in RUNGS]
                 label = SYMBOLS[statistic]

@@ -1,4 +1,4 @@
-"""The paper's claims about the transition: when runs grok, and how D changes."""
+"""The paper's claims about the transition and about the synthetic baseline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from gradquake.analysis.resampling import difference, estimated, percentile_interval
 from gradquake.analysis.scaling import Exponent, Statistic
-from gradquake.paper.claim import Agrees, AllOf, Claim, Compare, Measured, Rule, within
+from gradquake.paper.claim import PAPER, Agrees, AllOf, Claim, Compare, Measured, Rule, within
 from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.xor.evidence import Evidence, resampled_curves, time_average
 from gradquake.paper.xor.plan import GINI_HIDDEN
@@ -77,9 +77,9 @@ def baseline_exponent(evidence: Evidence) -> Measured:
     largest = evidence.inline_null.exponent("all", "max").value
     return Measured(
         (Quantity.of("D_synth", baseline.mean, 0.99),),
-        seen=f"The value is a mean over {baseline.of_each.size} configurations, whose standard deviation "
-        f"is {baseline.of_each.std(ddof=1):.4f}. The largest size of Gaussian gradients on the default "
-        f"graph gives D = {largest:.3f}.",
+        seen=f"The value is a mean over {baseline.of_each.size} configurations, with a standard "
+        f"deviation of {baseline.of_each.std(ddof=1):.4f}. The largest size of Gaussian gradients on "
+        f"the default graph gives D = {largest:.3f}.",
     )
 
 
@@ -109,8 +109,8 @@ def dimension_rise(evidence: Evidence) -> Measured:
         bounds,
         f"D(t) crosses at epoch {_epoch(crossing.value)}, and runs grok at epochs "
         f"{bounds[FIRST_GROKKING]:.0f} to {bounds[LAST_GROKKING]:.0f}. In "
-        f"{inline.curves['max'].crossing.invalid:.1%} of the resamples it does not cross. D(t) of the mean "
-        f"size crosses at epoch {_epoch(of_mean)}.",
+        f"{inline.curves['max'].crossing.invalid:.1%} of the resamples it does not cross. D(t) of the "
+        f"mean size crosses at epoch {_epoch(of_mean)}.",
     )
 
 
@@ -144,6 +144,17 @@ def smallest_r_squared(evidence: Evidence) -> Measured:
     )
 
 
+def spread(evidence: Evidence, of: str, bound: float) -> Measured:
+    """Return the spread of the baseline's exponent over variants, in percent."""
+    baseline = evidence.topologies if of == "topologies" else evidence.alphas
+    found = baseline.spread
+    pairs = zip(baseline.variants, baseline.each, strict=True)
+    return Measured(
+        (Quantity("CV in %", 100 * found.value, 100 * found.low, 100 * found.high, bound),),
+        seen=f"D by variant: {', '.join(f'{variant}: {d.value:.4f}' for variant, d in pairs)}.",
+    )
+
+
 def _fit_notes(found: Exponent) -> str:
     """Return the plain percentiles of an exponent and the cautions about its fit, as sentences."""
     plain = percentile_interval(found.resamples)
@@ -156,6 +167,11 @@ def _epoch(value: float) -> str:
 
 
 _RISES_WHILE_RUNS_GROK = within("crossing epoch", FIRST_GROKKING, LAST_GROKKING)
+
+_SPREAD = Rule(Compare("CV in %", "high", "<", PAPER))
+_SPREAD_HOW = (
+    "The high end of the interval must lie below the paper's bound. The scatter of few seeds adds to it."
+)
 
 TRANSITION: tuple[Claim[Evidence], ...] = (
     Claim(
@@ -256,5 +272,21 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         smallest_r_squared,
         Rule(Compare("smallest R²", "low", ">", 0.98)),
         "The interval of the smallest R² of a snapshot must lie above 0.98.",
+    ),
+    Claim(
+        "topology",
+        "spread of D_synth over 5 topologies",
+        "CV < 0.3 %",
+        partial(spread, of="topologies", bound=0.3),
+        _SPREAD,
+        _SPREAD_HOW,
+    ),
+    Claim(
+        "alpha",
+        "spread of D_synth over alpha 0.1..0.5",
+        "CV < 1 %",
+        partial(spread, of="alphas", bound=1.0),
+        _SPREAD,
+        _SPREAD_HOW,
     ),
 )
