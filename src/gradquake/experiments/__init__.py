@@ -1,10 +1,10 @@
-"""Experiments: each makes gradients and records the avalanches of a probe; none analyzes them."""
+"""Experiments: each makes gradients and records avalanches; none analyzes them."""
 
 from __future__ import annotations
 
 import importlib
 
-__all__ = ["experiment", "modular_addition", "run", "synthetic", "table", "xor"]
+__all__ = ["experiment", "modular_addition", "readings", "run", "synthetic", "table", "xor"]
 
 
 def __getattr__(name: str) -> object:
