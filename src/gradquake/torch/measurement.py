@@ -46,6 +46,8 @@ class Measurement:
         self.nulls = tuple(nulls)
         graph = _graph(model, gradient, probe)
         self._gradient, self._probe = gradient, replace(probe, graph=graph)
+        # Made now: if gradients are gathered in training, the other processes wait for this one.
+        _ = gradient.vector
         self._placed: device.DeviceGraph | None = None
         if gradient.device.type != "cpu":
             self._placed = device.place(graph, gradient.device)
