@@ -111,7 +111,7 @@ def test_a_rule_for_all_cases_holds_as_a_direction_for_one():
         assert rule.verdict(Measured(of)) == VERDICTS[expected]
     claim = Claim("id", "text", "stated", lambda _: Measured(of, seen="Seen."), rule, "How.")
     (judged,) = judge([claim], None, has_intervals=True)
-    assert judged.note == "How. It holds for max: no, mean: no. Seen."
+    assert judged.note == "How. Result: max no, mean no. Seen."
 
 
 def test_claims_that_need_intervals_are_not_testable_without():

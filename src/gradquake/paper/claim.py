@@ -300,10 +300,10 @@ def judge(
 
 
 def _judged(claim: Claim[Any], measured: Measured, has_intervals: bool) -> JudgedClaim:
-    cases = ", ".join(
-        f"{name}: {'yes' if test.holds(measured) else 'no'}" for name, test in claim.rule.cases.items()
+    results = ", ".join(
+        f"{name} {'yes' if test.holds(measured) else 'no'}" for name, test in claim.rule.cases.items()
     )
-    note = [claim.how, f"It holds for {cases}." if cases else "", measured.seen]
+    note = [claim.how, f"Result: {results}." if results else "", measured.seen]
     verdict = claim.rule.verdict(measured)
     if claim.needs_intervals and not has_intervals:
         verdict, note = "not testable", [NO_INTERVALS, *note]

@@ -12,6 +12,7 @@ import numpy as np
 
 from gradquake.analysis.resampling import difference
 from gradquake.analysis.scaling import STATISTICS, Statistic
+from gradquake.errors import counted
 from gradquake.paper.claim import AllOf, AnyOf, Claim, Compare, Measured, Rule, Test, within
 from gradquake.paper.modadd.evidence import TEST_90, Evidence
 from gradquake.paper.modadd.plan import ARCHITECTURES, CONTROLS, GROKKING
@@ -60,8 +61,8 @@ def lowest(evidence: Evidence) -> Measured:
         if not (values > 1).all():
             below.append(f"{architecture}, {control} ({statistic})")
     grokked = sum(evidence.found[a][c].grokked for a, c in product(ARCHITECTURES, CONTROLS))
-    where = "; ".join(below) or "none"
-    seen = f"Of the controls, {grokked} runs grokked. It does not hold for: {where}."
+    not_above = "; ".join(below) or "none"
+    seen = f"Of the controls, {counted(grokked, 'run')} grokked. It does not hold for: {not_above}."
     return Measured(quantities, bounds, seen)
 
 

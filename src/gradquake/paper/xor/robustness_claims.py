@@ -163,7 +163,7 @@ def heavy_tails(evidence: Evidence) -> Measured:
     fits = evidence.tails["inline"]
     heavy = [fit.heavier_than_exponential for fit in fits]
     widest = float(np.max([fit.decades for fit in fits]))
-    described = ", ".join(
+    described = "; ".join(
         f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.0f}" for fit in fits
     )
     return Measured(
@@ -171,7 +171,8 @@ def heavy_tails(evidence: Evidence) -> Measured:
             Quantity("share of scales heavier than exponential", float(np.mean(heavy))),
             Quantity("most decades at a scale", widest, paper=PAPER_DECADES),
         ),
-        seen=f"{described}. Below {PAPER_DECADES} decades a fit to the tail decides nothing.",
+        seen=f"Range and fitted exponent alpha of each scale: {described}. Below {PAPER_DECADES} "
+        "decades a fit to the tail decides nothing.",
     )
 
 

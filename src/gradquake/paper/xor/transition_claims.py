@@ -170,7 +170,7 @@ _RISES_WHILE_RUNS_GROK = within("crossing epoch", FIRST_GROKKING, LAST_GROKKING)
 
 _SPREAD = Rule(Compare("CV in %", "high", "<", PAPER))
 _SPREAD_HOW = (
-    "The high end of the interval must lie below the paper's bound. The scatter of few seeds adds to it."
+    "The high end of the interval must lie below the paper's bound. The scatter of few seeds raises it."
 )
 
 TRANSITION: tuple[Claim[Evidence], ...] = (
@@ -200,7 +200,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "0.90 ± 0.02",
         partial(phase_exponent, phase="pre", paper=0.90),
         Rule(Agrees("D_pre", 0.02), Compare("D_pre", "value", "<", 1)),
-        "D is the exponent of the largest size over all snapshots before t_g. Direction: below 1.",
+        "D of the largest size over all snapshots before t_g must agree. Direction: D is below 1.",
     ),
     Claim(
         "D-post",
@@ -208,7 +208,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "1.20 ± 0.02",
         partial(phase_exponent, phase="post", paper=1.20),
         Rule(Agrees("D_post", 0.02), Compare("D_post", "value", ">", 1)),
-        "D is the exponent of the largest size over all snapshots from t_g on. Direction: above 1.",
+        "D of the largest size over all snapshots from t_g on must agree. Direction: D is above 1.",
     ),
     Claim(
         "D-synth",
