@@ -15,13 +15,13 @@ from gradquake.paper.claim import (
     PAPER,
     VERDICTS,
     Agrees,
-    AllOf,
-    AnyOf,
     Claim,
     Compare,
     JudgedClaim,
     Measured,
     Rule,
+    all_of,
+    any_of,
     judge,
     merge,
     read_claims,
@@ -77,8 +77,8 @@ def test_an_end_is_compared_with_a_number_the_paper_or_a_bound(end, relation, bo
 def test_tests_combine():
     one, two = Quantity("one", 1.0), Quantity("two", 2.0)
     small = [Compare(name, "value", "<", 1.5) for name in ("one", "two")]
-    assert holds(AnyOf(tuple(small)), one, two)
-    assert not holds(AllOf(tuple(small)), one, two)
+    assert holds(any_of(*(small)), one, two)
+    assert not holds(all_of(*(small)), one, two)
     assert [holds(within("two", 2, high), one, two) for high in (1, 2, 3)] == [False, True, True]
 
 

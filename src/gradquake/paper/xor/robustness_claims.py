@@ -15,13 +15,13 @@ from gradquake.analysis.transitions import SPLIT_PHASES
 from gradquake.paper.claim import (
     PAPER,
     Agrees,
-    AllOf,
-    AnyOf,
     Claim,
     Compare,
     Measured,
     Rule,
     Test,
+    all_of,
+    any_of,
     within,
 )
 from gradquake.paper.quantity import Number, Quantity
@@ -213,7 +213,7 @@ def _at_threshold(phase: str, q: str, statistic: Statistic) -> str:
 
 def _for_both(test: Callable[[Statistic], tuple[Test, ...]]) -> Rule:
     """Return the rule that all tests must hold for both statistics; as a direction for one."""
-    return Rule.for_all({statistic: AllOf(test(statistic)) for statistic in STATISTICS})
+    return Rule.for_all({statistic: all_of(*test(statistic)) for statistic in STATISTICS})
 
 
 def _threshold_tests(statistic: Statistic) -> tuple[Test, ...]:
@@ -240,8 +240,8 @@ def _shadow_tests(statistic: Statistic) -> tuple[Test, ...]:
 _NARROW = Compare("most decades at a scale", "value", "<", PAPER)
 _HEAVY = "share of scales heavier than exponential"
 _COLLAPSES = Compare(QUALITY, "value", "<=", GOOD_QUALITY)
-_SAME_D = AllOf(
-    (Compare(BEST_D, "low", "<=", HIGH_END_OF_D), Compare(BEST_D, "high", ">=", LOW_END_OF_D))
+_SAME_D = all_of(
+    Compare(BEST_D, "low", "<=", HIGH_END_OF_D), Compare(BEST_D, "high", ">=", LOW_END_OF_D)
 )
 
 ROBUSTNESS: tuple[Claim[Evidence], ...] = (
@@ -286,18 +286,14 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
         "+25 %, about 50 epochs, within ±10 epochs of t_g, 1000 seeds",
         gini_peak,
         Rule(
-            AllOf(
-                (
-                    Agrees("median rise"),
-                    Agrees("median width in epochs"),
-                    Compare("share of peaks within ±10 epochs", "low", ">=", PAPER),
-                )
+            all_of(
+                Agrees("median rise"),
+                Agrees("median width in epochs"),
+                Compare("share of peaks within ±10 epochs", "low", ">=", PAPER),
             ),
-            AllOf(
-                (
-                    Compare("median rise", "low", ">", 0),
-                    Compare("share of peaks within ±10 epochs", "value", ">", 0.5),
-                )
+            all_of(
+                Compare("median rise", "low", ">", 0),
+                Compare("share of peaks within ±10 epochs", "value", ">", 0.5),
             ),
         ),
         "Rise and width must agree, and 95 % of the peaks must lie within ±10 epochs. Direction: there "
@@ -319,8 +315,8 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
         "stated",
         heavy_tails,
         Rule(
-            AllOf((Compare(_HEAVY, "value", ">=", 1), _NARROW)),
-            AllOf((Compare(_HEAVY, "value", ">=", 0.5), _NARROW)),
+            all_of(Compare(_HEAVY, "value", ">=", 1), _NARROW),
+            all_of(Compare(_HEAVY, "value", ">=", 0.5), _NARROW),
         ),
         "A scale counts if the likelihood ratio of a power law against an exponential favors the power "
         "law with p < 0.05. All scales must count, and none may span more decades than the paper says. "
@@ -332,7 +328,7 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
         "X-only collapse with the single exponent D",
         "stated",
         collapse_of_sizes,
-        Rule(AllOf((_COLLAPSES, _SAME_D)), AnyOf((_COLLAPSES, _SAME_D))),
+        Rule(all_of(_COLLAPSES, _SAME_D), any_of(_COLLAPSES, _SAME_D)),
         "S is the quality of Houdayer and Hartmann (2004), ideally 1. S must be at most twice that of a "
         "perfect collapse, and the interval of D must overlap that of the largest sizes. Direction: one "
         "of the two holds.",

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradquake.analysis.resampling import difference, estimated, percentile_interval
 from gradquake.analysis.scaling import Exponent, Statistic
-from gradquake.paper.claim import PAPER, Agrees, AllOf, Claim, Compare, Measured, Rule, within
+from gradquake.paper.claim import PAPER, Agrees, Claim, Compare, Measured, Rule, all_of, within
 from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.xor.evidence import Evidence, resampled_curves, time_average
 from gradquake.paper.xor.plan import GINI_HIDDEN
@@ -180,7 +180,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "12 to 134",
         grokking_range,
         Rule(
-            AllOf((Agrees("smallest median t_g"), Agrees("largest median t_g"))),
+            all_of(Agrees("smallest median t_g"), Agrees("largest median t_g")),
             Compare("smallest median t_g", "high", "<", LOW_END_OF_LARGEST),
         ),
         "Both medians must agree. Direction: their intervals do not overlap.",
@@ -223,7 +223,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "aggregate s_max ~ N^D",
         "1.00 ± 0.02, R² = 1.00",
         partial(aggregate, name="D", statistic="max", paper=1.00, r_squared=1.00),
-        Rule(AllOf((Agrees("D", 0.02), Compare("R²", "high", ">=", R_SQUARED_1_00))), Agrees("D", 0.02)),
+        Rule(all_of(Agrees("D", 0.02), Compare("R²", "high", ">=", R_SQUARED_1_00)), Agrees("D", 0.02)),
         f"D must agree, and the interval of R² must reach {R_SQUARED_1_00:g}, which rounds to 1.00. "
         "Direction: D agrees.",
     ),
@@ -233,7 +233,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "1.15 ± 0.06, R² = 0.99",
         partial(aggregate, name="gamma", statistic="mean", paper=1.15, r_squared=0.99),
         Rule(
-            AllOf((Agrees("gamma", 0.06), Compare("R²", "high", ">=", R_SQUARED_0_99))),
+            all_of(Agrees("gamma", 0.06), Compare("R²", "high", ">=", R_SQUARED_0_99)),
             Compare("gamma", "low", ">", 1),
         ),
         f"gamma must agree, and the interval of R² must reach {R_SQUARED_0_99:g}, which rounds to 0.99. "
@@ -245,12 +245,10 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "0.90, 1.20",
         dimension_rise,
         Rule(
-            AllOf(
-                (
-                    Agrees("lowest D before the crossing"),
-                    Agrees("mean D after the crossing"),
-                    _RISES_WHILE_RUNS_GROK,
-                )
+            all_of(
+                Agrees("lowest D before the crossing"),
+                Agrees("mean D after the crossing"),
+                _RISES_WHILE_RUNS_GROK,
             ),
             _RISES_WHILE_RUNS_GROK,
         ),
