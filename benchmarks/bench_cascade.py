@@ -70,7 +70,7 @@ def main():
     for n in SIZES:
         gradient = np.random.default_rng(0).standard_normal(n)
         probe = gq.Probe(seed=0)
-        peer = SciPyCascade(probe.graph(n))
+        peer = SciPyCascade(probe.graph_on(n))
         ours, theirs = probe.measure(gradient), peer.measure(gradient)
         assert (ours.size, ours.duration, ours.area, ours.peak) == theirs[:4]
         both = [partial(probe.measure, gradient), partial(peer.measure, gradient)]

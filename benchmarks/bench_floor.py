@@ -86,15 +86,14 @@ def bandwidth(gradient, threads, calls):
 
 
 def measure(topology, n, dtype, threads, graph=None):
-    probe = gq.Probe(topology)
     start = time.perf_counter()
-    graph = graph or probe.graph(n)
+    graph = graph or gq.Probe(topology).graph_on(n)
     drawn = time.perf_counter() - start
-    gradient = normal(n, dtype)
-    avalanche = probe.measure(gradient, graph, threads=threads)
+    probe, gradient = gq.Probe(graph), normal(n, dtype)
+    avalanche = probe.measure(gradient, threads=threads)
     calls = max(1, 2 * 10**5 // n)
     repeats = 1 if n > 10**8 else 3 if n > 10**7 else 7
-    seconds = best(lambda: probe.measure(gradient, graph, threads=threads), repeats, calls)
+    seconds = best(lambda: probe.measure(gradient, threads=threads), repeats, calls)
     most = peak()
     shares, width = shares_of(gradient, graph, avalanche), gradient.itemsize
     stored = 0 if graph.is_computed else 4

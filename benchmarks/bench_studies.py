@@ -16,9 +16,10 @@ import numpy as np
 
 from gradquake.analysis.scaling import dimension
 from gradquake.experiments import xor
+from gradquake.study.configuration import config_key
 from gradquake.study.execution import execute
 from gradquake.study.pools import open_executor
-from gradquake.study.recording import VARIABLES, RunRecord, config_key
+from gradquake.study.recording import VARIABLES, RunRecord
 from gradquake.study.study import open_study
 
 SNAPSHOTS = 100

@@ -57,10 +57,10 @@ def simulate(topology, gradient, processes):
     exchanges = [Counted(rank, processes, table, barrier) for rank in range(processes)]
     pieces = np.array_split(gradient, processes)
     probe, found = gq.Probe(topology), [None] * processes
-    whole, graph = probe.measure(gradient), probe.graph(gradient.size)
+    whole = probe.measure(gradient)
 
     def run(rank):
-        found[rank] = probe.measure_pieces([pieces[rank]], graph, exchange=exchanges[rank])
+        found[rank] = probe.measure_pieces([pieces[rank]], exchange=exchanges[rank])
 
     running = [threading.Thread(target=run, args=(rank,)) for rank in range(processes)]
     for thread in running:

@@ -1,6 +1,7 @@
 """The topologies: exact structure, networkx as the reference, and what is refused."""
 
 import itertools
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -583,7 +584,9 @@ def test_measuring_on_a_repeated_stack_is_measuring_one_by_one(threads):
     flat = np.concatenate([block.ravel() for block in blocks])
     batch = probe.measure_batch(flat, repeated, threads=threads)
     expected = [
-        probe.measure(row, part) for part, block in zip(parts, blocks, strict=True) for row in block
+        replace(probe, graph=part).measure(row)
+        for part, block in zip(parts, blocks, strict=True)
+        for row in block
     ]
     assert len(batch) == len(expected) == 3 * times
     for found, alone in zip(batch, expected, strict=True):

@@ -23,7 +23,19 @@ from gradquake.avalanche import (
     _kernels_shares,
     _kernels_threshold,
 )
+from gradquake.experiments import _kernels_mlp
 
+KERNEL_FILES = (
+    _kernels,
+    _kernels_angle,
+    _kernels_cascade,
+    _kernels_elementary,
+    _kernels_graphs,
+    _kernels_mlp,
+    _kernels_random,
+    _kernels_shares,
+    _kernels_threshold,
+)
 DTYPES = (np.float32, np.float64)
 
 
@@ -70,13 +82,13 @@ def gradients(draw, max_size=1500):
 
 def plain(function):
     """Return a kernel's own source as plain Python, and so everything that it calls."""
-    names = dict(vars(_kernels_cascade))
-    # What Python has no function for: how many zero bits a word ends with, and a hint.
-    names["trailing_zeros"] = lambda word: (int(word) & -int(word)).bit_length() - 1
-    names["prefetch"] = lambda *_: None
-    for name, value in vars(_kernels_cascade).items():
+    names = {name: value for file in KERNEL_FILES for name, value in vars(file).items()}
+    for name, value in names.items():
         if hasattr(value, "py_func"):
             names[name] = types.FunctionType(value.py_func.__code__, names, name)
+    # Python has no function for the number of zero bits that a word ends with, and none for a hint.
+    names["trailing_zeros"] = lambda word: (int(word) & -int(word)).bit_length() - 1
+    names["prefetch"] = lambda *_: None
     return names[function.py_func.__name__]
 
 
@@ -405,7 +417,9 @@ FIXED = {"sqrt", "frexp", "ldexp", "isnan", "inf", "nan"}
 
 
 def test_no_kernel_may_be_compiled_with_fastmath():
-    compiled = [kernel for kernel in vars(_kernels_cascade).values() if hasattr(kernel, "py_func")]
+    compiled = {
+        kernel for file in KERNEL_FILES for kernel in vars(file).values() if hasattr(kernel, "py_func")
+    }
     assert len(compiled) > 40
     assert not any(kernel.targetoptions.get("fastmath") for kernel in compiled)
 
@@ -413,7 +427,8 @@ def test_no_kernel_may_be_compiled_with_fastmath():
 def test_no_kernel_calls_a_mathematical_library():
     functions = [
         node
-        for node in ast.parse(inspect.getsource(_kernels_cascade)).body
+        for file in KERNEL_FILES
+        for node in ast.parse(inspect.getsource(file)).body
         if isinstance(node, ast.FunctionDef)
     ]
     used = {

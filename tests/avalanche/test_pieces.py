@@ -164,7 +164,7 @@ def test_a_large_gradient_relaxes_on_a_graph_that_is_not_stored():
         graph = topologies.build(topology, 5000, 3)
         assert isinstance(graph, ComputedGraph)
         graph.computed_from = 5000
-        computed = probe.measure_pieces([vector], graph)
+        computed = replace(probe, graph=graph).measure_pieces([vector])
         assert "_arrays" not in vars(graph)
         assert_equal(computed, stored)
         assert computed.relaxed.tobytes() == stored.relaxed.tobytes()
@@ -185,9 +185,7 @@ def test_a_large_gradient_is_measured_in_parts_whatever_the_threads(monkeypatch,
 def test_a_large_gradient_on_another_graph_is_told_as_any_other(monkeypatch, n):
     monkeypatch.setattr(probe, "LARGE", 100)
     with pytest.raises(InputError, match=f"the gradient has {n} entries and the graph 300 nodes; they"):
-        Probe().measure(np.ones(n), topologies.ring(300))
-    with pytest.raises(InputError, match="the graph is 'ring'"):
-        Probe().measure(np.ones(n), "ring")
+        Probe(topologies.ring(300)).measure(np.ones(n))
 
 
 def test_a_hub_gives_more_than_there_was_room_for():
@@ -199,9 +197,9 @@ def test_a_hub_gives_more_than_there_was_room_for():
     star = graphs.from_edges(n, edges)
     vector = np.random.default_rng(7).standard_normal(n)
     vector[0] = 1e9
-    whole = Probe().measure(vector, star)
+    whole = Probe(star).measure(vector)
     for threads in (1, 2):
-        found = Probe().measure_pieces([vector], star, threads=threads)
+        found = Probe(star).measure_pieces([vector], threads=threads)
         assert_equal(found, whole)
         assert found.relaxed.tobytes() == whole.relaxed.tobytes()
 
@@ -220,10 +218,10 @@ def test_a_threshold_that_float32_would_round_is_not_rounded():
     one = np.float32(1)
     vector = np.array([one] * 4 + [np.nextafter(one, np.float32(2))] * 4)
     pairs = graphs.from_edges(8, [(0, 1), (2, 3), (4, 5), (6, 7)])
-    probe = Probe(alpha=0.5, quantile=3.75 / 7, max_steps=3)
-    whole = probe.measure(vector, pairs)
+    probe = Probe(pairs, alpha=0.5, quantile=3.75 / 7, max_steps=3)
+    whole = probe.measure(vector)
     assert whole.truncated
-    assert_equal(probe.measure_pieces([vector], pairs), whole)
+    assert_equal(probe.measure_pieces([vector]), whole)
 
 
 @pytest.mark.parametrize("max_steps", [1, 2, 4])
@@ -254,7 +252,7 @@ def test_a_gradient_of_nan_is_refused(n, quantile):
     ("pieces", "message"),
     [
         ([], "no piece was given; at least one is needed"),
-        ([np.ones(3), np.ones(2)], "the pieces have 5 entries together and the graph 10 nodes"),
+        ([np.ones(3), np.ones(2)], "the gradient has 5 entries and the graph 10 nodes"),
         ([np.ones(5), np.ones(5, np.float32)], "the pieces mix float32 and float64; one dtype is"),
         ([np.ones(5), np.ones(5, int)], "piece 1 has dtype int64; float32 or float64 is needed"),
         (
@@ -265,20 +263,18 @@ def test_a_gradient_of_nan_is_refused(n, quantile):
 )
 def test_bad_pieces(pieces, message):
     with pytest.raises(InputError, match=message):
-        Probe(quantile=0.5).measure_pieces(pieces, topologies.ring(10))
+        Probe(topologies.ring(10), quantile=0.5).measure_pieces(pieces)
 
 
 def test_a_cascade_that_overflows_is_refused():
     star = graphs.from_edges(10, [(0, leaf) for leaf in range(1, 10)])
     with pytest.raises(InputError, match="so large that its cascade overflows float64"):
-        Probe(quantile=0).measure_pieces([np.linspace(1e308, 1.5e308, 10)], star)
+        Probe(star, quantile=0).measure_pieces([np.linspace(1e308, 1.5e308, 10)])
 
 
 def test_what_is_wrong_with_one_process_stops_all():
     pieces = [[np.ones(5)], [np.ones((2, 2))]]
-    errors = together(
-        2, lambda e: Probe().measure_pieces(pieces[e.rank], topologies.ring(9), exchange=e)
-    )
+    errors = together(2, lambda e: Probe(topologies.ring(9)).measure_pieces(pieces[e.rank], exchange=e))
     for error in errors:
         assert str(error) == "piece 0 has shape (2, 2); a flat vector (N,) is needed (process 1)"
 
@@ -292,40 +288,38 @@ def test_what_is_no_array_on_one_process_stops_all():
 
 def test_what_is_not_finite_on_one_process_stops_all():
     pieces = [[np.ones(5)], [np.ones(2), np.array([1, np.inf])]]
-    errors = together(
-        2, lambda e: Probe().measure_pieces(pieces[e.rank], topologies.ring(9), exchange=e)
-    )
+    errors = together(2, lambda e: Probe(topologies.ring(9)).measure_pieces(pieces[e.rank], exchange=e))
     for error in errors:
         assert "has 1 entry that is not finite, at 8 (inf)" in str(error)
 
 
 def test_threads_that_make_no_sense():
     with pytest.raises(InputError, match="threads is 0"):
-        Probe().measure_pieces([np.ones(9)], topologies.ring(9), threads=0)
+        Probe("ring").measure_pieces([np.ones(9)], threads=0)
 
 
 def every_path(vector, graph, max_steps, folder, patch):
     """Yield the avalanche of one gradient by every path that computes it."""
-    settings = Probe(quantile=0.9, max_steps=max_steps)
+    settings = Probe(graph, quantile=0.9, max_steps=max_steps)
     n = vector.size
     halves = np.split(vector, [n // 3])
     for i, half in enumerate(halves):
         np.save(folder / f"{i}.npy", half)
-    whole = settings.measure(vector, graph)
+    whole = settings.measure(vector)
     yield "measure", whole
     for kind in (float, np.float64):
         threshold = kind(whole.threshold)
         yield f"relax, {kind}", relax(vector, graph, threshold=threshold, max_steps=max_steps)
     for threads in (1, 2):
-        yield "one of a batch", settings.measure_batch([vector, vector], graph, threads=threads)[1]
-        yield "one piece", settings.measure_pieces([vector], graph, threads=threads)
-        yield "pieces", settings.measure_pieces(halves, graph, threads=threads)
+        yield "one of a batch", settings.measure_batch([vector, vector], threads=threads)[1]
+        yield "one piece", settings.measure_pieces([vector], threads=threads)
+        yield "pieces", settings.measure_pieces(halves, threads=threads)
         mapped = [np.load(folder / f"{i}.npy", mmap_mode="r") for i in range(2)]
-        yield "files", settings.measure_pieces(mapped, graph, threads=threads)
+        yield "files", settings.measure_pieces(mapped, threads=threads)
         parts = together(
             2,
             lambda exchange, threads=threads: settings.measure_pieces(
-                [halves[exchange.rank]], graph, exchange=exchange, threads=threads
+                [halves[exchange.rank]], exchange=exchange, threads=threads
             ),
         )
         relaxed = np.concatenate([part.relaxed for part in parts])
@@ -333,7 +327,7 @@ def every_path(vector, graph, max_steps, folder, patch):
             yield "processes", replace(part, relaxed=relaxed)
         with patch.context() as smaller:
             smaller.setattr(probe, "LARGE", min(n, probe.LARGE))
-            yield "large", settings.measure(vector, graph, threads=threads)
+            yield "large", settings.measure(vector, threads=threads)
 
 
 def assert_one_result(paths):

@@ -1,5 +1,8 @@
 """The probe: its threshold, and that a batch is nothing but its gradients one at a time."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from gradquake import Avalanche, InputError, Probe, relax
 from gradquake.avalanche import topologies
 from gradquake.avalanche.graphs import Graph, from_edges, stack
-from gradquake.avalanche.probe import THREADS_FROM
+from gradquake.avalanche.probe import THREADS_FROM, _RecentGraphs
 from gradquake.avalanche.topologies import TOPOLOGIES, build
 
 DTYPES = ["float32", "float64"]
@@ -47,7 +50,7 @@ def assert_same_batch(batch, expected):
 def test_the_threshold_is_the_quantile_of_the_magnitudes(seed, n, quantile, dtype):
     gradient = normal(seed, n, dtype=dtype)
     expected = np.quantile(np.abs(gradient).astype(np.float64), quantile)
-    assert Probe(topology="ring", quantile=quantile).measure(gradient).threshold == expected
+    assert Probe(graph="ring", quantile=quantile).measure(gradient).threshold == expected
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -59,7 +62,7 @@ def test_measure_is_relax_with_that_threshold_on_that_graph(topology, dtype):
     expected = relax(gradient, graph, threshold=threshold, alpha=0.2, max_steps=7)
     probe = Probe(topology, alpha=0.2, quantile=0.8, max_steps=7, seed=3)
     assert bits(probe.measure(gradient)) == bits(expected)
-    assert bits(probe.measure(gradient, graph)) == bits(expected)
+    assert bits(replace(probe, graph=graph).measure(gradient)) == bits(expected)
 
 
 def test_the_defaults_are_those_of_the_protocol():
@@ -71,7 +74,7 @@ def test_a_graph_of_ones_own_takes_the_place_of_the_topology():
     graph = from_edges(4, [(0, 1), (1, 2)])
     gradient = np.array([8.0, 1.0, 1.0, 4.0])
     # Magnitudes 1, 1, 4, 8: the median is 2.5. Nodes 0 and 3 topple; 3 has no neighbour.
-    avalanche = Probe(alpha=0.5, quantile=0.5, max_steps=1).measure(gradient, graph)
+    avalanche = Probe(graph, alpha=0.5, quantile=0.5, max_steps=1).measure(gradient)
     assert avalanche.threshold == 2.5
     assert avalanche.relaxed.tolist() == [4, 5, 1, 2]
     assert avalanche.dissipated == 2
@@ -105,7 +108,7 @@ def test_the_scale_changes_nothing_where_most_of_the_gradient_is_zero(scale):
     # The threshold is 0, and so says nothing about the scale.
     gradient = np.zeros(101)
     gradient[[3, 7]] = 1, -2
-    first, second = (Probe(topology="ring").measure(g) for g in (gradient, gradient * scale))
+    first, second = (Probe(graph="ring").measure(g) for g in (gradient, gradient * scale))
     assert (first.threshold, second.threshold) == (0, 0)
     assert (first.size, first.duration, first.area) == (second.size, second.duration, second.area)
     assert second.deviation == pytest.approx(first.deviation, rel=1e-12)
@@ -114,15 +117,15 @@ def test_the_scale_changes_nothing_where_most_of_the_gradient_is_zero(scale):
 
 def test_the_graph_of_a_size_is_drawn_once_and_depends_on_the_seed():
     probe = Probe(seed=5)
-    assert probe.graph(100) is probe.graph(100)
-    np.testing.assert_array_equal(probe.graph(100).indices, build("barabasi_albert", 100, 5).indices)
-    assert probe.graph(100).indices.tolist() != Probe(seed=6).graph(100).indices.tolist()
+    assert probe.graph_on(100) is probe.graph_on(100)
+    np.testing.assert_array_equal(probe.graph_on(100).indices, build("barabasi_albert", 100, 5).indices)
+    assert probe.graph_on(100).indices.tolist() != Probe(seed=6).graph_on(100).indices.tolist()
 
 
 def test_an_avalanche_reads_well():
     # (1, 4, 1) has median 1: the middle keeps 2 and hands 1 to each side, and all are unstable.
     path = from_edges(3, [(0, 1), (1, 2)])
-    avalanche = Probe(alpha=0.5, quantile=0.5, max_steps=1).measure(np.array([1.0, 4, 1]), path)
+    avalanche = Probe(path, alpha=0.5, quantile=0.5, max_steps=1).measure(np.array([1.0, 4, 1]))
     assert repr(avalanche) == (
         "Avalanche(size=1, duration=1, area=1, peak=1, truncated=True, "
         f"deviation={avalanche.deviation}, threshold=1.0, dissipated=0.0)"
@@ -158,14 +161,16 @@ def test_a_ragged_batch_is_each_gradient_alone(dtype, threads):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_batch_on_one_graph_on_a_list_and_on_a_stack(dtype, threads):
-    gradients, probe = normal(7, 6, 101, dtype=dtype), Probe(topology="ring", quantile=0.8)
+    gradients, probe = normal(7, 6, 101, dtype=dtype), Probe(graph="ring", quantile=0.8)
     one = topologies.small_world(101, 0.2, seed=0)
     each = [topologies.erdos_renyi(101, seed=seed) for seed in range(6)]
 
-    expected = [probe.measure(row, one) for row in gradients]
+    expected = [replace(probe, graph=one).measure(row) for row in gradients]
     assert_same_batch(probe.measure_batch(gradients, one, threads=threads), expected)
 
-    expected = [probe.measure(row, graph) for row, graph in zip(gradients, each, strict=True)]
+    expected = [
+        replace(probe, graph=graph).measure(row) for row, graph in zip(gradients, each, strict=True)
+    ]
     for given_graphs in (each, tuple(each), stack(each)):
         assert_same_batch(probe.measure_batch(gradients, given_graphs, threads=threads), expected)
     assert_same_batch(probe.measure_batch(gradients.ravel(), stack(each), threads=threads), expected)
@@ -177,7 +182,7 @@ def test_a_flat_vector_over_a_stack_of_different_sizes(threads):
     sizes = [9, 300, 41]
     gradients = [normal(b, n) for b, n in enumerate(sizes)]
     own = [topologies.barabasi_albert(n, seed=b) for b, n in enumerate(sizes)]
-    expected = [Probe().measure(g, graph) for g, graph in zip(gradients, own, strict=True)]
+    expected = [Probe(graph).measure(g) for g, graph in zip(gradients, own, strict=True)]
     flat = np.concatenate(gradients)
     assert_same_batch(Probe().measure_batch(flat, stack(own), threads=threads), expected)
 
@@ -232,7 +237,7 @@ def test_no_message_is_built_if_nothing_is_wrong():
     gradients = normal(13, 20_000, 5)
     assert len(Probe().measure_batch(gradients, [graph] * 20_000)) == 20_000
     assert len(Probe().measure_batch(gradients, stack([graph] * 20_000))) == 20_000
-    assert Probe().measure(gradients[0], graph).relaxed.size == 5
+    assert Probe(graph).measure(gradients[0]).relaxed.size == 5
 
 
 # What is refused
@@ -241,7 +246,7 @@ def test_no_message_is_built_if_nothing_is_wrong():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"topology": "lattice"}, "topology is 'lattice'; one of barabasi_albert, ring, .* is needed"),
+        ({"graph": "lattice"}, "graph is 'lattice'; one of barabasi_albert, ring, .* is needed"),
         ({"alpha": 0.0}, r"alpha is 0\.0; a number in \(0, 1\) is needed"),
         ({"alpha": 1.0}, r"alpha is 1\.0; a number in \(0, 1\) is needed"),
         ({"alpha": np.nan}, "alpha is nan"),
@@ -289,10 +294,64 @@ def test_a_gradient_that_cannot_be_measured(gradient, message):
         Probe().measure(gradient)
 
 
+def test_a_graph_or_a_builder_in_place_of_a_name():
+    gradient = normal(3, 60)
+    by_name = Probe("erdos_renyi", seed=4)
+    graph = build("erdos_renyi", 60, 4)
+    for own in (graph, partial(build, "erdos_renyi"), lambda n, seed: build("erdos_renyi", n, seed)):
+        probe = Probe(own, seed=4)
+        assert bits(probe.measure(gradient)) == bits(by_name.measure(gradient))
+        assert_same_batch(probe.measure_batch([gradient]), [by_name.measure(gradient)])
+        assert bits(probe.measure_pieces([gradient[:9], gradient[9:]])) == bits(
+            by_name.measure(gradient)
+        )
+        assert probe.topology == "own"
+    assert Probe(graph).graph_on(60) is graph
+    assert by_name.settings() == {
+        "topology": "erdos_renyi", "alpha": 0.3, "quantile": 0.9, "max_steps": 20, "seed": 4
+    }  # fmt: skip
+
+
+def test_the_repr_of_a_probe_has_no_address():
+    assert repr(Probe("ring", 0.2)) == (
+        "Probe(graph='ring', alpha=0.2, quantile=0.9, max_steps=20, seed=0)"
+    )
+    assert repr(Probe(topologies.ring(7))).startswith("Probe(graph=Graph(n_nodes=7, n_edges=14), alpha")
+    assert repr(Probe(build)).startswith("Probe(graph=build, ")
+    assert repr(Probe(partial(build, "ring"))).startswith("Probe(graph=partial, ")
+
+
+@pytest.mark.parametrize("result", [None, "ring", topologies.ring(8)])
+def test_a_builder_that_returns_no_graph_of_this_size(result):
+    message = "the builder returned .*; a gradquake Graph on 9 nodes is needed"
+    probe = Probe(lambda *_: result)
+    for measure in (probe.graph_on, lambda n: probe.measure(np.ones(n))):
+        with pytest.raises(InputError, match=message):
+            measure(9)
+
+
+def test_graphs_are_kept_within_a_number_of_bytes():
+    one = topologies.ring(100).nbytes
+    kept = _RecentGraphs(2 * one + 4)
+    first, second = (kept.graph("erdos_renyi", 100, seed) for seed in range(2))
+    assert kept.graph("erdos_renyi", 100, 0) is first
+    kept.graph("erdos_renyi", 100, 2)
+    assert kept.graph("erdos_renyi", 100, 0) is first
+    assert kept.graph("erdos_renyi", 100, 1) is not second
+    assert kept.graph("ring", 300, 0) is not kept.graph("ring", 300, 0)
+    assert sum(graph.nbytes for graph in kept._graphs.values()) <= 2 * one + 4
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_the_bytes_of_a_graph(topology):
+    graph = build(topology, 201, 0)
+    assert graph.nbytes == graph.indptr.nbytes + graph.indices.nbytes
+
+
 def test_a_graph_of_another_size():
     message = "the gradient has 9 entries and the graph 8 nodes; they must be equal"
     with pytest.raises(InputError, match=message):
-        Probe().measure(np.ones(9), topologies.ring(8))
+        Probe(topologies.ring(8)).measure(np.ones(9))
 
 
 def batch_with(bad, place=2, of=4):

@@ -571,7 +571,7 @@ def attached(path, sizes=(41, 81, 121), seeds=3, snapshots=40, *, shared_seed=Fa
     for n, seed, rung in product(sizes, range(seeds), more.get("rungs", RUNGS_BESIDE)):
         config = {
             "experiment": "attached", "surrogate": rung, "n_parameters": n, "every": 10,
-            "seed": 0 if shared_seed else seed, "run": {"width": n, "number": seed},
+            "seed": 0 if shared_seed else seed, "labels": {"width": n, "number": seed},
         }  # fmt: skip
         size = np.asarray(made(n, seed, rung), np.int64)
         epochs = np.arange(snapshots) * more.get("every", 10)

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 import gradquake as gq
 from gradquake.avalanche.surrogates import RUNGS
-from gradquake.cli import app
+from gradquake.cli import terminal
 from gradquake.files import series
 
 NULLS = ("gaussian", "permuted", "sign_flipped")
@@ -54,7 +54,7 @@ def refused(call):
 @pytest.fixture
 def narrow(monkeypatch):
     """A terminal of 80 columns."""
-    monkeypatch.setattr(app, "_console", lambda: Console(width=80))
+    monkeypatch.setattr(terminal, "_console", lambda: Console(width=80))
 
 
 def gradient(seed=0, n=201):
@@ -334,7 +334,7 @@ def test_a_series_is_recorded_beside_its_nulls(folder, tmp_path, read, call):
     assert config == {
         "experiment": "files", "surrogate": "real", "n_parameters": 201, "seed": 3,
         "topology": "barabasi_albert", "alpha": 0.3, "quantile": 0.9, "max_steps": 20,
-        "differences": False, "sample": None, "match": [], "run": {"width": 8, "optimizer": "sgd"},
+        "differences": False, "sample": None, "match": [], "labels": {"width": 8, "optimizer": "sgd"},
     }  # fmt: skip
     listed = call("info", out).stdout
     assert "1 runs finished, 0 planned and missing, 0 unfinished; 3 records of nulls" in listed
@@ -346,7 +346,7 @@ def test_a_part_is_recorded_with_the_size_of_the_whole(checkpoints, tmp_path, ca
     with gq.open_study(out) as study:
         configs = map(json.loads, sorted(study.keys()))
     [config] = [config for config in configs if config["surrogate"] == "real"]
-    assert config["run"] == {"total_parameters": 221}
+    assert config["labels"] == {"total_parameters": 221}
     assert (config["n_parameters"], config["sample"], config["match"]) == (30, 30, ["w"])
     assert config["differences"] is True
 

@@ -26,7 +26,7 @@ from gradquake.experiments.modular_addition import (
     tensors,
     train,
 )
-from gradquake.study.recording import config_key
+from gradquake.study.configuration import config_key
 
 AVALANCHE = {"threshold", "size", "duration", "area", "peak", "truncated", "deviation"}
 ARCHITECTURES = list(EPOCHS)

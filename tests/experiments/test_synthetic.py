@@ -73,7 +73,7 @@ def test_measurements_are_those_of_the_probe_on_the_same_draw(topology):
     draws = 0.5 * standard_normal(np.random.default_rng(entropy), (6, 81))
     (record,) = measure([run])
     for i, draw in enumerate(draws):
-        avalanche = run.probe.measure(draw, build(topology, 81, 4))
+        avalanche = replace(run.probe, graph=build(topology, 81, 4)).measure(draw)
         for name, values in record.values.items():
             assert values[i] == getattr(avalanche, name), name
 

@@ -13,7 +13,8 @@ from gradquake.avalanche.topologies import TOPOLOGIES, build
 from gradquake.errors import InputError
 from gradquake.experiments import xor
 from gradquake.experiments.xor import Networks, XorRun
-from gradquake.study.recording import VARIABLES, config_key
+from gradquake.study.configuration import config_key
+from gradquake.study.recording import VARIABLES
 
 INPUTS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 TARGETS = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 
 from gradquake.experiments import xor
+from gradquake.study.configuration import config_key
 from gradquake.study.execution import execute
-from gradquake.study.recording import config_key
 from gradquake.study.study import open_study
 
 # How many moments of a process's life are tried; 100 are the full form.

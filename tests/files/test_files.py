@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from gradquake.errors import InputError
 from gradquake.files import formats, gradients, series
-from gradquake.files import tensors as file_tensors
+from gradquake.files.tensors import Tensor
 
 BF16 = ml_dtypes.bfloat16
 # Of bfloat16 the bits 0x3FC0, 0xC049 and 0x0080; the last is its smallest normal number, 2^-126.
@@ -94,7 +94,7 @@ def test_a_gradient_is_read_as_it_was_saved(tmp_path, suffix, dtype):
 def test_bfloat16_of_safetensors_has_its_known_values(tmp_path):
     bits = np.array(KNOWN["bits"], np.uint16)
     path = save(tmp_path / "g.safetensors", {"w": bits.view(BF16)})
-    assert gradients.describe(path).tensors == (file_tensors.Tensor("w", (3,), "bfloat16"),)
+    assert gradients.describe(path).tensors == (Tensor("w", (3,), "bfloat16"),)
     found = vector(path)
     assert found.dtype == np.float32
     assert found.tolist() == KNOWN["values"]
@@ -103,7 +103,7 @@ def test_bfloat16_of_safetensors_has_its_known_values(tmp_path):
 def test_bfloat16_of_torch_has_its_known_values(tmp_path):
     path = tmp_path / "g.pt"
     torch.save(torch.tensor(KNOWN["values"]).bfloat16(), path)
-    assert gradients.describe(path).tensors == (file_tensors.Tensor("tensor", (3,), "bfloat16"),)
+    assert gradients.describe(path).tensors == (Tensor("tensor", (3,), "bfloat16"),)
     assert vector(path).tolist() == KNOWN["values"]
 
 
@@ -157,7 +157,7 @@ def test_blocks_do_not_show(tmp_path, suffix, monkeypatch):
     values = np.arange(35, dtype=np.float32).reshape(7, 5)
     path = save(tmp_path / f"g{suffix}", {"w": values})
     for block in (1, 4, 11, 34, 35, 100):
-        monkeypatch.setattr(formats, "BLOCK", block)
+        monkeypatch.setattr("gradquake.files.tensors.BLOCK", block)
         assert vector(path).tolist() == list(range(35))
 
 
@@ -300,7 +300,7 @@ def test_match_chooses_by_name(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("block", [3, 2**20])
 def test_a_sample_is_a_subset_fixed_by_its_seed(tmp_path, suffix, block, monkeypatch):
-    monkeypatch.setattr(formats, "BLOCK", block)
+    monkeypatch.setattr("gradquake.files.tensors.BLOCK", block)
     values = np.arange(60, dtype=np.float32).reshape(12, 5)
     names = {"w": values} if suffix == ".npy" else {"a": values[:7], "b": values[7:8], "c": values[8:]}
     paths = [
@@ -464,7 +464,7 @@ def test_differences_of_doubles_are_taken_in_float64(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
 def test_only_the_vector_and_a_block_are_in_memory(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr(formats, "BLOCK", 2**16)
+    monkeypatch.setattr("gradquake.files.tensors.BLOCK", 2**16)
     values = np.zeros((400, 5000), np.float32)
     tensors = {"w": values} if suffix == ".npy" else {f"w{i}": values[i::4].copy() for i in range(4)}
     paths = [save(tmp_path / f"c{i}{suffix}", tensors) for i in range(3)]
@@ -482,7 +482,7 @@ def test_only_the_vector_and_a_block_are_in_memory(tmp_path, suffix, monkeypatch
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("shape", [(2, 10**6), (10**6, 2), (1, 2, 10**6), (1000, 2000)])
 def test_neither_long_rows_nor_columns_are_in_memory_whole(tmp_path, suffix, shape, monkeypatch):
-    monkeypatch.setattr(formats, "BLOCK", 2**14)
+    monkeypatch.setattr("gradquake.files.tensors.BLOCK", 2**14)
     path = tmp_path / f"g{suffix}"
     values = np.arange(2 * 10**6, dtype=np.float32).reshape(shape)
     save(path, {"w": values if suffix == ".safetensors" else np.asfortranarray(values)})
@@ -497,7 +497,7 @@ def test_neither_long_rows_nor_columns_are_in_memory_whole(tmp_path, suffix, sha
 @pytest.mark.parametrize("block", [7, 2**20])
 @pytest.mark.parametrize("dtype", [np.float16, ">f4", np.float64])
 def test_columns_are_read_as_rows(tmp_path, suffix, block, dtype, monkeypatch):
-    monkeypatch.setattr(formats, "BLOCK", block)
+    monkeypatch.setattr("gradquake.files.tensors.BLOCK", block)
     values = np.arange(2 * 3 * 5 * 4, dtype=dtype).reshape(2, 3, 5, 4)
     path = save(tmp_path / f"g{suffix}", {"w": np.asfortranarray(values)})
     assert vector(path).tolist() == list(range(values.size))
@@ -833,6 +833,7 @@ def test_a_torch_that_could_run_code_is_refused(tmp_path, monkeypatch):
 def test_without_torch_the_way_to_get_it_is_said(tmp_path, monkeypatch):
     path = save(tmp_path / "g.pt", {"w": np.ones(3, np.float32)})
     monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "gradquake.files.torch_weights", raising=False)
     message = refusal(gradients.describe, path)
     assert message == f'{path} can only be read with torch: pip install "gradquake[torch]"'
 

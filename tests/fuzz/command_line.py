@@ -105,7 +105,7 @@ def folder() -> Path:
     settings |= {"max_steps": 20, "surrogate": "real"}
     with open_study(made / "live.gq", create=True) as study:
         for n in (41, 81):
-            config = settings | {"n_parameters": n, "seed": 0, "run": {"lr": 0.1, "of": "[red]a"}}
+            config = settings | {"n_parameters": n, "seed": 0, "labels": {"lr": 0.1, "of": "[red]a"}}
             values = {name: np.arange(1, 4) for name in ("size", "loss", "accuracy", "threshold")}
             study.write([RunRecord(config, None, np.arange(3), values)])
     return made

@@ -94,7 +94,7 @@ def _finished(study: Study) -> None:
 
 
 def _unfinished(study: Study) -> None:
-    configs = [_record(41, seed, run={"lr": 0.1, "of": "a"}).config for seed in range(2)]
+    configs = [_record(41, seed, labels={"lr": 0.1, "of": "a"}).config for seed in range(2)]
     begun = study.begin(configs)
     for step in range(3):
         study.append({run: {step: {"size": step, "loss": 0.5, "extra": 1.5}} for run in begun}, step)
@@ -103,7 +103,7 @@ def _unfinished(study: Study) -> None:
 def _all_of_it(study: Study) -> None:
     for write in (_planned, _finished, _unfinished):
         write(study)
-    study.write([_record(41, seed, alpha=0.2, run={"lr": seed}) for seed in range(3)])
+    study.write([_record(41, seed, alpha=0.2, labels={"lr": seed}) for seed in range(3)])
 
 
 def _reading(study: Study) -> str:

@@ -320,7 +320,7 @@ def written(statement, *values):
             json.dumps({"experiment": "t", "n_parameters": 41, "seed": 0} | changed, sort_keys=True)
             for changed in (
                 {"seed": "a"}, {"seed": 2**63}, {"seed": None}, {"n_parameters": [1]}, {"hidden": 1.5},
-                {"width": -1}, {"run": 3}, {"run": {"a": [1]}}, {"seed": True},
+                {"width": -1}, {"labels": 3}, {"labels": {"a": [1]}}, {"seed": True},
             )
         ),
     ],

@@ -81,7 +81,7 @@ def test_every_snapshot_is_the_avalanche_of_the_gradient_that_the_optimizer_uses
     assert data.sizes["run"] == 1
     graph = build("barabasi_albert", quake.n_parameters, 3)
     for step in (0, 2, 4, 6):
-        avalanche = Probe(seed=3).measure(seen[step], graph)
+        avalanche = Probe(graph, seed=3).measure(seen[step])
         at = data.isel(run=0).sel(epoch=step)
         assert at["size"] == avalanche.size
         assert at["threshold"] == avalanche.threshold
@@ -356,12 +356,12 @@ def test_the_computational_topology_of_any_module():
     )
     optimizer = sgd(model)
     with gqt.attach(model, optimizer, topology="computational") as quake:
-        graph = quake._measurement._graph
+        graph = quake._measurement._probe.graph
         model(torch.tensor([[1, 2], [3, 4]])).square().sum().backward()
         optimizer.step()
     assert graph.n_nodes == quake.n_parameters
     assert graph.degrees.max() <= 4
-    assert quake.latest["size"] == Probe().measure(flat(model), graph).size
+    assert quake.latest["size"] == Probe(graph).measure(flat(model)).size
 
 
 def test_wrapped_models_are_read_by_the_names_inside():
@@ -851,7 +851,7 @@ def test_bad_models_and_optimizers_get_one_sentence():
         (model, sgd(model), {"every": "often"}, "every is 'often'; a number of steps or a function"),
         (model, sgd(model), {"nulls": ["white"]}, "a null is 'white'; one of gaussian, "),
         (model, sgd(model), {"alpha": 2}, r"alpha is 2; a number in \(0, 1\) is needed"),
-        (model, sgd(model), {"topology": "torus"}, "topology is 'torus'"),
+        (model, sgd(model), {"topology": "torus"}, "graph is 'torus'"),
         (model, sgd(model), {"sample": 0}, "sample is 0"),
         (model, sgd(model), {"sample": 9, "inline": True}, "inline relaxes the whole gradient"),
         (model, sgd(model), {"sample": 9, "topology": "computational"}, "cannot be drawn on a sample"),

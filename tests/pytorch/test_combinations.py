@@ -133,7 +133,7 @@ def expected(case, gradient):
         graph = neuron_graph(layouts(model, [name for name, _ in model.named_parameters()]))
     else:
         graph = build(case.topology, chosen.size, seed)
-    return Probe(seed=seed, max_steps=case.max_steps).measure(chosen, graph).size
+    return Probe(graph, seed=seed, max_steps=case.max_steps).measure(chosen).size
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))

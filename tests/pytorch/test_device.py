@@ -64,7 +64,7 @@ def either(measure):
 
 def assert_as_compiled(gradient, graph, *, quantile=0.9, alpha=0.3, max_steps=20, on="cpu"):
     settings = {"quantile": quantile, "alpha": alpha, "max_steps": max_steps}
-    expected = either(lambda: Probe(**settings).measure(gradient, graph))
+    expected = either(lambda: Probe(graph, **settings).measure(gradient))
     tensor = torch.from_numpy(gradient.copy()).to(on)
     found = either(lambda: relax(tensor, place(graph, on), **settings))
     assert tensor.cpu().numpy().tobytes() == gradient.tobytes()
@@ -268,7 +268,7 @@ def test_what_is_not_finite_is_refused_as_the_probe_does(value, dtype):
         gradient = np.arange(9).astype(dtype)
         gradient[at] = value
         with pytest.raises(InputError) as refused:
-            Probe().measure(gradient, topologies.ring(9))
+            Probe("ring").measure(gradient)
         with pytest.raises(InputError) as found:
             measured(torch.from_numpy(gradient))
         assert str(found.value) == str(refused.value)
@@ -278,7 +278,7 @@ def test_a_cascade_that_overflows_is_refused_as_the_probe_does():
     star = graphs.from_edges(6, [(0, i) for i in range(1, 6)])
     gradient = np.array([1e38, 3.4e38, 3.4e38, 3.4e38, 3.3e38, 3.3e38], np.float32)
     with pytest.raises(InputError, match="so large that its cascade overflows float32"):
-        Probe(quantile=0.2, alpha=0.9).measure(gradient, star)
+        Probe(star, quantile=0.2, alpha=0.9).measure(gradient)
     assert_as_compiled(gradient, star, quantile=0.2, alpha=0.9)
 
 

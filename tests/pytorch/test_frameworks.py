@@ -319,7 +319,7 @@ def steps_of(path):
     """Return the measured steps of the finished and of the unfinished runs, by the label "net"."""
     with open_study(path) as study:
         found = [study.records(), study.unfinished()]
-    return [{r.config["run"].get("net"): r.epochs.tolist() for r in records} for records in found]
+    return [{r.config["labels"].get("net"): r.epochs.tolist() for r in records} for records in found]
 
 
 @pytest.fixture

@@ -384,7 +384,7 @@ def test_labels_of_a_parser_become_text_or_are_left_out_and_it_is_said_once(tmp_
         "lr": 0.5, "width": 3, "resume": "None", "fast": "True", "data": str(tmp_path),
         "betas": "(0.9, 0.98)", "dtype": "torch.float32", "limit": "inf", "name": "a",
     }  # fmt: skip
-    assert quake.config["run"] == labels
+    assert quake.config["labels"] == labels
     assert quake.config["seed"] == 7
     with open_study(tmp_path / "runs.sqlite") as study:
         assert study.dataset["betas"].values.tolist() == ["(0.9, 0.98)"]
@@ -394,7 +394,7 @@ def test_labels_of_a_parser_become_text_or_are_left_out_and_it_is_said_once(tmp_
 def test_a_seed_that_seeds_nothing_becomes_a_label(seed):
     _, quake, said = guest(run={"seed": seed})
     assert quake.config["seed"] == 0
-    assert quake.config["run"] == {"seed_given": str(seed)}
+    assert quake.config["labels"] == {"seed_given": str(seed)}
     kept = f"the probe uses 0, and the label seed_given keeps {seed}"
     assert said == [f"seed is {seed}, which fixes nothing; {kept}"]
 
@@ -587,7 +587,7 @@ def test_a_handler_that_detaches_while_a_write_is_interrupted_hangs_on_nothing(t
 
 def test_a_label_that_is_a_set_is_the_same_text_in_every_process():
     _, quake, _ = guest(run={"tasks": {"sst", "mnli", "qqp"}})
-    assert quake.config["run"] == {"tasks": "{'mnli', 'qqp', 'sst'}"}
+    assert quake.config["labels"] == {"tasks": "{'mnli', 'qqp', 'sst'}"}
 
 
 def test_what_is_logged_is_printed_only_if_it_is_no_number():
@@ -703,7 +703,7 @@ def _run(tmp_path, code, every=60.0):
     with open_study(path) as study:
         finished, unfinished = study.records(), study.unfinished()
     return [
-        {record.config["run"]["name"]: len(record.epochs) for record in records}
+        {record.config["labels"]["name"]: len(record.epochs) for record in records}
         for records in (finished, unfinished)
     ]
 

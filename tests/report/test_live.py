@@ -27,7 +27,7 @@ STEPS = np.array([0, 10, 20])
 
 
 def config(n, seed=0, **changed):
-    return {**SETTINGS, "n_parameters": n, "seed": seed, "run": {"width": n // 10}, **changed}
+    return {**SETTINGS, "n_parameters": n, "seed": seed, "labels": {"width": n // 10}, **changed}
 
 
 def record(n, seed=0, sizes=(2, 3, 4), **changed):
@@ -255,7 +255,7 @@ def test_no_control_code_of_a_study_reaches_the_terminal(tmp_path, call):
     with open_study(path, create=True) as opened:
         for n in (100, 200, 400):
             for rung in ("real", "gaussian", "permuted"):
-                odd = {"surrogate": rung, "run": {CODES: CODES}, CODES: CODES, "experiment": CODES}
+                odd = {"surrogate": rung, "labels": {CODES: CODES}, CODES: CODES, "experiment": CODES}
                 opened.write([record(n, **odd), record(n, seed=1, **odd)])
         opened.write([record(100, alpha=0.2, experiment=CODES)])
     for arguments in (
@@ -298,11 +298,11 @@ def odd_study(path, **changed):
         {"experiment": None},
         {"rate": math.nan},
         {"rate": -math.inf},
-        {"run": {"lr": math.nan, "of": math.inf, "on": True}},
+        {"labels": {"lr": math.nan, "of": math.inf, "on": True}},
         {"topology": ["ring"], "alpha": math.nan, "max_steps": "x"},
         {"topology": "ring", "quantile": 7, "max_steps": -1},
         {"max_steps": 2**62, "alpha": 0.999999, "quantile": 1e-9},
-        {"without": ["topology", "alpha", "quantile", "max_steps", "run"]},
+        {"without": ["topology", "alpha", "quantile", "max_steps", "labels"]},
         {"seed": -1},
     ],
     ids=str,

@@ -334,7 +334,7 @@ def test_a_reading_is_what_the_probe_measures(records, reading):
         values = record.gradients
         if reading.surrogate != REAL:
             values = surrogate(reading.surrogate, values, record.tensors, seed=run["seed"])
-        probe = Probe(**wanted, seed=run["seed"])
+        probe = Probe(*wanted.values(), seed=run["seed"])
         graph = build(wanted["topology"], run["n_parameters"], run["seed"])
         expected = probe.measure_batch(values, graph)
         found = readings.read(record, reading)

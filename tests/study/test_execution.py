@@ -14,17 +14,20 @@ import pytest
 
 from gradquake.errors import GradquakeError, InputError, StudyError
 from gradquake.experiments import synthetic, xor
+from gradquake.study.configuration import config_key
 from gradquake.study.execution import (
     PARAMETERS_A_TASK,
     SweepError,
     _on_same_software,
     each,
     execute,
+    sole_sweep,
     tasks,
 )
 from gradquake.study.pools import WorkerDiedError, available_cores, open_executor
-from gradquake.study.recording import config_key, to_dataset
-from gradquake.study.study import open_study, software_versions
+from gradquake.study.recording import to_dataset
+from gradquake.study.schema import software_versions
+from gradquake.study.study import open_study
 
 # Sizes at which these six runs make three tasks: (1500, 1500), (2000), (2000, 20, 20).
 RUNS = xor.sweep((1500, 2000, 20), 2, epochs=2, every=1)
@@ -322,7 +325,7 @@ def test_what_cannot_be_sent_is_an_error_of_the_task():
 
 
 def test_a_second_sweep_on_a_study_is_refused(study):
-    with study.sole_sweep(), open_study(study.path) as other:
+    with sole_sweep(study), open_study(study.path) as other:
         with pytest.raises(StudyError, match=r"another process runs a sweep on .*study\.gq; wait until"):
             execute(other, xor.measure, RUNS)
         assert other.missing() == []

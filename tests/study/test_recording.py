@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gradquake.errors import InputError
 from gradquake.experiments import synthetic, xor
-from gradquake.study.recording import VARIABLES, RunRecord, config_key, sweep_settings, to_dataset
+from gradquake.study.configuration import config_key, sweep_settings
+from gradquake.study.recording import VARIABLES, RunRecord, to_dataset
 
 SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring"}
 EPOCHS = np.array([0, 10, 20])
@@ -166,11 +167,11 @@ def test_runs_of_other_epochs_and_variables_leave_nan_where_nothing_was_measured
 
 
 def test_labels_stand_on_the_runs_and_do_not_part_a_sweep():
-    records = [record(41, seed, run={"depth": seed + 1, "name": f"r{seed}"}) for seed in range(2)]
+    records = [record(41, seed, labels={"depth": seed + 1, "name": f"r{seed}"}) for seed in range(2)]
     dataset = to_dataset(records)
     assert dataset["depth"].values.tolist() == [1, 2]
     assert dataset["name"].values.tolist() == ["r0", "r1"]
-    assert "run" not in dataset.attrs
+    assert "labels" not in dataset.attrs
 
 
 def test_no_run_is_refused():
@@ -185,7 +186,7 @@ def test_a_dataset_can_be_written_and_read_back(tmp_path):
     odd = {"sample": None, "filtered": True, "permuted": False, "layers": [1, "a"], "of": {"b": None}}
     odd |= {"rate": math.nan, "large": 10**30}
     runs = [{}, {"depth": 3, "name": "é"}, {"lr": 0.5, "name": 1, "on": True}]
-    records = [record(41, seed, 7, hidden=3, run=run, **odd) for seed, run in enumerate(runs)]
+    records = [record(41, seed, 7, hidden=3, labels=run, **odd) for seed, run in enumerate(runs)]
     dataset = to_dataset(records)
     path = tmp_path / "runs"
     dataset.to_netcdf(path, engine="scipy")
@@ -203,18 +204,18 @@ def test_a_dataset_can_be_written_and_read_back(tmp_path):
 
 def test_large_labels_are_whole():
     large = 2**60 + 1
-    dataset = to_dataset([record(41, 0, run={"id": large}), record(41, 1, run={"id": 7})])
+    dataset = to_dataset([record(41, 0, labels={"id": large}), record(41, 1, labels={"id": 7})])
     assert dataset["id"].values.tolist() == [large, 7]
-    dataset = to_dataset([record(41, 0, run={"id": large}), record(41, 1)])
+    dataset = to_dataset([record(41, 0, labels={"id": large}), record(41, 1)])
     assert dataset["id"].values.tolist() == [str(large), ""]
-    dataset = to_dataset([record(41, 0, run={"id": 2**99}), record(41, 1, run={"id": 7})])
+    dataset = to_dataset([record(41, 0, labels={"id": 2**99}), record(41, 1, labels={"id": 7})])
     assert dataset["id"].values.tolist() == [str(2**99), "7"]
 
 
 def test_a_label_hides_no_measurement_and_no_other_label():
     values = record(41, 0).values
     labels = {"size": 1, "label_size": 2, "epoch": 3, "run": 4, "seed": 5}
-    dataset = to_dataset([RunRecord(record(41, 0, run=labels).config, None, EPOCHS, values)])
+    dataset = to_dataset([RunRecord(record(41, 0, labels=labels).config, None, EPOCHS, values)])
     assert dataset["size"].dims == ("run", "epoch")
     found = [dataset[name].item() for name in ("label_size", "label_label_size", "label_epoch")]
     assert sorted(found) == [1, 2, 3]

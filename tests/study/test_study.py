@@ -17,14 +17,9 @@ import pytest
 
 from gradquake.errors import InputError, StudyError
 from gradquake.experiments import xor
-from gradquake.study.recording import (
-    VARIABLES,
-    RunRecord,
-    config_key,
-    stored_type,
-    sweep_settings,
-    to_dataset,
-)
+from gradquake.study.configuration import config_key, sweep_settings
+from gradquake.study.execution import sole_sweep
+from gradquake.study.recording import VARIABLES, RunRecord, stored_type, to_dataset
 from gradquake.study.study import open_study
 
 SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring"}
@@ -192,9 +187,9 @@ ODD = [
     ({"n_parameters": "many"}, "whose n_parameters is 'many'"),
     ({"n_parameters": None}, "whose n_parameters is None"),
     ({"hidden": -1}, "whose hidden is -1"),
-    ({"run": {"a": {"b": 1}}}, "a mapping to text and numbers is needed"),
-    ({"run": {"a": None}}, "a mapping to text and numbers is needed"),
-    ({"run": 3}, "whose run is 3"),
+    ({"labels": {"a": {"b": 1}}}, "a mapping to text and numbers is needed"),
+    ({"labels": {"a": None}}, "a mapping to text and numbers is needed"),
+    ({"labels": 3}, "whose labels is 3"),
     ({"surrogate": ["gaussian"]}, r"whose surrogate is \['gaussian'\]; text is needed"),
     ({"x" * 999: {1}}, "cannot be stored .*set is not JSON"),
     ({"lr": np.float32(1)}, "cannot be stored .*float32 is not JSON"),
@@ -237,7 +232,7 @@ def test_a_path_is_absolute_from_the_start(tmp_path, monkeypatch):
         monkeypatch.chdir("there")
         study.write([record()])
         assert study.path == tmp_path / "runs.sqlite"
-        with study.sole_sweep():
+        with sole_sweep(study):
             assert not any(tmp_path.joinpath("there").iterdir())
         with open_study(study.path) as reader:
             assert len(reader.keys()) == 1
@@ -443,7 +438,7 @@ def test_another_schema_is_refused_by_its_number(path):
         pass
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
-    assert "has schema 99; this version of gradquake reads schema 3" in refusal(path, create=True)
+    assert "has schema 99; this version of gradquake reads schema 4" in refusal(path, create=True)
 
 
 def test_a_study_without_its_tables_is_refused(path):
@@ -820,7 +815,7 @@ def test_a_process_killed_while_it_continues_a_finished_run_loses_nothing(path, 
 import json, os, sys
 from gradquake.study.study import open_study
 study = open_study({str(path)!r})
-study._seal = lambda run: os.kill(os.getpid(), 9)
+study._unfinished._seal = lambda run: os.kill(os.getpid(), 9)
 study.begin(json.loads({json.dumps(configs)!r}), step=60)
 """
     killed = subprocess.run([sys.executable, "-c", code], check=False)
@@ -886,7 +881,8 @@ def test_finish_checks_and_writes_at_one_moment(path, study, moment):
             except StudyError as error:
                 said.append(str(error))
 
-    read = study._unfinished if moment == "before" else study._so_far
+    unfinished = study._unfinished
+    read = unfinished._headers if moment == "before" else unfinished._so_far
 
     def taken_over(*header):
         found = read(*header)
@@ -894,9 +890,9 @@ def test_finish_checks_and_writes_at_one_moment(path, study, moment):
         return found
 
     if moment == "before":
-        study._unfinished = taken_over
+        unfinished._headers = taken_over
     if moment == "within":
-        study._so_far = taken_over
+        unfinished._so_far = taken_over
     with pytest.raises(StudyError) if moment == "before" else contextlib.nullcontext():
         study.finish([run])
     if moment == "after":

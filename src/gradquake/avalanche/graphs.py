@@ -110,6 +110,11 @@ class Graph:
         return np.diff(self.indptr)
 
     @property
+    def nbytes(self) -> int:
+        """The bytes of ``indptr`` and ``indices``."""
+        return self.indptr.nbytes + self.indices.nbytes
+
+    @property
     def is_computed(self) -> bool:
         """Whether neighbours are computed where they are needed."""
         return False
@@ -181,6 +186,11 @@ class ComputedGraph(Graph):
     def n_edges(self) -> int:
         """The number of undirected edges, 2 N."""
         return 2 * self._n
+
+    @property
+    def nbytes(self) -> int:
+        """As in ``Graph``, whether the arrays are made or not yet."""
+        return (5 * self._n + 1) * np.dtype(_index_dtype(self._n, 4 * self._n)).itemsize
 
     @property
     def indptr(self) -> IntArray:

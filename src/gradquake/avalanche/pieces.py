@@ -33,8 +33,8 @@ from gradquake.avalanche.cascade import (
     shared_among,
 )
 from gradquake.avalanche.collective import Exchange, exact_sums, order_statistics, totals
-from gradquake.avalanche.graphs import Graph, IntArray, check_graph
-from gradquake.errors import InputError, counted, require
+from gradquake.avalanche.graphs import Graph, IntArray
+from gradquake.errors import InputError, require
 
 # Shares that are handed on at a time, so that they stay in the caches.
 CHUNK = 1 << 16
@@ -142,7 +142,7 @@ def _stretches(items: Sequence[T], count: int) -> list[Sequence[T]]:
 
 def relax_pieces(
     pieces: Sequence[ArrayLike],
-    graph: Graph | Callable[[int], Graph],
+    graph_on: Callable[[int], Graph],
     quantile: float,
     alpha: float,
     max_steps: int,
@@ -150,8 +150,8 @@ def relax_pieces(
     exchange: Exchange,
     threads: int,
 ) -> Avalanche:
-    """Let a gradient in pieces relax on a graph, or on that of its length; see ``measure_pieces``."""
-    return _Cascade(pieces, graph, exchange, threads).relax(quantile, alpha, max_steps)
+    """Let a gradient in pieces relax on the graph on its length; see ``Probe.measure_pieces``."""
+    return _Cascade(pieces, graph_on, exchange, threads).relax(quantile, alpha, max_steps)
 
 
 class _Cascade:
@@ -160,7 +160,7 @@ class _Cascade:
     def __init__(
         self,
         pieces: Sequence[ArrayLike],
-        graph: Graph | Callable[[int], Graph],
+        graph_on: Callable[[int], Graph],
         exchange: Exchange,
         threads: int,
     ) -> None:
@@ -181,15 +181,7 @@ class _Cascade:
             raise InputError(f"the pieces mix {' and '.join(kinds)}; one dtype is needed")
         lengths = [sum(sizes) for sizes, _, _ in told]
         self.n = sum(lengths)
-        if not isinstance(graph, Graph) and callable(graph):
-            graph = graph(self.n)
-        check_graph(graph)
-        if self.n != graph.n_nodes:
-            raise InputError(
-                f"the pieces have {counted(self.n, 'entry')} together and the graph "
-                f"{counted(graph.n_nodes, 'node')}; they must be equal"
-            )
-        self.graph, self.exchange, self.threads = graph, exchange, threads
+        self.graph, self.exchange, self.threads = graph_on(self.n), exchange, threads
         # Where the nodes of each process begin.
         self.starts = np.cumsum([0, *lengths])
         self.start = int(self.starts[exchange.rank])

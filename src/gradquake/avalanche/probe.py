@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,7 @@ from gradquake.avalanche.cascade import (
     relax_stack,
 )
 from gradquake.avalanche.collective import Alone, Exchange
-from gradquake.avalanche.graphs import Graph, GraphStack, check_graph, repeat, stack
+from gradquake.avalanche.graphs import Graph, GraphStack, repeat, stack
 from gradquake.avalanche.pieces import relax_pieces
 from gradquake.avalanche.topologies import build, check_topology
 from gradquake.errors import (
@@ -44,15 +45,20 @@ THREADS_FROM = 200_000
 LARGE = 1 << 22
 
 
-@dataclass(frozen=True)
+# A user's own generator of graphs: (number of nodes, seed) -> Graph.
+Builder = Callable[[int, int], Graph]
+
+
+@dataclass(frozen=True, repr=False)
 class Probe:
-    """How a gradient is measured: the graph it relaxes on, its threshold, its cascade.
+    """The settings that turn gradients into avalanches: the graph, the threshold, the cascade.
 
     Parameters
     ----------
-    topology : str
-        A name in ``topologies.TOPOLOGIES``; the graph is drawn on as many nodes as the
-        gradient has entries.
+    graph : str, Graph or callable
+        The graph that gradients relax on, one node for each entry. Either a topology's name in
+        ``topologies.TOPOLOGIES``; or a ``Graph``, for gradients of its number of nodes; or a builder
+        of your own, ``(n, seed) -> Graph``, which is called for every measurement.
     alpha : float
         The share that a toppling node gives away, in (0, 1).
     quantile : float
@@ -66,28 +72,67 @@ class Probe:
     Raises
     ------
     InputError
-        For a parameter out of range or an unknown topology.
+        For a parameter out of range, an unknown topology, or anything else that is no graph.
     """
 
-    topology: str = "barabasi_albert"
+    graph: str | Graph | Builder = "barabasi_albert"
     alpha: float = 0.3
     quantile: float = 0.9
     max_steps: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_topology(self.topology)
+        if not (isinstance(self.graph, Graph) or callable(self.graph)):
+            check_topology(self.graph, "graph", "a Graph or a builder (n, seed) -> Graph")
         check_cascade(self.alpha, self.max_steps)
         require_between("quantile", self.quantile, 0, 1, inclusive=True)
         require_seed(self.seed)
 
-    def graph(self, n: int) -> Graph:
-        """Return the graph on ``n`` nodes that this probe measures on; the last few are kept."""
-        return _graph(self.topology, n, self.seed)
+    def graph_on(self, n: int) -> Graph:
+        """Return the graph on ``n`` nodes that this probe measures on.
 
-    def measure(
-        self, gradient: ArrayLike, graph: Graph | None = None, *, threads: int | None = None
-    ) -> Avalanche:
+        The graphs of named topologies that were used last are kept, up to 512 MiB of them in a
+        process. To keep a larger one, or the graph of a builder, hold it and give it to a probe:
+        ``Probe(graph=probe.graph_on(n))``.
+
+        Raises
+        ------
+        InputError
+            For a number of nodes that the graph or the topology does not have, or a builder that
+            returns anything but a Graph on ``n`` nodes.
+        """
+        if isinstance(self.graph, str):
+            return _recent.graph(self.graph, n, self.seed)
+        if isinstance(self.graph, Graph):
+            check_length(n, self.graph.n_nodes)
+            return self.graph
+        return _built(self.graph, n, self.seed)
+
+    @property
+    def topology(self) -> str:
+        """The topology's name, or "own" for a ``Graph`` or a builder."""
+        return self.graph if isinstance(self.graph, str) else "own"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings by name as a recording keeps them, with ``topology`` for the graph."""
+        return {
+            "topology": self.topology,
+            "alpha": self.alpha,
+            "quantile": self.quantile,
+            "max_steps": self.max_steps,
+            "seed": self.seed,
+        }
+
+    def __repr__(self) -> str:
+        graph = self.graph
+        is_builder = not isinstance(graph, str | Graph)
+        shown = getattr(graph, "__qualname__", type(graph).__name__) if is_builder else repr(graph)
+        return (
+            f"Probe(graph={shown}, alpha={self.alpha!r}, quantile={self.quantile!r}, "
+            f"max_steps={self.max_steps!r}, seed={self.seed!r})"
+        )
+
+    def measure(self, gradient: ArrayLike, *, threads: int | None = None) -> Avalanche:
         """Measure one gradient.
 
         Parameters
@@ -95,8 +140,6 @@ class Probe:
         gradient : array of float32 or float64, shape (N,)
             Contiguous or not; it is left as it is. An all-zero gradient, or one whose magnitudes
             are all equal, gives an avalanche of size 0.
-        graph : Graph, optional
-            A graph of your own on N nodes, in place of the probe's topology.
         threads : int, optional
             How many threads share a large gradient; by default all cores. A smaller one takes one. If
             the system starts fewer threads, those share it. The result is the same, bit for bit.
@@ -116,12 +159,9 @@ class Probe:
         vector = as_gradient(gradient)
         _check_threads(threads)
         try:
-            graph = self.graph(vector.size) if graph is None else graph
             if vector.size >= LARGE:
-                check_graph(graph)
-                check_length(vector.size, graph.n_nodes)
-                return self.measure_pieces([vector], graph, threads=threads)
-            relaxed, outcome = self._relax(vector, stack([graph]), threads=1)
+                return self.measure_pieces([vector], threads=threads)
+            relaxed, outcome = self._relax(vector, self.graph_on(vector.size).as_stack, threads=1)
         except MemoryError:
             raise out_of_memory(f"a gradient of {counted(vector.size, 'entry')}") from None
         return avalanche(outcome[0], relaxed)
@@ -129,23 +169,21 @@ class Probe:
     def measure_pieces(
         self,
         pieces: Sequence[ArrayLike],
-        graph: Graph | None = None,
         *,
         exchange: Exchange | None = None,
         threads: int | None = None,
     ) -> Avalanche:
         """Measure one gradient that lies in pieces: in several arrays, files or processes.
 
-        It is never gathered, and the avalanche is that of the whole, bit for bit.
+        It is never gathered, and the avalanche is that of the whole, bit for bit. On several processes
+        a graph whose neighbors are computed (``ring``, ``square_lattice``, ``random_regular``) takes no
+        memory; of any other graph, each process has the whole.
 
         Parameters
         ----------
         pieces : sequence of array of float32 or float64, each of shape (any,)
             What this process holds of the gradient, in order; memory-mapped files too. All processes
             call this together, and their pieces make up the gradient in the order of their ranks.
-        graph : Graph, optional
-            As in ``measure``. Of several processes one whose neighbours are computed (``ring``,
-            ``square_lattice``, ``random_regular``) takes no memory; of any other, each has the whole.
         exchange : Exchange, optional
             How the processes talk to each other: an mpi4py communicator, or
             ``gradquake.torch.Exchange()``. Without one, this process has all pieces.
@@ -168,8 +206,8 @@ class Probe:
             threads = _cores() if exchange is None else 1
         try:
             return relax_pieces(
-                pieces, self.graph if graph is None else graph, self.quantile, self.alpha,
-                self.max_steps, exchange=Alone() if exchange is None else exchange, threads=threads,
+                pieces, self.graph_on, self.quantile, self.alpha, self.max_steps,
+                exchange=Alone() if exchange is None else exchange, threads=threads,
             )  # fmt: skip
         except MemoryError:
             raise out_of_memory(f"a gradient in {counted(len(pieces), 'piece')}") from None
@@ -190,8 +228,8 @@ class Probe:
             taken too and is not copied.
         graphs : Graph, sequence of Graph, or GraphStack, optional
             One graph for all, one for each, or a stack of one for each (``graphs.stack``, which
-            saves the laying end to end where the same graphs serve again and again). Without it,
-            the probe's topology.
+            saves the laying end to end if the same graphs serve again and again). Without it,
+            the probe's own graph.
         threads : int, optional
             How many threads share the batch; by default all cores where that pays. The result is the
             same, bit for bit.
@@ -235,9 +273,10 @@ class Probe:
         if isinstance(graphs, GraphStack):
             return graphs
         if graphs is None:
-            if (lengths != lengths[0]).any():
-                return stack([self.graph(int(length)) for length in lengths])
-            graphs = self.graph(int(lengths[0]))
+            own = {n: self.graph_on(n) for n in dict.fromkeys(lengths.tolist())}
+            if len(own) > 1:
+                return stack([own[n] for n in lengths.tolist()])
+            graphs = own[int(lengths[0])]
         if isinstance(graphs, Graph):
             return repeat(graphs, lengths.size)
         if not isinstance(graphs, Sequence):
@@ -315,6 +354,37 @@ def fixed_sample(total: int, size: int, seed: int) -> NDArray[np.int64]:
     return drawn
 
 
-@lru_cache(maxsize=8)
-def _graph(topology: str, n: int, seed: int) -> Graph:
-    return build(topology, n, seed)
+def _built(builder: Builder, n: int, seed: int) -> Graph:
+    """Return the graph of a user's builder, checked."""
+    graph = builder(n, seed)
+    if not (isinstance(graph, Graph) and graph.n_nodes == n):
+        raise InputError(f"the builder returned {graph!r}; a gradquake Graph on {n} nodes is needed")
+    return graph
+
+
+class _RecentGraphs:
+    """The graphs of named topologies that were used last, of a limited number of bytes together."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes, self._lock = most_bytes, Lock()
+        self._graphs: dict[tuple[str, int, int], Graph] = {}
+
+    def graph(self, topology: str, n: int, seed: int) -> Graph:
+        """Return a graph, kept or drawn anew."""
+        key = topology, n, seed
+        with self._lock:
+            if key in self._graphs:
+                # To the end: those at the beginning are dropped first.
+                self._graphs[key] = self._graphs.pop(key)
+                return self._graphs[key]
+        graph = build(topology, n, seed)
+        if graph.nbytes <= self._most_bytes:
+            with self._lock:
+                self._graphs[key] = graph
+                held = sum(kept.nbytes for kept in self._graphs.values())
+                while held > self._most_bytes:
+                    held -= self._graphs.pop(next(iter(self._graphs))).nbytes
+        return graph
+
+
+_recent = _RecentGraphs(512 * 2**20)

@@ -226,10 +226,14 @@ def build(topology: str, n: int, seed: int) -> Graph:
     return TOPOLOGIES[topology](n, seed)
 
 
-def check_topology(topology: str, name: str = "topology") -> None:
-    """Raise InputError unless ``topology``, the setting ``name``, is a name in ``TOPOLOGIES``."""
+def check_topology(topology: object, name: str = "topology", *others: str) -> None:
+    """Raise InputError unless ``topology``, the setting ``name``, is a name in ``TOPOLOGIES``.
+
+    ``others`` says in the message which other values the setting may have.
+    """
     if not (isinstance(topology, str) and topology in TOPOLOGIES):
-        raise InputError(f"{name} is {topology!r}; one of {', '.join(TOPOLOGIES)} is needed")
+        wanted = "; or ".join([f"one of {', '.join(TOPOLOGIES)}", *others])
+        raise InputError(f"{name} is {topology!r}; {wanted} is needed")
 
 
 def _sequence(seed: int, n: int) -> np.random.SeedSequence:

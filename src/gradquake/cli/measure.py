@@ -75,6 +75,7 @@ def probe(
     """
     from gradquake.avalanche.probe import Probe
     from gradquake.avalanche.surrogates import RUNGS
+    from gradquake.avalanche.topologies import check_topology
     from gradquake.errors import require
     from gradquake.files import series
     from gradquake.report import series as series_report
@@ -85,6 +86,7 @@ def probe(
     require(out is not None or not run, "--run labels what --out records; --out is needed")
     labels = _settings(run or [], "--run")
     rungs = RUNGS if all_nulls else () if no_nulls else ("gaussian", "permuted", "sign_flipped")
+    check_topology(topology)
     settings = Probe(topology, alpha, quantile, max_steps, seed)
     opened = series.open_series(
         files, match=match or (), differences=differences, sample=sample, seed=seed

@@ -30,9 +30,11 @@ from numpy.typing import NDArray
 
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, RUNGS
+from gradquake.avalanche.topologies import check_topology
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.experiments.readings import Reading, read
-from gradquake.study.recording import GradientRecord, RunRecord, settle_types
+from gradquake.study.configuration import settle_types
+from gradquake.study.recording import GradientRecord, RunRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,6 +137,7 @@ class ModularAdditionRun:
         require_between("train_share", self.train_share, 0, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
         require_between("weight_decay", self.weight_decay, 0, float("inf"), inclusive=True)
+        check_topology(self.topology)
         _ = self.probe  # checks what is the probe's
         p = self.modulus
         n_sums = p * (p + 1) // 2 if self.split == "unordered" else p * p

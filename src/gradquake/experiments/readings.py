@@ -55,7 +55,9 @@ def read(record: GradientRecord, reading: Reading) -> RunRecord:
     run = record.config
     wanted = {name: run[name] for name in ("topology", "alpha", "quantile", "max_steps")}
     wanted |= {k: v for k, v in reading.settings().items() if k != "surrogate"}
-    probe = Probe(**wanted, seed=run["seed"])
+    probe = Probe(
+        wanted["topology"], wanted["alpha"], wanted["quantile"], wanted["max_steps"], run["seed"]
+    )
     values = record.gradients
     if reading.surrogate != REAL:
         values = surrogate(reading.surrogate, values, record.tensors, seed=run["seed"])

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import standard_normal
-from gradquake.avalanche.topologies import build
+from gradquake.avalanche.topologies import build, check_topology
 from gradquake.errors import require, require_between, require_count
-from gradquake.study.recording import GradientRecord, RunRecord, settle_types
+from gradquake.study.configuration import settle_types
+from gradquake.study.recording import GradientRecord, RunRecord
 
 # Distinguishes the stream of draws from any other that a seed feeds.
 STREAM = 0x67617573
@@ -62,6 +63,7 @@ class SyntheticRun:
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
         require_between("std", self.std, 0, float("inf"))
+        check_topology(self.topology)
         _ = self.probe
 
     @property

@@ -25,7 +25,8 @@ from gradquake.avalanche.surrogates import REAL
 from gradquake.avalanche.topologies import build, check_topology
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.experiments import _kernels_mlp
-from gradquake.study.recording import GradientRecord, RunRecord, settle_types
+from gradquake.study.configuration import settle_types
+from gradquake.study.recording import GradientRecord, RunRecord
 
 Floats = NDArray[np.float64]
 
@@ -111,6 +112,7 @@ class XorRun:
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
+        check_topology(self.topology)
         _ = self.probe  # checks what is the probe's
         if not isinstance(self.permute_train, bool):
             raise InputError(f"permute_train is {self.permute_train!r}; True or False is needed")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from gradquake.errors import GradquakeError, InputError, told
-from gradquake.files.tensors import BLOCK, Contents, StoredTensor, Tensor, natural, spans
+from gradquake.files.tensors import Contents, StoredTensor, Tensor, natural, ranges, spans
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 INDEX = ".index.json"
@@ -76,8 +76,8 @@ def _npy(path: Path) -> Iterator[Contents]:
     flat = np.memmap(path, dtype, "r", header, (math.prod(held),))
 
     def blocks() -> Iterator[NDArray[Any]]:
-        for start in range(0, flat.size, BLOCK):
-            yield flat[start : start + BLOCK]
+        for span in ranges(flat.size):
+            yield flat[span]
 
     yield [StoredTensor(Tensor("array", shape, dtype.name), blocks, by_column=by_column)], []
 
@@ -126,9 +126,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredTensor:
     def blocks() -> Iterator[NDArray[Any]]:
         with archive.open(info) as stream:
             stream.read(header)
-            for start in range(0, size, BLOCK):
-                data = stream.read(min(BLOCK, size - start) * dtype.itemsize)
-                yield np.frombuffer(data, dtype)
+            for span in ranges(size):
+                yield np.frombuffer(stream.read((span.stop - span.start) * dtype.itemsize), dtype)
 
     return StoredTensor(Tensor(name, shape, dtype.name), blocks, by_column=by_column)
 

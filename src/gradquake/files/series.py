@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from gradquake.errors import InputError, printable, require, require_count
 from gradquake.files import gradients
 from gradquake.files.steps import HINT
 from gradquake.study import recording
-from gradquake.study.recording import RunRecord, config_key
+from gradquake.study.configuration import config_key, label_text
+from gradquake.study.recording import RunRecord
 from gradquake.study.study import Study
 
 
@@ -243,7 +244,7 @@ def measure(
     require_count("draws", draws, 1)
 
     def outcome(gradient: Gradient) -> Outcome:
-        found = Outcome.of(probe.measure(gradient, graph))
+        found = Outcome.of(own.measure(gradient))
         if progress is not None:
             progress(1)
         return found
@@ -251,7 +252,7 @@ def measure(
     measured = []
     try:
         try:
-            graph = probe.graph(series.n_parameters)
+            own = replace(probe, graph=probe.graph_on(series.n_parameters))
         except InputError as error:
             raise InputError(f"{series.paths[0]}: {error}") from None
         for (source, gradient), step in zip(series.gradients(), series.steps.tolist(), strict=True):
@@ -312,11 +313,11 @@ def configs(
     shared = {
         "experiment": "files",
         "n_parameters": series.n_parameters,
-        **asdict(probe),
+        **probe.settings(),
         "differences": series.differences,
         "sample": series.sample,
         "match": list(series.match),
-        "run": {**whole, **own},
+        "labels": {**whole, **own},
     }
     return {rung: {**shared, "surrogate": rung} for rung in (REAL, *rungs)}
 
@@ -327,7 +328,7 @@ def check_free(study: Study, wanted: Mapping[str, Mapping[str, Any]]) -> None:
     for config in wanted.values():
         if config_key(config) in held:
             raise InputError(
-                f"{study.path} holds the finished run {recording.label_text(config)} already; to "
+                f"{study.path} holds the finished run {label_text(config)} already; to "
                 f"measure it "
                 "again, use another label, such as --run width=64, or another study"
             )

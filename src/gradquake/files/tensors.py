@@ -61,8 +61,14 @@ class StoredTensor:
 Contents = tuple[list[StoredTensor], list[str]]
 
 
+def ranges(size: int) -> Iterator[slice]:
+    """Yield the slices of at most ``BLOCK`` entries that make up a vector."""
+    for start in range(0, size, BLOCK):
+        yield slice(start, min(start + BLOCK, size))
+
+
 def spans(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Give the parts of an array of at most ``BLOCK`` entries that make it up in C order."""
+    """Yield the parts of an array of at most ``BLOCK`` entries that make it up in C order."""
     of_one = math.prod(shape[1:])
     if not shape or of_one * shape[0] == 0:
         return

@@ -18,15 +18,9 @@ from gradquake.avalanche.surrogates import REAL, gaussian
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import GradquakeError
 from gradquake.report.tables import Table, number
-from gradquake.study.recording import (
-    RunRecord,
-    config_key,
-    differing,
-    label_text,
-    sweep_settings,
-    to_dataset,
-)
-from gradquake.study.study import choose as choose_settings
+from gradquake.study.configuration import choose as choose_settings
+from gradquake.study.configuration import config_key, differing, label_text, sweep_settings
+from gradquake.study.recording import RunRecord, to_dataset
 from gradquake.study.study import open_study
 
 if TYPE_CHECKING:

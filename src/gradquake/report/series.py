@@ -19,7 +19,7 @@ def as_json(series: Series, probe: Probe, measured: Sequence[Measurement]) -> di
     """Return a measured series as ``json`` can write it."""
     return {
         "n_parameters": series.n_parameters,
-        "settings": asdict(probe)
+        "settings": probe.settings()
         | {"differences": series.differences, "sample": series.sample, "match": list(series.match)},
         "notes": list(series.notes),
         "left_out": list(series.layout.left_out),

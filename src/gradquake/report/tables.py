@@ -20,7 +20,7 @@ from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import printable
 from gradquake.scrutiny.scrutinize import NO_MEDIAN, NO_RUN_GROKKED, Scrutiny
 from gradquake.scrutiny.topologies import OnTopology
-from gradquake.study.recording import config_key
+from gradquake.study.configuration import config_key
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -14,13 +14,16 @@ from concurrent.futures import (
     Executor,
     as_completed,
 )
+from contextlib import contextmanager
 from functools import partial
 from platform import node
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from gradquake.errors import GradquakeError, require
-from gradquake.study.recording import RUN_KEYS, RunRecord, config_key
-from gradquake.study.study import Study, software_versions
+from gradquake.errors import GradquakeError, StudyError, require
+from gradquake.study.configuration import RUN_KEYS, config_key
+from gradquake.study.recording import RunRecord
+from gradquake.study.schema import software_versions
+from gradquake.study.study import Study
 
 if TYPE_CHECKING:
     pass
@@ -110,7 +113,7 @@ def execute(
     configs = [run.config() for run in runs]
     keys = [config_key(config) for config in configs]
     require(len(set(keys)) == len(keys), "a run is given twice; each may stand once")
-    with study.sole_sweep():
+    with sole_sweep(study):
         study.plan(configs)
         done = study.keys()
         missing = [run for run, key in zip(runs, keys, strict=True) if key not in done]
@@ -123,6 +126,36 @@ def execute(
             progress(sum(record.key in wanted for record in records))
     if failures:
         raise SweepError([(run.config(), error) for run, error in failures], len(runs))
+
+
+@contextmanager
+def sole_sweep(study: Study) -> Iterator[None]:
+    """Keep other processes from executing a sweep on a study.
+
+    The lock is the operating system's, on a file beside the study (``-lock``). It ends when the process
+    ends, even if it is killed.
+
+    Raises
+    ------
+    StudyError
+        If another process, or another sweep of this one, holds the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{study.path}-lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StudyError(
+            f"another process runs a sweep on {study.path}; wait until it is done, or write to "
+            "another study"
+        ) from None
+    except OSError as error:
+        raise StudyError(f"{lock.lock_file} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def each(

@@ -1,30 +1,55 @@
-"""The labelled measurements of runs: one record a run, one xarray Dataset a sweep.
+"""The labelled measurements of runs: one record per run, one xarray Dataset per sweep.
 
-A sweep is a set of runs that share every setting but their size, seed and labels. Its Dataset has the
-dimensions ``run`` and ``epoch``, the variables of ``VARIABLES`` that were measured and whatever else was
-logged, the coordinates ``n_parameters``, ``hidden`` or ``width``, ``seed``, ``grokking_epoch`` and the
-labels on ``run``, and the shared settings as attributes. Attributes are what NetCDF can hold: a setting
-that is None is left out, True and False are 1 and 0, lists and mappings are JSON text.
+A sweep is a set of runs that share every setting but their size, seed and labels. Its Dataset has
+
+- the dimensions ``run`` and ``epoch``;
+- the ``VARIABLES`` that were measured, and whatever else was logged;
+- on ``run``, the coordinates ``n_parameters``, ``hidden`` or ``width``, ``seed``, ``grokking_epoch`` and
+  the labels;
+- the shared settings as attributes. NetCDF can hold them: a setting that is None is left out, True and
+  False are 1 and 0, lists and mappings are JSON text.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, printable, require, require_count, require_number, told
+from gradquake.errors import InputError, printable, require, told
+from gradquake.study.configuration import (
+    RUN_KEYS,
+    Config,
+    config_key,
+    is_integer,
+    shortened,
+    sweep_settings,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
-    from _typeshed import DataclassInstance
 
-# What is measured at a snapshot: the stored type, and the unit or meaning. Any other name is an
+__all__ = [
+    "RESERVED",
+    "VARIABLES",
+    "GradientRecord",
+    "RunRecord",
+    "Values",
+    "as_stored",
+    "labels",
+    "stored_type",
+    "to_dataset",
+]
+
+# Measurements of any stored type.
+Values = NDArray[Any]
+
+# The variables that are measured at a snapshot: stored type, and unit or meaning. Any other name is an
 # outcome that was logged, a float.
 VARIABLES: dict[str, tuple[str, str]] = {
     "loss": ("<f8", "training loss; a mean cross-entropy is in nats"),
@@ -40,50 +65,51 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
 }
 
+# Names in a Dataset that no measurement may have.
+RESERVED = ("run", *RUN_KEYS, "epoch", "grokking_epoch")
+
 
 def stored_type(name: str) -> str:
     """Return the type in which a variable, an outcome or the epoch is stored."""
     return "<i8" if name == "epoch" else VARIABLES.get(name, ("<f8", ""))[0]
 
 
-# The settings in which the runs of one sweep may differ; "run" holds labels of the user's own.
-RUN_KEYS = ("hidden", "width", "n_parameters", "seed", "run")
-
-# Names in a Dataset that no measurement may have.
-RESERVED = (*RUN_KEYS, "epoch", "grokking_epoch")
-
-
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """Everything that one finished run leaves behind.
+    """The measurements of one finished run.
 
     Attributes
     ----------
     config : mapping
-        The full configuration: ``experiment``, ``n_parameters``, ``seed`` and every setting. Two
-        runs of equal configuration have equal measurements.
+        The full configuration: ``experiment``, ``n_parameters``, ``seed``, ``labels`` if there are any,
+        and every setting. Runs of equal configuration have equal measurements.
     grokking_epoch : int or None
-        The first epoch at which the accuracy is 100 % (or what the experiment asks for); None where
-        that never happened.
+        The first epoch at which the accuracy is 100 % (or meets the experiment's own criterion); None if
+        it never is.
     epochs : array of int64, shape (snapshots,)
-        The epoch of each snapshot, or its step where training is counted in steps; ascending.
+        The epoch of each snapshot, or its step if training is counted in steps; ascending.
     values : mapping of str to array, shape (snapshots,)
         The measured ``VARIABLES`` and logged outcomes.
+
+    Raises
+    ------
+    InputError
+        If the epochs do not ascend, the grokking epoch is not an integer, or a measurement has a name in
+        ``RESERVED`` or another length than the epochs.
     """
 
-    config: Mapping[str, Any]
+    config: Config
     grokking_epoch: int | None
     epochs: NDArray[np.int64]
-    values: Mapping[str, NDArray[Any]]
+    values: Mapping[str, Values]
 
     def __post_init__(self) -> None:
-        """Raise InputError for what no run can have measured."""
         epochs, grokking_epoch = self.epochs, self.grokking_epoch
         require(
             epochs.ndim == 1 and epochs.dtype.kind == "i" and bool((epochs[1:] > epochs[:-1]).all()),
             "a run's epochs are not ascending integers",
         )
-        if grokking_epoch is not None and not _is_count(grokking_epoch, -(2**63)):
+        if grokking_epoch is not None and not is_integer(grokking_epoch, -(2**63)):
             raise InputError(
                 f"a run's grokking epoch is {grokking_epoch!r}; an integer or None is needed"
             )
@@ -99,16 +125,16 @@ class RunRecord:
     @classmethod
     def of_snapshots(
         cls,
-        config: Mapping[str, Any],
+        config: Config,
         grokking_epoch: int | None,
         snapshots: Mapping[int, Mapping[str, float]],
     ) -> RunRecord:
-        """Return a record of single snapshots by epoch; an outcome that one lacks is NaN there.
+        """Return a record made of single snapshots by epoch; an outcome that one lacks is NaN there.
 
         Raises
         ------
         InputError
-            For a number that its variable cannot be, such as a size that one snapshot lacks.
+            If a number does not fit its variable, or a snapshot lacks a size that others have.
         """
         epochs = sorted(snapshots)
         names = {name: None for epoch in epochs for name in snapshots[epoch]}
@@ -129,7 +155,7 @@ class RunRecord:
 
 @dataclass(frozen=True, eq=False)
 class GradientRecord:
-    """The gradients of one run, on which anything can be measured after the fact.
+    """The gradients of one run, on which anything can be measured later.
 
     Attributes
     ----------
@@ -141,45 +167,26 @@ class GradientRecord:
         The number of entries of each parameter tensor, in order; together N.
     """
 
-    config: Mapping[str, Any]
+    config: Config
     grokking_epoch: int | None
     epochs: NDArray[np.int64]
     gradients: NDArray[np.floating[Any]]
     tensors: tuple[int, ...]
 
 
-def settle_types(run: DataclassInstance) -> None:
-    """Make the numbers of a frozen run configuration plain ints and floats.
-
-    So that equal configurations have equal keys, whether 0 or 0.0 or a NumPy number was given.
-
-    Raises
-    ------
-    InputError
-        Where a field is not a number of its kind.
-    """
-    for field in fields(run):
-        value = getattr(run, field.name)
-        if field.type == "int":
-            require_count(field.name, value, 0)
-            object.__setattr__(run, field.name, int(value))
-        elif field.type == "float":
-            object.__setattr__(run, field.name, require_number(field.name, value))
-
-
-def labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+def labels(name: str, given: Config | None) -> dict[str, Any]:
     """Return a user's own labels of a run as JSON-ready values.
 
     Parameters
     ----------
     name : str
-        Of the argument, for the message.
+        The argument's name, for the message.
     given : mapping of str to text or number, optional
 
     Raises
     ------
     InputError
-        For a value that is not text or a finite number, or the name of something that is recorded.
+        If a value is neither text nor a finite number, or a name is one that gradquake records.
     """
     if not (given is None or isinstance(given, Mapping)):
         raise InputError(f"{name} is {given!r}; a mapping of names is needed")
@@ -196,156 +203,21 @@ def labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
-def label_text(config: Mapping[str, Any]) -> str:
-    """Return what tells a run from the others of its sweep: its labels, or its width, and its seed."""
-    widths = {name: config[name] for name in ("hidden", "width") if name in config}
-    named = {**(config.get("run") or widths), "seed": config["seed"]}
-    return printable(", ".join(f"{name}={value}" for name, value in named.items()))
-
-
-def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return by name the values, as text, of the settings in which sweeps differ."""
-    names = sorted({name for of_sweep in settings for name in of_sweep})
-    values = {
-        name: {config_key({name: of_sweep[name]} if name in of_sweep else {}) for of_sweep in settings}
-        for name in names
-    }
-    return {
-        name: sorted({str(of_sweep[name]) for of_sweep in settings if name in of_sweep})
-        for name in names
-        if len(values[name]) > 1
-    }
-
-
-def config_key(config: Mapping[str, Any]) -> str:
-    """Return a configuration as JSON with sorted keys: equal for equal configurations only.
-
-    NaN equals NaN here. ``read_config`` reads it back.
-
-    Raises
-    ------
-    InputError
-        If the configuration holds anything but text, numbers, None, lists and mappings of these.
-    """
-    try:
-        return json.dumps(dict(config), sort_keys=True)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"a run's configuration cannot be stored ({told(error)}); text, numbers, None, and lists "
-            "and mappings of these are needed"
-        ) from None
-
-
-def checked_key(config: Mapping[str, Any]) -> str:
-    """Return the key of a configuration that ``read_config`` will read, or raise InputError."""
-    key = config_key(config)
-    read_config(key)
-    return key
-
-
-def read_config(key: object, grokking_epoch: object = None) -> dict[str, Any]:
-    """Return the configuration that ``config_key`` made a key of.
-
-    It has a size and a seed, its labels are text or numbers, and ``surrogate``, if it is there, is text.
-    Of other settings nothing is known but that they are JSON.
-
-    Raises
-    ------
-    InputError
-        For any other key, or a grokking epoch that is none.
-    """
-    config = _read_json(key)
-    require(
-        isinstance(config, dict) and config_key(config) == key,
-        "a key that is not the configuration of a run",
-    )
-    for name, (fits, needed) in CONFIG.items():
-        if name in config or name in ("n_parameters", "seed"):
-            value = config.get(name)
-            if not fits(value):
-                raise InputError(f"a run whose {name} is {_short(value)}; {needed} is needed")
-    require(
-        grokking_epoch is None or isinstance(grokking_epoch, int), "a grokking epoch that is no integer"
-    )
-    return dict(config)
-
-
-def read_names(text: object) -> list[str]:
-    """Return the names of a run's measurements, the epoch's among them, or raise InputError."""
-    names = _read_json(text)
-    require(
-        isinstance(names, list)
-        and all(isinstance(name, str) for name in names)
-        and len(set(names)) == len(names)
-        and "epoch" in names,
-        "no list of what was measured",
-    )
-    return list(names)
-
-
-def read_snapshot(epoch: object, text: object) -> dict[str, float]:
-    """Return the values of a snapshot by name, or raise InputError."""
-    values = _read_json(text)
-    require(
-        isinstance(epoch, int)
-        and isinstance(values, dict)
-        and all(isinstance(value, int | float) for value in values.values()),
-        "no snapshot of numbers",
-    )
-    return dict(values)
-
-
-def _read_json(text: object) -> Any:
-    try:
-        return json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):  # no JSON, or nested too deep
-        raise InputError("text that is not JSON") from None
-
-
-def _short(value: object) -> str:
-    text = printable(repr(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _is_count(value: object, low: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value < 2**63
-
-
-def _are_labels(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(one, str | int | float) for one in value.values())
-
-
-# What the parts of a configuration that gradquake computes with may be.
-CONFIG: dict[str, tuple[Callable[[object], bool], str]] = {
-    "n_parameters": (lambda value: _is_count(value, 1), "an integer from 1 to 2^63 - 1"),
-    "seed": (lambda value: _is_count(value, -(2**63)), "an integer of 64 bits"),
-    "hidden": (_is_count, "an integer from 0 to 2^63 - 1"),
-    "width": (_is_count, "an integer from 0 to 2^63 - 1"),
-    "run": (_are_labels, "a mapping to text and numbers"),
-    "surrogate": (lambda value: isinstance(value, str), "text"),
-}
-
-
-def sweep_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a run shares with its sweep: all but its size and seed."""
-    return {name: value for name, value in config.items() if name not in RUN_KEYS}
-
-
-def as_stored(name: str, values: NDArray[Any]) -> NDArray[Any]:
+def as_stored(name: str, values: Values) -> Values:
     """Return measurements in the type in which they are stored.
 
     Raises
     ------
     InputError
-        If that type cannot hold them: text, or a size that is no whole number.
+        If that type cannot hold them: text, or a size that is not a whole number.
     """
     kind = np.dtype(stored_type(name))
     with np.errstate(invalid="ignore", over="ignore"):
         stored = values.astype(kind) if values.dtype.kind in "biuf" else None
-    # Floats may lose digits, such as those of a long double; nothing else may change.
-    fits = stored is not None and (kind.kind == "f" or np.array_equal(stored, values))
-    if stored is None or not fits:
-        misfit = _short(_misfit(values, stored))
+    # Floats may lose digits, such as those of a long double. Nothing else may change.
+    if stored is None or not (kind.kind == "f" or np.array_equal(stored, values)):
+        first_changed = 0 if stored is None else int(np.argmax(values != stored))
+        misfit = shortened(values.ravel().tolist()[first_changed])
         raise InputError(
             f"the measurements of {printable(name)} include {misfit}, which cannot be stored; "
             f"{kind.name} numbers are needed, one for each snapshot"
@@ -353,26 +225,16 @@ def as_stored(name: str, values: NDArray[Any]) -> NDArray[Any]:
     return stored
 
 
-def _misfit(values: NDArray[Any], stored: NDArray[Any] | None) -> Any:
-    """Return the first value that is not as it was."""
-    return values.ravel().tolist()[0 if stored is None else int(np.argmax(values != stored))]
-
-
-def same(first: object, second: object) -> bool:
-    """Return whether two settings are equal, NaN and NaN too."""
-    return bool(first == second) or config_key({"": first}) == config_key({"": second})
-
-
 def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
     """Return the runs of one sweep as a Dataset, ordered by size and then seed.
 
-    Where runs were recorded at different epochs, or lack a variable that others have, the Dataset has
-    all of them, and NaN where a run was not measured; its variables are then floats.
+    If runs were recorded at different epochs, the Dataset has all of these epochs. A variable that is
+    missing at some of them is a float, and NaN there.
 
     Raises
     ------
     InputError
-        Where there is no run, or the runs do not share their settings.
+        If there is no run, or the runs do not share their settings.
     """
     import xarray as xr
 
@@ -388,20 +250,7 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
     epochs = runs[0].epochs
     if not all(np.array_equal(run.epochs, epochs) for run in runs):
         epochs = np.unique(np.concatenate([run.epochs for run in runs]))
-    reached = [np.nan if r.grokking_epoch is None else float(r.grokking_epoch) for r in runs]
-    coordinates: dict[str, Any] = {"epoch": epochs}
-    for name in RUN_KEYS:
-        if name != "run" and all(name in run.config for run in runs):
-            coordinates[name] = ("run", np.array([r.config[name] for r in runs], np.int64))
-    labels = [run.config.get("run", {}) for run in runs]
-    coordinates["grokking_epoch"] = ("run", np.array(reached))
     measured = {name for run in runs for name in run.values}
-    for name in sorted({name for of_run in labels for name in of_run}):
-        # What one run has as a label, another may have logged.
-        free = name
-        while free == "run" or free in coordinates or free in measured:
-            free = f"label_{free}"
-        coordinates[free] = ("run", _of_one_type([of_run.get(name) for of_run in labels]))
     names = [*(n for n in VARIABLES if n in measured), *sorted(measured - VARIABLES.keys())]
     variables = {
         name: (
@@ -412,18 +261,38 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
         for name in names
     }
     attributes = {name: _attribute(value) for name, value in settings.items() if value is not None}
-    return xr.Dataset(variables, coordinates, attributes)
+    return xr.Dataset(variables, {"epoch": epochs, **_coordinates(runs, measured)}, attributes)
 
 
-def _attribute(value: Any) -> str | int | float:
-    """Return a setting as something that NetCDF can hold."""
+def _coordinates(runs: Sequence[RunRecord], measured: set[str]) -> dict[str, tuple[str, Values]]:
+    """Return what is known of each run: its size, seed, grokking epoch and labels."""
+    found = {
+        name: ("run", np.array([run.config[name] for run in runs], np.int64))
+        for name in RUN_KEYS
+        if name != "labels" and all(name in run.config for run in runs)
+    }
+    reached = [np.nan if run.grokking_epoch is None else float(run.grokking_epoch) for run in runs]
+    found["grokking_epoch"] = ("run", np.array(reached))
+    of_runs = [run.config.get("labels", {}) for run in runs]
+    for name in sorted({name for of_run in of_runs for name in of_run}):
+        # One run's label may be another run's outcome.
+        free = name
+        while free in ("run", "epoch") or free in found or free in measured:
+            free = f"label_{free}"
+        found[free] = ("run", _of_one_type([of_run.get(name) for of_run in of_runs]))
+    return found
+
+
+def _attribute(value: object) -> str | int | float:
+    """Return a setting as a value that NetCDF can hold."""
     if isinstance(value, bool):
         return int(value)
-    small = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**63)
-    return value if small else json.dumps(value, sort_keys=True)
+    if isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    return json.dumps(value, sort_keys=True)
 
 
-def _of_one_type(labels: Sequence[str | float | None]) -> NDArray[Any]:
+def _of_one_type(labels: Sequence[str | float | None]) -> Values:
     """Return a label of several runs as numbers or text; a run without it has NaN or ""."""
     known = [label for label in labels if label is not None]
     largest = max((abs(label) for label in known if isinstance(label, int)), default=0)
@@ -434,8 +303,8 @@ def _of_one_type(labels: Sequence[str | float | None]) -> NDArray[Any]:
     return np.array(["" if label is None else str(label) for label in labels])
 
 
-def _at(epochs: NDArray[np.int64], run: RunRecord, name: str) -> NDArray[Any]:
-    """Return a variable of a run at these epochs, NaN where it was not measured."""
+def _at(epochs: NDArray[np.int64], run: RunRecord, name: str) -> Values:
+    """Return a variable of a run at these epochs, NaN if it was not measured."""
     if name in run.values and np.array_equal(run.epochs, epochs):
         return run.values[name]
     values = np.full(epochs.size, np.nan)

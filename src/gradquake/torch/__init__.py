@@ -15,8 +15,9 @@
 [0, 1, 2]
 """
 
+from gradquake.torch.attaching import attach
 from gradquake.torch.exchange import Exchange
-from gradquake.torch.quake import Quake, attach
+from gradquake.torch.quake import Quake
 from gradquake.torch.schedules import every, logarithmic
 
 __all__ = ["Exchange", "Quake", "attach", "every", "logarithmic"]

@@ -9,8 +9,10 @@ from typing import Any
 from torch import nn
 
 from gradquake.errors import InputError
+from gradquake.torch.attaching import attach
 from gradquake.torch.guest import reason, tell
-from gradquake.torch.quake import Quake, attach, check_outcome
+from gradquake.torch.quake import Quake
+from gradquake.torch.recorder import check_outcome
 
 
 class Attachment:
@@ -51,7 +53,7 @@ class Attachment:
             inspect.signature(attach).bind(None, None, **settings)
         except TypeError as error:
             raise TypeError(f"GradquakeCallback takes the options of attach: {error}") from None
-        _check_outcomes(outcomes, settings.get("run"))
+        _check_outcomes(outcomes, settings.get("labels"))
         self.quake: Quake | None = None
         self._settings = dict(settings)
         self._wanted = dict(outcomes or {})

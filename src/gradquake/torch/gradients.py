@@ -14,6 +14,9 @@ from gradquake.avalanche.probe import fixed_sample
 from gradquake.errors import InputError, a_type, require, require_count
 
 
+__all__ = ["FlatGradient", "innermost", "layouts", "scaling", "unwrapped", "updated"]
+
+
 class FlatGradient:
     """Reads the gradients of chosen parameters into one vector, the same one every time.
 
@@ -37,7 +40,7 @@ class FlatGradient:
         How many entries are read of each.
     total : int
         How many entries there are to read or to sample from.
-    size : int
+    n_parameters : int
         How many are read: N.
     strangers : int
         Parameters that the optimizer trains and that are not in the model.
@@ -105,8 +108,8 @@ class FlatGradient:
         self._lengths = lengths
         # A tensor of which nothing is read is no tensor to a null.
         self.tensors = tuple(length for length in lengths if length > 0)
-        self.size = sum(lengths)
-        require(self.size > 0, "the parameters have no entries; at least one is needed")
+        self.n_parameters = sum(lengths)
+        require(self.n_parameters > 0, "the parameters have no entries; at least one is needed")
         doubles = any(parameter.dtype == torch.float64 for parameter in self._parameters)
         self._dtype = torch.float64 if doubles else torch.float32
         self._vector: torch.Tensor | None = None
@@ -115,7 +118,7 @@ class FlatGradient:
     def vector(self) -> torch.Tensor:
         """What was read; made when it is first asked for."""
         if self._vector is None:
-            self._vector = torch.zeros(self.size, dtype=self._dtype, device=self.device)
+            self._vector = torch.zeros(self.n_parameters, dtype=self._dtype, device=self.device)
         return self._vector
 
     @property
@@ -197,6 +200,44 @@ def updated(optimizer: Any) -> Iterator[torch.Tensor]:
     """Yield the parameters that an optimizer updates."""
     for group in getattr(optimizer, "param_groups", ()):
         yield from group["params"]
+
+
+def innermost(optimizer: Any) -> torch.optim.Optimizer:
+    """Return the optimizer inside wrappers for the same parameters: a framework's, or one like SAM.
+
+    Raises
+    ------
+    InputError
+        If it is no ``torch.optim.Optimizer``.
+    """
+    inside = {
+        id(one): one for one in getattr(optimizer, "__dict__", {}).values() if one is not optimizer
+    }
+    held = [one for one in inside.values() if isinstance(one, torch.optim.Optimizer)]
+    # A held optimizer that updates only some of the parameters, such as a shard, is not the whole.
+    if len(held) == 1 and set(map(id, updated(optimizer))) <= set(map(id, updated(held[0]))):
+        return innermost(held[0])
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(f"the optimizer is {a_type(optimizer)}; a torch.optim.Optimizer is needed")
+    return optimizer
+
+
+def scaling(optimizer: torch.optim.Optimizer) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return what a GradScaler leaves with an optimizer that unscales gradients itself.
+
+    Returns
+    -------
+    found_inf, grad_scale : tensor or None
+        Whether there was an overflow, and the scale of the gradients.
+    """
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return None, None
+    given = [getattr(optimizer, name, None) for name in ("found_inf", "grad_scale")]
+    # An attribute of another kind is the optimizer's own, not the scaler's.
+    found_inf, scale = (
+        one if isinstance(one, torch.Tensor) and one.numel() == 1 else None for one in given
+    )
+    return found_inf, scale
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -1,10 +1,11 @@
-"""How a guest in somebody's training speaks: it says what failed, and never raises."""
+"""How a probe speaks in a user's training: it says what failed, and does not end the training."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -12,12 +13,86 @@ import torch
 import gradquake
 from gradquake.errors import GradquakeError, printable, told
 
-# Code between the user's and here: gradquake, and torch, which calls its hooks.
+__all__ = ["Complaints", "Gaps", "reason", "tell"]
+
+# A warning points at the user's own code: not at gradquake, and not at torch, which calls its hooks.
 NOT_THE_USERS = tuple(str(Path(file).parent) for file in (gradquake.__file__, torch.__file__))
 
 
+class Complaints:
+    """The failures of one probe: each kind is told once, or raised if the user wants that.
+
+    Parameters
+    ----------
+    errors : str
+        "warn" or "raise".
+    """
+
+    def __init__(self, errors: str) -> None:
+        self.raises = errors == "raise"
+        self._told: set[str] = set()
+
+    def __contains__(self, kind: str) -> bool:
+        """Whether a failure of this kind has been told."""
+        return kind in self._told
+
+    def once(self, kind: str, message: str) -> None:
+        """Tell a message, unless one of its kind has been told."""
+        if kind not in self._told:
+            self._told.add(kind)
+            tell(message)
+
+    def add(self, kind: str, message: str, error: Exception) -> None:
+        """Tell a failure once for each kind, or raise its error with ``errors="raise"``."""
+        if self.raises:
+            raise error
+        self.once(kind, message)
+
+
+class Gaps:
+    """The steps that were to be measured and could not be.
+
+    Attributes
+    ----------
+    steps : int
+        How many.
+    nulls : Counter of str
+        At how many steps each null could not be measured.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.nulls: Counter[str] = Counter()
+        self._first: tuple[int, str] | None = None
+
+    def skip(self, step: int, why: str) -> None:
+        """Count a step that could not be measured."""
+        self.steps += 1
+        self._first = self._first or (step, why)
+
+    def tell(self, *, told: bool) -> None:
+        """Sum the gaps up, but for a single one that was told when it occurred."""
+        if self._first is not None and (self.steps > 1 or not told):
+            step, why = self._first
+            steps = "1 step was" if self.steps == 1 else f"{self.steps} steps were"
+            tell(f"{steps} not measured, the first at step {step}: {why}")
+        for name, count in self.nulls.items():
+            if count > 1:
+                tell(f"the null {name} was not measured at {count} steps")
+
+    def tell_of_no_snapshot(self, steps: int) -> None:
+        """Tell that nothing was measured in a training of this many steps, and the likely cause."""
+        if steps == 0:
+            tell(
+                "no step of this optimizer was seen, so nothing was measured: training steps another "
+                "optimizer, or does not call step(); attach to the optimizer whose step() is called"
+            )
+        else:
+            tell(f"nothing was measured: `every` chose none of the {steps} steps")
+
+
 def tell(message: str) -> None:
-    """Warn, or print to stderr if the user's filters make errors of warnings."""
+    """Warn, or print to stderr if the user's filters turn warnings into errors."""
     try:
         warnings.warn(message, stacklevel=_level())
     except Exception:
@@ -34,7 +109,7 @@ def _level() -> int:
 
 
 def reason(error: Exception) -> str:
-    """Return what an exception says, in one line; with its type, unless it is one of gradquake's own."""
+    """Return the message of an exception on one line, with its type unless gradquake raised it."""
     if isinstance(error, GradquakeError):
         return printable(str(error))
     return f"{type(error).__name__}: {told(error)}"

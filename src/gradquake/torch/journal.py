@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import threading
 import time
 from collections.abc import Mapping
-from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradquake.errors import RunTakenError, StudyError
-from gradquake.study.recording import RunRecord, config_key, to_dataset
+from gradquake.study.configuration import config_key
+from gradquake.study.recording import RunRecord, to_dataset
 from gradquake.study.study import PATIENCE, Study, open_study
 from gradquake.torch.guest import reason, tell
 
@@ -83,8 +82,6 @@ class Journal:
                 self._grokked = self._grokked_written = opened.grokking_epoch(owned[0])
             self._owned = dict(zip(self._configs, owned, strict=True))
             _OPEN.add(self)
-            # A process that multiprocessing forked ends without what atexit knows.
-            Finalize(None, _write_all, exitpriority=0)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how a copy is made: it is empty, and the run in the study is not its own."""
@@ -298,12 +295,11 @@ class Journal:
 _OPEN: set[Journal] = set()
 
 
-@atexit.register
-def _write_all() -> None:
-    """Write what probes hold that were not detached, or could not be; all of them within PATIENCE."""
+def write_open_journals() -> None:
+    """Write what every open journal of this process still holds, all within PATIENCE; it is ending."""
     deadline = time.monotonic() + PATIENCE
     for journal in list(_OPEN):
-        # Once: a process may end in two ways, of which each comes here.
+        # Once, since a process that multiprocessing started may come here twice.
         _OPEN.discard(journal)
         try:
             journal.close(finished=False, patience=max(SHORT_PATIENCE, deadline - time.monotonic()))

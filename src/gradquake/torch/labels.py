@@ -1,4 +1,4 @@
-"""Labels of a run as people have them, such as ``vars(args)``, as text and numbers."""
+"""The labels of a run, made of whatever a script has, such as ``vars(args)``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradquake.avalanche.probe import Probe
 from gradquake.errors import InputError, printable, require_number
 from gradquake.study import recording
 from gradquake.torch.guest import tell
+
+__all__ = ["as_labels", "probe_and_labels"]
 
 PLAIN = (str, bool, int, float, complex, type(None))
 
@@ -27,13 +30,13 @@ def as_labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     Parameters
     ----------
     name : str
-        Of the argument, for the message.
+        The argument's name, for the message.
     given : mapping of str, optional
 
     Raises
     ------
     InputError
-        As ``recording.labels`` does, for names that cannot be.
+        For names that ``recording.labels`` refuses.
     """
     if not isinstance(given, Mapping):
         return recording.labels(name, given)
@@ -55,34 +58,45 @@ def as_labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     return found
 
 
-def run_labels(given: Mapping[str, Any] | None) -> tuple[int, dict[str, Any]]:
-    """Return the seed among the labels of a run, 0 if there is none, and the other labels.
+def probe_and_labels(
+    probe: Probe | None, given: Mapping[str, Any] | None
+) -> tuple[Probe, dict[str, Any]]:
+    """Return the probe of a run, and its labels without ``seed``, which is recorded as the probe's.
 
-    A negative seed or None, by which scripts mean "no fixed seed", gives 0 too; the label ``seed_given``
-    keeps it, and a warning says so.
+    If no probe is given, the label ``seed`` is the probe's seed. A negative seed or None, by which
+    scripts mean "no fixed seed", is kept as the label ``seed_given``, and a warning says so.
 
     Raises
     ------
     InputError
-        As ``as_labels`` does, or for any other seed that is not an integer from 0 to 2^63 - 1.
+        As ``as_labels`` does; for something else than a ``Probe``; or for a label ``seed`` that is not an
+        integer from 0 to 2^63 - 1, or not the seed of the probe that was given.
     """
+    if not (probe is None or isinstance(probe, Probe)):
+        raise InputError(f"probe is {probe!r}; a gradquake.Probe is needed")
     if not isinstance(given, Mapping) or "seed" not in given:
-        return 0, as_labels("run", given)
+        return probe or Probe(), as_labels("labels", given)
     seed = given["seed"].item() if _is_single(given["seed"]) else given["seed"]
-    labels = as_labels("run", {name: value for name, value in given.items() if name != "seed"})
+    labels = as_labels("labels", {name: value for name, value in given.items() if name != "seed"})
     if seed is None or (isinstance(seed, int) and not isinstance(seed, bool) and seed < 0):
+        probe = probe or Probe()
         tell(
-            f"seed is {seed}, which fixes nothing; the probe uses 0, and the label seed_given "
-            f"keeps {seed}"
+            f"the label seed is {seed}, which fixes nothing; the probe uses seed {probe.seed}, and the "
+            f"label seed_given keeps {seed}"
         )
-        return 0, {**labels, "seed_given": str(seed)}
+        return probe, {**labels, "seed_given": str(seed)}
     try:
         number = require_number("seed", seed)
     except InputError:
         number = math.nan
     if not number.is_integer() or not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed!r}; an integer from 0 to 2^63 - 1 is needed")
-    return int(seed), labels
+    if probe is not None and probe.seed != seed:
+        raise InputError(
+            f"the label seed is {seed} and the probe's seed is {probe.seed}; make the probe with "
+            f"seed={seed}, or give the label another name, such as training_seed"
+        )
+    return probe or Probe(seed=int(seed)), labels
 
 
 def _is_single(value: Any) -> bool:
@@ -105,6 +119,6 @@ def _has_text(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     if isinstance(value, set | frozenset):
-        # In an order that is the same in every process.
+        # Sorted, so that the order is the same in every process.
         return "{" + ", ".join(sorted(map(repr, value))) + "}"
     return str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from gradquake.avalanche.graphs import Graph
 from gradquake.avalanche.neurons import neuron_graph
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import seed_at, surrogate
-from gradquake.avalanche.topologies import build
 from gradquake.errors import require
 from gradquake.torch import device
 from gradquake.torch.gradients import FlatGradient, layouts, unwrapped
@@ -45,11 +45,11 @@ class Measurement:
         self, model: nn.Module, gradient: FlatGradient, probe: Probe, nulls: Sequence[str]
     ) -> None:
         self.nulls = tuple(nulls)
-        self._gradient, self._probe = gradient, probe
-        self._graph = _graph(model, gradient, probe)
+        graph = _graph(model, gradient, probe)
+        self._gradient, self._probe = gradient, replace(probe, graph=graph)
         self._placed: device.DeviceGraph | None = None
         if gradient.device.type != "cpu":
-            self._placed = device.place(self._graph, gradient.device)
+            self._placed = device.place(graph, gradient.device)
 
     def read(self, scale: torch.Tensor | None) -> bool:
         """Read the gradient, divided by the scale of mixed precision; False if there is none."""
@@ -87,7 +87,7 @@ class Measurement:
         probe = self._probe
         with np.errstate(all="ignore"):
             if self._placed is None:
-                found = probe.measure(vector.numpy(), self._graph)
+                found = probe.measure(vector.numpy())
                 relaxed = torch.from_numpy(found.relaxed)
                 return {name: getattr(found, name) for name in MEASURED}, relaxed
             there = device.relax(
@@ -98,10 +98,10 @@ class Measurement:
 
 
 def _graph(model: nn.Module, gradient: FlatGradient, probe: Probe) -> Graph:
-    if probe.topology != "computational":
-        return build(probe.topology, gradient.size, probe.seed)
+    if probe.graph != "computational":
+        return probe.graph_on(gradient.n_parameters)
     require(
-        gradient.size == gradient.total,
+        gradient.n_parameters == gradient.total,
         "the computational topology joins all parameters of a neuron; it cannot be drawn on a sample",
     )
     return neuron_graph(layouts(unwrapped(model), gradient.names))

@@ -1,0 +1,173 @@
+"""The snapshots and outcomes of one run, on their way to the study and to loggers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradquake.avalanche.surrogates import REAL
+from gradquake.errors import InputError
+from gradquake.study.recording import RESERVED, VARIABLES
+from gradquake.torch.guest import Complaints, reason, tell
+from gradquake.torch.journal import Journal, Values
+from gradquake.torch.loggers import Send
+
+__all__ = ["Recorder", "check_outcome"]
+
+OUTCOMES = ("loss", "accuracy")
+
+# The mean of many ones can exceed 1 by a rounding error. An accuracy above this is no share.
+LARGEST_SHARE = 1.001
+
+
+class Recorder:
+    """Gives what is measured and logged to the journal, and to loggers.
+
+    Parameters
+    ----------
+    journal : Journal
+    config : mapping
+        The run's configuration.
+    sends : sequence of Send
+        Functions that write scalars to loggers.
+    complaints : Complaints
+    writes : bool
+        Whether this process records. If several processes train one model, one of them does.
+
+    Attributes
+    ----------
+    latest : dict
+        The newest snapshot by name, with its ``step``.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        config: Mapping[str, Any],
+        sends: Sequence[Send],
+        complaints: Complaints,
+        *,
+        writes: bool,
+    ) -> None:
+        self.latest: dict[str, float] = {}
+        self._journal, self._sends, self._complaints = journal, sends, complaints
+        self._n_parameters, self._labels = config["n_parameters"], config["labels"]
+        self._grokked_at = config["grokked_at"]
+        self._writes = writes
+        self._process = os.getpid()
+        # Outcomes that were logged before the first snapshot.
+        self._early: Values = {}
+        # Whether the accuracy is a share from 0 to 1, as grokked_at says.
+        self._is_share = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a copy, which writes to no logger."""
+        return {**self.__dict__, "_sends": ()}
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that attached the probe."""
+        return os.getpid() != self._process
+
+    @property
+    def records(self) -> bool:
+        """Whether this process records. A forked one does not: the run goes on in its parent."""
+        if self._writes and self.forked:
+            self._writes = False
+            tell("this process was forked from the one that attached the probe; it records nothing")
+        return self._writes
+
+    def keep(self, step: int, values: Values, nulls: Mapping[str, Values]) -> None:
+        """Keep the snapshot of a step, and those of its nulls."""
+        values = {**values, **self._early}
+        self._early = {}
+        self.latest = {"step": step, **values}
+        self._journal.keep({REAL: values, **nulls}, step)
+        sizes = {"": values["size"], **{f"{name}_": null["size"] for name, null in nulls.items()}}
+        shares = {f"{name}size_per_parameter": size / self._n_parameters for name, size in sizes.items()}
+        self._send({**values, **shares}, step)
+
+    def read_outcomes(self, given: Mapping[str, object]) -> Values:
+        """Return the outcomes that are to be kept; a complaint tells of each that cannot be."""
+        good = {}
+        for name, value in given.items():
+            try:
+                check_outcome(name, value, self._labels)
+                # Reading a number from an accelerator waits for it, so only what is kept is read.
+                if self.records and (name not in self.latest or self._may_grok(name)):
+                    good[name] = _number(value)
+            except Exception as error:
+                self._complaints.add(f"log {name}", f"{name} was not kept: {reason(error)}", error)
+        return good
+
+    def add_outcomes(self, outcomes: Values, step: int) -> None:
+        """Add outcomes to the newest snapshot, or to the first one if there is none yet.
+
+        Parameters
+        ----------
+        outcomes : mapping of str to float
+        step : int
+            The step after which they were logged, for the grokking epoch.
+        """
+        if not self.latest:
+            self._early = {**self._early, **outcomes}
+        else:
+            self._add_to_snapshot(int(self.latest["step"]), outcomes)
+        if "accuracy" in outcomes:
+            self._see_accuracy(outcomes["accuracy"], step)
+
+    def _add_to_snapshot(self, step: int, outcomes: Values) -> None:
+        new = {name: value for name, value in outcomes.items() if name not in self.latest}
+        if new:
+            # A new dict, since other threads may log too.
+            self.latest = {**self.latest, **new}
+            values = {name: value for name, value in self.latest.items() if name != "step"}
+            self._journal.keep({REAL: values}, step)
+            self._send(new, step)
+
+    def _may_grok(self, name: str) -> bool:
+        return name == "accuracy" and self._journal.grokking_epoch is None and self._is_share
+
+    def _see_accuracy(self, accuracy: float, step: int) -> None:
+        if accuracy > LARGEST_SHARE and self._grokked_at <= 1:
+            # The accuracy is in percent, so an earlier 1 meant 1 %.
+            self._is_share, self._journal.grokking_epoch = False, None
+            said = (
+                f"accuracy is {accuracy:g} and grokked_at is {self._grokked_at:g}, so this run has no "
+                "grokking epoch; log the accuracy as a share from 0 to 1, or give grokked_at in percent"
+            )
+            self._complaints.add("accuracy", said, InputError(said))
+        elif self._may_grok("accuracy") and accuracy >= self._grokked_at:
+            self._journal.grokking_epoch = max(step, 0)
+
+    def _send(self, values: Mapping[str, float], step: int) -> None:
+        scalars = {f"gradquake/{name}": float(value) for name, value in values.items()}
+        for number, send in enumerate(self._sends):
+            try:
+                send(scalars, step)
+            except Exception as error:
+                said = f"a logger failed at step {step}: {reason(error)}; the measurement is kept"
+                self._complaints.add(f"logger {number}", said, error)
+
+
+def check_outcome(name: str, value: object, labels: Mapping[str, Any]) -> None:
+    """Raise InputError unless an outcome of this name can be kept beside these labels."""
+    taken = name in VARIABLES or name in ("step", "epoch", "grokking_epoch")
+    if taken and name not in OUTCOMES:
+        raise InputError(f"{name} is measured by gradquake; another name is needed for an outcome")
+    if name in labels or name in RESERVED:
+        raise InputError(f"{name} is a label of runs; another name is needed for an outcome")
+    single = isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) == 1
+    # A good value is not printed: to print a tensor is to wait for its device.
+    if not (single or isinstance(value, Real)):
+        raise InputError(f"{name} is {value!r}; one number is needed")
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if isinstance(value, torch.Tensor) else value)

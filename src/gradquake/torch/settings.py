@@ -1,0 +1,97 @@
+"""The options of ``attach``: checked once, and as the configuration of a recorded run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.surrogates import REAL, RUNGS
+from gradquake.errors import InputError, require, require_count, require_number
+from gradquake.study.configuration import RUN_KEYS
+from gradquake.torch.gradients import FlatGradient
+
+__all__ = ["check_inline", "check_options", "configuration"]
+
+# Steps are stored as 64-bit integers.
+LATEST = 2**62
+
+
+def check_options(
+    *, nulls: object, parameters: object, loggers: object, study: object, errors: object, step: Any
+) -> None:
+    """Raise InputError for an option of ``attach`` that cannot be used."""
+    if not (isinstance(nulls, Sequence) and not isinstance(nulls, str)):
+        raise InputError(f"nulls is {nulls!r}; a list of names is needed")
+    for rung in nulls:
+        if rung not in RUNGS:
+            raise InputError(f"a null is {rung!r}; one of {', '.join(RUNGS)} is needed")
+    if not (parameters is None or callable(parameters)):
+        raise InputError(f"parameters is {parameters!r}; a function of a parameter's name is needed")
+    if not isinstance(loggers, Sequence):
+        raise InputError(f"loggers is {loggers!r}; a list of loggers is needed")
+    if not (study is None or isinstance(study, str | os.PathLike)):
+        raise InputError(f"study is {study!r}; a path is needed")
+    if errors not in ("warn", "raise"):
+        raise InputError(f"errors is {errors!r}; 'warn' or 'raise' is needed")
+    if step is not None:
+        require_count("step", step, 0)
+        require(step < LATEST, "step is too large; a number below 2^62 is needed")
+
+
+def check_inline(model: nn.Module, gradient: FlatGradient, sample: int | None) -> None:
+    """Raise InputError if the optimizer cannot be given the relaxed gradient of this model."""
+    require(sample is None, "inline relaxes the whole gradient; it cannot be combined with a sample")
+    require(
+        not gradient.gathers,
+        "the parameters are sharded (DTensor); inline needs them whole on every process, as "
+        "DistributedDataParallel keeps them",
+    )
+    sparse = [name for name, module in model.named_modules() if getattr(module, "sparse", False) is True]
+    if sparse:
+        raise InputError(
+            f"{', '.join(sparse)} has sparse gradients; in-line relaxation needs dense gradients"
+        )
+
+
+def configuration(
+    model: nn.Module,
+    gradient: FlatGradient,
+    probe: Probe,
+    labels: Mapping[str, Any],
+    sweep: Mapping[str, Any],
+    *,
+    every: int | Callable[[int], bool],
+    sample: int | None,
+    parameters: Callable[[str], bool] | None,
+    inline: bool,
+    grokked_at: float,
+) -> dict[str, Any]:
+    """Return the configuration under which a run is recorded.
+
+    Raises
+    ------
+    InputError
+        If ``sweep`` has the name of a setting that gradquake records, or ``grokked_at`` is no number.
+    """
+    n = gradient.n_parameters
+    if n < gradient.total or parameters is not None:
+        whole = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        labels = {**labels, "total_parameters": whole}
+    own = {
+        "experiment": "attached", "surrogate": REAL, "n_parameters": n,
+        "topology": probe.topology, "alpha": float(probe.alpha), "quantile": float(probe.quantile),
+        "max_steps": int(probe.max_steps), "alpha_train": float(probe.alpha) if inline else 0.0,
+        "every": None if callable(every) else int(every),
+        "sample": None if sample is None else int(sample), "filtered": parameters is not None,
+        "grokked_at": require_number("grokked_at", grokked_at),
+    }  # fmt: skip
+    taken = sorted(sweep.keys() & {*own, *RUN_KEYS})
+    if taken:
+        raise InputError(
+            f"sweep names {', '.join(taken)}, which gradquake records; other names are needed"
+        )
+    return {**own, **sweep, "seed": int(probe.seed), "labels": dict(labels)}
