@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from gradquake import open_study
+from gradquake.analysis.dimension import curve
+from gradquake.analysis.fits import fit_exponent
 from gradquake.analysis.resampling import Estimate, Interval
-from gradquake.analysis.scaling import STATISTICS, fit_exponent
-from gradquake.analysis.sweep import curve
+from gradquake.analysis.statistics import STATISTICS
 from gradquake.experiments import modular_addition
 from gradquake.paper.modadd import claims, evidence
 from gradquake.paper.modadd.claims import TEST_90

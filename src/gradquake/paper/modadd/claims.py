@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradquake.analysis.resampling import Estimate, Interval, difference
-from gradquake.analysis.scaling import STATISTICS
+from gradquake.analysis.statistics import STATISTICS
 from gradquake.paper.claim import Claim, Quantity, Verdict, measured_quantity, verdict
 from gradquake.paper.modadd.evidence import ARCHITECTURES, CONTROLS, GROKKING, SHARED, Evidence, View
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from gradquake.analysis.collapse import EXPONENT_DECIMALS, quality_decimals
 from gradquake.analysis.resampling import Interval, difference, percentile_interval, run_resamples
-from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, leave_one_out
+from gradquake.analysis.scaling import Exponent, leave_one_out
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import Phase
 from gradquake.paper.claim import Claim, Quantity, measured_quantity, verdict
 from gradquake.paper.xor.conditions import INLINE

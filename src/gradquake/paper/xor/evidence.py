@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import power, scaling, tails, transitions
+from gradquake.analysis import distributions, power, scaling, tails, transitions
+from gradquake.analysis.dimension import Curve
+from gradquake.analysis.fits import slopes
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import (
@@ -22,8 +24,9 @@ from gradquake.analysis.resampling import (
     percentile_interval,
     run_resamples,
 )
-from gradquake.analysis.scaling import Statistic
-from gradquake.analysis.sweep import Curve, SweepAnalysis
+from gradquake.analysis.scales import scale_groups
+from gradquake.analysis.statistics import STATISTICS, Statistic
+from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.timing import PermutationTest, follows_grokking
 from gradquake.analysis.transitions import Peaks
 from gradquake.avalanche.surrogates import RUNGS
@@ -171,8 +174,8 @@ class Evidence:
     topologies: Baseline
     alphas: Baseline
     gini: GiniStudy
-    ccdfs: list[tails.Ccdf]
-    collapsed: list[tails.Ccdf]
+    ccdfs: list[distributions.Ccdf]
+    collapsed: list[distributions.Ccdf]
     tails: dict[str, list[tails.TailFit]]
     time_average: Estimate
     conditions: list[ConditionResult]
@@ -295,7 +298,7 @@ def gather(
     topologies = {t: baselines[t, default.alpha] for t in BASELINE_TOPOLOGIES}
     alphas = {f"{a:g}": baselines[default.topology, a] for a in BASELINE_ALPHAS}
     analysis = scrutinies[0].ladder.real
-    ccdfs = tails.ccdfs(inline)
+    ccdfs = distributions.ccdfs(inline)
     on_each: dict[str, list[OnTopology]] = {}
     table: xr.Dataset | None = None
     told: dict[str, list[Power]] = {}
@@ -319,9 +322,9 @@ def gather(
             told[mode] = _power(sweep, nulls, executor)
             real, *beside = each(Analysis(N_RESAMPLES), [sweep, *nulls.values()], executor)
             ladders[mode] = Ladder(real, dict(zip(names, beside, strict=True)))
-            pairs = [(sweep, statistic) for statistic in scaling.STATISTICS]
+            pairs = [(sweep, statistic) for statistic in STATISTICS]
             tests = each(_follows, pairs, executor)
-            follows[mode] = dict(zip(scaling.STATISTICS, tests, strict=True))
+            follows[mode] = dict(zip(STATISTICS, tests, strict=True))
     return Evidence(
         inline_scrutiny=scrutinies[0],
         shadow_scrutiny=scrutinies[1],
@@ -329,7 +332,7 @@ def gather(
         alphas=_baseline(alphas),
         gini=_gini_study(sweep_of(plan.gini)),
         ccdfs=ccdfs,
-        collapsed=tails.collapse(ccdfs, analysis.exponent("all", "max").value),
+        collapsed=distributions.collapse(ccdfs, analysis.exponent("all", "max").value),
         tails=dict(
             zip(("inline", "shadow"), each(tails.tail_fits, (inline, shadow), executor), strict=True)
         ),
@@ -412,24 +415,24 @@ def _band(x: NDArray[np.int64], rows: Floats, middle: Floats) -> Band:
 
 def _baseline(sweeps: Mapping[str, xr.Dataset]) -> Baseline:
     """Return D_synth of variants; since a slope is linear in log size, seeds are averaged first."""
-    groups = scaling.scale_groups(next(iter(sweeps.values())))
+    groups = scale_groups(next(iter(sweeps.values())))
     n = np.array([n for n, _ in groups])
     # (variants, scales, seeds), the seeds in one order.
     log_sizes = np.log(
         [[sweep["size"].values[runs].mean(axis=1) for _, runs in groups] for sweep in sweeps.values()]
     )
-    estimate = scaling.slopes(n, np.exp(log_sizes.mean(axis=2)))
+    estimate = slopes(n, np.exp(log_sizes.mean(axis=2)))
     draws = run_resamples([log_sizes.shape[2]] * n.size)
     resampled_logs = np.stack(
         [log_sizes[:, scale, chosen].mean(axis=2) for scale, chosen in enumerate(draws)], axis=-1
     )
-    resampled = scaling.slopes(n, np.exp(resampled_logs))  # (variants, B)
+    resampled = slopes(n, np.exp(resampled_logs))  # (variants, B)
     runs = log_sizes.shape[2]
     return Baseline(
         tuple(sweeps),
         estimate,
         [percentile_interval(row, runs) for row in resampled],
-        scaling.slopes(n, np.exp(log_sizes.transpose(0, 2, 1))),
+        slopes(n, np.exp(log_sizes.transpose(0, 2, 1))),
         float(estimate.mean()),
         percentile_interval(resampled.mean(axis=0), runs),
         resampled.mean(axis=0),

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from gradquake.analysis import scaling
 from gradquake.analysis.resampling import (
     FEWEST_RUNS,
 )
+from gradquake.analysis.scales import FEWEST_SCALES
 from gradquake.errors import InputError, require_count
 from gradquake.experiments import xor
 from gradquake.experiments.synthetic import SyntheticRun
@@ -76,7 +76,7 @@ class Plan:
         require_count("gini_seeds", self.gini_seeds, 1)
         require_count("power_seeds", self.power_seeds, FEWEST_RUNS)
         # Beyond the claims, fits are also made without each of the scales.
-        fewest = scaling.FEWEST_SCALES + (not self.quick)
+        fewest = FEWEST_SCALES + (not self.quick)
         if not len(set(self.hidden)) >= fewest:
             raise InputError(f"hidden is {self.hidden}; at least {fewest} different sizes are needed")
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from gradquake.analysis.fits import r_squared
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import Estimate, Interval, percentile_interval, run_resamples
-from gradquake.analysis.scaling import Exponent, Statistic, r_squared, scale_groups
+from gradquake.analysis.scales import scale_groups
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.statistics import Statistic
 from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.transitions import Phase
 from gradquake.paper.claim import Quantity, measured_quantity

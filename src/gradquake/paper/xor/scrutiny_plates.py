@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gradquake.analysis import specifications
-from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import Phase
 from gradquake.paper.xor import statements as xor_statements
 from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult
@@ -304,8 +305,8 @@ def choices(evidence: Evidence, path: Path) -> None:
         found = {str(name): specifications.shares(statements[name]) for name in statements.data_vars}
         cells = np.array(
             [
-                [float(statements[name].mean()), *(of[choice][level] for choice, level in levels)]
-                for name, of in found.items()
+                [of.overall, *(of.by_choice[choice][level] for choice, level in levels)]
+                for of in found.values()
             ]
         )
         columns = [
