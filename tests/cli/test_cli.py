@@ -286,7 +286,7 @@ def test_analyze_what_never_groks(tmp_path, call):
     call("run", "xor", "--out", path, *SMALL, "--learning-rate", 0.0001)
     found = strict_json(call("analyze", path, "--json", "--jobs", 1))
     assert found["D"]["post"]["estimate"] is None
-    assert found["D"]["post"]["message"].startswith("no snapshot at N = 13")
+    assert found["D"]["post"]["message"].startswith("There is no snapshot at N = 13")
     assert found["excess"]["post"] == dict.fromkeys(("estimate", "low", "high"))
     assert found["timing"] is None
     text = call("analyze", path, "--jobs", 1).stdout

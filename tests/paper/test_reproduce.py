@@ -12,7 +12,7 @@ from itertools import product
 import pytest
 
 import gradquake.scrutiny.sensitivity
-from gradquake.analysis.scaling import STATISTICS
+from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.transitions import PHASES
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 
 from gradquake.analysis.resampling import difference
-from gradquake.analysis.scaling import STATISTICS, Statistic
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.errors import counted
 from gradquake.paper.claim import Claim, Compare, Measured, Rule, Test, all_of, any_of, within
 from gradquake.paper.modadd.evidence import TEST_90, Evidence

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from gradquake.analysis.resampling import difference, estimated, percentile_interval
-from gradquake.analysis.scaling import Exponent, Statistic
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.statistics import Statistic
 from gradquake.paper.claim import PAPER, Agrees, Claim, Compare, Measured, Rule, all_of, within
 from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.xor.evidence import Evidence, resampled_curves, time_average
