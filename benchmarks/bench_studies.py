@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gradquake.analysis.scaling import dimension
+from gradquake.analysis.dimension import dimension
 from gradquake.experiments import xor
 from gradquake.study.configuration import config_key
 from gradquake.study.execution import execute

@@ -20,7 +20,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "validation")]
 import simulations as sim
 
 from conftest import build_sweep
-from gradquake.analysis.scaling import STATISTICS
+from gradquake.analysis.statistics import STATISTICS
 
 RUNS = (6, 12, 24, 100)
 # Intervals of each kind at each number of runs; fewer where one takes long.

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradquake.analysis.collapse import MOST_POINTS, _curves, _qualities, best_collapse, quality
-from gradquake.analysis.tails import Ccdf, ccdfs
+from gradquake.analysis.distributions import Ccdf, ccdfs
 from gradquake.errors import InputError
 
 PLANTED = 0.8

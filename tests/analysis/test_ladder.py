@@ -267,7 +267,7 @@ def test_the_crossing_of_a_null_is_a_loop_over_resamples(ladder, statistic):
     [
         (
             lambda of: of.exponent("shuffled", "all", "max"),
-            "the rung is 'shuffled'; of this sweep real,",
+            "the rung is 'shuffled'; this sweep has real,",
         ),
         (
             lambda of: of.exponent("real", "before", "max"),
@@ -276,7 +276,7 @@ def test_the_crossing_of_a_null_is_a_loop_over_resamples(ladder, statistic):
         (lambda of: of.exponent("real", "all", "median"), "statistic is 'median'; one of max, mean"),
         (lambda of: of.value("real", "fall", "max"), "the span is 'fall'; one of all, pre, post, rise"),
         (lambda of: of.attribution("fall", "max"), "the span is 'fall'; one of all, pre, post, rise"),
-        (lambda of: of.crossing_of_null("shuffled", "max"), "the rung is 'shuffled'; of this sweep"),
+        (lambda of: of.crossing_of_null("shuffled", "max"), "the rung is 'shuffled'; this sweep has"),
         (lambda of: of.crossing_of_null("permuted", "median"), "statistic is 'median'"),
         (lambda of: of.real.snapshot_interval("before", "max"), "the phase is 'before'"),
         (lambda of: of.real.crosses_while_runs_grok("median"), "statistic is 'median'"),

@@ -6,6 +6,7 @@ import pytest
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.power import MOST_GROUPS, power
 from gradquake.analysis.resampling import difference
+from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.transitions import SPLIT_PHASES
 from gradquake.errors import InputError
 
@@ -33,7 +34,7 @@ def halfway(runs=12):
 
 def part_of(dataset, chosen):
     """The given runs of every scale, by their positions in it."""
-    return dataset.isel(run=np.concatenate([runs[chosen] for _, runs in scaling.scale_groups(dataset)]))
+    return dataset.isel(run=np.concatenate([runs[chosen] for _, runs in scale_groups(dataset)]))
 
 
 def naive(real, null, count, statistic, phase, n_resamples):
@@ -182,7 +183,7 @@ def test_a_phase_without_snapshots_tells_nothing(sweep_of):
 
 @pytest.mark.parametrize("counts", [[13], [2, 13]])
 def test_a_count_out_of_range_is_refused(real, counts):
-    with pytest.raises(InputError, match=f"{counts[-1]} runs a scale were asked for; from 2 to 12"):
+    with pytest.raises(InputError, match=f"{counts[-1]} runs at each scale were asked for; the sweep"):
         power(real, {}, counts, n_resamples=5)
 
 

@@ -8,31 +8,18 @@ from scipy import stats
 
 from gradquake.analysis import resampling
 from gradquake.analysis.resampling import (
-    MANY_SNAPSHOTS,
     Estimate,
     Interval,
     difference,
     estimated,
+    outer_quantiles,
     over_resamples,
     percentile_interval,
     run_resamples,
     shifted,
-    snapshot_maxima,
-    snapshot_means,
     tail_share,
-    tails,
 )
 from gradquake.errors import InputError
-
-HEAVY_TAILED = np.ceil(np.exp(2 * np.random.default_rng(3).standard_normal(40)) * 50)
-
-
-def brute_force(values, statistic, n_resamples, seed):
-    """The statistic of resamples that are drawn one value at a time."""
-    rng = np.random.default_rng(seed)
-    return np.array(
-        [statistic(rng.choice(values, size=values.size, replace=True)) for _ in range(n_resamples)]
-    )
 
 
 def test_each_resample_takes_as_many_runs_as_the_scale_has():
@@ -132,49 +119,6 @@ def test_an_interval_contains_its_ends(value, inside):
 
 def test_an_interval_without_ends_contains_nothing():
     assert not Interval(np.nan, np.nan, 1.0).contains(1.0)
-
-
-@pytest.mark.parametrize(("fast", "statistic"), [(snapshot_maxima, np.max), (snapshot_means, np.mean)])
-@pytest.mark.parametrize("values", [HEAVY_TAILED, HEAVY_TAILED[:3], np.array([5, 5, 5, 9])])
-def test_snapshot_resamples_are_distributed_as_brute_force_ones(fast, statistic, values):
-    quick = fast(values, 4_000, np.random.default_rng(1))
-    slow = brute_force(values, statistic, 4_000, seed=2)
-    assert stats.ks_2samp(quick, slow, method="asymp").pvalue > 0.01
-
-
-def test_maxima_follow_their_closed_form():
-    # P(maximum of M draws <= k-th smallest of M values) = (k / M)^M.
-    m, n_resamples = 8, 20_000
-    maxima = snapshot_maxima(np.arange(1, m + 1), n_resamples, np.random.default_rng(4))
-    below = (np.arange(m + 1) / m) ** m
-    counts = np.bincount(maxima.astype(int), minlength=m + 1)[1:]
-    # The smallest values are too rare for a test of their own.
-    observed = np.append(counts[:4].sum(), counts[4:])
-    expected = n_resamples * np.append(below[4], np.diff(below)[4:])
-    assert stats.chisquare(observed, expected).pvalue > 0.01
-
-
-@pytest.mark.parametrize("resample", [snapshot_maxima, snapshot_means])
-def test_resamples_of_a_constant_are_that_constant(resample):
-    resampled = resample(np.full(9, 4), 100, np.random.default_rng(0))
-    assert resampled.dtype == np.float64
-    assert (resampled == 4).all()
-
-
-def test_maxima_do_not_depend_on_the_order_of_the_values():
-    shuffled = np.random.default_rng(5).permutation(HEAVY_TAILED)
-    one = snapshot_maxima(HEAVY_TAILED, 200, np.random.default_rng(0))
-    assert np.array_equal(one, snapshot_maxima(shuffled, 200, np.random.default_rng(0)))
-
-
-def test_means_of_many_values_are_computed_in_parts_without_a_gap():
-    # 2,000,000 // 300,000 = 6 resamples at a time, so that 13 need three parts, the last of one.
-    values = np.random.default_rng(6).random(300_000)
-    means = snapshot_means(values, 13, np.random.default_rng(0))
-    stderr = values.std() / np.sqrt(values.size)
-    assert means.shape == (13,)
-    assert (np.abs(means - values.mean()) < 5 * stderr).all()
-    assert np.unique(means).size == 13
 
 
 def test_exactly_the_allowed_share_without_a_value_still_has_an_interval():
@@ -385,20 +329,10 @@ def test_an_interval_of_one_value_is_known():
 
 @pytest.mark.parametrize("values", ["normal", "few whole numbers"])
 @pytest.mark.parametrize("n_resamples", [2, 3, 20, 999])
-def test_the_tails_of_many_rows_are_the_quantiles_of_numpy(values, n_resamples):
+def test_the_outer_quantiles_of_many_rows_are_the_quantiles_of_numpy(values, n_resamples):
     rng = np.random.default_rng(n_resamples)
     shape = (40, n_resamples)
     rows = rng.standard_normal(shape) if values == "normal" else rng.integers(0, 5, shape).astype(float)
     for share in (0.0, 0.0012, 0.025, 0.5):
         expected = np.quantile(rows, [share, 1 - share], axis=1)
-        assert np.array_equal(tails(rows, share), expected)
-
-
-def test_the_means_of_many_snapshots_have_the_distribution_of_single_draws():
-    rng = np.random.default_rng(5)
-    values = rng.poisson(3.0, MANY_SNAPSHOTS + 1)
-    means = snapshot_means(values, 4_000, rng)
-    error = values.std() / np.sqrt(values.size)
-    assert means.shape == (4_000,)
-    assert means.mean() == pytest.approx(values.mean(), abs=5 * error / np.sqrt(4_000))
-    assert means.std() == pytest.approx(error, rel=0.06)
+        assert np.array_equal(outer_quantiles(rows, share), expected)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gradquake.analysis import scaling
+from gradquake.analysis.dimension import dimension, resampled_dimension
+from gradquake.analysis.fits import fit_exponent, r_squared, slopes
 from gradquake.analysis.resampling import Interval, percentile_interval, run_resamples, tail_share
-from gradquake.analysis.scaling import fit_exponent
 from gradquake.errors import InputError
 
 STATISTICS = {"max": np.max, "mean": np.mean}
@@ -119,12 +120,16 @@ def test_the_unit_of_n_only_moves_the_intercept():
 @pytest.mark.parametrize(
     ("n", "sizes", "message"),
     [
-        ([], [], "0 scales are too few for a fit; 3 are needed"),
-        ([10, 20], [1, 2], "2 scales are too few for a fit; 3 are needed"),
-        ([10, 10, 10], [1, 2, 3], "all scales have the same N"),
-        ([10, 20, 30], [1, 0, 3], "no positive size at N = 20"),
-        ([10, 20, 30, 40], [np.nan, 2, 3, -4], "no positive size at N = 10, 40"),
-        ([10, 20, 30], [1, 2, np.inf], "no positive size at N = 30"),
+        ([], [], "A fit needs 3 scales; there are 0."),
+        ([10, 20], [1, 2], "A fit needs 3 scales; there are 2."),
+        ([10, 10, 10], [1, 2, 3], "A fit needs different N; all scales have the same."),
+        ([10, 20, 30], [1, 0, 3], "There is no avalanche with a positive size at N = 20."),
+        (
+            [10, 20, 30, 40],
+            [np.nan, 2, 3, -4],
+            "There is no avalanche with a positive size at N = 10, 40.",
+        ),
+        ([10, 20, 30], [1, 2, np.inf], "There is no avalanche with a positive size at N = 30."),
     ],
 )
 def test_a_fit_that_cannot_be_made_says_why(n, sizes, message):
@@ -154,7 +159,7 @@ def test_a_fit_refuses_what_are_not_scales(n, sizes, message):
 def test_many_fits_at_once_are_the_single_fits():
     n = np.array([85, 201, 401, 1201])
     sizes = np.exp(np.random.default_rng(8).standard_normal((2, 3, 4)))
-    exponents, explained = scaling.slopes(n, sizes), scaling.r_squared(n, sizes)
+    exponents, explained = slopes(n, sizes), r_squared(n, sizes)
     assert exponents.shape == explained.shape == (2, 3)
     for index in np.ndindex(2, 3):
         fit = fit_exponent(n, sizes[index])
@@ -165,7 +170,7 @@ def test_many_fits_at_once_are_the_single_fits():
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
 def test_many_fits_are_missing_only_where_a_size_is(bad):
     sizes = np.array([[1.0, 2.0, 4.0], [1.0, bad, 4.0]])
-    exponents = scaling.slopes([10, 20, 40], sizes)
+    exponents = slopes([10, 20, 40], sizes)
     assert exponents[0] == pytest.approx(1)
     assert np.isnan(exponents[1])
 
@@ -225,7 +230,7 @@ def test_a_scale_without_snapshots_leaves_no_exponent(random_sweep, random_sizes
     masks = {n: np.full(np.shape(s), n != 401) for n, s in random_sizes.items()}
     result = scaling.exponent(random_sweep, statistic, as_where(masks), n_resamples=10)
     # Three scales are left, which are enough for a fit that would be another exponent.
-    assert result.fit.message == "no snapshot at N = 401"
+    assert result.fit.message == "There is no snapshot at N = 401."
     assert result.fit.n_scales == 4
     assert np.isnan(result.sizes).tolist() == [False, False, True, False]
     assert np.isnan(result.size_resamples[:, 2]).all()
@@ -252,7 +257,7 @@ def test_resamples_without_a_chosen_snapshot_are_counted(random_sweep, random_si
 def test_two_scales_have_no_exponent(sweep_of, random_sizes):
     two = {n: random_sizes[n] for n in (85, 401)}
     result = scaling.exponent(sweep_of(two), n_resamples=10)
-    assert result.fit.message == "2 scales are too few for a fit; 3 are needed"
+    assert result.fit.message == "A fit needs 3 scales; there are 2."
     assert np.isnan(result.resamples).all()
 
 
@@ -263,7 +268,7 @@ def test_one_run_a_scale_leaves_nothing_to_resample(sweep_of, random_sizes):
     assert result.resamples.size == 0
     assert np.isnan([result.low, result.high]).all()
     assert np.isnan(scaling.leave_one_out(result).low).all()
-    curve = scaling.dimension(sweep_of(single), n_resamples=10)
+    curve = dimension(sweep_of(single), n_resamples=10)
     assert np.isfinite(curve["value"]).all()
     assert np.isnan(curve["low"]).all()
 
@@ -279,10 +284,10 @@ def test_a_seed_decides_the_bootstrap_alone(random_sweep, statistic):
     assert one.fit == other.fit
 
 
-@pytest.mark.parametrize("function", ["exponent", "snapshot_interval", "dimension"])
+@pytest.mark.parametrize("function", [scaling.exponent, scaling.snapshot_interval, dimension])
 def test_an_unknown_statistic_is_refused(random_sweep, function):
     with pytest.raises(InputError, match="statistic is 'median'; one of max, mean is needed"):
-        getattr(scaling, function)(random_sweep, "median", n_resamples=5)
+        function(random_sweep, "median", n_resamples=5)
 
 
 @by_statistic
@@ -385,7 +390,7 @@ def test_three_scales_are_too_few_to_leave_one_out(sweep_of, random_sizes):
 
 @by_statistic
 def test_each_epoch_of_d_is_a_fit_of_its_own(random_sweep, random_sizes, statistic):
-    result = scaling.dimension(random_sweep, statistic, n_resamples=10)
+    result = dimension(random_sweep, statistic, n_resamples=10)
     assert result.attrs["statistic"] == statistic
     assert np.array_equal(result["epoch"], random_sweep["epoch"])
     for position in range(random_sweep.sizes["epoch"]):
@@ -399,7 +404,7 @@ def test_each_epoch_of_d_is_a_fit_of_its_own(random_sweep, random_sizes, statist
 
 def resampled(sweep, statistic, **bootstrap):
     """Return the exponents and R² of all blocks, (B, epochs) each."""
-    blocks = list(scaling.resampled_dimension(sweep, statistic, **bootstrap))
+    blocks = list(resampled_dimension(sweep, statistic, **bootstrap))
     return [np.concatenate([block[i] for block in blocks], axis=1) for i in (1, 2)]
 
 
@@ -417,7 +422,7 @@ def test_the_bootstrap_of_d_is_a_loop_over_its_draws(random_sweep, random_sizes,
 
 @by_statistic
 def test_the_interval_of_d_holds_the_percentiles_of_its_resamples(random_sweep, statistic):
-    result = scaling.dimension(random_sweep, statistic, n_resamples=300)
+    result = dimension(random_sweep, statistic, n_resamples=300)
     assert result.attrs["fewest_runs"] == 3
     tail = tail_share(3)
     curves = resampled(random_sweep, statistic, n_resamples=300)
@@ -455,24 +460,24 @@ def test_a_long_sweep_is_resampled_in_blocks_without_a_gap(sweep_of, statistic, 
     sweep = sweep_of(sizes)
     # Half of the runs end early.
     sweep = sweep.where((sweep["seed"] < 2) | (sweep["epoch"] < 20))
-    whole = scaling.dimension(sweep, statistic, n_resamples=90)
+    whole = dimension(sweep, statistic, n_resamples=90)
     in_one = resampled(sweep, statistic, n_resamples=90)
     # 12 numbers for each resample at an epoch: 7 epochs in a block.
-    monkeypatch.setattr(scaling, "MOST_HELD", 90 * 12 * 7)
-    blocks = list(scaling.resampled_dimension(sweep, statistic, n_resamples=90))
+    monkeypatch.setattr("gradquake.analysis.dimension.MOST_HELD", 90 * 12 * 7)
+    blocks = list(resampled_dimension(sweep, statistic, n_resamples=90))
     assert [block.epochs for block in blocks][-1] == slice(49, 50)
     assert all(block.exponents.shape[1] <= 7 for block in blocks)
     in_blocks = resampled(sweep, statistic, n_resamples=90)
     for one, other in zip(in_one, in_blocks, strict=True):
         assert np.array_equal(one, other, equal_nan=True)
-    assert scaling.dimension(sweep, statistic, n_resamples=90).identical(whole)
+    assert dimension(sweep, statistic, n_resamples=90).identical(whole)
 
 
 @by_statistic
 def test_an_epoch_at_which_a_scale_has_no_avalanche_has_no_d(sweep_of, random_sizes, statistic):
     sizes = {n: s.copy() for n, s in random_sizes.items()}
     sizes[401][:, 2] = 0
-    result = scaling.dimension(sweep_of(sizes), statistic, n_resamples=40)
+    result = dimension(sweep_of(sizes), statistic, n_resamples=40)
     for name in ("value", "stderr", "r_squared", "low", "high"):
         assert np.isnan(result[name].values).tolist() == [False, False, True, False, False]
 
@@ -481,12 +486,12 @@ def test_an_epoch_at_which_a_scale_has_no_avalanche_has_no_d(sweep_of, random_si
 def test_d_needs_three_scales(sweep_of, random_sizes, n_scales):
     few = {n: random_sizes[n] for n in sorted(random_sizes)[:n_scales]}
     with pytest.raises(InputError, match=f"has {n_scales} scales; D\\(t\\) needs at least 3"):
-        scaling.dimension(sweep_of(few), n_resamples=10)
+        dimension(sweep_of(few), n_resamples=10)
 
 
 def test_d_keeps_the_epochs_of_a_sparse_sweep(sweep_of, random_sizes):
     dataset = sweep_of(random_sizes, epochs=[0, 10, 20, 50, 100])
-    result = scaling.dimension(dataset, n_resamples=5)
+    result = dimension(dataset, n_resamples=5)
     assert result["epoch"].values.tolist() == [0, 10, 20, 50, 100]
 
 
@@ -507,7 +512,7 @@ def test_the_order_of_the_dimensions_of_where_does_not_matter(random_sweep):
     assert one == scaling.snapshot_interval(random_sweep, "max", both.transpose(), n_resamples=10)
 
 
-FEW_SCALES = "only 4 scales; 5 or more fix a slope"
+FEW_SCALES = "The line goes through only 4 scales; 5 or more fix a slope."
 SIX = (85, 201, 401, 801, 1201, 2001)
 
 
@@ -532,7 +537,7 @@ def test_a_good_fit_carries_no_caution(sweep_of, statistic):
 @pytest.mark.parametrize(("n_scales", "cautions"), [(3, 1), (4, 1), (5, 0), (6, 0)])
 def test_few_scales_are_cautioned_against(sweep_of, n_scales, cautions):
     found = scaling.exponent(sweep_of(straight(SIX[:n_scales])), n_resamples=5).cautions
-    assert found == (f"only {n_scales} scales; 5 or more fix a slope",) * cautions
+    assert found == (f"The line goes through only {n_scales} scales; 5 or more fix a slope.",) * cautions
 
 
 @by_statistic
@@ -544,7 +549,8 @@ def test_a_poor_fit_is_cautioned_against(sweep_of, statistic, scatter, cautioned
     }
     result = scaling.exponent(sweep_of(sizes), statistic, n_resamples=5)
     assert (result.fit.r_squared < 0.95) is cautioned
-    expected = f"R² = {result.fit.r_squared:.3f}, under 0.95: hardly a power law"
+    r_squared = f"{result.fit.r_squared:.3f}"
+    expected = f"R² is {r_squared}, below 0.95: the sizes hardly follow a power law."
     assert result.cautions == ((expected,) if cautioned else ())
 
 
@@ -553,7 +559,7 @@ def test_a_poor_fit_is_cautioned_against(sweep_of, statistic, scatter, cautioned
 def test_many_truncated_avalanches_are_cautioned_against(sweep_of, number, cautioned):
     sweep = sweep_of(straight(SIX), truncated=cut_short(SIX, number / 120))
     assert int(sweep["truncated"].sum()) == number
-    expected = "6% of the avalanches are truncated, more than 5%"
+    expected = "The limit of steps truncated 6% of the avalanches, more than 5%."
     found = scaling.exponent(sweep, n_resamples=5).cautions
     assert found == ((expected,) if cautioned else ())
 
@@ -563,7 +569,7 @@ def test_only_the_chosen_avalanches_are_counted_as_truncated(sweep_of):
     sweep = sweep_of(straight(SIX), truncated=truncated)
     last = (sweep["epoch"] >= 5).broadcast_like(sweep["size"])
     (caution,) = scaling.exponent(sweep, where=last, n_resamples=5).cautions
-    assert caution == "20% of the avalanches are truncated, more than 5%"
+    assert caution == "The limit of steps truncated 20% of the avalanches, more than 5%."
     assert scaling.exponent(sweep, where=~last, n_resamples=5).cautions == ()
 
 
@@ -573,8 +579,8 @@ def test_all_cautions_are_given(sweep_of, random_sizes):
     found = scaling.exponent(sweep_of(sizes, truncated=truncated), n_resamples=5).cautions
     assert len(found) == 3
     assert found[0] == FEW_SCALES
-    assert found[1].startswith("R² = 0.")
-    assert found[2] == "100% of the avalanches are truncated, more than 5%"
+    assert found[1].startswith("R² is 0.")
+    assert found[2] == "The limit of steps truncated 100% of the avalanches, more than 5%."
 
 
 @pytest.mark.parametrize("without_a_fit", ["two scales", "no snapshot", "no size"])
@@ -624,7 +630,7 @@ def naive_dimension(sizes, statistic, position, draws=None, resample=None):
 
 @by_statistic
 def test_runs_that_were_not_measured_at_an_epoch_are_left_out(aligned_sweep, aligned_sizes, statistic):
-    result = scaling.dimension(aligned_sweep, statistic, n_resamples=7, seed=2)
+    result = dimension(aligned_sweep, statistic, n_resamples=7, seed=2)
     slopes, r_squared = resampled(aligned_sweep, statistic, n_resamples=7, seed=2)
     draws = run_resamples([len(aligned_sizes[n]) for n in sorted(aligned_sizes)], 7, 2)
     for position in range(5):
@@ -640,7 +646,7 @@ def test_runs_that_were_not_measured_at_an_epoch_are_left_out(aligned_sweep, ali
 
 @by_statistic
 def test_an_epoch_at_which_a_scale_has_no_run_has_no_d(aligned_sweep, statistic):
-    result = scaling.dimension(aligned_sweep, statistic, n_resamples=30)
+    result = dimension(aligned_sweep, statistic, n_resamples=30)
     for name in ("value", "stderr", "r_squared"):
         assert np.isnan(result[name].values).tolist() == [False, False, False, True, False]
     assert np.isnan(resampled(aligned_sweep, statistic, n_resamples=30)[0][:, 3]).all()
@@ -648,21 +654,21 @@ def test_an_epoch_at_which_a_scale_has_no_run_has_no_d(aligned_sweep, statistic)
 
 
 def test_the_runs_of_an_epoch_are_the_fewest_of_a_scale(aligned_sweep, aligned_sizes, random_sweep):
-    result = scaling.dimension(aligned_sweep, n_resamples=5)
+    result = dimension(aligned_sweep, n_resamples=5)
     expected = [
         min(sum(not np.isnan(run[position]) for run in of_scale) for of_scale in aligned_sizes.values())
         for position in range(5)
     ]
     assert result["runs"].values.tolist() == expected
     assert expected[3] == 0 < min(expected[:3])
-    assert scaling.dimension(random_sweep, n_resamples=5)["runs"].values.tolist() == [3] * 5
+    assert dimension(random_sweep, n_resamples=5)["runs"].values.tolist() == [3] * 5
 
 
 @by_statistic
 def test_whole_sizes_may_be_floats(random_sweep, statistic):
-    one = scaling.dimension(random_sweep, statistic, n_resamples=20)
+    one = dimension(random_sweep, statistic, n_resamples=20)
     floats = random_sweep.assign(size=random_sweep["size"].astype(float))
-    assert one.identical(scaling.dimension(floats, statistic, n_resamples=20))
+    assert one.identical(dimension(floats, statistic, n_resamples=20))
 
 
 @by_statistic
@@ -670,9 +676,7 @@ def test_a_run_that_was_never_measured_changes_no_estimate(random_sweep, random_
     sizes = {n: s.astype(float) for n, s in random_sizes.items()}
     sizes[201][5] = np.nan
     values = np.concatenate([sizes[n] for n in sorted(sizes)])
-    with_gap = scaling.dimension(
-        random_sweep.assign(size=(("run", "epoch"), values)), statistic, n_resamples=5
-    )
-    without_it = scaling.dimension(random_sweep.isel(run=np.arange(18) != 9), statistic, n_resamples=5)
+    with_gap = dimension(random_sweep.assign(size=(("run", "epoch"), values)), statistic, n_resamples=5)
+    without_it = dimension(random_sweep.isel(run=np.arange(18) != 9), statistic, n_resamples=5)
     assert np.array_equal(with_gap["value"], without_it["value"])
     assert np.array_equal(with_gap["runs"], without_it["runs"])

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradquake.analysis import scaling, transitions
-from gradquake.analysis.scaling import fit_exponent
+from gradquake.analysis.dimension import dimension
+from gradquake.analysis.fits import fit_exponent
+from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.specifications import (
     NULL_RESULTS,
     RESULTS,
@@ -71,7 +73,7 @@ def naive(sweep, statistic):
     if statistic == "p95":
         return naive_p95(sweep)
     wheres = [transitions.phase(sweep, "pre"), transitions.phase(sweep, "post"), None]
-    curve = scaling.dimension(sweep, statistic, n_resamples=1)
+    curve = dimension(sweep, statistic, n_resamples=1)
     return [
         *(scaling.exponent(sweep, statistic, where, n_resamples=1).value for where in wheres),
         float(curve["value"].mean(skipna=False)),
@@ -150,7 +152,7 @@ def test_a_specification_is_the_analysis_of_a_part_of_the_sweep(
     rising, found, statistic, stride, left_out
 ):
     expected = naive(part_of(rising, stride, left_out), statistic)
-    one = found[:, STATISTICS.index(statistic), STRIDES.index(stride), LEFT_OUT.index(left_out)]
+    one = found[:, list(STATISTICS).index(statistic), STRIDES.index(stride), LEFT_OUT.index(left_out)]
     assert one == pytest.approx(expected, rel=1e-9, nan_ok=True)
 
 
@@ -162,7 +164,7 @@ def test_the_rising_sweep_has_everything_to_compare(found):
 def test_a_heavy_tailed_sweep_is_analysed_alike(random_sweep):
     found = results_of(random_sweep, (1, 2))
     for i, j, k in np.ndindex(3, 2, 5):
-        expected = naive(part_of(random_sweep, (1, 2)[j], LEFT_OUT[k]), STATISTICS[i])
+        expected = naive(part_of(random_sweep, (1, 2)[j], LEFT_OUT[k]), list(STATISTICS)[i])
         assert found[:, i, j, k] == pytest.approx(expected, rel=1e-9, nan_ok=True)
 
 
@@ -199,7 +201,7 @@ def test_a_common_factor_of_the_sizes_changes_nothing(factor, seed):
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_the_runs_of_a_scale_does_not_matter(random_sweep, rnd):
     order = np.arange(18)
-    for _, runs in scaling.scale_groups(random_sweep):
+    for _, runs in scale_groups(random_sweep):
         order[runs] = rnd.sample(runs.tolist(), runs.size)
     one, other = (results_of(sweep, (1,)) for sweep in (random_sweep, random_sweep.isel(run=order)))
     assert other == pytest.approx(one, rel=1e-9, nan_ok=True)
@@ -238,7 +240,7 @@ def test_constant_sizes_have_no_r_squared(sweep_of, equal):
     sizes = {n: np.full((2, 5), equal) for n in SCALES} | {1201: np.full((2, 5), 900)}
     sweep = sweep_of(sizes)
     # As in the fit of a sweep: without N = 1201, all sizes are equal.
-    assert np.isnan(scaling.dimension(part_of(sweep, 1, 1201), n_resamples=1)["r_squared"]).all()
+    assert np.isnan(dimension(part_of(sweep, 1, 1201), n_resamples=1)["r_squared"]).all()
     found = results_of(sweep, (1,))
     assert found[3, :, 0, 4] == pytest.approx(np.zeros(3), abs=1e-12)
     assert np.isnan(found[5, :, 0, 4]).all()
@@ -321,7 +323,9 @@ def test_grokking_epochs_may_differ_by_a_choice():
 def test_shares_are_counted_level_by_level():
     holds = table([[1, 1, 0], [0, 1, 0]], "quantile", "scales").astype(bool)
     holds = holds.assign_coords(quantile=[0.8, 0.95], scales=["all", "without 85", "without 201"])
-    assert shares(holds) == {
+    found = shares(holds)
+    assert found.overall == 0.5
+    assert found.by_choice == {
         "quantile": {"0.8": pytest.approx(2 / 3), "0.95": pytest.approx(1 / 3)},
         "scales": {"all": 0.5, "without 85": 1.0, "without 201": 0.0},
     }
@@ -332,12 +336,13 @@ def test_shares_are_counted_level_by_level():
 def test_the_mean_of_the_shares_of_a_choice_is_the_share_of_all(truths):
     holds = table(np.reshape(truths, (2, 3, 4)), "a", "b", "c").astype(bool)
     found = shares(holds)
-    assert {choice: list(of) for choice, of in found.items()} == {
+    assert found.overall == pytest.approx(np.mean(truths))
+    assert {choice: list(of) for choice, of in found.by_choice.items()} == {
         "a": ["0", "1"],
         "b": ["0", "1", "2"],
         "c": ["0", "1", "2", "3"],
     }
-    for of_choice in found.values():
+    for of_choice in found.by_choice.values():
         assert np.mean(list(of_choice.values())) == pytest.approx(np.mean(truths))
 
 

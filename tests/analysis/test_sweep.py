@@ -5,7 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from gradquake.analysis import scaling, sweep, transitions
+from gradquake.analysis import scaling, transitions
+from gradquake.analysis.dimension import crossing_of_null, curve, dimension, resampled_dimension
 from gradquake.analysis.resampling import Interval, percentile_interval
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.analysis.transitions import PHASES
@@ -52,9 +53,9 @@ def test_the_exponents_are_those_of_the_phases(analysis, random_sweep, phase, st
 @by_statistic
 def test_the_curves_are_d_and_its_crossing(analysis, random_sweep, statistic):
     curve = analysis.curves[statistic]
-    expected = scaling.dimension(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
+    expected = dimension(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
     epochs = expected["epoch"].values
-    [block] = scaling.resampled_dimension(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
+    [block] = resampled_dimension(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
     assert curve.dimension.equals(expected)
     observed = float(transitions.crossing(epochs, expected["value"].values))
     assert curve.crossing.value == pytest.approx(observed, nan_ok=True)
@@ -123,7 +124,7 @@ def test_a_phase_that_no_run_of_a_scale_enters_has_no_exponent(sweep_of, statist
     result = analyze(sweep_of(power_law([0.8, 0.8, 1.2, 1.2, 1.2]), reached), n_resamples=10)
     post = result.exponent("post", statistic)
     assert np.isnan(post.value)
-    assert post.fit.message == "no snapshot at N = 401"
+    assert post.fit.message == "There is no snapshot at N = 401."
     assert np.isfinite(result.exponent("pre", statistic).value)
 
 
@@ -138,8 +139,8 @@ def test_equal_seeds_give_equal_analyses(analysis, random_sweep):
     for case in product(PHASES, ("max", "mean")):
         found, expected = analysis.exponent(*case), again.exponent(*case)
         assert np.array_equal(found.resamples, expected.resamples, equal_nan=True)
-    for statistic, curve in analysis.curves.items():
-        assert curve.dimension.identical(again.curves[statistic].dimension)
+    for statistic, found in analysis.curves.items():
+        assert found.dimension.identical(again.curves[statistic].dimension)
 
 
 def test_a_slim_curve_is_the_same_without_the_resamples_of_its_crossing(analysis):
@@ -150,7 +151,7 @@ def test_a_slim_curve_is_the_same_without_the_resamples_of_its_crossing(analysis
     assert (slim.crossing.low, slim.crossing.high) == (whole.crossing.low, whole.crossing.high)
     assert slim.dimension.identical(whole.dimension)
     # What it was computed from is there, so a crossing of a null is too.
-    assert sweep.crossing_of_null(slim, slim).resamples.shape == (N_RESAMPLES,)
+    assert crossing_of_null(slim, slim).resamples.shape == (N_RESAMPLES,)
 
 
 @by_statistic
@@ -158,13 +159,13 @@ def test_a_slim_curve_is_the_same_without_the_resamples_of_its_crossing(analysis
 def test_crossings_do_not_depend_on_the_blocks(sweep_of, statistic, direction, monkeypatch):
     rng = np.random.default_rng(21)
     sizes = {n: rng.integers(0, 3 * n, size=(3, 60)) for n in SCALES}
-    whole = sweep.curve(sweep_of(sizes), statistic, n_resamples=40)
-    null = sweep.curve(sweep_of({n: s[:, ::-1] for n, s in sizes.items()}), statistic, n_resamples=40)
-    expected = [whole.crossing_of(1.0, direction), sweep.crossing_of_null(whole, null)]
+    whole = curve(sweep_of(sizes), statistic, n_resamples=40)
+    null = curve(sweep_of({n: s[:, ::-1] for n, s in sizes.items()}), statistic, n_resamples=40)
+    expected = [whole.crossing_of(1.0, direction), crossing_of_null(whole, null)]
     for width in (1, 2, 3, 7):
-        monkeypatch.setattr(scaling, "MOST_HELD", 40 * (2 * len(SCALES) + 6) * width)
-        blocked = sweep.curve(sweep_of(sizes), statistic, n_resamples=40)
-        found = [blocked.crossing_of(1.0, direction), sweep.crossing_of_null(blocked, null)]
+        monkeypatch.setattr("gradquake.analysis.dimension.MOST_HELD", 40 * (2 * len(SCALES) + 6) * width)
+        blocked = curve(sweep_of(sizes), statistic, n_resamples=40)
+        found = [blocked.crossing_of(1.0, direction), crossing_of_null(blocked, null)]
         for one, other in zip(expected, found, strict=True):
             assert np.isfinite(one.resamples).any()
             assert np.array_equal(one.resamples, other.resamples, equal_nan=True)
@@ -172,7 +173,7 @@ def test_crossings_do_not_depend_on_the_blocks(sweep_of, statistic, direction, m
 
 @by_statistic
 def test_one_curve_is_that_of_the_whole_analysis(analysis, random_sweep, statistic):
-    alone = sweep.curve(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
+    alone = curve(random_sweep, statistic, n_resamples=N_RESAMPLES, seed=SEED)
     assert alone.dimension.identical(analysis.curves[statistic].dimension)
     assert np.array_equal(
         alone.crossing.resamples, analysis.curves[statistic].crossing.resamples, equal_nan=True
@@ -184,11 +185,11 @@ def test_a_null_of_dimension_one_is_crossed_where_one_is(sweep_of, statistic):
     rng = np.random.default_rng(18)
     sizes = {n: rng.poisson(s) for n, s in power_law([0.8, 0.8, 1.2, 1.2, 1.2]).items()}
     flat = {n: np.full((3, 5), n) for n in SCALES}
-    curve, null = (sweep.curve(sweep_of(of), statistic, n_resamples=50) for of in (sizes, flat))
-    found = sweep.crossing_of_null(curve, null)
+    real, null = (curve(sweep_of(of), statistic, n_resamples=50) for of in (sizes, flat))
+    found = crossing_of_null(real, null)
     assert found.runs == 3
-    assert found.value == pytest.approx(curve.crossing.value)
-    assert found.resamples == pytest.approx(curve.crossing.resamples, nan_ok=True)
+    assert found.value == pytest.approx(real.crossing.value)
+    assert found.resamples == pytest.approx(real.crossing.resamples, nan_ok=True)
     assert np.unique(found.resamples).size > 10
 
 
@@ -198,8 +199,8 @@ def test_the_crossing_of_a_null_is_paired(sweep_of, statistic):
     rng = np.random.default_rng(17)
     shared = {n: 1_000 * n * rng.gamma(2.0, size=(4, 1)) * np.ones(8) for n in SCALES}
     rise = {n: np.round(s * n ** np.linspace(-0.2, 0.22, 8)) for n, s in shared.items()}
-    curve, null = (sweep.curve(sweep_of(of), statistic, n_resamples=60) for of in (rise, shared))
-    found = sweep.crossing_of_null(curve, null)
+    real, null = (curve(sweep_of(of), statistic, n_resamples=60) for of in (rise, shared))
+    found = crossing_of_null(real, null)
     assert found.value == pytest.approx(0.2 / 0.06, abs=1e-3)
     assert found.resamples == pytest.approx(np.full(60, 0.2 / 0.06), abs=1e-3)
     assert Interval(found.low, found.high, found.invalid) == percentile_interval(found.resamples, 4)

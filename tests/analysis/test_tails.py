@@ -11,8 +11,9 @@ from scipy.optimize import minimize
 from scipy.special import zeta
 from scipy.stats import chi2, norm
 
+from gradquake.analysis.distributions import ccdf, ccdfs
 from gradquake.analysis.resampling import run_resamples, tail_share
-from gradquake.analysis.tails import ALTERNATIVES, FEWEST_DECADES, ccdf, ccdfs, tail_fit, tail_fits
+from gradquake.analysis.tails import ALTERNATIVES, FEWEST_DECADES, tail_fit, tail_fits
 from gradquake.errors import InputError
 
 samples = st.lists(st.integers(0, 12) | st.integers(0, 10**9), min_size=1, max_size=60)
@@ -338,13 +339,13 @@ def test_narrow_sizes_carry_a_warning():
     sizes = power_law(12.0, 300, 500, 0)
     fit = tail_fit(sizes)
     assert fit.decades < FEWEST_DECADES
-    assert "decades; under 1.5 the fit decides nothing" in fit.message
+    assert "decades; over less than 1.5 a fit decides nothing." in fit.message
     # No exponent is too large to be found.
     assert fit.exponent == pytest.approx(12.0, abs=4 * fit.stderr)
 
 
 def test_a_small_tail_carries_a_warning():
-    assert "the tail has" in tail_fit(power_law(2.0, 1, 30, 0)).message
+    assert "The tail has only" in tail_fit(power_law(2.0, 1, 30, 0)).message
 
 
 def test_fits_with_nothing_to_find_say_so():
@@ -377,10 +378,10 @@ def test_zeros_are_counted_and_left_out():
 @pytest.mark.parametrize(
     ("sizes", "distinct", "decades"),
     [
-        ([0, 0, 0], "0 distinct sizes of at least 1", np.nan),
-        ([7], "1 distinct size of at least 1;", 0.0),
-        ([7] * 100, "1 distinct size of at least 1;", 0.0),
-        ([0, 1, 10, 10], "2 distinct sizes of at least 1;", 1.0),
+        ([0, 0, 0], "A fit needs 3 distinct sizes of at least 1; there are 0.", np.nan),
+        ([7], "A fit needs 3 distinct sizes of at least 1; there are 1.", 0.0),
+        ([7] * 100, "A fit needs 3 distinct sizes of at least 1; there are 1.", 0.0),
+        ([0, 1, 10, 10], "A fit needs 3 distinct sizes of at least 1; there are 2.", 1.0),
     ],
 )
 def test_too_few_distinct_sizes_have_no_fit(sizes, distinct, decades):
@@ -422,7 +423,7 @@ def test_a_start_is_a_positive_count(bad):
 
 def test_a_start_beyond_the_sizes_has_no_fit():
     fit = tail_fit([1, 2, 3, 4, 5], xmin=4)
-    assert fit.message == "2 distinct sizes of at least 4; a fit needs 3"
+    assert fit.message == "A fit needs 3 distinct sizes of at least 4; there are 2."
     assert np.isnan(fit.exponent)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradquake.analysis import scaling, transitions
+from gradquake.analysis.dimension import dimension
 from gradquake.analysis.resampling import (
     Interval,
     difference,
@@ -308,7 +309,7 @@ def test_the_lag_of_a_planted_crossing(sweep_of):
     # D(t) passes 1 at 3.5 in every resample, and all runs grok at the epoch 2 or 3.
     sizes = {n: np.round(100 * n ** np.tile(np.repeat([0.8, 1.2], [4, 6]), (2, 1))) for n in SCALES}
     sweep = sweep_of(sizes, {n: [2, 3] for n in SCALES})
-    times = transitions.crossing(np.arange(10), scaling.dimension(sweep, n_resamples=20)["value"])
+    times = transitions.crossing(np.arange(10), dimension(sweep, n_resamples=20)["value"])
     crossing = estimated(float(times), np.full(20, float(times)), 2)
     found = difference(crossing, median_grokking_epoch(sweep, n_resamples=20))
     assert found.value == pytest.approx(1.0, abs=1e-3)

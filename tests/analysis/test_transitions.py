@@ -340,12 +340,12 @@ def test_another_variable_can_be_measured(sweep_of):
 
 @pytest.mark.parametrize("epochs", [range(0, 240, 2), [*range(119), 200]])
 def test_peaks_need_every_epoch(sweep_of, epochs):
-    with pytest.raises(InputError, match="peaks need every=1"):
+    with pytest.raises(InputError, match="peaks need one at every epoch"):
         peaks_of(sweep_of, [np.ones(120)], [50], epochs=list(epochs))
 
 
 def test_peaks_need_more_than_one_snapshot(sweep_of):
-    with pytest.raises(InputError, match="peaks need every=1"):
+    with pytest.raises(InputError, match="peaks need one at every epoch"):
         peaks_of(sweep_of, [[1.0]], [0])
 
 

@@ -19,7 +19,7 @@ import pytest
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.cli.app import main
-from gradquake.cli.reproduce import reproduce as reproduce_command
+from gradquake.cli.reproduce import _print_claims
 from gradquake.paper import reproduce
 from gradquake.paper.claim import JudgedClaim
 from gradquake.paper.quantity import Number, Parts, Quantity
@@ -286,7 +286,7 @@ def test_analyze_what_never_groks(tmp_path, call):
     call("run", "xor", "--out", path, *SMALL, "--learning-rate", 0.0001)
     found = strict_json(call("analyze", path, "--json", "--jobs", 1))
     assert found["D"]["post"]["estimate"] is None
-    assert found["D"]["post"]["message"].startswith("no snapshot at N = 13")
+    assert found["D"]["post"]["message"].startswith("There is no snapshot at N = 13")
     assert found["excess"]["post"] == dict.fromkeys(("estimate", "low", "high"))
     assert found["timing"] is None
     text = call("analyze", path, "--jobs", 1).stdout
@@ -546,7 +546,7 @@ def test_claims_fit_narrow_and_wide_terminals(width, monkeypatch, capsys):
     from rich.console import Console
 
     monkeypatch.setattr("gradquake.cli.reproduce._console", lambda: Console(width=width))
-    reproduce_command._print_claims([ATTRIBUTED])
+    _print_claims([ATTRIBUTED])
     text = capsys.readouterr().out
     for words in (
         "D-pre", "0.950 [0.900, 1]", "0.850 [0.800, 0.875]", "distribution 0.010 [-0.020, 0.030]",

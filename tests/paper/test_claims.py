@@ -15,13 +15,13 @@ from gradquake.paper.claim import (
     PAPER,
     VERDICTS,
     Agrees,
-    AllOf,
-    AnyOf,
     Claim,
     Compare,
     JudgedClaim,
     Measured,
     Rule,
+    all_of,
+    any_of,
     judge,
     merge,
     read_claims,
@@ -77,8 +77,8 @@ def test_an_end_is_compared_with_a_number_the_paper_or_a_bound(end, relation, bo
 def test_tests_combine():
     one, two = Quantity("one", 1.0), Quantity("two", 2.0)
     small = [Compare(name, "value", "<", 1.5) for name in ("one", "two")]
-    assert holds(AnyOf(tuple(small)), one, two)
-    assert not holds(AllOf(tuple(small)), one, two)
+    assert holds(any_of(*(small)), one, two)
+    assert not holds(all_of(*(small)), one, two)
     assert [holds(within("two", 2, high), one, two) for high in (1, 2, 3)] == [False, True, True]
 
 
@@ -111,7 +111,7 @@ def test_a_rule_for_all_cases_holds_as_a_direction_for_one():
         assert rule.verdict(Measured(of)) == VERDICTS[expected]
     claim = Claim("id", "text", "stated", lambda _: Measured(of, seen="Seen."), rule, "How.")
     (judged,) = judge([claim], None, has_intervals=True)
-    assert judged.note == "How. It holds for max: no, mean: no. Seen."
+    assert judged.note == "How. Result: max no, mean no. Seen."
 
 
 def test_claims_that_need_intervals_are_not_testable_without():

@@ -9,7 +9,7 @@ import pytest
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.resampling import Interval, percentile_interval, run_resamples
-from gradquake.analysis.scaling import STATISTICS
+from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.sweep import analyze
 from gradquake.analysis.timing import median_grokking_epoch
 from gradquake.analysis.transitions import PHASES, grokking_epochs

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from gradquake import open_study
+from gradquake.analysis.dimension import curve
+from gradquake.analysis.fits import fit_exponent
 from gradquake.analysis.resampling import Estimate
-from gradquake.analysis.scaling import STATISTICS, fit_exponent
-from gradquake.analysis.sweep import curve
+from gradquake.analysis.statistics import STATISTICS
 from gradquake.errors import InputError
 from gradquake.experiments import modular_addition
 from gradquake.paper.claim import judge

@@ -12,7 +12,7 @@ from itertools import product
 import pytest
 
 import gradquake.scrutiny.sensitivity
-from gradquake.analysis.scaling import STATISTICS
+from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.transitions import PHASES
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
@@ -211,8 +211,8 @@ def test_the_scrutiny_is_one_strict_object(scrutiny):
             assert of["statistic"] == statistic
             assert tuple(of["nulls"]) == RUNGS
             for phase in PHASES:
-                assert {"estimate", "low", "high"} <= set(of[exponent][phase])
-                assert {"estimate", "low", "high"} == set(of["excess"][phase])
+                assert {"value", "low", "high"} <= set(of[exponent][phase])
+                assert {"value", "low", "high"} == set(of["arrangement"][phase])
             assert of["timing"] is not None
     of_modes = ("topologies", "tails", "power", "follows_grokking", "many_seeds")
     for of in (scrutiny[name] for name in of_modes):
@@ -257,13 +257,13 @@ def test_every_condition_is_there(scrutiny):
         for statistic in STATISTICS:
             for phase in PHASES:
                 exponent = EXPONENTS[statistic]
-                estimate = of[statistic][exponent][phase]["estimate"]
-                assert estimate == sweep[statistic][exponent][phase]["estimate"]
-                assert of[statistic]["excess"][phase] == sweep[statistic]["excess"][phase]
+                estimate = of[statistic][exponent][phase]["value"]
+                assert estimate == sweep[statistic][exponent][phase]["value"]
+                assert of[statistic]["arrangement"][phase] == sweep[statistic]["arrangement"][phase]
             assert of[statistic]["rise"] == sweep[statistic]["rise"]
-            assert of[statistic]["excess"]["rise"] == sweep[statistic]["excess"]["rise"]
+            assert of[statistic]["arrangement"]["rise"] == sweep[statistic]["arrangement"]["rise"]
     assert all(of["runs"] == 12 for of in scrutiny["conditions"])
-    assert scrutiny["conditions"][1]["later_than_shadow"]["estimate"] == 0
+    assert scrutiny["conditions"][1]["later_than_shadow"]["value"] == 0
 
 
 def test_quick_leaves_out_what_no_claim_rests_on(whole, quick, scrutiny):
@@ -317,7 +317,7 @@ def test_there_is_a_row_a_specification(whole, scrutiny):
         row = rows[found.index((alpha_train, *own))]
         of = scrutiny["sweeps"][name]["max"]
         for phase in PHASES:
-            assert float(row[phase]) == pytest.approx(of["D"][phase]["estimate"], rel=1e-5)
+            assert float(row[phase]) == pytest.approx(of["D"][phase]["value"], rel=1e-5)
 
 
 # Nothing disturbs it

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gradquake import StudyError, open_study
-from gradquake.analysis.scaling import dimension
+from gradquake.analysis.dimension import dimension
 from gradquake.report import live
 from gradquake.study.recording import RunRecord, to_dataset
 

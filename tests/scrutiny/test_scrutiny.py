@@ -9,10 +9,13 @@ import pytest
 
 from gradquake.analysis import scaling, timing, transitions
 from gradquake.analysis.collapse import best_collapse
+from gradquake.analysis.dimension import crossing_of_null, curve
+from gradquake.analysis.distributions import ccdfs
+from gradquake.analysis.fits import fit_exponent
 from gradquake.analysis.ladder import SPANS
-from gradquake.analysis.scaling import STATISTICS
-from gradquake.analysis.sweep import analyze, crossing_of_null, curve
-from gradquake.analysis.tails import ccdfs
+from gradquake.analysis.scales import scale_groups
+from gradquake.analysis.statistics import STATISTICS
+from gradquake.analysis.sweep import analyze
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
@@ -522,10 +525,10 @@ def by_hand(sweep, rung, choice):
 
 
 def percentile_exponent(dataset, where):
-    groups = scaling.scale_groups(dataset)
+    groups = scale_groups(dataset)
     n = [n for n, _ in groups]
     sizes = [np.quantile(dataset["size"].values[r][where.values[r]], 0.95) for _, r in groups]
-    return scaling.fit_exponent(n, sizes).exponent
+    return fit_exponent(n, sizes).exponent
 
 
 CHOICES = [
@@ -644,7 +647,7 @@ def test_a_sweep_that_can_be_put_under_scrutiny_is_let_through(sweep, flat, draw
         (3, False, r"^all runs have N = \d+; D\(t\) needs at least three sizes of network$"),
         (6, False, r"^the sweep has 2 scales; D\(t\) needs at least 3 sizes of network$"),
         (6, True, r"^the sweep has 2 scales; D\(t\) needs at least 3 sizes of network$"),
-        (9, True, r"^the sweep has 3 scales; at least 4 are needed to leave each of them out$"),
+        (9, True, r"^the sweep has 3 scales; at least 4 are needed, since each is left out in turn$"),
     ],
 )
 def test_too_few_scales_are_refused_first(sweep, runs, sensitivity, message):

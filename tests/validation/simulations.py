@@ -12,10 +12,11 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 
 from gradquake.analysis import scaling
+from gradquake.analysis.dimension import crossing_of_null, curve
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import difference, percentile_interval
-from gradquake.analysis.scaling import STATISTICS
-from gradquake.analysis.sweep import SweepAnalysis, crossing_of_null, curve
+from gradquake.analysis.statistics import STATISTICS
+from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.timing import follows_grokking
 from gradquake.avalanche.topologies import build
 from gradquake.experiments import readings

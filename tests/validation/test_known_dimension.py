@@ -22,6 +22,7 @@ from simulations import (
 )
 
 from gradquake.analysis import scaling
+from gradquake.analysis.dimension import dimension
 from gradquake.analysis.sweep import analyze
 from gradquake.analysis.transitions import crossing
 
@@ -133,7 +134,7 @@ def resolved_sweep(sweep_of, dimension, rng, reached=57):
 @by_statistic
 def test_d_follows_its_planted_course(sweep_of, statistic):
     dataset = resolved_sweep(sweep_of, RISING, np.random.default_rng(24))
-    found = scaling.dimension(dataset, statistic, n_resamples=400)
+    found = dimension(dataset, statistic, n_resamples=400)
     assert found["value"].values == pytest.approx(RISING, abs=0.1)
     inside = (found["low"].values <= RISING) & (found["high"].values >= RISING)
     assert inside.mean() > 0.8
@@ -177,6 +178,6 @@ def test_without_a_rise_nothing_crosses_upwards(sweep_of, statistic, course):
 def test_a_planted_fall_crosses_downwards(sweep_of, statistic):
     # 2.1 - D(t) is 1 where D(t) is 1.1: 0.3 / (1 + exp(-(t - 60) / 5)) = 0.2, at t = 60 + 5 ln 2.
     dataset = resolved_sweep(sweep_of, 2.1 - RISING, np.random.default_rng(28))
-    found = scaling.dimension(dataset, statistic, n_resamples=1)
+    found = dimension(dataset, statistic, n_resamples=1)
     time = crossing(EPOCHS, found["value"].values, direction="down")
     assert time == pytest.approx(60 + 5 * np.log(2), abs=6)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.analysis.tails import Ccdf
+from gradquake.analysis.distributions import Ccdf
 from gradquake.errors import InputError, require
 
 Floats = NDArray[np.float64]

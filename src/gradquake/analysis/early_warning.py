@@ -1,4 +1,4 @@
-"""Whether a number read during training tells which runs will grok."""
+"""How well a number that is read during training tells which runs will grok."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, estimated, run_resamples
 from gradquake.errors import require
+
+__all__ = ["Separation", "area_under_roc"]
 
 Floats = NDArray[np.float64]
 
@@ -21,9 +23,8 @@ class Separation:
     ----------
     epochs : array, shape (snapshots,)
     area : list of Estimate
-        The area under the ROC curve at each epoch: the probability that of two runs of one size, of
-        which one will grok, that one has the higher number. 1/2 tells nothing, and 0 separates as
-        well as 1 does, the other way round.
+        The area under the ROC curve at each epoch: for two runs of one size, one of which will grok, the
+        probability that this one has the higher number. 1/2 tells nothing; 0 separates as well as 1.
     """
 
     epochs: NDArray[np.int64]
@@ -39,27 +40,27 @@ def area_under_roc(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Return the area under the ROC curve, pairs taken within a size only.
+    """Return the area under the ROC curve from pairs of runs of one size.
 
-    The share of pairs of a positive and a negative run of the same size in which the positive has the
-    higher value, ties counting half: Mann and Whitney's statistic (Hanley and McNeil, Radiology 143, 29
-    (1982)), stratified by size, since most numbers depend on it.
+    It is the share of pairs, one positive and one negative run of the same size, in which the positive
+    run has the higher value; ties count half. This is Mann and Whitney's statistic (Hanley and McNeil,
+    Radiology 143, 29 (1982)), stratified by size because most numbers depend on size.
 
     Parameters
     ----------
     values, positive, sizes : arrays, shape (runs,)
     cells : array of int, shape (runs,)
-        Runs are resampled within a cell: those of one size and condition, that differ in their seed.
+        Runs are resampled within a cell: runs of one size and condition that differ in their seed.
     n_resamples, seed : int
-        The bootstrap's.
+        Of the bootstrap.
 
     Raises
     ------
     InputError
-        Where no size has both a positive and a negative run.
+        If no size has both a positive and a negative run.
     """
     groups = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
-    # Row by row the number of pairs won, and how many there are; a run drawn twice counts twice.
+    # A run that is drawn twice counts twice in the pairs.
     higher = np.sign(values[:, None] - values[None, :]) / 2 + 0.5
     counted = positive[:, None] & ~positive[None, :] & (sizes[:, None] == sizes[None, :])
     require(bool(counted.any()), "no size has a run that grokked and one that did not; both are needed")

@@ -1,28 +1,33 @@
-"""The ladder of nulls: what of an exponent each property of the gradient accounts for.
+"""The ladder of nulls: how much of an exponent each property of the gradient accounts for.
 
-On every rung stands the same analysis of a surrogate of the very gradients measured (see
-``gradquake.avalanche.surrogates``): the same estimator, statistic, sizes, seeds, snapshots and
-graphs. Runs are resampled alike on all rungs, so that the differences between them are paired.
+Each rung is the same analysis of a surrogate of the measured gradients (see
+``gradquake.avalanche.surrogates``), with the same estimator, statistic, sizes, seeds, snapshots and
+graphs. Runs are resampled alike on all rungs, so that the differences between rungs are paired.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from gradquake.analysis.dimension import crossing_of_null
 from gradquake.analysis.resampling import Estimate, difference, shifted
-from gradquake.analysis.scaling import Exponent, Statistic, check_statistic
-from gradquake.analysis.sweep import SweepAnalysis, crossing_of_null
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.shown import Shown
+from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
+from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.transitions import Phase
 from gradquake.errors import InputError
+
+__all__ = ["DETAILS", "SPANS", "Attribution", "Ladder", "Span"]
 
 # A phase, or "rise": the exponent's gain from before to after each run's t_g.
 Span = Literal["all", "pre", "post", "rise"]
 SPANS: tuple[Span, ...] = ("all", "pre", "post", "rise")
 
-# The two rungs that each finer part is the difference of.
-# The first is distribution plus arrangement; the others look into the arrangement, and
-# overlap.
+# The two rungs whose difference each finer part is. The first is the sum of distribution and
+# arrangement; the others split the arrangement, and overlap.
 DETAILS = {
     "above_gaussian": ("real", "gaussian"),
     "which_tensor": ("permuted_within_tensor", "permuted"),
@@ -31,8 +36,8 @@ DETAILS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Attribution:
+@dataclass(frozen=True, eq=False, repr=False)
+class Attribution(Shown):
     """What accounts for an exponent minus 1, or for its rise: the sum of three parts.
 
     Attributes
@@ -40,8 +45,8 @@ class Attribution:
     total : Estimate
         D - 1, or the rise.
     estimator : Estimate
-        D_gaussian - 1, or the rise of D_gaussian: what the estimator gives if there is nothing to
-        find.
+        D_gaussian - 1, or the rise of D_gaussian: the result of the estimator on independent Gaussian
+        entries.
     distribution : Estimate
         D_permuted - D_gaussian, paired: due to the distribution of the gradient's entries.
     arrangement : Estimate
@@ -56,9 +61,19 @@ class Attribution:
     arrangement: Estimate
     details: dict[str, Estimate]
 
+    def _lines(self) -> Mapping[str, str]:
+        parts = {
+            "total": self.total,
+            "estimator": self.estimator,
+            "distribution": self.distribution,
+            "arrangement": self.arrangement,
+            **self.details,
+        }
+        return {name.replace("_", " "): part.text for name, part in parts.items()}
 
-@dataclass(frozen=True, eq=False)
-class Ladder:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Ladder(Shown):
     """The analyses of a sweep and of its nulls.
 
     Attributes
@@ -66,7 +81,7 @@ class Ladder:
     real : SweepAnalysis
         Of the gradients as they are.
     nulls : dict
-        Of their surrogates, by rung; at least "gaussian" and "permuted".
+        Of their surrogates, by rung. An attribution needs "gaussian" and "permuted".
     """
 
     real: SweepAnalysis
@@ -142,8 +157,20 @@ class Ladder:
         null = self._rung(rung)
         return crossing_of_null(self.real.curves[statistic], null.curves[statistic])
 
+    @property
+    def _title(self) -> str:
+        return f"Exponents of {self.real.dataset.sizes['run']} runs and of {len(self.nulls)} nulls"
+
+    def _lines(self) -> Mapping[str, str]:
+        return {
+            f"{STATISTICS[statistic].symbol} {phase}, {rung.replace('_', ' ')}": found.text
+            for rung, analysis in (("real", self.real), *self.nulls.items())
+            for phase, of_phase in analysis.exponents.items()
+            for statistic, found in of_phase.items()
+        }
+
     def _rung(self, rung: str) -> SweepAnalysis:
         measured = {"real": self.real, **self.nulls}
         if rung not in measured:
-            raise InputError(f"the rung is {rung!r}; of this sweep {', '.join(measured)} were measured")
+            raise InputError(f"the rung is {rung!r}; this sweep has {', '.join(measured)}")
         return measured[rung]

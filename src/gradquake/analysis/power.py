@@ -1,4 +1,4 @@
-"""How many runs it takes: the width of intervals, and the power to tell data from null."""
+"""The power of a number of runs: the width of intervals, and how often data and null are told apart."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, difference
-from gradquake.analysis.scaling import STATISTICS, Statistic, scale_groups
+from gradquake.analysis.scales import same_runs, scale_groups
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import SPLIT_PHASES, Phase
 from gradquake.errors import InputError, require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
 
-# No more disjoint groups than this are analysed of one number of runs.
+__all__ = ["AboveNull", "Power", "power"]
+
+# The most disjoint groups that are analyzed for one number of runs.
 MOST_GROUPS = 16
 
 
@@ -37,12 +40,12 @@ class AboveNull(NamedTuple):
 
 @dataclass(frozen=True)
 class Power:
-    """What a number of runs a scale can tell, over disjoint groups of so many runs.
+    """Results with a number of runs at each scale, over disjoint groups of that many runs.
 
     Attributes
     ----------
     runs : int
-        Runs a scale in a group.
+        Runs at each scale in a group.
     groups : int
         The number of groups.
     statistic, phase : str
@@ -51,7 +54,7 @@ class Power:
     width : float
         The mean width of the exponent's 95 % interval.
     scatter : float
-        The standard deviation of the exponent over the groups; NaN for a single one.
+        The standard deviation of the exponent over the groups; NaN for a single group.
     above_null : dict
         By null, D_real - D_null and the share of the groups in which it is detected.
     """
@@ -73,7 +76,7 @@ def power(
     *,
     n_resamples: int = N_RESAMPLES,
 ) -> list[Power]:
-    """Return what each number of runs a scale can tell, measured on disjoint groups of a large sweep.
+    """Return the power of each number of runs, measured on disjoint groups of a large sweep.
 
     Parameters
     ----------
@@ -82,14 +85,14 @@ def power(
     nulls : mapping
         The same sweep on surrogates, by name.
     counts : sequence of int
-        Runs a scale, each at least 2 and at most as many as the sweep has.
+        Numbers of runs at each scale, from 2 to the number that the sweep has.
     n_resamples : int
         The bootstrap's, in each group.
 
     Raises
     ------
     InputError
-        Where a count is out of range, or the scales have different numbers of runs.
+        If a count is out of range, or the scales have different numbers of runs.
     """
     members = [runs for _, runs in scale_groups(dataset)]
     available = min(runs.size for runs in members)
@@ -98,15 +101,16 @@ def power(
         "the scales have different numbers of runs; groups need equally many",
     )
     for name, null in nulls.items():
-        if not scaling.same_runs(dataset, null):
+        if not same_runs(dataset, null):
             raise InputError(
-                f"the null {name} differs from the sweep in sizes, seeds or epochs; they must be equal"
+                f"the null {name} differs from the sweep in sizes, seeds or epochs; both need the same"
             )
     for count in counts:
-        require_count("the number of runs a scale", count, FEWEST_RUNS)
+        require_count("the number of runs at each scale", count, FEWEST_RUNS)
         if not FEWEST_RUNS <= count <= available:
             raise InputError(
-                f"{count} runs a scale were asked for; from {FEWEST_RUNS} to {available} are there"
+                f"{count} runs at each scale were asked for; the sweep has {available}, and at least "
+                f"{FEWEST_RUNS} are needed"
             )
     found = []
     for count in counts:

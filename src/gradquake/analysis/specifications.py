@@ -1,30 +1,59 @@
 """The specification curve: one result under every defensible way to measure it.
 
-A specification is one choice for each of the probe, the statistic, the snapshots and the scales in
-the fit. All of them are measured, none is preferred; what holds in most of them does not hang on a
-choice. (U. Simonsohn, J. P. Simmons and L. D. Nelson, Nature Human Behaviour 4, 1208 (2020).)
+A specification is one choice for each setting of the probe, the statistic, the snapshots and the scales
+of the fit. All specifications are measured and none is preferred: a result that holds in most of them
+does not depend on a choice. (U. Simonsohn, J. P. Simmons and L. D. Nelson, Nature Human Behaviour 4,
+1208 (2020).)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis.scaling import FEWEST_SCALES
+from gradquake.analysis import statistics
+from gradquake.analysis.fits import SlopesAndR2
+from gradquake.analysis.scales import FEWEST_SCALES
 from gradquake.analysis.transitions import crossing
 from gradquake.errors import InputError, require
 
 if TYPE_CHECKING:
     import xarray as xr
 
+__all__ = [
+    "NULL_RESULTS",
+    "RESULTS",
+    "STATISTICS",
+    "Dependence",
+    "Shares",
+    "choices",
+    "dependences",
+    "importance",
+    "results",
+    "scale_choices",
+    "shares",
+    "varied",
+]
 
 Floats = NDArray[np.float64]
 
-STATISTICS = ("max", "mean", "p95")
 
-# What is computed in every specification: of the data, and of the permuted null (the first three).
+def _percentile_95(sizes: NDArray[Any], axis: int) -> Floats:
+    high: Floats = np.quantile(sizes, 0.95, axis=axis)
+    return high
+
+
+# Functions of sizes and an axis.
+STATISTICS: dict[str, Callable[[NDArray[Any], int], Floats]] = {
+    **{name: statistic.of for name, statistic in statistics.STATISTICS.items()},
+    "p95": _percentile_95,
+}
+
+# The results of every specification: all for the data, the first three for the permuted null.
 NULL_RESULTS = ("pre", "post", "all")
 RESULTS = (*NULL_RESULTS, "average", "crossing", "worst_r_squared")
 
@@ -35,12 +64,12 @@ def scale_choices(scales: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
     Raises
     ------
     InputError
-        Where a fit without one of them has fewer than three scales.
+        If a fit without one of them has fewer than three scales.
     """
     if scales.size <= FEWEST_SCALES:
         raise InputError(
-            f"the sweep has {scales.size} scales; at least {FEWEST_SCALES + 1} are needed to leave "
-            "each of them out"
+            f"the sweep has {scales.size} scales; at least {FEWEST_SCALES + 1} are needed, since "
+            "each is left out in turn"
         )
     chosen = {"all": np.ones(scales.size, bool)}
     for i, n in enumerate(scales):
@@ -85,117 +114,140 @@ def results(
         curves = _at_each_snapshot(part, starts)
         for i in range(len(STATISTICS)):
             for k, of_phase in enumerate(pooled):
-                found[k, i, j] = _fits(scales, of_phase[i], masks)[0]
-            slopes, r_squared = _fits(scales, curves[i], masks)
-            found[3, i, j] = slopes.mean(axis=0)
-            found[4, i, j] = crossing(times, slopes.T)
-            found[5, i, j] = r_squared.min(axis=0)
+                found[k, i, j] = _fits(scales, of_phase[i], masks).slopes
+            of_curve = _fits(scales, curves[i], masks)
+            found[3, i, j] = of_curve.slopes.mean(axis=0)
+            found[4, i, j] = crossing(times, of_curve.slopes.T)
+            found[5, i, j] = of_curve.r_squared.min(axis=0)
     return found
 
 
-def shares(holds: xr.DataArray) -> dict[str, dict[str, float]]:
-    """Return the share of specifications in which a statement holds, by choice and its level."""
-    return {
+class Shares(NamedTuple):
+    """The share of specifications in which a statement holds: of all, and by choice and its level."""
+
+    overall: float
+    by_choice: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """How a result varies over the specifications.
+
+    Attributes
+    ----------
+    median, low, high : float
+        The median and the central 95 % of the specifications; NaN if none has a value.
+    importance : dict
+        By choice, the share of the variance that it accounts for alone (see ``importance``); NaN if no
+        specification has a value.
+    """
+
+    median: float
+    low: float
+    high: float
+    importance: dict[str, float]
+
+
+def shares(holds: xr.DataArray) -> Shares:
+    """Return the share of specifications in which a statement holds."""
+    by_choice = {
         str(choice): {
             str(level): float(holds.sel({choice: level}).mean()) for level in holds[choice].values
         }
         for choice in holds.dims
     }
+    return Shares(float(holds.mean()), by_choice)
 
 
 def importance(values: xr.DataArray) -> dict[str, float]:
     """Return the share of the variance over specifications that each choice accounts for alone.
 
-    This is the correlation ratio eta² of a main effect: the sum of squares between a choice's levels,
-    each weighted by how many specifications have a value, over that of all. In a full table, what is
-    missing from 1 in the sum belongs to interactions.
+    This is the correlation ratio eta² of a main effect: the sum of squares between the levels of a
+    choice, each weighted by its number of specifications with a value, over the total sum of squares.
+    In a full table, the shares add up to 1 minus the share of the interactions.
 
     Raises
     ------
     InputError
-        Where no specification has a value.
+        If no specification has a value.
     """
     require(bool(values.notnull().any()), "no specification has a value")
     known = values.values[np.isfinite(values.values)]
-    # Off the first, so that equal values differ by exactly nothing.
+    # Differences from the first, so that equal values differ by exactly 0.
     values = values - known[0]
-    centred = values - values.mean()
-    total = float((centred**2).sum())
+    centered = values - values.mean()
+    total = float((centered**2).sum())
     shares = {}
     for choice in values.dims:
         others = [d for d in values.dims if d != choice]
-        between = float((centred.count(others) * centred.mean(others) ** 2).sum())
+        between = float((centered.count(others) * centered.mean(others) ** 2).sum())
         shares[str(choice)] = between / total if total > 0 else 0.0
     return shares
 
 
 def varied(table: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return by name the results of which it is asked what they depend on."""
+    """Return by name the results whose dependence on the choices is asked."""
+    before, after = table["pre"] - table["null_pre"], table["post"] - table["null_post"]
     return {
         "D before": table["pre"],
         "D after": table["post"],
         "rise": table["post"] - table["pre"],
-        "arrangement before": table["pre"] - table["null_pre"],
-        "arrangement after": table["post"] - table["null_post"],
-        "arrangement of the rise": (table["post"] - table["null_post"])
-        - (table["pre"] - table["null_pre"]),
+        "arrangement before": before,
+        "arrangement after": after,
+        "arrangement of the rise": after - before,
     }
 
 
 def choices(table: xr.Dataset) -> list[str]:
-    """Return the choices of which there is more than one level."""
+    """Return the choices that have more than one level."""
     return [str(name) for name, levels in table["pre"].sizes.items() if levels > 1]
 
 
-def importances(table: xr.Dataset) -> dict[str, dict[str, float]]:
-    """Return the importance of every choice for every result; NaN where none has a value."""
+def dependences(table: xr.Dataset) -> dict[str, Dependence]:
+    """Return how every result in ``varied`` depends on the choices that have more than one level."""
     found = {}
     for name, values in varied(table).items():
-        shares = importance(values) if values.notnull().any() else {}
-        found[name] = {choice: shares.get(choice, np.nan) for choice in choices(table)}
+        low = middle = high = np.nan
+        shares: dict[str, float] = {}
+        if values.notnull().any():
+            low, middle, high = values.quantile([0.025, 0.5, 0.975]).values.tolist()
+            shares = importance(values)
+        by_choice = {choice: shares.get(choice, np.nan) for choice in choices(table)}
+        found[name] = Dependence(middle, low, high, by_choice)
     return found
 
 
 def _pooled(sizes: Floats, phase: NDArray[np.bool_], starts: NDArray[np.intp]) -> list[Floats]:
-    """Return each statistic over the runs and chosen snapshots of every scale; NaN without one."""
-    largest = np.maximum.reduceat(np.where(phase, sizes, -np.inf).max(axis=1), starts)
-    total = np.add.reduceat(np.where(phase, sizes, 0.0).sum(axis=1), starts)
-    count = np.add.reduceat(phase.sum(axis=1), starts)
+    """Return each statistic over the chosen snapshots of every scale; NaN for a scale without one."""
     ends = [*starts[1:].tolist(), len(sizes)]
-    high = [
-        np.quantile(sizes[a:b][phase[a:b]], 0.95) if phase[a:b].any() else np.nan
-        for a, b in zip(starts.tolist(), ends, strict=True)
+    chosen = [sizes[a:b][phase[a:b]] for a, b in zip(starts.tolist(), ends, strict=True)]
+    return [
+        np.array([of(values, 0) if values.size else np.nan for values in chosen])
+        for of in STATISTICS.values()
     ]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = total / count
-    return [np.where(count > 0, largest, np.nan), mean, np.array(high)]
 
 
 def _at_each_snapshot(sizes: Floats, starts: NDArray[np.intp]) -> list[Floats]:
     """Return each statistic over the runs of every scale, shape (snapshots, scales)."""
-    runs = np.diff(starts, append=len(sizes))
-    largest = np.maximum.reduceat(sizes, starts, axis=0)
-    mean = np.add.reduceat(sizes, starts, axis=0) / runs[:, None]
-    ends = starts + runs
-    high = [np.quantile(sizes[a:b], 0.95, axis=0) for a, b in zip(starts, ends, strict=True)]
-    return [largest.T, mean.T, np.array(high).T]
+    scales = np.split(sizes, starts[1:])
+    return [np.array([of(runs, 0) for runs in scales]).T for of in STATISTICS.values()]
 
 
-def _fits(scales: NDArray[np.int64], sizes: Floats, masks: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _fits(scales: NDArray[np.int64], sizes: Floats, masks: NDArray[np.bool_]) -> SlopesAndR2:
     """Return slope and R² of sizes (..., scales) for every choice of scales: (..., choices) each."""
     x = np.log(scales)
     with np.errstate(divide="ignore", invalid="ignore"):
         y = np.log(np.where(sizes > 0, sizes, np.nan))
-    centred = np.where(masks, x - (masks @ x / masks.sum(axis=1))[:, None], 0.0)
-    spread = (centred**2).sum(axis=1)
-    # A missing size spoils the choices that hold its scale, and no other.
+    centered = np.where(masks, x - (masks @ x / masks.sum(axis=1))[:, None], 0.0)
+    spread = (centered**2).sum(axis=1)
+    # A missing size spoils the choices that hold its scale, and no others.
     known = np.where(np.isnan(y), 0.0, y)
     spoilt = np.isnan(y).astype(np.float64) @ masks.T.astype(np.float64) > 0
-    # Off the first of each choice before off its mean, so that constant sizes become exact zeros.
+    # Differences from the first scale of each choice, so that constant sizes become exact zeros.
     inside = known[..., None, :] - known[..., masks.argmax(axis=1)][..., None]
-    slope = (inside * centred).sum(axis=-1) / spread
+    slope = (inside * centered).sum(axis=-1) / spread
     mean = np.where(masks, inside, 0.0).sum(axis=-1, keepdims=True) / masks.sum(axis=1)[:, None]
     total = (np.where(masks, inside - mean, 0.0) ** 2).sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         r_squared = slope**2 * spread / total
-    return np.where(spoilt, np.nan, slope), np.where(spoilt, np.nan, r_squared)
+    return SlopesAndR2(np.where(spoilt, np.nan, slope), np.where(spoilt, np.nan, r_squared))

@@ -1,22 +1,26 @@
-"""Everything that one sweep says, in one pass: its exponents, D(t), crossings and grokking epochs."""
+"""All statistics of one sweep: its exponents, D(t) with its crossing, and its grokking epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradquake.analysis import scaling, transitions
-from gradquake.analysis.resampling import N_RESAMPLES, Estimate, Interval, estimated
-from gradquake.analysis.scaling import Block, Exponent, Statistic
-from gradquake.analysis.transitions import PHASES, Crossings, GrokkingEpochs, Phase
-from gradquake.errors import require
+from gradquake.analysis.dimension import Curve, curve
+from gradquake.analysis.resampling import N_RESAMPLES, Interval
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.shown import Shown
+from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
+from gradquake.analysis.transitions import PHASES, GrokkingEpochs, Phase
 
 if TYPE_CHECKING:
     import xarray as xr
+
+__all__ = ["GrokkingRange", "SweepAnalysis", "analyze"]
 
 
 class GrokkingRange(NamedTuple):
@@ -26,66 +30,14 @@ class GrokkingRange(NamedTuple):
     last: float
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """D(t) of one statistic with its crossing of 1 from below.
-
-    The resampled curves are not kept, since they are as many numbers as there are resamples times
-    epochs; ``resampled`` computes them again.
-
-    Attributes
-    ----------
-    sweep : xarray.Dataset
-        The sizes of the runs.
-    n_resamples, seed : int
-        Of the bootstrap.
-    dimension : xarray.Dataset
-        As ``scaling.dimension`` returns it.
-    crossing : Estimate
-        The epoch of the crossing; NaN where there is none. ``interval.invalid`` is the share of
-        resamples without one.
-    """
-
-    sweep: xr.Dataset = field(repr=False)
-    n_resamples: int
-    seed: int
-    dimension: xr.Dataset
-    crossing: Estimate
-
-    def resampled(self) -> Iterator[Block]:
-        """Yield D(t) in every resample of runs, some epochs at a time, in order."""
-        return scaling.resampled_dimension(
-            self.sweep, self.dimension.attrs["statistic"], n_resamples=self.n_resamples, seed=self.seed
-        )
-
-    def crossing_of(self, level: float, direction: Literal["up", "down"] = "up") -> Estimate:
-        """Return when D(t) passes a level, as ``transitions.crossing`` finds it."""
-        crossings = Crossings(level, direction=direction)
-        for block in self.resampled():
-            crossings.add(self._epochs[block.epochs], block.exponents)
-        observed = transitions.crossing(
-            self._epochs, self.dimension["value"].values, level, direction=direction
-        )
-        return estimated(float(observed), crossings.times, self.dimension.attrs["fewest_runs"])
-
-    def slim(self) -> Curve:
-        """Return it without the resamples of its crossing, to keep or to send."""
-        return replace(self, crossing=self.crossing.slim())
-
-    @property
-    def _epochs(self) -> NDArray[Any]:
-        epochs: NDArray[Any] = self.dimension["epoch"].values
-        return epochs
-
-
-@dataclass(frozen=True, eq=False)
-class SweepAnalysis:
+@dataclass(frozen=True, eq=False, repr=False)
+class SweepAnalysis(Shown):
     """The analysis of one sweep.
 
     Attributes
     ----------
     dataset : xarray.Dataset
-        What was analysed.
+        The sweep.
     exponents : dict
         By phase ("all", "pre", "post" of each run's t_g) and statistic: "max" gives D, "mean" gamma.
     curves : dict
@@ -115,13 +67,34 @@ class SweepAnalysis:
         InputError
             For another phase or statistic.
         """
-        scaling.check_statistic(statistic)
+        check_statistic(statistic)
         transitions.check_phase(phase)
         return self.exponents[phase][statistic]
 
     def snapshot_interval(self, phase: Phase, statistic: Statistic) -> Interval:
-        """Return an exponent's interval from a bootstrap over single snapshots: too narrow."""
-        return scaling.snapshot_interval(self.dataset, statistic, transitions.phase(self.dataset, phase))
+        """Return an exponent's interval from a bootstrap over single snapshots: too narrow.
+
+        Raises
+        ------
+        InputError
+            For another phase or statistic.
+        """
+        check_statistic(statistic)
+        transitions.check_phase(phase)
+        return self._snapshot_intervals[phase][statistic]
+
+    @cached_property
+    def _snapshot_intervals(self) -> dict[Phase, dict[Statistic, Interval]]:
+        # Computed when first asked for, since they take as long as the exponents and nulls need none.
+        return {
+            phase: {
+                statistic: scaling.snapshot_interval(
+                    self.dataset, statistic, transitions.phase(self.dataset, phase)
+                )
+                for statistic in self.exponents[phase]
+            }
+            for phase in self.exponents
+        }
 
     def crosses_while_runs_grok(self, statistic: Statistic) -> bool:
         """Return whether D(t) crosses 1 from below within the range of grokking epochs.
@@ -131,13 +104,25 @@ class SweepAnalysis:
         InputError
             For another statistic.
         """
-        scaling.check_statistic(statistic)
+        check_statistic(statistic)
         first, last = self.grokking_range
         return first <= self.curves[statistic].crossing.value <= last
 
+    @property
+    def _title(self) -> str:
+        return f"Analysis of {self.dataset.sizes['run']} runs"
+
+    def _lines(self) -> Mapping[str, str]:
+        exponents = {
+            f"{STATISTICS[statistic].symbol} {phase}": found.text
+            for phase, of_phase in self.exponents.items()
+            for statistic, found in of_phase.items()
+        }
+        return exponents | {f"D(t) of {name}": found.text for name, found in self.curves.items()}
+
 
 def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> SweepAnalysis:
-    """Analyse one sweep (see ``gradquake.study.recording``).
+    """Analyze one sweep (see ``gradquake.study.recording``).
 
     Raises
     ------
@@ -146,67 +131,14 @@ def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 
     """
     curves = {
         statistic: curve(dataset, statistic, n_resamples=n_resamples, seed=seed)
-        for statistic in scaling.STATISTICS
+        for statistic in STATISTICS
     }
-    exponents = {
-        phase: {
-            statistic: scaling.exponent(
-                dataset,
-                statistic,
-                transitions.phase(dataset, phase),
-                n_resamples=n_resamples,
-                seed=seed,
-            )
-            for statistic in scaling.STATISTICS
+    exponents: dict[Phase, dict[Statistic, Exponent]] = {}
+    for phase in PHASES:
+        where = transitions.phase(dataset, phase)
+        exponents[phase] = {
+            statistic: scaling.exponent(dataset, statistic, where, n_resamples=n_resamples, seed=seed)
+            for statistic in STATISTICS
         }
-        for phase in PHASES
-    }
     grokking = transitions.grokking_epochs(dataset, n_resamples=n_resamples, seed=seed)
     return SweepAnalysis(dataset, exponents, curves, grokking)
-
-
-def curve(
-    dataset: xr.Dataset, statistic: Statistic, *, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> Curve:
-    """Return D(t) of a statistic with its crossing of 1.
-
-    Raises
-    ------
-    InputError
-        For fewer than three scales.
-    """
-    epochs, crossings = dataset["epoch"].values, Crossings()
-    dimension = scaling.dimension(
-        dataset,
-        statistic,
-        n_resamples=n_resamples,
-        seed=seed,
-        each_block=lambda block: crossings.add(epochs[block.epochs], block.exponents),
-    )
-    observed = float(transitions.crossing(epochs, dimension["value"].values))
-    found = estimated(observed, crossings.times, dimension.attrs["fewest_runs"])
-    return Curve(dataset[["size"]], n_resamples, seed, dimension, found)
-
-
-def crossing_of_null(curve: Curve, null: Curve) -> Estimate:
-    """Return when D(t) passes from below to above that of a null, the same runs resampled in both.
-
-    Raises
-    ------
-    InputError
-        Where the two have other epochs, numbers of runs or resamples, or another statistic or seed.
-    """
-    one, other = curve.dimension, null.dimension
-    require(
-        one["epoch"].equals(other["epoch"])
-        and one.attrs == other.attrs
-        and (curve.n_resamples, curve.seed) == (null.n_resamples, null.seed)
-        and np.array_equal(curve.sweep["n_parameters"], null.sweep["n_parameters"]),
-        "the two curves do not have the same epochs, runs and resamples; a crossing needs the same",
-    )
-    epochs, crossings = one["epoch"].values, Crossings(0.0)
-    for of_one, of_other in zip(curve.resampled(), null.resampled(), strict=True):
-        crossings.add(epochs[of_one.epochs], of_one.exponents - of_other.exponents)
-    above = one["value"].values - other["value"].values
-    observed = float(transitions.crossing(epochs, above, 0.0))
-    return estimated(observed, crossings.times, one.attrs["fewest_runs"])

@@ -1,42 +1,55 @@
-"""Whether the crossing follows the grokking epoch, or merely happens at some epoch."""
+"""Time relative to grokking, and a test of whether the rise of D follows the grokking epochs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import scaling
+from gradquake.analysis.fits import slopes
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, estimated, over_resamples, times_drawn
-from gradquake.analysis.scaling import Statistic, scale_groups
+from gradquake.analysis.scales import scale_groups
+from gradquake.analysis.shown import Shown, number_text
+from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
 from gradquake.errors import require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
 
+__all__ = [
+    "LEAST_SHARE",
+    "PermutationTest",
+    "aligned",
+    "follows_grokking",
+    "median_grokking_epoch",
+    "median_over_runs",
+    "where_half_are_there",
+]
+
 Floats = NDArray[np.float64]
 
 N_PERMUTATIONS = 10_000
 
-# A time since an event is shown where every scale has at least this share of its runs there.
+# A time since an event is used if at least this share of the runs of every scale was measured there.
 LEAST_SHARE = 0.5
 
 
-@dataclass(frozen=True)
-class PermutationTest:
+@dataclass(frozen=True, repr=False)
+class PermutationTest(Shown):
     """A statistic beside its values with the grokking epochs exchanged among the runs of a scale.
 
     Attributes
     ----------
     observed : float
-        NaN where it is not defined.
+        NaN if it is not defined.
     expected : float
         Its mean over the permutations.
     p_value : float
-        The share of permutations, the observed one counted in, that reach the observed value; NaN
-        where there is no value, or nothing to exchange since all t_g of every scale are equal.
+        The share of permutations, including the observed one, that reach the observed value. NaN if
+        there is no value, or if all t_g of every scale are equal and exchanging them changes nothing.
     n_permutations : int
     """
 
@@ -45,11 +58,15 @@ class PermutationTest:
     p_value: float
     n_permutations: int
 
+    def _lines(self) -> Mapping[str, str]:
+        observed, expected, p_value = map(number_text, (self.observed, self.expected, self.p_value))
+        return {"": f"observed {observed}, expected {expected}, p {p_value}"}
+
 
 def median_grokking_epoch(
     dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Return the median grokking epoch of all runs; one that never grokked is infinitely late."""
+    """Return the median grokking epoch of all runs; a run that never grokked is infinitely late."""
     reached = dataset["grokking_epoch"].fillna(np.inf).values
     return median_over_runs(dataset, reached, n_resamples=n_resamples, seed=seed)
 
@@ -70,10 +87,10 @@ def median_over_runs(
     runs_of_scale = [runs.size for _, runs in groups]
     drawn = sum(over_resamples(runs_of_scale, counted, n_resamples, seed, width=distinct.size))
     reached = np.cumsum(drawn, axis=1)
-    # The two middle ones of an even number.
+    # The two middle values of an even number.
     middle = [(values.size - 1) // 2, values.size // 2]
     low, high = (distinct[(reached <= place).sum(axis=1)] for place in middle)
-    with np.errstate(invalid="ignore"):  # half of them infinite one way, half the other
+    with np.errstate(invalid="ignore"):  # the mean of -inf and inf
         return estimated(
             float(np.median(values)),
             (low + high) / 2,
@@ -81,7 +98,7 @@ def median_over_runs(
         )
 
 
-def aligned(sweep: xr.Dataset, events: NDArray[Any], every: int) -> xr.Dataset:
+def aligned(sweep: xr.Dataset, events: Floats, every: int) -> xr.Dataset:
     """Return a sweep on the time since an event of each run, at the run's own snapshots.
 
     Parameters
@@ -89,22 +106,22 @@ def aligned(sweep: xr.Dataset, events: NDArray[Any], every: int) -> xr.Dataset:
     sweep : xarray.Dataset
         With snapshots at multiples of ``every``.
     events : array, shape (runs,)
-        An epoch of each run, rounded down to a snapshot; NaN where there was none.
+        An epoch of each run, rounded down to a snapshot; NaN for a run without the event.
     every : int
         The snapshot interval.
 
     Returns
     -------
     xarray.Dataset
-        Its sizes, with the times since the event as epochs; see ``where_half_are_there``.
+        Its sizes, with the times since the event as epochs, as ``where_half_are_there`` returns them.
 
     Raises
     ------
     InputError
-        Where no run has the event.
+        If no run has the event.
     """
     reached = np.asarray(events, np.float64)
-    require(bool(np.isfinite(reached).any()), "no run has the event; none can be aligned")
+    require(bool(np.isfinite(reached).any()), "no run has the event, so that no run can be aligned")
     epochs, shift = sweep["epoch"].values, (reached // every) * every
     starts = [None if np.isnan(start) else int(start) for start in shift.tolist()]
     times = [epochs - start for start in {*starts} if start is not None]
@@ -118,9 +135,9 @@ def aligned(sweep: xr.Dataset, events: NDArray[Any], every: int) -> xr.Dataset:
 
 
 def where_half_are_there(sweep: xr.Dataset) -> xr.Dataset:
-    """Return a sweep with NaN for all sizes at epochs where a scale lacks more than half of its runs.
+    """Return a sweep with NaN for all sizes at epochs at which a scale lacks more than half of its runs.
 
-    The largest size of few runs is no match for that of many.
+    The largest size grows with the number of runs, so that few runs cannot be compared with many.
     """
     there = sweep["size"].notnull()
     shares = [there.isel(run=runs).mean("run") for _, runs in scale_groups(sweep)]
@@ -135,17 +152,18 @@ def follows_grokking(
     n_permutations: int = N_PERMUTATIONS,
     seed: int = 0,
 ) -> PermutationTest:
-    """Test whether the rise D_post - D_pre is larger where each run is split at its own t_g.
+    """Test whether the rise D_post - D_pre is larger if each run is split at its own t_g.
 
-    Under the null hypothesis a run's avalanches do not know when it grokked, only its size and the
-    epoch do: then the grokking epochs may be exchanged among the runs of a scale. Conservative where
-    many runs of a scale share one t_g.
+    Under the null hypothesis a run's avalanches depend on its size and the epoch, but not on when it
+    grokked: then the grokking epochs may be exchanged among the runs of a scale. The test is
+    conservative if many runs of a scale share one t_g.
 
     Parameters
     ----------
     dataset : xarray.Dataset
         One sweep (see ``gradquake.study.recording``).
-    statistic : {"max", "mean"}
+    statistic : str
+        A name in ``STATISTICS``.
     n_permutations, seed : int
 
     Raises
@@ -153,7 +171,7 @@ def follows_grokking(
     InputError
         For another statistic, or fewer than one permutation.
     """
-    scaling.check_statistic(statistic)
+    check_statistic(statistic)
     require_count("n_permutations", n_permutations, 1)
     rng = np.random.default_rng(seed)
     epochs = dataset["epoch"].values
@@ -165,14 +183,14 @@ def follows_grokking(
         reached = dataset["grokking_epoch"].fillna(np.inf).values[runs]
         exchangeable |= np.unique(reached).size > 1
         sizes = dataset["size"].values[runs].astype(np.float64)
-        parts = _run_parts(statistic, sizes, np.searchsorted(epochs, reached))
         order = np.argsort(rng.random((n_permutations, runs.size)), axis=1)
+        # The first row is the observed order.
         order = np.concatenate([np.arange(runs.size)[None], order])
-        own = np.arange(runs.size)
+        found = STATISTICS[statistic].split(sizes, np.searchsorted(epochs, reached), order)
         n.append(scale)
-        for phase, (value, count) in zip((pre, post), parts, strict=True):
-            phase.append(_pooled(statistic, value[own, order], count[own, order]))
-    rise = scaling.slopes(n, np.stack(post, axis=-1)) - scaling.slopes(n, np.stack(pre, axis=-1))
+        pre.append(found.pre)
+        post.append(found.post)
+    rise = slopes(n, np.stack(post, axis=-1)) - slopes(n, np.stack(pre, axis=-1))
     return _test(rise, exchangeable)
 
 
@@ -182,46 +200,8 @@ def _test(values: Floats, exchangeable: bool) -> PermutationTest:
     valid = np.isfinite(permuted)
     p_value = np.nan
     if exchangeable and np.isfinite(observed) and valid.any():
-        # Equal up to rounding is equal.
+        # Values that differ by rounding alone count as equal.
         reached = (permuted[valid] >= observed - 1e-12).sum()
         p_value = float((reached + 1) / (valid.sum() + 1))
     expected = float(permuted[valid].mean()) if valid.any() else np.nan
     return PermutationTest(observed, expected, p_value, permuted.size)
-
-
-def _run_parts(
-    statistic: Statistic, sizes: Floats, before: NDArray[np.intp]
-) -> list[tuple[Floats, Floats]]:
-    """Return what each run (rows) gives before and after the t_g of each run (columns).
-
-    For each phase the statistic, or the sum for a mean, and from how many snapshots it is. ``before``
-    are the numbers of snapshots before each t_g. Everything comes from running totals, so that memory
-    grows with the snapshots and not with the pairs of runs times the snapshots.
-    """
-    there = np.isfinite(sizes)
-    count = _running(np.add, there.astype(np.float64), 0.0)[:, before]
-    counts = count, there.sum(axis=1, keepdims=True) - count
-    if statistic == "max":
-        known = np.where(there, sizes, -np.inf)
-        first = _running(np.maximum, known, -np.inf)[:, before]
-        last = _running(np.maximum, known[:, ::-1], -np.inf)[:, sizes.shape[1] - before]
-        return [(first, counts[0]), (last, counts[1])]
-    known = np.where(there, sizes, 0.0)
-    total = _running(np.add, known, 0.0)
-    # Sizes are whole numbers, whose sums are exact in any order.
-    return [(total[:, before], counts[0]), (total[:, -1:] - total[:, before], counts[1])]
-
-
-def _running(of: np.ufunc, values: Floats, start: float) -> Floats:
-    """Return the total of the first 0, 1, 2, ... columns, shape (rows, columns + 1)."""
-    first = np.full((len(values), 1), start)
-    running: Floats = of.accumulate(np.concatenate([first, values], axis=1), axis=1)
-    return running
-
-
-def _pooled(statistic: Statistic, value: Floats, count: Floats) -> Floats:
-    """Return the statistic over runs, the last axis; NaN where no snapshot is in the phase."""
-    snapshots = count.sum(axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        pooled = value.max(axis=-1) if statistic == "max" else value.sum(axis=-1) / snapshots
-    return np.where(snapshots > 0, pooled, np.nan)

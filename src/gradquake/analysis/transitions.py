@@ -1,29 +1,47 @@
-"""When things happen: grokking epochs, phases, crossings, and transient peaks around t_g."""
+"""Times of a sweep: grokking epochs t_g, phases, crossings, and transient peaks around t_g."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, over_resamples, tail_share
-from gradquake.analysis.scaling import scale_groups
+from gradquake.analysis.scales import scale_groups
+from gradquake.analysis.shown import Shown, time_text
 from gradquake.errors import InputError, require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
 
+__all__ = [
+    "PHASES",
+    "SPLIT_PHASES",
+    "Crossings",
+    "Direction",
+    "GrokkingEpochs",
+    "Peaks",
+    "Phase",
+    "check_phase",
+    "crossing",
+    "grokking_epochs",
+    "peaks",
+    "phase",
+]
+
 Floats = NDArray[np.float64]
+Direction = Literal["up", "down"]
 Phase = Literal["all", "pre", "post"]
 PHASES: tuple[Phase, ...] = ("all", "pre", "post")
 # The two that a run's own t_g splits its snapshots into.
 SPLIT_PHASES: tuple[Phase, ...] = ("pre", "post")
 
 
-@dataclass(frozen=True)
-class GrokkingEpochs:
+@dataclass(frozen=True, repr=False)
+class GrokkingEpochs(Shown):
     """The grokking epochs of one scale.
 
     Attributes
@@ -33,30 +51,44 @@ class GrokkingEpochs:
     epochs : tuple of float
         t_g of each run; NaN for a run that never reached 100 %.
     median : Estimate
-        Over the runs, one that never reached it counting as infinitely late; an end may be infinite.
+        Over the runs; a run that never reached 100 % counts as infinitely late, so that the median and
+        the ends of its interval may be infinite.
     """
 
     n_parameters: int
     epochs: tuple[float, ...]
     median: Estimate
 
+    @property
+    def n_grokked(self) -> int:
+        """The number of runs that reached 100 %."""
+        return sum(epoch == epoch for epoch in self.epochs)
+
+    @property
+    def _title(self) -> str:
+        return f"Grokking epochs at N = {self.n_parameters}"
+
+    def _lines(self) -> Mapping[str, str]:
+        found = time_text(self.median.value, self.median.low, self.median.high)
+        return {"": f"median {found}, {self.n_grokked} of {len(self.epochs)} runs grokked"}
+
 
 @dataclass(frozen=True, eq=False)
 class Peaks:
     """Transient peaks of a quantity around the grokking epochs; arrays of shape (runs,).
 
-    NaN in a run whose window leaves the measured epochs, or that never grokked.
+    NaN for a run that never grokked, or whose window around t_g leaves the measured epochs.
 
     Attributes
     ----------
     rise : array
         Height of the peak above the mean of the two baseline levels, as a fraction of that mean.
     width : array
-        Epochs around the peak over which at least half of the rise is kept, within the window.
+        Number of epochs around the peak, within the window, with at least half of the rise.
     delay : array
         Epoch of the peak minus t_g.
     interior : array of bool
-        Whether the peak lies inside the window; at an end of it, the quantity only drifts.
+        Whether the peak lies inside the window; if it lies at an end, the quantity only drifts.
     """
 
     rise: Floats
@@ -115,7 +147,7 @@ def grokking_epochs(
     ):
         low, high, invalid = np.nan, np.nan, 1.0
         if medians.size:
-            # Not interpolated: an infinite median is as good a value as any.
+            # Without interpolation, since medians may be infinite.
             tail = tail_share(len(runs))
             low, high = np.quantile(medians, [tail, 1 - tail], method="inverted_cdf").tolist()
             invalid = 0.0
@@ -132,7 +164,7 @@ def crossing(
     level: float = 1.0,
     *,
     hold: int = 3,
-    direction: Literal["up", "down"] = "up",
+    direction: Direction = "up",
 ) -> Floats:
     """Return when curves first pass a level and stay beyond it.
 
@@ -152,12 +184,12 @@ def crossing(
     Returns
     -------
     array, shape (...)
-        The time in epochs; NaN where a curve never crosses.
+        The time in epochs; NaN for a curve that never crosses.
 
     Raises
     ------
     InputError
-        Where the lengths differ, ``hold`` is below 1 or the direction is another.
+        If the lengths differ, ``hold`` is below 1, or the direction is another.
     """
     require_count("hold", hold, 1)
     if direction not in ("up", "down"):
@@ -184,7 +216,7 @@ def crossing(
 
 
 class Crossings:
-    """First crossings, as ``crossing`` finds them, of curves that come some epochs at a time.
+    """First crossings, as ``crossing`` finds them, of curves that are given some epochs at a time.
 
     Parameters
     ----------
@@ -192,9 +224,7 @@ class Crossings:
         As in ``crossing``.
     """
 
-    def __init__(
-        self, level: float = 1.0, *, hold: int = 3, direction: Literal["up", "down"] = "up"
-    ) -> None:
+    def __init__(self, level: float = 1.0, *, hold: int = 3, direction: Direction = "up") -> None:
         self._level, self._hold, self._direction = level, hold, direction
         self._epochs: Floats = np.empty(0)
         self._curves: Floats | None = None
@@ -204,7 +234,7 @@ class Crossings:
         """Go on with the next epochs, and the curves there, of shape (curves, epochs)."""
         if self._curves is None:
             self._curves, self._times = curves[:, :0], np.full(len(curves), np.nan)
-        # A crossing is seen from the snapshots that follow it: the last ones wait for these.
+        # A crossing is known only after the snapshots that hold it, so the last ones are kept.
         t = np.concatenate([self._epochs, np.asarray(epochs, np.float64)])
         whole = np.concatenate([self._curves, curves], axis=1)
         times = crossing(t, whole, self._level, hold=self._hold, direction=self._direction)
@@ -239,7 +269,7 @@ def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, afte
     Raises
     ------
     InputError
-        Where the sweep has no snapshot at every epoch, or no such variable.
+        If the sweep lacks a snapshot at some epoch, or has no such variable.
     """
     if variable not in dataset:
         raise InputError(
@@ -248,7 +278,7 @@ def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, afte
     epochs = dataset["epoch"].values
     require(
         epochs.size > 1 and bool((np.diff(epochs) == 1).all()),
-        "the sweep has no snapshot at every epoch; peaks need every=1",
+        "the sweep lacks snapshots at some epochs; peaks need one at every epoch (every=1)",
     )
     require_count("before", before, 1)
     require_count("after", after, 1)
@@ -263,7 +293,7 @@ def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, afte
 
 
 def _peak(
-    values: NDArray[Any], reached: float, first_epoch: int, before: int, after: int
+    values: Floats, reached: float, first_epoch: int, before: int, after: int
 ) -> tuple[float, float, float]:
     nothing = (np.nan, np.nan, np.nan)
     if np.isnan(reached):

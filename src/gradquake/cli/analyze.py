@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradquake.analysis.scaling import Statistic
+    from gradquake.analysis.statistics import Statistic
     from gradquake.report.tables import Table
     from gradquake.scrutiny.scrutinize import Scrutiny
 from gradquake.cli.terminal import (
@@ -59,7 +59,7 @@ def analyze(
 
     Example: `gradquake analyze reproduction/study.sqlite --where task=and --where alpha_train=0`
     """
-    from gradquake.analysis.scaling import STATISTICS, check_statistic
+    from gradquake.analysis.statistics import STATISTICS, check_statistic
     from gradquake.avalanche.surrogates import RUNGS
     from gradquake.paper.xor import statements as xor_statements
     from gradquake.report import json as report_json
@@ -73,7 +73,7 @@ def analyze(
 
     if statistic is not None:
         check_statistic(statistic)
-    chosen: Any = STATISTICS if statistic is None else (statistic,)
+    chosen: Any = list(STATISTICS) if statistic is None else (statistic,)
     with open_study(study) as opened:
         dataset, recorded = opened.with_nulls(**_settings(where or []))
     again = replay.can_replay(dataset)

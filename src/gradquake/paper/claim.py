@@ -1,4 +1,4 @@
-"""What a claim is, and the one engine that judges claims, writes them and reads them.
+"""Claims, and the one engine that judges them, writes them and reads them.
 
 A claim is data: a text, the paper's figure, a function that takes its quantities from the evidence, and
 a rule. A rule is made of tests; each test names a quantity and a bound. ``judge`` gives the verdicts.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar, get_args
@@ -21,15 +21,16 @@ __all__ = [
     "PAPER",
     "VERDICTS",
     "Agrees",
-    "AllOf",
-    "AnyOf",
     "Claim",
+    "Combined",
     "Compare",
     "JudgedClaim",
     "Measured",
     "Rule",
     "Test",
     "Verdict",
+    "all_of",
+    "any_of",
     "judge",
     "merge",
     "read_claims",
@@ -48,7 +49,7 @@ NO_INTERVALS = "At least one size has a single run, so there is no interval to j
 
 @dataclass(frozen=True)
 class Measured:
-    """What the evidence says about one claim.
+    """The quantities of one claim.
 
     Attributes
     ----------
@@ -57,7 +58,7 @@ class Measured:
     bounds : mapping of str to float
         Bounds that the evidence gives, by the names that tests use; NaN if a bound is not defined.
     seen : str
-        Sentences for the note: the numbers beside the quantities.
+        Sentences for the note: numbers beside the quantities.
     testable : bool
         False if the evidence cannot decide the claim; ``seen`` says why.
     """
@@ -119,25 +120,25 @@ class Compare:
 
 
 @dataclass(frozen=True)
-class AllOf:
-    """Holds if each of its tests does."""
+class Combined:
+    """Holds if all of its tests do, or at least one of them (see ``all_of`` and ``any_of``)."""
 
+    how: Callable[[Iterable[bool]], bool]
     tests: tuple[Test, ...]
 
     def holds(self, measured: Measured) -> bool:
-        """Return whether each test holds."""
-        return all(test.holds(measured) for test in self.tests)
+        """Return whether all tests hold, or at least one."""
+        return self.how(test.holds(measured) for test in self.tests)
 
 
-@dataclass(frozen=True)
-class AnyOf:
-    """Holds if at least one of its tests does."""
+def all_of(*tests: Test) -> Test:
+    """Return the test that holds if each of these does."""
+    return Combined(all, tests)
 
-    tests: tuple[Test, ...]
 
-    def holds(self, measured: Measured) -> bool:
-        """Return whether a test holds."""
-        return any(test.holds(measured) for test in self.tests)
+def any_of(*tests: Test) -> Test:
+    """Return the test that holds if at least one of these does."""
+    return Combined(any, tests)
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class Agrees:
 
 def within(quantity: str, low: float | str, high: float | str) -> Test:
     """Return the test that a value lies between two bounds, both included (see ``Compare``)."""
-    return AllOf((Compare(quantity, "value", ">=", low), Compare(quantity, "value", "<=", high)))
+    return all_of(Compare(quantity, "value", ">=", low), Compare(quantity, "value", "<=", high))
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,7 @@ class Rule:
     @classmethod
     def for_all(cls, cases: Mapping[str, Test]) -> Self:
         """Return the rule that holds if each case does, and as a direction if one case does."""
-        tests = tuple(cases.values())
-        return cls(AllOf(tests), AnyOf(tests), cases)
+        return cls(all_of(*cases.values()), any_of(*cases.values()), cases)
 
     def verdict(self, measured: Measured) -> Verdict:
         """Return the verdict on measured quantities."""
@@ -252,7 +252,7 @@ class JudgedClaim:
     verdict : str
         One of ``VERDICTS``.
     note : str
-        Sentences: how it was judged, and what else was seen.
+        Sentences: the rule, and numbers beside the quantities.
     """
 
     id: str
@@ -262,7 +262,7 @@ class JudgedClaim:
     verdict: Verdict
     note: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the claim as JSON values; the first quantity's numbers stand at the top."""
         quantities = [quantity.to_json() for quantity in self.quantities]
         return {
@@ -300,10 +300,10 @@ def judge(
 
 
 def _judged(claim: Claim[Any], measured: Measured, has_intervals: bool) -> JudgedClaim:
-    cases = ", ".join(
-        f"{name}: {'yes' if test.holds(measured) else 'no'}" for name, test in claim.rule.cases.items()
+    results = ", ".join(
+        f"{name} {'yes' if test.holds(measured) else 'no'}" for name, test in claim.rule.cases.items()
     )
-    note = [claim.how, f"It holds for {cases}." if cases else "", measured.seen]
+    note = [claim.how, f"Result: {results}." if results else "", measured.seen]
     verdict = claim.rule.verdict(measured)
     if claim.needs_intervals and not has_intervals:
         verdict, note = "not testable", [NO_INTERVALS, *note]

@@ -89,9 +89,10 @@ class Quantity:
         """Whether all resamples of the runs have one value, so that the interval has no width."""
         return self.low == self.high
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the fields as JSON values; null for each number that is not defined."""
-        return {**_plain(vars(self)), "equal_in_all_resamples": self.equal_in_all_resamples}
+        values = {name: _plain(value) for name, value in vars(self).items()}
+        return {**values, "equal_in_all_resamples": self.equal_in_all_resamples}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -104,12 +105,10 @@ class Quantity:
         return cls(**fields)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return records as dicts, and null for each number that is not defined."""
     if isinstance(value, Number | Parts):
-        value = vars(value)
-    if isinstance(value, Mapping):
-        return {name: _plain(of) for name, of in value.items()}
+        return {name: _plain(of) for name, of in vars(value).items()}
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

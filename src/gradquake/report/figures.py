@@ -22,9 +22,9 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
+from gradquake.analysis.distributions import Ccdf
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import Exponent, LeaveOneOut
-from gradquake.analysis.tails import Ccdf
 from gradquake.analysis.transitions import GrokkingEpochs
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gradquake.analysis.collapse import Collapse
+from gradquake.analysis.dimension import Curve
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Estimate
-from gradquake.analysis.scaling import STATISTICS, Statistic, check_statistic
-from gradquake.analysis.sweep import Curve, SweepAnalysis
+from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
+from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.tails import TailFit
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # What the exponent of a statistic is called in an object; a time series of it is named "D_t".
-EXPONENTS: dict[Statistic, str] = {"max": "D", "mean": "gamma"}
+EXPONENTS = {name: statistic.symbol for name, statistic in STATISTICS.items()}
 
 
 def finite(value: float) -> float | None:
@@ -86,7 +87,7 @@ def curve_json(curve: Curve) -> dict[str, Any]:
     """Return D(t) and its crossing of 1; without intervals if none of them has a width."""
     names = ("value", "low", "high", "r_squared")
     columns = {name: curve.dimension[name].values.tolist() for name in names}
-    if all(low == high or low != low for low, high in zip(columns["low"], columns["high"], strict=True)):
+    if not curve.has_intervals:
         columns |= dict.fromkeys(("low", "high"), [math.nan] * len(columns["value"]))
     return {
         "epoch": curve.dimension["epoch"].values.tolist(),
@@ -119,7 +120,7 @@ def grokking_json(scale: GrokkingEpochs) -> dict[str, Any]:
         "low": finite(scale.median.low),
         "high": finite(scale.median.high),
         "runs": len(scale.epochs),
-        "runs_that_grok": sum(epoch == epoch for epoch in scale.epochs),
+        "runs_that_grok": scale.n_grokked,
     }
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import scaling
-from gradquake.analysis.scaling import FEWEST_SCALES
+from gradquake.analysis.dimension import dimension
+from gradquake.analysis.scales import FEWEST_SCALES
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, gaussian
 from gradquake.avalanche.topologies import TOPOLOGIES
@@ -109,7 +109,7 @@ class LiveSweep:
             )
             for run in self.runs
         ]
-        return scaling.dimension(to_dataset(runs), "max", n_resamples=N_RESAMPLES)
+        return dimension(to_dataset(runs), "max", n_resamples=N_RESAMPLES)
 
     @cached_property
     def _measured_levels(self) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from gradquake.analysis.collapse import EXPONENT_DECIMALS, Collapse, quality_dec
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import FEWEST_RUNS, Estimate, Interval, difference
-from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, Phase
 from gradquake.avalanche.surrogates import REAL
@@ -41,7 +42,7 @@ NOTHING: Mapping[str, Any] = {
     "seeds": [],
 }
 
-SYMBOLS: dict[Statistic, str] = {"max": "D (largest)", "mean": "gamma (mean)"}
+SYMBOLS = {name: f"{statistic.symbol} ({statistic.label})" for name, statistic in STATISTICS.items()}
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def time_with_interval(found: Estimate) -> str:
     return f"{found.value:.0f} [{low:.0f}, {high:.0f}]"
 
 
-def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS) -> Table:
+def exponents_table(ladder: Ladder, statistics: Collection[Statistic] = STATISTICS) -> Table:
     """Return the exponents of a sweep beside those of its nulls, and what speaks against the fits."""
     rows = []
     warnings: dict[str, list[str]] = {}
@@ -146,7 +147,7 @@ def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS
             none = _no_value(found, *of_nulls)
             if warning := _warnings(found):
                 of = f"{SYMBOLS[statistic]} {phase}"
-                warnings.setdefault(f"left out, {warning}" if none else warning, []).append(of)
+                warnings.setdefault(f"left out. {warning}" if none else warning, []).append(of)
             if none:
                 continue
             snapshots = ladder.real.snapshot_interval(phase, statistic)
@@ -170,7 +171,7 @@ def exponents_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS
         rows,
         "95 % intervals over runs. * from a bootstrap over single snapshots, which takes the snapshots "
         "of one run for independent and is too narrow."
-        + "".join(f"\n{', '.join(of)}: {warning}." for warning, of in warnings.items())
+        + "".join(f"\n{', '.join(of)}: {warning}" for warning, of in warnings.items())
         + (ONE_VALUE_NOTE if any(ONE_VALUE in cell for row in rows for cell in row) else "")
         + _unless_grokked(ladder),
     )
@@ -190,7 +191,7 @@ def as_sentence(note: str) -> str:
     return f"{note[0].upper()}{note[1:]}."
 
 
-def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTICS) -> Table:
+def attribution_table(ladder: Ladder, statistics: Collection[Statistic] = STATISTICS) -> Table:
     """Return what each property of the gradient accounts for."""
     rows = []
     names: list[str] = []
@@ -228,7 +229,7 @@ def attribution_table(ladder: Ladder, statistics: Sequence[Statistic] = STATISTI
     )
 
 
-def timing_table(scrutiny: Scrutiny, statistics: Sequence[Statistic] = STATISTICS) -> Table:
+def timing_table(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATISTICS) -> Table:
     """Return when D(t) crosses."""
     rows = []
     for statistic in statistics:
@@ -333,11 +334,11 @@ def contents_table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
 
 def _warnings(found: Exponent) -> str:
     """Say why an exponent is not to be trusted; empty where nothing speaks against it."""
-    return "; ".join(filter(None, (found.fit.message, *found.cautions)))
+    return " ".join(filter(None, (found.fit.message, *found.cautions)))
 
 
 def topologies_table(
-    on_topologies: Mapping[str, Iterable[OnTopology]], statistics: Sequence[Statistic] = STATISTICS
+    on_topologies: Mapping[str, Iterable[OnTopology]], statistics: Collection[Statistic] = STATISTICS
 ) -> Table:
     """Return exponents, R² and S on every topology, by sweep."""
     rows = []
@@ -393,9 +394,7 @@ def tails_table(fits: Sequence[TailFit]) -> Table:
             (
                 str(fit.n_parameters),
                 number(fit.decades),
-                bracketed(
-                    fit.exponent, fit.exponent - 1.96 * fit.stderr, fit.exponent + 1.96 * fit.stderr
-                ),
+                bracketed(fit.exponent, fit.low, fit.high),
                 number(fit.xmin),
                 f"{fit.n_tail} of {fit.n_avalanches}",
                 *(
@@ -407,7 +406,7 @@ def tails_table(fits: Sequence[TailFit]) -> Table:
             )
         )
     warnings = {fit.n_parameters: fit.message for fit in fits if fit.message}
-    note = "; ".join(f"N = {n}: {message}" for n, message in warnings.items())
+    note = " ".join(f"N = {n}: {message}" for n, message in warnings.items())
     names = (f"against {name.replace('_', ' ')}" for name in ALTERNATIVES)
     return Table(
         "Power laws fitted to the tails",
@@ -452,15 +451,10 @@ def power_table(power: Sequence[Power]) -> Table:
 def importance_table(table: xr.Dataset) -> Table:
     """Return which choice matters: the share of the variance over specifications, choice by choice."""
     choices = specifications.choices(table)
-    importances = specifications.importances(table)
     rows = []
-    for name, found in specifications.varied(table).items():
-        spread = "none"
-        if found.notnull().any():
-            low, middle, high = found.quantile([0.025, 0.5, 0.975]).values.tolist()
-            spread = f"{number(middle)} [{number(low)}, {number(high)}]"
-        cells = (importances[name][choice] for choice in choices)
-        rows.append((name, spread, *("none" if cell != cell else f"{cell:.0%}" for cell in cells)))
+    for name, found in specifications.dependences(table).items():
+        cells = ("none" if cell != cell else f"{cell:.0%}" for cell in found.importance.values())
+        rows.append((name, bracketed(found.median, found.low, found.high), *cells))
     return Table(
         "Which choice matters",
         ("result", "median [95 % of specifications]", *choices),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import scaling, specifications, timing
+from gradquake.analysis import specifications, timing
+from gradquake.analysis.scales import FEWEST_SCALES
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import GradquakeError, InputError, require
 from gradquake.experiments import readings
@@ -65,10 +66,9 @@ def _check_scales(sweep: xr.Dataset) -> None:
     scales = np.unique(sweep["n_parameters"].values)
     if scales.size == 1:
         raise InputError(f"all runs have N = {scales[0]}; D(t) needs at least three sizes of network")
-    if not scales.size >= scaling.FEWEST_SCALES:
+    if not scales.size >= FEWEST_SCALES:
         raise InputError(
-            f"the sweep has {scales.size} scales; D(t) needs at least {scaling.FEWEST_SCALES} sizes of "
-            "network"
+            f"the sweep has {scales.size} scales; D(t) needs at least {FEWEST_SCALES} sizes of network"
         )
 
 

@@ -15,19 +15,15 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from gradquake.analysis import scaling, timing, transitions
+from gradquake.analysis import timing, transitions
 from gradquake.analysis.collapse import Collapse, best_collapse
+from gradquake.analysis.dimension import Curve, crossing_of_null, curve
+from gradquake.analysis.distributions import ccdfs
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, difference
-from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.analysis.sweep import (
-    Curve,
-    SweepAnalysis,
-    analyze,
-    crossing_of_null,
-    curve,
-)
-from gradquake.analysis.tails import ccdfs
+from gradquake.analysis.scales import same_runs, scale_groups
+from gradquake.analysis.statistics import STATISTICS, Statistic
+from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.avalanche.surrogates import REAL, RUNGS
@@ -143,7 +139,7 @@ def notes_of(scrutiny: Scrutiny) -> list[str]:
                 f"{late} of {reached.size} runs grokked after the last snapshot, at epoch {last}, so "
                 "all of their snapshots are before t_g"
             )
-    groups = scaling.scale_groups(sweep)
+    groups = scale_groups(sweep)
     if any(runs.size < FEWEST_RUNS for _, runs in groups):
         found.append("a size has a single run, so there are no intervals over runs")
     seeds = sweep["seed"].values
@@ -245,7 +241,7 @@ def check_beside(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset]) -> None:
     for rung, null in nulls.items():
         if "size" not in null:
             raise InputError(f"the {rung} null has no avalanche sizes")
-        if not scaling.same_runs(in_order(sweep), in_order(null)):
+        if not same_runs(in_order(sweep), in_order(null)):
             raise InputError(
                 f"the {rung} null has {null.sizes['run']} of {sweep.sizes['run']} runs, or other "
                 f"epochs; "

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import scaling, specifications
+from gradquake.analysis import specifications
+from gradquake.analysis.scales import same_runs
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import require
 from gradquake.experiments import readings
@@ -59,8 +60,7 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     # A synthetic sweep has no training.
     trained = [float(sweep.attrs.get("alpha_train", np.nan)) for sweep in sweeps]
     require(
-        len(set(trained)) == len(sweeps)
-        and all(scaling.same_runs(sweep, sweeps[0]) for sweep in sweeps),
+        len(set(trained)) == len(sweeps) and all(same_runs(sweep, sweeps[0]) for sweep in sweeps),
         "the sweeps have different sizes, seeds or snapshots, or one alpha_train; sweeps that differ in "
         "alpha_train alone are needed",
     )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
-from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import SPLIT_PHASES, Phase
 from gradquake.avalanche.surrogates import REAL
 from gradquake.avalanche.topologies import TOPOLOGIES

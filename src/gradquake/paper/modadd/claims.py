@@ -11,8 +11,9 @@ from itertools import product
 import numpy as np
 
 from gradquake.analysis.resampling import difference
-from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.paper.claim import AllOf, AnyOf, Claim, Compare, Measured, Rule, Test, within
+from gradquake.analysis.statistics import STATISTICS, Statistic
+from gradquake.errors import counted
+from gradquake.paper.claim import Claim, Compare, Measured, Rule, Test, all_of, any_of, within
 from gradquake.paper.modadd.evidence import TEST_90, Evidence
 from gradquake.paper.modadd.plan import ARCHITECTURES, CONTROLS, GROKKING
 from gradquake.paper.quantity import Number, Quantity
@@ -60,8 +61,8 @@ def lowest(evidence: Evidence) -> Measured:
         if not (values > 1).all():
             below.append(f"{architecture}, {control} ({statistic})")
     grokked = sum(evidence.found[a][c].grokked for a, c in product(ARCHITECTURES, CONTROLS))
-    where = "; ".join(below) or "none"
-    seen = f"Of the controls, {grokked} runs grokked. It does not hold for: {where}."
+    not_above = "; ".join(below) or "none"
+    seen = f"Of the controls, {counted(grokked, 'run')} grokked. It does not hold for: {not_above}."
     return Measured(quantities, bounds, seen)
 
 
@@ -104,22 +105,22 @@ def _is_near(direction: str, architecture: str, statistic: Statistic) -> Test:
 
 def _crosses(statistic: Statistic) -> Test:
     tests = (tuple(_is_near(d, a, statistic) for d in DIRECTIONS) for a in ARCHITECTURES)
-    return AllOf(tuple(AnyOf(either) for either in tests))
+    return all_of(*(any_of(*either) for either in tests))
 
 
 def _stays_above(statistic: Statistic) -> Test:
     names = [_lowest(a, c, statistic) for a, c in product(ARCHITECTURES, CONTROLS)]
-    return AllOf(tuple(Compare(name, "value", ">", _level(name)) for name in names))
+    return all_of(*(Compare(name, "value", ">", _level(name)) for name in names))
 
 
 def _leads_by(statistic: Statistic) -> Test:
     names = (_lead(a, c, statistic) for a, c in product(ARCHITECTURES, CONTROLS))
-    return AllOf(tuple(within(name, *LEAD) for name in names))
+    return all_of(*(within(name, *LEAD) for name in names))
 
 
 def _leads_at_all(statistic: Statistic) -> Test:
     names = (_lead(a, c, statistic) for a, c in product(ARCHITECTURES, CONTROLS))
-    return AllOf(tuple(Compare(name, "value", ">", 0) for name in names))
+    return all_of(*(Compare(name, "value", ">", 0) for name in names))
 
 
 CLAIMS: tuple[Claim[Evidence], ...] = (
@@ -150,8 +151,8 @@ CLAIMS: tuple[Claim[Evidence], ...] = (
         "companion",
         leads,
         Rule(
-            AllOf(tuple(_leads_by(statistic) for statistic in STATISTICS)),
-            AnyOf(tuple(_leads_at_all(statistic) for statistic in STATISTICS)),
+            all_of(*(_leads_by(statistic) for statistic in STATISTICS)),
+            any_of(*(_leads_at_all(statistic) for statistic in STATISTICS)),
         ),
         f"The lead must be {LEAD[0]:g} to {LEAD[1]:g} epochs against both controls, in both "
         "architectures, for the largest (max) and the mean size. Direction: for one of the two, all "

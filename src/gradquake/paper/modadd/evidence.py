@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import scaling, timing
+from gradquake.analysis import timing
 from gradquake.analysis.collapse import Collapse, best_collapse
+from gradquake.analysis.dimension import Curve, curve
+from gradquake.analysis.distributions import ccdfs
 from gradquake.analysis.early_warning import Separation
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import FEWEST_RUNS, Estimate, percentile_interval
-from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.analysis.sweep import Curve, SweepAnalysis, analyze, curve
-from gradquake.analysis.tails import ccdfs
+from gradquake.analysis.scales import FEWEST_SCALES, scale_groups
+from gradquake.analysis.statistics import STATISTICS, Statistic
+from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.experiments import modular_addition
 from gradquake.paper.modadd.plan import ARCHITECTURES, CONDITIONS, CONTROLS, GROKKING, STUDY, Plan
@@ -284,10 +286,10 @@ def _events(sweep: xr.Dataset) -> dict[str, NDArray[np.float64] | None]:
 
 def _with_event(sweep: xr.Dataset, event: NDArray[np.float64] | None) -> NDArray[np.intp] | None:
     """Return the runs of the widths at which at least half have an event; None for under three."""
-    groups = [runs for _, runs in scaling.scale_groups(sweep)]
+    groups = [runs for _, runs in scale_groups(sweep)]
     if event is not None:
         groups = [runs for runs in groups if np.isfinite(event[runs]).mean() >= timing.LEAST_SHARE]
-    return np.concatenate(groups) if len(groups) >= scaling.FEWEST_SCALES else None
+    return np.concatenate(groups) if len(groups) >= FEWEST_SCALES else None
 
 
 def _view(real: Curve, null: Curve, left_out: tuple[int, ...]) -> View:
@@ -304,7 +306,7 @@ def _collapse(sweep: xr.Dataset) -> Collapse:
 
 def _found(sweep: xr.Dataset, ladder: Ladder, views: Views, collapse: Collapse) -> Found:
     reached = {level: np.nan_to_num(first_reaching(sweep, level), nan=np.inf) for level in LEVELS}
-    groups = scaling.scale_groups(sweep)
+    groups = scale_groups(sweep)
     widths = sweep["width"].values
     grokked = sweep["grokking_epoch"].values
     after = sweep["epoch"].values >= np.nan_to_num(grokked, nan=np.inf)[:, None]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradquake.analysis.scaling import STATISTICS
+from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.transitions import PHASES
 from gradquake.paper.modadd.evidence import ALIGNMENTS, LEVELS, TEST_90, Evidence, Found, View
 from gradquake.paper.modadd.plan import ARCHITECTURES

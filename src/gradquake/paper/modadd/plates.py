@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gradquake.analysis.scaling import STATISTICS, Statistic
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.paper.modadd.evidence import (
     ALIGNMENTS,

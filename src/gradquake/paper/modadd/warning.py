@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import scaling
 from gradquake.analysis.early_warning import Separation, area_under_roc
+from gradquake.analysis.fits import slopes
 from gradquake.analysis.resampling import estimated
 
 if TYPE_CHECKING:
@@ -67,5 +67,5 @@ def numbers_of_runs(sweep: xr.Dataset, warning: str) -> NDArray[np.float64]:
     result = np.empty(share.shape)
     for seed in np.unique(seeds):
         runs = np.flatnonzero(seeds == seed)
-        result[runs] = scaling.slopes(n[runs], sweep["size"].values[runs].T)
+        result[runs] = slopes(n[runs], sweep["size"].values[runs].T)
     return result

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import scaling
+from gradquake.analysis.fits import slopes
 from gradquake.analysis.resampling import Estimate, estimated, run_resamples
+from gradquake.analysis.scales import scale_groups
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,24 +50,24 @@ def baseline(sweeps: Mapping[str, xr.Dataset]) -> Baseline:
 
     A slope is linear in log size, so the log sizes are averaged over seeds before the fit.
     """
-    groups = scaling.scale_groups(next(iter(sweeps.values())))
+    groups = scale_groups(next(iter(sweeps.values())))
     n = np.array([n for n, _ in groups])
     # Shape (variants, scales, seeds), with the same order of seeds in each variant.
     log_sizes = np.log(
         [[sweep["size"].values[runs].mean(axis=1) for _, runs in groups] for sweep in sweeps.values()]
     )
     runs = log_sizes.shape[2]
-    observed = scaling.slopes(n, np.exp(log_sizes.mean(axis=2)))
+    observed = slopes(n, np.exp(log_sizes.mean(axis=2)))
     draws = run_resamples([runs] * n.size)
     resampled_logs = np.stack(
         [log_sizes[:, scale, chosen].mean(axis=2) for scale, chosen in enumerate(draws)], axis=-1
     )
-    resampled = scaling.slopes(n, np.exp(resampled_logs))  # (variants, B)
+    resampled = slopes(n, np.exp(resampled_logs))  # (variants, B)
     variation = scaling.coefficient_of_variation
     return Baseline(
         tuple(sweeps),
         [estimated(float(d), row, runs) for d, row in zip(observed, resampled, strict=True)],
-        scaling.slopes(n, np.exp(log_sizes.transpose(0, 2, 1))),
+        slopes(n, np.exp(log_sizes.transpose(0, 2, 1))),
         estimated(float(observed.mean()), resampled.mean(axis=0), runs),
         estimated(float(variation(observed)), variation(resampled.T), runs),
     )

@@ -92,8 +92,7 @@ def _holds(ax: Axes, table: xr.Dataset) -> None:
     levels = [(choice, str(level)) for choice in CHOICES for level in table[choice].values]
     found = {str(name): specifications.shares(judged[name]) for name in judged.data_vars}
     cells = [
-        [float(judged[name].mean()), *(of[choice][level] for choice, level in levels)]
-        for name, of in found.items()
+        [of.overall, *(of.by_choice[choice][level] for choice, level in levels)] for of in found.values()
     ]
     columns = ["all", *(f"{CHOICES[choice]} {LEVELS.get(level, level)}" for choice, level in levels)]
     columns = [column.removeprefix("topology ").removeprefix("scales ") for column in columns]

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from gradquake.analysis.dimension import Curve
 from gradquake.analysis.ladder import SPANS, Ladder, Span
 from gradquake.analysis.resampling import Estimate
-from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic, same_runs
-from gradquake.analysis.sweep import Curve, analyze
+from gradquake.analysis.scales import same_runs
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.statistics import STATISTICS, Statistic
+from gradquake.analysis.sweep import analyze
 from gradquake.analysis.timing import median_grokking_epoch, median_over_runs
 from gradquake.analysis.transitions import GrokkingEpochs, Phase, grokking_epochs
 from gradquake.avalanche.topologies import TOPOLOGIES

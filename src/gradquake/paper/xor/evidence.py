@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import power, tails
+from gradquake.analysis import distributions, power, tails
+from gradquake.analysis.dimension import Curve
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, estimated
-from gradquake.analysis.scaling import STATISTICS, Statistic
-from gradquake.analysis.sweep import Curve, SweepAnalysis
+from gradquake.analysis.statistics import STATISTICS, Statistic
+from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.timing import PermutationTest, follows_grokking
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.errors import InputError
@@ -105,8 +106,8 @@ class Evidence:
     topologies: Baseline
     alphas: Baseline
     gini: GiniStudy
-    ccdfs: list[tails.Ccdf]
-    collapsed: list[tails.Ccdf]
+    ccdfs: list[distributions.Ccdf]
+    collapsed: list[distributions.Ccdf]
     tails: dict[str, list[tails.TailFit]]
     time_average: Estimate
     conditions: list[ConditionResult]
@@ -207,7 +208,7 @@ def gather(
         for name, sweep, scrutiny in zip((INLINE, SHADOW), (inline, shadow), scrutinies, strict=True)
     ]
     results += each(examine, _conditions(plan, study, inline, shadow), executor)
-    ccdfs = tails.ccdfs(inline)
+    ccdfs = distributions.ccdfs(inline)
     analysis = scrutinies[0].ladder.real
     on_each: dict[str, list[OnTopology]] = {}
     table: xr.Dataset | None = None
@@ -229,7 +230,7 @@ def gather(
         alphas=alphas,
         gini=gini_study(_sweep(study, plan.gini)),
         ccdfs=ccdfs,
-        collapsed=tails.collapse(ccdfs, analysis.exponent("all", "max").value),
+        collapsed=distributions.collapse(ccdfs, analysis.exponent("all", "max").value),
         tails=dict(zip(modes, each(tails.tail_fits, modes.values(), executor), strict=True)),
         time_average=time_average(analysis),
         conditions=results,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradquake.analysis.ladder import SPANS, Ladder, Span
-from gradquake.analysis.scaling import STATISTICS, Statistic
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
 from gradquake.paper.output import as_json

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradquake.analysis.resampling import FEWEST_RUNS
-from gradquake.analysis.scaling import FEWEST_SCALES
+from gradquake.analysis.scales import FEWEST_SCALES
 from gradquake.errors import InputError, require_count
 from gradquake.experiments import xor
 from gradquake.experiments.synthetic import SyntheticRun

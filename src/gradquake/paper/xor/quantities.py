@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from gradquake.analysis.fits import r_squared
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import Estimate, estimated, run_resamples
-from gradquake.analysis.scaling import Exponent, Statistic, r_squared, scale_groups
+from gradquake.analysis.scales import scale_groups
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.statistics import Statistic
 from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.transitions import Phase
 from gradquake.paper.quantity import Number, Parts, Quantity

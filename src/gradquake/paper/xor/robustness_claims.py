@@ -10,18 +10,19 @@ import numpy as np
 
 from gradquake.analysis.collapse import EXPONENT_DECIMALS, quality_decimals
 from gradquake.analysis.resampling import estimated, run_resamples
-from gradquake.analysis.scaling import STATISTICS, Statistic, leave_one_out
+from gradquake.analysis.scaling import leave_one_out
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import SPLIT_PHASES
 from gradquake.paper.claim import (
     PAPER,
     Agrees,
-    AllOf,
-    AnyOf,
     Claim,
     Compare,
     Measured,
     Rule,
     Test,
+    all_of,
+    any_of,
     within,
 )
 from gradquake.paper.quantity import Number, Quantity
@@ -163,7 +164,7 @@ def heavy_tails(evidence: Evidence) -> Measured:
     fits = evidence.tails["inline"]
     heavy = [fit.heavier_than_exponential for fit in fits]
     widest = float(np.max([fit.decades for fit in fits]))
-    described = ", ".join(
+    described = "; ".join(
         f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.0f}" for fit in fits
     )
     return Measured(
@@ -171,7 +172,8 @@ def heavy_tails(evidence: Evidence) -> Measured:
             Quantity("share of scales heavier than exponential", float(np.mean(heavy))),
             Quantity("most decades at a scale", widest, paper=PAPER_DECADES),
         ),
-        seen=f"{described}. Below {PAPER_DECADES} decades a fit to the tail decides nothing.",
+        seen=f"Range and fitted exponent alpha of each scale: {described}. Below {PAPER_DECADES} "
+        "decades a fit to the tail decides nothing.",
     )
 
 
@@ -212,7 +214,7 @@ def _at_threshold(phase: str, q: str, statistic: Statistic) -> str:
 
 def _for_both(test: Callable[[Statistic], tuple[Test, ...]]) -> Rule:
     """Return the rule that all tests must hold for both statistics; as a direction for one."""
-    return Rule.for_all({statistic: AllOf(test(statistic)) for statistic in STATISTICS})
+    return Rule.for_all({statistic: all_of(*test(statistic)) for statistic in STATISTICS})
 
 
 def _threshold_tests(statistic: Statistic) -> tuple[Test, ...]:
@@ -239,8 +241,8 @@ def _shadow_tests(statistic: Statistic) -> tuple[Test, ...]:
 _NARROW = Compare("most decades at a scale", "value", "<", PAPER)
 _HEAVY = "share of scales heavier than exponential"
 _COLLAPSES = Compare(QUALITY, "value", "<=", GOOD_QUALITY)
-_SAME_D = AllOf(
-    (Compare(BEST_D, "low", "<=", HIGH_END_OF_D), Compare(BEST_D, "high", ">=", LOW_END_OF_D))
+_SAME_D = all_of(
+    Compare(BEST_D, "low", "<=", HIGH_END_OF_D), Compare(BEST_D, "high", ">=", LOW_END_OF_D)
 )
 
 ROBUSTNESS: tuple[Claim[Evidence], ...] = (
@@ -285,18 +287,14 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
         "+25 %, about 50 epochs, within ±10 epochs of t_g, 1000 seeds",
         gini_peak,
         Rule(
-            AllOf(
-                (
-                    Agrees("median rise"),
-                    Agrees("median width in epochs"),
-                    Compare("share of peaks within ±10 epochs", "low", ">=", PAPER),
-                )
+            all_of(
+                Agrees("median rise"),
+                Agrees("median width in epochs"),
+                Compare("share of peaks within ±10 epochs", "low", ">=", PAPER),
             ),
-            AllOf(
-                (
-                    Compare("median rise", "low", ">", 0),
-                    Compare("share of peaks within ±10 epochs", "value", ">", 0.5),
-                )
+            all_of(
+                Compare("median rise", "low", ">", 0),
+                Compare("share of peaks within ±10 epochs", "value", ">", 0.5),
             ),
         ),
         "Rise and width must agree, and 95 % of the peaks must lie within ±10 epochs. Direction: there "
@@ -318,8 +316,8 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
         "stated",
         heavy_tails,
         Rule(
-            AllOf((Compare(_HEAVY, "value", ">=", 1), _NARROW)),
-            AllOf((Compare(_HEAVY, "value", ">=", 0.5), _NARROW)),
+            all_of(Compare(_HEAVY, "value", ">=", 1), _NARROW),
+            all_of(Compare(_HEAVY, "value", ">=", 0.5), _NARROW),
         ),
         "A scale counts if the likelihood ratio of a power law against an exponential favors the power "
         "law with p < 0.05. All scales must count, and none may span more decades than the paper says. "
@@ -331,7 +329,7 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
         "X-only collapse with the single exponent D",
         "stated",
         collapse_of_sizes,
-        Rule(AllOf((_COLLAPSES, _SAME_D)), AnyOf((_COLLAPSES, _SAME_D))),
+        Rule(all_of(_COLLAPSES, _SAME_D), any_of(_COLLAPSES, _SAME_D)),
         "S is the quality of Houdayer and Hartmann (2004), ideally 1. S must be at most twice that of a "
         "perfect collapse, and the interval of D must overlap that of the largest sizes. Direction: one "
         "of the two holds.",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradquake.analysis.scaling import STATISTICS, Statistic
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import Phase
 from gradquake.paper.xor.choices_plate import TOPOLOGY_NAMES
 from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult

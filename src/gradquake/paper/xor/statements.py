@@ -50,14 +50,15 @@ def specifications_json(table: xr.Dataset) -> dict[str, Any]:
         "specifications": int(table["pre"].size),
         "holds": {
             str(name): {
-                "share": float(holds[name].mean()),
-                "by_choice": specifications.shares(holds[name]),
+                "share": found.overall,
+                "by_choice": found.by_choice,
             }
             for name in holds.data_vars
+            for found in [specifications.shares(holds[name])]
         },
         "importance": {
-            name: {choice: finite(share) for choice, share in shares.items()}
-            for name, shares in specifications.importances(table).items()
+            name: {choice: finite(share) for choice, share in found.importance.items()}
+            for name, found in specifications.dependences(table).items()
         },
     }
 
@@ -70,10 +71,10 @@ def shares_table(table: xr.Dataset) -> Table:
     rows = []
     for name, found in of_each.items():
         by_choice = (
-            ", ".join(f"{level}: {share:.0%}" for level, share in found[choice].items())
+            ", ".join(f"{level}: {share:.0%}" for level, share in found.by_choice[choice].items())
             for choice in choices
         )
-        rows.append((str(name), f"{float(holds[name].mean()):.1%}", *by_choice))
+        rows.append((str(name), f"{found.overall:.1%}", *by_choice))
     return Table(
         f"The specification curve: {table['pre'].size:,} ways to measure it",
         ("statement", "holds", *choices),

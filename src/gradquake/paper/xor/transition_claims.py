@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from gradquake.analysis.resampling import difference, estimated, percentile_interval
-from gradquake.analysis.scaling import Exponent, Statistic
-from gradquake.paper.claim import PAPER, Agrees, AllOf, Claim, Compare, Measured, Rule, within
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.statistics import Statistic
+from gradquake.paper.claim import PAPER, Agrees, Claim, Compare, Measured, Rule, all_of, within
 from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.xor.evidence import Evidence, resampled_curves, time_average
 from gradquake.paper.xor.plan import GINI_HIDDEN
@@ -170,7 +171,7 @@ _RISES_WHILE_RUNS_GROK = within("crossing epoch", FIRST_GROKKING, LAST_GROKKING)
 
 _SPREAD = Rule(Compare("CV in %", "high", "<", PAPER))
 _SPREAD_HOW = (
-    "The high end of the interval must lie below the paper's bound. The scatter of few seeds adds to it."
+    "The high end of the interval must lie below the paper's bound. The scatter of few seeds raises it."
 )
 
 TRANSITION: tuple[Claim[Evidence], ...] = (
@@ -180,7 +181,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "12 to 134",
         grokking_range,
         Rule(
-            AllOf((Agrees("smallest median t_g"), Agrees("largest median t_g"))),
+            all_of(Agrees("smallest median t_g"), Agrees("largest median t_g")),
             Compare("smallest median t_g", "high", "<", LOW_END_OF_LARGEST),
         ),
         "Both medians must agree. Direction: their intervals do not overlap.",
@@ -200,7 +201,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "0.90 ± 0.02",
         partial(phase_exponent, phase="pre", paper=0.90),
         Rule(Agrees("D_pre", 0.02), Compare("D_pre", "value", "<", 1)),
-        "D is the exponent of the largest size over all snapshots before t_g. Direction: below 1.",
+        "D of the largest size over all snapshots before t_g must agree. Direction: D is below 1.",
     ),
     Claim(
         "D-post",
@@ -208,7 +209,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "1.20 ± 0.02",
         partial(phase_exponent, phase="post", paper=1.20),
         Rule(Agrees("D_post", 0.02), Compare("D_post", "value", ">", 1)),
-        "D is the exponent of the largest size over all snapshots from t_g on. Direction: above 1.",
+        "D of the largest size over all snapshots from t_g on must agree. Direction: D is above 1.",
     ),
     Claim(
         "D-synth",
@@ -223,7 +224,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "aggregate s_max ~ N^D",
         "1.00 ± 0.02, R² = 1.00",
         partial(aggregate, name="D", statistic="max", paper=1.00, r_squared=1.00),
-        Rule(AllOf((Agrees("D", 0.02), Compare("R²", "high", ">=", R_SQUARED_1_00))), Agrees("D", 0.02)),
+        Rule(all_of(Agrees("D", 0.02), Compare("R²", "high", ">=", R_SQUARED_1_00)), Agrees("D", 0.02)),
         f"D must agree, and the interval of R² must reach {R_SQUARED_1_00:g}, which rounds to 1.00. "
         "Direction: D agrees.",
     ),
@@ -233,7 +234,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "1.15 ± 0.06, R² = 0.99",
         partial(aggregate, name="gamma", statistic="mean", paper=1.15, r_squared=0.99),
         Rule(
-            AllOf((Agrees("gamma", 0.06), Compare("R²", "high", ">=", R_SQUARED_0_99))),
+            all_of(Agrees("gamma", 0.06), Compare("R²", "high", ">=", R_SQUARED_0_99)),
             Compare("gamma", "low", ">", 1),
         ),
         f"gamma must agree, and the interval of R² must reach {R_SQUARED_0_99:g}, which rounds to 0.99. "
@@ -245,12 +246,10 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "0.90, 1.20",
         dimension_rise,
         Rule(
-            AllOf(
-                (
-                    Agrees("lowest D before the crossing"),
-                    Agrees("mean D after the crossing"),
-                    _RISES_WHILE_RUNS_GROK,
-                )
+            all_of(
+                Agrees("lowest D before the crossing"),
+                Agrees("mean D after the crossing"),
+                _RISES_WHILE_RUNS_GROK,
             ),
             _RISES_WHILE_RUNS_GROK,
         ),
