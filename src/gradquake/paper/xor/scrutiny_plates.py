@@ -11,6 +11,8 @@ import numpy as np
 from gradquake.analysis import specifications
 from gradquake.analysis.scaling import STATISTICS, Exponent, Statistic
 from gradquake.analysis.sweep import Window
+from gradquake.avalanche.surrogates import REAL, SURROGATES
+from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.paper.xor import statements as xor_statements
 from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult
 from gradquake.paper.xor.evidence import Evidence
@@ -30,31 +32,15 @@ from gradquake.report.figures import (
 )
 from gradquake.scrutiny.topologies import OnTopology
 
-RUNGS = {
-    "gaussian": "Gaussian",
-    "gaussian_per_tensor": "Gaussian\nper tensor",
-    "permuted_within_tensor": "permuted\nin tensor",
-    "permuted": "permuted",
-    "sign_flipped": "signs\nflipped",
-    "real": "real",
-}
+LADDER = {name: rung.label.replace(" ", "\n", 1) for name, rung in SURROGATES.items()} | {REAL: "real"}
 LOOKS: dict[tuple[Window, Statistic], tuple[str, str, str]] = {
     ("pre", "max"): (GREEN, "o", "before, $s_{\\max}$"),
     ("pre", "mean"): (SKY, "^", "before, $\\langle s \\rangle$"),
     ("post", "max"): (VERMILION, "s", "after, $s_{\\max}$"),
     ("post", "mean"): (ORANGE, "D", "after, $\\langle s \\rangle$"),
 }
-TOPOLOGIES = {
-    "barabasi_albert": "scale-free",
-    "ring": "ring",
-    "small_world_0.05": "small world .05",
-    "small_world_0.2": "small world .2",
-    "erdos_renyi": "random",
-    "square_lattice": "square lattice",
-    "random_regular": "random regular",
-    "computational": "network's own",
-}
-LEVELS = {**TOPOLOGIES, "all": "all scales"}
+GRAPHS = {name: topology.label for name, topology in TOPOLOGIES.items()}
+LEVELS = {**GRAPHS, "all": "all scales"}
 PAPERS_CHOICE: dict[str, Any] = {
     "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,
     "statistic": "max", "interval": 10, "window": "all",
@@ -76,11 +62,11 @@ def ladder(evidence: Evidence, path: Path) -> None:
     """The exponents of every rung and their rise, inline and shadow."""
     with figures.sheet(path, "ab\ncd", 5.6, between=0.2, below=0.16, bottom=0.75) as panels:
         sweeps = {"inline": evidence.inline_ladder, "shadow": evidence.shadow_ladder}
-        places = np.arange(len(RUNGS))
+        places = np.arange(len(LADDER))
         for i, (name, rungs) in enumerate(sweeps.items()):
             level, rise = panels[i], panels[i + 2]
             for shift, (key, (color, marker, label)) in zip(_shifts(4), LOOKS.items(), strict=True):
-                found = [rungs.exponent(rung, *key) for rung in RUNGS]
+                found = [rungs.exponent(rung, *key) for rung in LADDER]
                 figures.series(level, places + shift, found, color, marker, label, ls=":")
             for shift, (statistic, color, marker, label) in zip(
                 (-0.1, 0.1),
@@ -88,14 +74,14 @@ def ladder(evidence: Evidence, path: Path) -> None:
                 strict=True,
             ):
                 key_of: Statistic = "max" if statistic == "max" else "mean"
-                gained = [rungs.value(rung, "rise", key_of) for rung in RUNGS]
+                gained = [rungs.value(rung, "rise", key_of) for rung in LADDER]
                 figures.series(rise, places + shift, gained, color, marker, label, ls=":")
             level.axhline(1, color=BLACK, lw=0.7, ls=":")
             rise.axhline(0, color=BLACK, lw=0.7, ls=":")
             level.set_ylim(0.65, 1.55)
             rise.set_ylim(-0.3, 0.55)
-            figures.categories(level, [""] * len(RUNGS))
-            figures.categories(rise, list(RUNGS.values()))
+            figures.categories(level, [""] * len(LADDER))
+            figures.categories(rise, list(LADDER.values()))
             level.set_ylabel(f"$D$ or $\\gamma$, {name}")
             rise.set_ylabel(f"rise (after − before), {name}")
         panels[0].legend(loc="upper left", ncols=2)
@@ -168,7 +154,7 @@ def intervention(evidence: Evidence, path: Path) -> None:
     graphs = [r for r in evidence.conditions if r.group == "topology_train"]
     own = evidence.condition("alpha_train", INLINE)
     by_graph = [own, *graphs]
-    names = [TOPOLOGIES["barabasi_albert"], *(TOPOLOGIES.get(r.name, r.name) for r in graphs)]
+    names = [GRAPHS["barabasi_albert"], *(GRAPHS.get(r.name, r.name) for r in graphs)]
     with figures.sheet(path, "ab\ncd\nef", 8.2, between=0.2, below=0.45, bottom=0.85) as panels:
         shades = figures.scale_colors(len(by_alpha))
         for shift, result, color in zip(
@@ -233,7 +219,7 @@ def topologies(evidence: Evidence, path: Path) -> None:
             left.set_ylabel(f"$D$ or $\\gamma$, {name}")
             right.set_ylabel(f"real minus permuted, {name}")
             last = row == len(evidence.on_topologies) - 1
-            names = [TOPOLOGIES[on.topology] if last else "" for on in found]
+            names = [GRAPHS[on.topology] if last else "" for on in found]
             for ax in (left, right):
                 figures.categories(ax, names)
         panels[0].legend(loc="upper left", ncols=2)
