@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
@@ -16,8 +17,10 @@ from concurrent.futures import (
 )
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import resource_tracker
+from importlib.machinery import ModuleSpec
+from multiprocessing import resource_tracker, spawn
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
 from queue import SimpleQueue
 from traceback import format_exc
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 PATIENCE = 10
 WORKER_DIED = "a worker process died (killed, or out of memory)"
 Result = TypeVar("Result")
+_STARTING = threading.Lock()
 
 
 class WorkerDiedError(GradquakeError):
@@ -179,8 +183,9 @@ class _Worker:
 
     def __init__(self, context: ForkServerContext | SpawnContext) -> None:
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
+        self._process = context.Process(target=_serve, args=(theirs, _script()), daemon=True)
+        with _script_not_imported():
+            self._process.start()
         theirs.close()
 
     def run(self, task: Callable[[], Result]) -> Result:
@@ -202,14 +207,16 @@ class _Worker:
         self._process.kill()
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, script: dict[str, str]) -> None:
     """Do the tasks that come through a pipe, until it is closed."""
     _follow_parent()
     while True:
         try:
-            task = pipe.recv()
+            message = pipe.recv_bytes()
         except EOFError:
             return
+        try:
+            task = _task(message, script)
         except Exception as error:
             pipe.send((False, GradquakeError(f"a task cannot be read: {error}")))
             continue
@@ -223,6 +230,44 @@ def _serve(pipe: Connection) -> None:
             pipe.send(outcome)
         except (PicklingError, TypeError, AttributeError) as error:
             pipe.send((False, GradquakeError(f"a result cannot be sent: {error}")))
+
+
+def _task(message: bytes, script: dict[str, str]) -> Callable[[], object]:
+    try:
+        task: Callable[[], object] = ForkingPickler.loads(message)
+    except AttributeError:
+        # The task is defined in the script that was started.
+        try:
+            spawn.prepare(script)
+        except Exception as error:
+            raise GradquakeError(
+                f"{error}; it is defined in the script that was started, which each worker runs first; "
+                'put the calls in the script under `if __name__ == "__main__":`'
+            ) from error
+        task = ForkingPickler.loads(message)
+    return task
+
+
+def _script() -> dict[str, str]:
+    """Return what ``spawn.prepare`` needs to import the script that was started."""
+    data = spawn.get_preparation_data("")
+    return {name: value for name, value in data.items() if name.startswith("init_main_")}
+
+
+@contextmanager
+def _script_not_imported() -> Iterator[None]:
+    """Start processes that do not import the script that was started.
+
+    By default they do, so a script would run again in each of them, unless it has an
+    ``if __name__ == "__main__"``. ``multiprocessing`` does not import a main module of this name.
+    """
+    main = sys.modules["__main__"]
+    with _STARTING:
+        spec, main.__spec__ = main.__spec__, ModuleSpec("__main__", None)
+        try:
+            yield
+        finally:
+            main.__spec__ = spec
 
 
 @contextmanager
