@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gradquake.avalanche.graphs import Graph
     from gradquake.avalanche.probe import Probe
     from gradquake.errors import GradquakeError, InputError, StudyError
+    from gradquake.files.measure import measure
     from gradquake.report import figures
     from gradquake.scrutiny import scrutinize as scrutiny
     from gradquake.scrutiny import sensitivity
@@ -50,6 +51,7 @@ _PUBLIC = {
     "experiments": ("experiments", ""),
     "figures": ("report.figures", ""),
     "graphs": ("avalanche.graphs", ""),
+    "measure": ("files.measure", "measure"),
     "open_study": ("study.study", "open_study"),
     "relax": ("avalanche.cascade", "relax"),
     "resampling": ("analysis.resampling", ""),
@@ -75,6 +77,7 @@ __all__ = [
     "experiments",
     "figures",
     "graphs",
+    "measure",
     "open_study",
     "relax",
     "resampling",

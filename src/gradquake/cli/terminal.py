@@ -97,9 +97,7 @@ def _settings(pairs: list[str], option: str = "--where") -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(
-    total: int | None = None, unit: str = "runs", *, resumes: bool = True
-) -> Iterator[Advance]:
+def _progress(total: int | None = None, unit: str | None = None) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -122,9 +120,9 @@ def _progress(
         task = begun[-1][1]
         bar.advance(task, runs)
         if of is not None:
-            bar.update(task, total=of, count=f"{bar.tasks[-1].completed:.0f}/{of} steps")
+            bar.update(task, total=of, count=f"{bar.tasks[-1].completed:.0f}/{of} {unit or 'steps'}")
         elif len(begun) == 1 and total is not None:
-            bar.update(task, count=f"{bar.tasks[0].completed:.0f}/{total} {unit}")
+            bar.update(task, count=f"{bar.tasks[0].completed:.0f}/{total} {unit or 'runs'}")
 
     def finish() -> None:
         for _, task in begun if total is None else begun[1:]:
@@ -135,7 +133,7 @@ def _progress(
         finish()
     except KeyboardInterrupt:
         kept = "; what was finished is kept, and the same command continues from there"
-        raise _InterruptError(f"interrupted{kept if total is not None and resumes else ''}") from None
+        raise _InterruptError(f"interrupted{kept if total is not None else ''}") from None
     finally:
         if bar.live.is_started:
             bar.stop()
