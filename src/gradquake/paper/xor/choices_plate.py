@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,7 +30,7 @@ TOPOLOGY_NAMES = {
     "computational": "network's own",
 }
 LEVELS = {**TOPOLOGY_NAMES, "all": "all scales"}
-PAPERS_CHOICE: dict[str, Any] = {
+PAPERS_CHOICE: dict[str, str | float] = {
     "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,
     "statistic": "max", "interval": 10, "scales": "all",
 }  # fmt: skip
