@@ -40,7 +40,7 @@ def main():
     import torch
 
     from gradquake.avalanche.topologies import build
-    from gradquake.experiments import xor
+    from gradquake.experiments import mlp, xor
 
     torch.set_num_threads(1)
     runs = xor.sweep(xor.PAPER_HIDDEN, 6)
@@ -48,7 +48,9 @@ def main():
 
     def peer(run):
         return torch_run(
-            run, xor.initial_parameters(run), build(run.topology, run.n_parameters, run.seed)
+            run,
+            mlp.initial_parameters(run.hidden, run.seed),
+            build(run.topology, run.n_parameters, run.seed),
         )
 
     snapshots, grokking_epoch = peer(runs[0])

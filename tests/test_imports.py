@@ -46,6 +46,7 @@ HOMES = {
     "torch": {
         *(name for name in ORDER if name.startswith("torch.")),
         "files.torch_weights",
+        "experiments.transformer",
         "experiments.modular_addition",
     },
     "lightning": {"torch.lightning"},

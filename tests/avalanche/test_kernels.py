@@ -23,6 +23,7 @@ from gradquake.avalanche import (
     _kernels_shares,
     _kernels_threshold,
 )
+from gradquake.avalanche.cascade import NO_THRESHOLDS, OUTCOME
 from gradquake.experiments import _kernels_mlp
 
 KERNEL_FILES = (
@@ -334,7 +335,7 @@ def naive_cascade(gradient, indptr, indices, threshold, alpha, max_steps):
         unstable = np.flatnonzero(np.abs(g).astype(np.float64) > threshold)
     peak = max(steps, default=0)
     lossy = any(neighbours[i].size == 0 for i in toppled)
-    return g, (sum(steps), len(steps), len(toppled), peak, unstable.size, lossy)
+    return g, (sum(steps), len(steps), len(toppled), peak, unstable.size > 0, lossy)
 
 
 def scratch_for(n, dtype):
@@ -683,14 +684,14 @@ def test_deviation_in_plain_python_is_the_same(scale):
 
 
 def measure_alone(gradient, indptr, indices, threshold, quantile):
-    """Chain the kernels for one gradient, as a row of ``outcome`` and the relaxed gradient."""
+    """Chain the kernels for one gradient, as a row of outcomes and the relaxed gradient."""
     if quantile >= 0:
         threshold = magnitude_quantile(gradient, quantile)
     after = gradient.copy()
     *counts, lossy = relaxed(_kernels_cascade.cascade, after, indptr, indices, threshold, 0.3, 20)
     lost = naive_dissipation(gradient, after, indptr) if lossy else 0.0
     turned = _kernels_angle.deviation(gradient, after) if counts[0] else 0.0
-    return [threshold, *counts, lost, turned], after
+    return (threshold, *counts, turned, lost, lossy), after
 
 
 def naive_dissipation(before, after, indptr):
@@ -710,14 +711,14 @@ def segments(dtype, sizes):
     return vectors, graphs, (rows, *joined)
 
 
-def measure_segments(vectors, stack, quantile, first, last, outcome):
+def measure_segments(vectors, stack, thresholds, quantile, first, last, outcomes):
     gradient = np.concatenate(vectors)
     after = np.full_like(gradient, -7)
     offsets = np.cumsum([0, *(v.size for v in vectors)])
-    dtype = gradient.dtype.type
+    dtype, scratch = gradient.dtype.type, scratch_for(max(v.size for v in vectors), gradient.dtype.type)
     _kernels_cascade.measure_segments(
         gradient, after, offsets, *stack, dtype(0.3), dtype(1 - 0.3),
-        quantile, 20, True, first, last, outcome, *scratch_for(max(v.size for v in vectors), dtype),
+        thresholds, quantile, 20, True, first, last, outcomes, *scratch,
     )  # fmt: skip
     return np.split(after, offsets[1:-1])
 
@@ -728,12 +729,13 @@ def test_measure_segments_is_each_segment_alone(quantile, dtype):
     vectors, graphs, stack = segments(dtype, [1, 64, 3, 700, 65, 5000, 2])
     vectors[4][:] = 0.5
     given = np.linspace(0.5, 2, 7)
-    outcome = np.zeros((7, 8))
-    outcome[:, 0] = given
-    after = measure_segments(vectors, stack, quantile, 0, 7, outcome)
+    outcomes = np.zeros(7, OUTCOME)
+    after = measure_segments(
+        vectors, stack, given if quantile < 0 else NO_THRESHOLDS, quantile, 0, 7, outcomes
+    )
     for b in range(7):
         row, alone = measure_alone(vectors[b], *graphs[b], given[b], quantile)
-        assert outcome[b].tolist() == row
+        assert outcomes[b].item() == row
         np.testing.assert_array_equal(after[b], alone)
 
 
@@ -741,14 +743,15 @@ def test_measure_segments_is_each_segment_alone(quantile, dtype):
 def test_measure_segments_passes_over_what_is_not_finite_and_what_was_not_asked_for(dtype):
     vectors, graphs, stack = segments(dtype, [30, 40, 50, 60, 70])
     vectors[2][17] = np.inf
-    outcome = np.full((5, 8), -7.0)
-    after = measure_segments(vectors, stack, 0.9, 1, 4, outcome)
+    outcomes = np.zeros(5, OUTCOME)
+    outcomes["size"] = -7
+    after = measure_segments(vectors, stack, NO_THRESHOLDS, 0.9, 1, 4, outcomes)
     for b in (1, 3):
         row, alone = measure_alone(vectors[b], *graphs[b], 0.0, 0.9)
-        assert outcome[b].tolist() == row
+        assert outcomes[b].item() == row
         np.testing.assert_array_equal(after[b], alone)
-    assert math.isnan(outcome[2, 0])
-    assert (outcome[[0, 4]] == -7).all()
+    assert math.isnan(outcomes["threshold"][2])
+    assert (outcomes["size"][[0, 4]] == -7).all()
     assert (after[0] == -7).all()
     assert (after[4] == -7).all()
 

@@ -17,13 +17,9 @@ from gradquake.experiments.modular_addition import (
     WIDTHS,
     AdamW,
     ModularAdditionRun,
-    initial_parameters,
-    logits,
     measure,
-    shapes,
     split_pairs,
     sweep,
-    tensors,
     train,
 )
 from gradquake.study.configuration import config_key
@@ -47,10 +43,19 @@ def small(**changed):
 
 def named(run, parameters):
     """Return the parameter tensors by name, views into the flat vector."""
-    pieces = parameters.split(list(tensors(run)))
+    pieces = parameters.split(list(run.network.tensors))
     return {
-        name: piece.view(shape) for (name, shape), piece in zip(shapes(run).items(), pieces, strict=True)
+        name: piece.view(shape)
+        for (name, shape), piece in zip(run.network.shapes.items(), pieces, strict=True)
     }
+
+
+def initial_parameters(run):
+    return run.network.initial_parameters(run.seed)
+
+
+def logits(run, parameters, pairs):
+    return run.network.logits(parameters, pairs)
 
 
 def standardised(x, scale, shift):
@@ -159,7 +164,7 @@ def test_adamw_is_that_of_torch(weight_decay):
     rng = np.random.default_rng(8)
     ours = torch.tensor(rng.standard_normal(300), dtype=torch.float32)
     theirs = ours.clone().requires_grad_()
-    optimizer = AdamW(ours, run)
+    optimizer = AdamW(ours, run.learning_rate, run.weight_decay)
     reference = torch.optim.AdamW([theirs], betas=(0.9, 0.98), weight_decay=weight_decay, foreach=False)
     for update in range(1, 26):
         gradient = rng.standard_normal(300) * 10.0 ** rng.uniform(-9, 1, 300)
@@ -410,8 +415,8 @@ def test_bad_setting_gets_one_sentence(changed, message):
 @pytest.mark.parametrize(
     ("widths", "seeds", "message"),
     [
-        ((), 1, "no width was given; at least one is needed"),
-        ((8, 8), 1, "widths [8, 8] repeat; each may stand once"),
+        ((), 1, "width is empty; at least one size is needed"),
+        ((8, 8), 1, "width is [8, 8], which repeats a size; give each size once"),
         ((8,), 0, "seeds is 0; an integer of at least 1 is needed"),
     ],
 )

@@ -11,8 +11,9 @@ from gradquake.avalanche import _kernels_angle
 from gradquake.avalanche.cascade import relax
 from gradquake.avalanche.topologies import TOPOLOGIES, build
 from gradquake.errors import InputError
-from gradquake.experiments import xor
-from gradquake.experiments.xor import Networks, XorRun
+from gradquake.experiments import mlp, xor
+from gradquake.experiments.mlp import Networks
+from gradquake.experiments.xor import XorRun
 from gradquake.study.configuration import config_key
 from gradquake.study.recording import VARIABLES
 
@@ -61,7 +62,7 @@ def test_gradient_is_that_of_central_differences(hidden, seed, task):
     step = 1e-6
 
     def total(shift):
-        return xor.loss(networks.forward(parameters + shift)[1], TARGETS[task][:, None]).sum()
+        return mlp.loss(networks.forward(parameters + shift)[1], TARGETS[task][:, None]).sum()
 
     numeric = [(total(s) - total(-s)) / (2 * step) for s in step * np.eye(parameters.size)]
     np.testing.assert_allclose(gradient_of(networks, parameters, task), numeric, rtol=0, atol=1e-8)
@@ -144,7 +145,7 @@ def naive_run(run):
     targets, order = TARGETS[run.task], np.arange(run.n_parameters)
     entropy = np.random.SeedSequence(run.seed, spawn_key=(run.hidden, xor.PERMUTATIONS))
     stream = np.random.default_rng(entropy)
-    flat = xor.initial_parameters(run)
+    flat = mlp.initial_parameters(run.hidden, run.seed)
     grokking_epoch, snapshots = None, []
     for epoch in range(run.epochs + 1):
         loss, gradient = naive_loss_and_gradient(flat, run.hidden, targets)
@@ -211,14 +212,14 @@ def test_the_textbook_loop_saw_avalanches_and_a_transition():
 @pytest.mark.parametrize("hidden", [1, 20, 500])
 def test_initial_parameters_lie_within_one_over_root_fan_in(hidden):
     run = XorRun(hidden, 0)
-    flat = xor.initial_parameters(run)
+    flat = mlp.initial_parameters(run.hidden, run.seed)
     assert flat.shape == (run.n_parameters,)
     assert np.abs(flat[: 3 * hidden]).max() <= 1 / np.sqrt(2)
     assert np.abs(flat[3 * hidden :]).max() <= 1 / np.sqrt(hidden)
 
 
 def test_initial_parameters_are_uniform():
-    draws = [xor.initial_parameters(XorRun(20, seed)) for seed in range(3000)]
+    draws = [mlp.initial_parameters(20, seed) for seed in range(3000)]
     into_hidden = np.concatenate([flat[:60] for flat in draws]) * np.sqrt(2)
     into_output = np.concatenate([flat[60:] for flat in draws]) * np.sqrt(20)
     for entries in (into_hidden, into_output):
@@ -229,9 +230,7 @@ def test_initial_parameters_are_uniform():
 
 
 def test_initial_parameters_differ_between_seeds_and_sizes():
-    entries = np.concatenate(
-        [xor.initial_parameters(XorRun(h, seed)) for h in (1, 2, 20) for seed in range(20)]
-    )
+    entries = np.concatenate([mlp.initial_parameters(h, seed) for h in (1, 2, 20) for seed in range(20)])
     assert np.unique(np.abs(entries)).size == entries.size
 
 
@@ -296,17 +295,17 @@ def test_two_calls_give_the_same_bits():
 
 def plain_training(run):
     """Train one network without any probe: its loss, gradient norm and Gini at each snapshot."""
-    networks, parameters = Networks([run.hidden]), xor.initial_parameters(run)
+    networks, parameters = Networks([run.hidden]), mlp.initial_parameters(run.hidden, run.seed)
     seen = {"loss": [], "gradient_norm": [], "gini": []}
     for epoch in range(run.epochs + 1):
         activation, logits = networks.forward(parameters)
         gradient = networks.gradient(parameters, activation, logits, xor.TASKS["xor"])
         if epoch % run.every == 0:
-            seen["loss"].append(xor.loss(logits, xor.TASKS["xor"])[0])
+            seen["loss"].append(mlp.loss(logits, xor.TASKS["xor"])[0])
             norm = np.empty(1)
             _kernels_angle.norms(gradient, np.array([0, gradient.size]), norm)
             seen["gradient_norm"].append(norm[0])
-            seen["gini"].append(xor.gini(parameters))
+            seen["gini"].append(mlp.gini(parameters))
         parameters = parameters - run.learning_rate * gradient
     return seen
 
@@ -358,7 +357,7 @@ def test_alpha_train_alone_decides_the_training_and_alpha_what_is_measured():
 
 def plain_training_in_line(run):
     """Train one network, each update relaxed on its own: the gradient of every epoch."""
-    networks, parameters = Networks([run.hidden]), xor.initial_parameters(run)
+    networks, parameters = Networks([run.hidden]), mlp.initial_parameters(run.hidden, run.seed)
     graph = build(run.topology_train, run.n_parameters, run.seed)
     entropy = np.random.SeedSequence(run.seed, spawn_key=(run.hidden, xor.PERMUTATIONS))
     stream = np.random.default_rng(entropy)
@@ -583,15 +582,15 @@ def test_every_topology_trains(topology):
 @pytest.mark.parametrize("n", [1, 2, 5, 100])
 def test_gini_of_equal_entries_is_0_and_of_a_single_one_1_minus_1_over_n(n):
     signs = np.where(np.arange(n) % 2, -1.0, 1.0)
-    assert xor.gini(3.0 * signs) == 0
-    assert xor.gini(np.eye(n)[0]) == pytest.approx(1 - 1 / n, abs=1e-15)
+    assert mlp.gini(3.0 * signs) == 0
+    assert mlp.gini(np.eye(n)[0]) == pytest.approx(1 - 1 / n, abs=1e-15)
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 40)])
 def test_gini_is_half_the_relative_mean_difference(shape):
     values = np.random.default_rng(0).normal(size=shape)
     expected = [naive_gini(row) for row in values.reshape(-1, shape[-1])]
-    np.testing.assert_allclose(np.ravel(xor.gini(values)), expected, rtol=1e-12)
+    np.testing.assert_allclose(np.ravel(mlp.gini(values)), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -605,7 +604,7 @@ def test_gini_is_half_the_relative_mean_difference(shape):
     ],
 )
 def test_accuracy_is_the_share_of_right_predictions(logits, expected):
-    assert xor.accuracy(np.array(logits, float)[:, None], xor.TASKS["xor"]).tolist() == [expected]
+    assert mlp.accuracy(np.array(logits, float)[:, None], xor.TASKS["xor"]).tolist() == [expected]
 
 
 def test_loss_has_known_values():
@@ -613,7 +612,7 @@ def test_loss_has_known_values():
     # linear in logits that are wrong by much.
     logits = np.array([[0.0, -1.0, 900.0], [0.0, 1.0, -900.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])
     expected = [np.log(2), np.log1p(np.exp(-1)), (900 + 900 + 2 * np.log(2)) / 4]
-    np.testing.assert_allclose(xor.loss(logits, xor.TASKS["xor"]), expected, rtol=1e-14)
+    np.testing.assert_allclose(mlp.loss(logits, xor.TASKS["xor"]), expected, rtol=1e-14)
 
 
 # What cannot be used
@@ -646,8 +645,8 @@ def test_a_setting_out_of_range_is_refused_by_name(name, value):
 @pytest.mark.parametrize(
     ("hidden", "seeds", "message"),
     [
-        ((), 6, "no hidden size was given"),
-        ((20, 30, 20), 6, r"hidden sizes \[20, 30, 20\] repeat"),
+        ((), 6, "hidden is empty; at least one size is needed"),
+        ((20, 30, 20), 6, r"hidden is \[20, 30, 20\], which repeats a size"),
         ((20,), 0, "seeds is 0; an integer of at least 1 is needed"),
     ],
 )
@@ -700,7 +699,9 @@ def test_divergence_names_the_run_and_the_epoch(hidden, seed, place):
     runs = [XorRun(1, 0, **settings)] * 2
     assert all(np.isfinite(r.values["loss"]).all() for r in xor.measure(runs))
     runs.insert(place, XorRun(hidden, seed, **settings))
-    message = rf"^training diverged at epoch \d+ of XorRun\(hidden={hidden}, .*; a smaller learning"
+    message = (
+        rf"^training diverged at epoch \d+ of the run hidden={hidden}, seed={seed}; a smaller learning"
+    )
     with pytest.raises(InputError, match=message):
         xor.measure(runs)
 
@@ -753,7 +754,7 @@ def test_a_setting_of_the_wrong_kind_is_refused(wrong, message):
 def test_the_gini_coefficient_of_a_row_does_not_depend_on_the_others():
     rng = np.random.default_rng(5)
     rows = 3 * rng.standard_normal((4, 85))
-    alone = np.array([xor.gini(row) for row in rows])
-    beside_huge = xor.gini(np.vstack([rows, np.full(85, 1e300)]))
+    alone = np.array([mlp.gini(row) for row in rows])
+    beside_huge = mlp.gini(np.vstack([rows, np.full(85, 1e300)]))
     assert np.array_equal(beside_huge[:4], alone)
     assert beside_huge[4] == pytest.approx(0, abs=1e-12)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_xor import INPUTS, TARGETS, gradient_of, random_parameters
 
-from gradquake.experiments import xor
-from gradquake.experiments.xor import Networks
+from gradquake.experiments import mlp, xor
+from gradquake.experiments.mlp import Networks
 
 
 def torch_network(hidden, parameters):
@@ -33,7 +33,7 @@ def test_logits_loss_and_gradient_are_those_of_torch(task, hidden, seed, scale):
     networks = Networks([hidden])
     _, ours = networks.forward(parameters)
     np.testing.assert_allclose(ours, logits.detach().numpy(), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(xor.loss(ours, xor.TASKS[task]), loss.item(), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(mlp.loss(ours, xor.TASKS[task]), loss.item(), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(
         gradient_of(networks, parameters, task), expected, rtol=1e-10, atol=1e-14 * scale
     )

@@ -20,9 +20,7 @@ from oracle import check, scratch
 from safetensors.numpy import save_file
 from studies import wholes, write_hostile, write_odd
 
-from gradquake.cli import app
-from gradquake.cli.app import main
-from gradquake.cli.run import run_app
+from gradquake.cli.app import app, main
 from gradquake.study.recording import RunRecord
 from gradquake.study.study import open_study
 
@@ -114,7 +112,7 @@ def folder() -> Path:
 @cache
 def _read_annotations() -> None:
     """Read the annotations of the commands once, which takes longer than most commands."""
-    for command in (*app.registered_commands, *run_app.registered_commands, app.registered_callback):
+    for command in (*app.registered_commands, app.registered_callback):
         function = command.callback
         function.__annotations__ = inspect.get_annotations(function, eval_str=True)
 

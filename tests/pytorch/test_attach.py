@@ -19,7 +19,7 @@ from torch import nn
 import gradquake.torch as gqt
 from gradquake import GradquakeError, InputError, Probe, StudyError, open_study
 from gradquake.avalanche.cascade import MEASURED
-from gradquake.avalanche.topologies import build
+from gradquake.avalanche.topologies import build, ring
 from gradquake.torch.gradients import FlatGradient
 
 X = torch.linspace(-1, 1, 64).reshape(16, 4)
@@ -74,7 +74,7 @@ def test_every_snapshot_is_the_avalanche_of_the_gradient_that_the_optimizer_uses
     model, seen = network(), {}
     optimizer = sgd(model)
     optimizer.register_step_pre_hook(lambda *_: seen.update({len(seen): flat(model)}))
-    with gqt.attach(model, optimizer, every=2, run={"seed": 3}, nulls=["permuted"]) as quake:
+    with gqt.attach(model, optimizer, every=2, labels={"seed": 3}, nulls=["permuted"]) as quake:
         train(model, optimizer, 7, quake)
     data = quake.dataset
     assert data["epoch"].values.tolist() == [0, 2, 4, 6]
@@ -128,7 +128,7 @@ def test_inline_gives_the_optimizer_the_relaxed_gradient_at_every_step(dtype):
     x, y = X.to(dtype), Y.to(dtype)
     optimizers = [sgd(probed), sgd(by_hand)]
     probe = Probe(alpha=0.4, seed=2)
-    with gqt.attach(probed, optimizers[0], every=3, inline=True, alpha=0.4, run={"seed": 2}) as quake:
+    with gqt.attach(probed, optimizers[0], every=3, inline=True, probe=probe) as quake:
         for _ in range(7):
             for model, optimizer in zip((probed, by_hand), optimizers, strict=True):
                 optimizer.zero_grad()
@@ -323,21 +323,21 @@ def test_a_sample_is_a_fixed_subset_of_the_whole_and_recorded_as_such():
         gradient.read()
     assert torch.equal(part.vector, again.vector)
     assert set(part.vector.tolist()) <= set(whole.vector.tolist())
-    assert part.size == 20
-    assert part.total == whole.size
+    assert part.n_parameters == 20
+    assert part.total == whole.n_parameters
     assert sum(part.tensors) == 20
-    with gqt.attach(model, optimizer, sample=20, run={"seed": 4}) as quake:
+    with gqt.attach(model, optimizer, sample=20, labels={"seed": 4}) as quake:
         optimizer.step()
     assert quake.latest["size"] == Probe(seed=4).measure(part.vector.numpy()).size
     assert quake.dataset.attrs["sample"] == 20
-    assert quake.dataset["total_parameters"].item() == whole.size
+    assert quake.dataset["total_parameters"].item() == whole.n_parameters
     assert quake.dataset["n_parameters"].item() == 20
 
 
 def test_a_sample_of_all_or_more_is_the_whole():
     model = network()
     gradient = FlatGradient(model, sgd(model), None, 10**6)
-    assert gradient.size == gradient.total == sum(p.numel() for p in model.parameters())
+    assert gradient.n_parameters == gradient.total == sum(p.numel() for p in model.parameters())
 
 
 def test_a_filter_chooses_by_name():
@@ -355,7 +355,7 @@ def test_the_computational_topology_of_any_module():
         nn.Embedding(11, 6), nn.LayerNorm(6), nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2)
     )
     optimizer = sgd(model)
-    with gqt.attach(model, optimizer, topology="computational") as quake:
+    with gqt.attach(model, optimizer, probe=Probe(graph="computational")) as quake:
         graph = quake._measurement._probe.graph
         model(torch.tensor([[1, 2], [3, 4]])).square().sum().backward()
         optimizer.step()
@@ -403,7 +403,7 @@ def test_outcomes_go_to_the_newest_snapshot_and_the_first_success_is_kept_exactl
 def test_bad_outcomes_are_left_out_with_one_sentence_each(outcomes, sentence):
     model = network()
     optimizer = sgd(model)
-    quake = gqt.attach(model, optimizer, every=1, run={"lr": 0.5})
+    quake = gqt.attach(model, optimizer, every=1, labels={"lr": 0.5})
     train(model, optimizer, 1)
     with pytest.warns(UserWarning, match=f"was not kept: {sentence}"):
         quake.log(note=1, **outcomes)
@@ -460,7 +460,7 @@ def test_runs_of_three_sizes_make_a_sweep_with_its_nulls(tmp_path):
             optimizer = sgd(model)
             labels = {"width": width, "seed": seed}
             with gqt.attach(
-                model, optimizer, every=2, study=path, run=labels, nulls=["permuted"]
+                model, optimizer, every=2, study=path, labels=labels, nulls=["permuted"]
             ) as quake:
                 train(model, optimizer, 5, quake)
     with open_study(path) as study:
@@ -579,7 +579,7 @@ def test_what_is_missing_before_a_continued_run_is_said(tmp_path):
     with pytest.warns(UserWarning, match=said):
         attach(31).detach(finished=False)
     with pytest.warns(UserWarning, match="no earlier snapshot of the run width=3, seed=0; it begins"):
-        attach(5, gqt.logarithmic(5), run={"width": 3}).detach(finished=False)
+        attach(5, gqt.logarithmic(5), labels={"width": 3}).detach(finished=False)
 
 
 def test_a_script_that_forgets_to_detach_leaves_what_it_measured(tmp_path):
@@ -745,8 +745,9 @@ def test_settings_may_be_numpy_numbers(tmp_path):
     model = network()
     optimizer = sgd(model)
     with gqt.attach(
-        model, optimizer, every=np.int64(2), study=tmp_path / "s", run={"lr": np.float32(0.5)},
-        alpha=np.float32(0.25), max_steps=np.int64(20), sample=np.int64(9), grokked_at=np.float32(1),
+        model, optimizer, every=np.int64(2), study=tmp_path / "s", labels={"lr": np.float32(0.5)},
+        probe=Probe(alpha=np.float32(0.25), max_steps=np.int64(20)), sample=np.int64(9),
+        grokked_at=np.float32(1),
     ) as quake:  # fmt: skip
         train(model, optimizer, 3)
     assert quake.dataset.attrs["every"] == 2
@@ -780,7 +781,7 @@ def test_no_reference_to_the_model_outlives_detach(tmp_path, study):
     model = network()
     optimizer = sgd(model)
     quake = gqt.attach(
-        model, optimizer, every=1, nulls=["permuted"], topology="computational",
+        model, optimizer, every=1, nulls=["permuted"], probe=Probe(graph="computational"),
         study=study and tmp_path / study,
     )  # fmt: skip
     train(model, optimizer, 3, quake)
@@ -850,13 +851,29 @@ def test_bad_models_and_optimizers_get_one_sentence():
         (model, sgd(model), {"every": 0}, "every is 0; an integer of at least 1 is needed"),
         (model, sgd(model), {"every": "often"}, "every is 'often'; a number of steps or a function"),
         (model, sgd(model), {"nulls": ["white"]}, "a null is 'white'; one of gaussian, "),
-        (model, sgd(model), {"alpha": 2}, r"alpha is 2; a number in \(0, 1\) is needed"),
-        (model, sgd(model), {"topology": "torus"}, "graph is 'torus'"),
+        (model, sgd(model), {"probe": "ring"}, "probe is 'ring'; a gradquake.Probe is needed"),
+        (
+            model,
+            sgd(model),
+            {"probe": Probe(ring(9))},
+            "the gradient has 49 entries and the graph 9 nodes",
+        ),
+        (
+            model,
+            sgd(model),
+            {"probe": Probe(seed=1), "labels": {"seed": 2}},
+            "the label seed is 2 and the probe's seed is 1; make the probe with seed=2, or give",
+        ),
         (model, sgd(model), {"sample": 0}, "sample is 0"),
         (model, sgd(model), {"sample": 9, "inline": True}, "inline relaxes the whole gradient"),
-        (model, sgd(model), {"sample": 9, "topology": "computational"}, "cannot be drawn on a sample"),
-        (model, sgd(model), {"run": {3: 1}}, "run has the name 3; a name is text"),
-        (model, sgd(model), {"run": [1]}, r"run is \[1\]; a mapping of names is needed"),
+        (
+            model,
+            sgd(model),
+            {"sample": 9, "probe": Probe(graph="computational")},
+            "cannot be drawn on a sample",
+        ),
+        (model, sgd(model), {"labels": {3: 1}}, "labels has the name 3; a name is text"),
+        (model, sgd(model), {"labels": [1]}, r"labels is \[1\]; a mapping of names is needed"),
         (model, sgd(model), {"step": -3}, "step is -3; an integer of at least 0 is needed"),
         (model, sgd(model), {"step": 1.5}, "step is 1.5; an integer of at least 0 is needed"),
         (model, sgd(model), {"nulls": "gaussian"}, "nulls is 'gaussian'; a list of names is needed"),
@@ -864,11 +881,11 @@ def test_bad_models_and_optimizers_get_one_sentence():
         (model, sgd(model), {"loggers": print}, "a list of loggers is needed"),
         (model, sgd(model), {"study": 3}, "study is 3; a path is needed"),
         ("model", sgd(model), {}, "the model is a str; a torch.nn.Module is needed"),
-        (model, sgd(model), {"run": {"size": 1}}, "run names size, which gradquake records"),
-        (model, sgd(model), {"run": {"seed": 1.5}}, r"seed is 1.5; an integer from 0 to 2\^63 - 1"),
-        (model, sgd(model), {"run": {"seed": "x"}}, r"seed is 'x'; an integer from 0 to 2\^63 - 1"),
+        (model, sgd(model), {"labels": {"size": 1}}, "labels names size, which gradquake records"),
+        (model, sgd(model), {"labels": {"seed": 1.5}}, r"seed is 1.5; an integer from 0 to 2\^63 - 1"),
+        (model, sgd(model), {"labels": {"seed": "x"}}, r"seed is 'x'; an integer from 0 to 2\^63 - 1"),
         (model, sgd(model), {"errors": "ignore"}, "errors is 'ignore'; 'warn' or 'raise' is needed"),
-        (model, sgd(model), {"sweep": {"alpha": 1}}, "sweep names alpha, which gradquake sets"),
+        (model, sgd(model), {"sweep": {"alpha": 1}}, "sweep names alpha, which gradquake records"),
         (model, sgd(model), {"loggers": [3]}, "a logger is an int; a SummaryWriter"),
         (model, sgd(model), {"parameters": lambda _: False}, "the filter chooses none of the 4"),
     ]
@@ -880,7 +897,7 @@ def test_bad_models_and_optimizers_get_one_sentence():
 def test_a_refused_attachment_leaves_no_study(tmp_path):
     model = network()
     with pytest.raises(InputError):
-        gqt.attach(model, sgd(model), study=tmp_path / "r.sqlite", alpha=7)
+        gqt.attach(model, sgd(model), study=tmp_path / "r.sqlite", probe=7)
     assert not (tmp_path / "r.sqlite").exists()
 
 
@@ -891,7 +908,7 @@ import sys, torch, gradquake.torch as gqt
 width = int(sys.argv[1])
 model = torch.nn.Linear(4, width)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-with gqt.attach(model, optimizer, every=1, study=sys.argv[2], run={"width": width}):
+with gqt.attach(model, optimizer, every=1, study=sys.argv[2], labels={"width": width}):
     for _ in range(200):
         model(torch.ones(1, 4)).sum().backward()
         optimizer.step()

@@ -108,8 +108,8 @@ def train(case, model, optimizer, steps, quake=None, seen=None):
 def settings(case):
     return {
         "every": case.every, "nulls": case.nulls, "inline": case.inline, "sample": case.sample,
-        "topology": case.topology, "loggers": case.loggers, "run": case.labels, "errors": case.errors,
-        "max_steps": case.max_steps,
+        "loggers": case.loggers, "labels": case.labels, "errors": case.errors,
+        "probe": Probe(case.topology, max_steps=case.max_steps, seed=5 if case.labels else 0),
     }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def weights_without(case):
     optimizer = optimizer_of(case, model)
     if not case.inline:
         return train(case, model, optimizer, range(STEPS))
-    needed = {name: settings(case)[name] for name in ("inline", "topology", "max_steps", "run")}
+    needed = {name: settings(case)[name] for name in ("inline", "probe", "labels")}
     with gqt.attach(model, optimizer, **needed):
         return train(case, model, optimizer, range(STEPS))
 
@@ -188,7 +188,7 @@ def test_a_really_large_gradient_and_a_study(tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     torch.manual_seed(0)
     with gqt.attach(
-        model, optimizer, every=1, study=path, topology="ring", nulls=["permuted"], max_steps=2
+        model, optimizer, every=1, study=path, nulls=["permuted"], probe=Probe("ring", max_steps=2)
     ) as quake:
         for _ in range(2):
             model.p.grad = torch.exp(4 * torch.randn(model.p.shape))

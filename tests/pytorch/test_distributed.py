@@ -1,5 +1,6 @@
 """Two real processes that train one model together, over gloo on loopback."""
 
+import os
 import subprocess
 import sys
 
@@ -46,7 +47,7 @@ def together(tmp_path, body):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={"GLOO_SOCKET_IFNAME": "lo", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
         )
         for rank in range(2)
     ]

@@ -354,7 +354,11 @@ def test_lightning(pl, precision):
         return model
 
     callback = GradquakeCallback(
-        every=2, study="runs.sqlite", run={"width": 8}, outcomes={"accuracy": "val_acc"}, grokked_at=0.9
+        every=2,
+        study="runs.sqlite",
+        labels={"width": 8},
+        outcomes={"accuracy": "val_acc"},
+        grokked_at=0.9,
     )
     assert same_weights(fit([callback]), fit([]))
     with open_study("runs.sqlite") as study:
@@ -365,7 +369,7 @@ def test_lightning(pl, precision):
     # Clipped gradients are what the optimizer uses.
     assert (data["gradient_norm"].values <= 0.1001).all()
 
-    again = GradquakeCallback(every=2, study="other.sqlite", run={"width": 8})
+    again = GradquakeCallback(every=2, study="other.sqlite", labels={"width": 8})
     with pytest.raises(RuntimeError, match="stop"):
         fit([again, stop_at(pl, 8, RuntimeError("stop"))])
     assert steps_of("other.sqlite") == [{}, {None: [0, 2, 4, 6]}]
@@ -375,7 +379,7 @@ def test_lightning(pl, precision):
         fit([GradquakeCallback(outcomes={"top1": "acc", "accuracy": "val_acc"})], 1)
     # A checkpoint of a run with the callback, and so with the callback's own count of steps.
     fit([GradquakeCallback(every=2, study="third.sqlite")], 3)
-    fit([GradquakeCallback(every=2, study="other.sqlite", run={"width": 8})], 6, "3.ckpt")
+    fit([GradquakeCallback(every=2, study="other.sqlite", labels={"width": 8})], 6, "3.ckpt")
     with open_study("other.sqlite") as study:
         np.testing.assert_array_equal(study.dataset["size"].values, data["size"].values)
 
@@ -405,7 +409,7 @@ def test_two_optimizers_in_lightning(pl):
 
     def callbacks():
         return [
-            GradquakeCallback(optimizer=i, every=1, study="s.sqlite", run={"net": name})
+            GradquakeCallback(optimizer=i, every=1, study="s.sqlite", labels={"net": name})
             for i, name in enumerate("gd")
         ]
 
@@ -430,7 +434,7 @@ def test_a_callback_in_one_fit_after_another(pl):
         return lightning_trainer(pl, list(callbacks), epochs)
 
     def callback(name, **options):
-        return GradquakeCallback(every=1, study="s.sqlite", run={"net": name}, **options)
+        return GradquakeCallback(every=1, study="s.sqlite", labels={"net": name}, **options)
 
     # A fit that failed begins anew with a new Trainer, and goes on with the same.
     anew, on = callback("anew"), callback("on")
@@ -505,7 +509,7 @@ def test_mistakes_in_a_callback_are_told_when_it_is_made(framework):
     with pytest.raises(InputError, match="size is measured by gradquake; another name"):
         kind(outcomes={"size": "val_acc"})
     with pytest.raises(InputError, match="width is a label of runs; another name"):
-        kind(outcomes={"width": "val_acc"}, run={"width": 3})
+        kind(outcomes={"width": "val_acc"}, labels={"width": 3})
 
 
 @pytest.mark.parametrize("framework", ["lightning", "huggingface"])
@@ -600,7 +604,7 @@ def test_hugging_face(tmp_path):
 
     path = tmp_path / "runs.sqlite"
     callback = GradquakeCallback(
-        every=2, study=path, run={"width": 8}, outcomes={"valid_loss": "eval_loss"}
+        every=2, study=path, labels={"width": 8}, outcomes={"valid_loss": "eval_loss"}
     )
     probed, plain = fit([callback]), fit([])
     assert all(torch.equal(a, b) for a, b in zip(probed.parameters(), plain.parameters(), strict=True))
@@ -617,7 +621,7 @@ def test_hugging_face(tmp_path):
                 raise RuntimeError("stop")
 
     other = tmp_path / "other.sqlite"
-    again = GradquakeCallback(every=2, study=other, run={"width": 8})
+    again = GradquakeCallback(every=2, study=other, labels={"width": 8})
     with pytest.raises(RuntimeError, match="stop"):
         fit([again, StopAt()])
     fit([again], str(tmp_path / "out" / "checkpoint-3"))
@@ -689,7 +693,7 @@ def test_a_hugging_face_training_that_begins_again(tmp_path, monkeypatch):
         assert trainer.train().global_step == 4
         return model, trainer
 
-    callback = GradquakeCallback(every=1, study="s.sqlite", run={"net": "a"})
+    callback = GradquakeCallback(every=1, study="s.sqlite", labels={"net": "a"})
     model, trainer = trained(callback)
     assert same_weights(model, trained()[0])
     assert steps_of("s.sqlite") == [{"a": [0, 1, 2, 3]}, {}]
@@ -697,7 +701,7 @@ def test_a_hugging_face_training_that_begins_again(tmp_path, monkeypatch):
         assert trainer.train().global_step == 4
     assert callback.quake is None
     with pytest.raises(gqt.quake.StudyError):
-        classifier()[1](GradquakeCallback(every=1, study="s.sqlite", run={"net": "a"})).train()
+        classifier()[1](GradquakeCallback(every=1, study="s.sqlite", labels={"net": "a"})).train()
 
 
 def test_what_hugging_face_logs(tmp_path, monkeypatch):

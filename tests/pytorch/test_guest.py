@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 import gradquake.torch as gqt
-from gradquake import InputError, StudyError, open_study
+from gradquake import InputError, Probe, StudyError, open_study
 from gradquake.study.study import Study
-from gradquake.torch import journal, measurement
+from gradquake.torch import journal, measurement, recorder
+from gradquake.torch import quake as hook
 from gradquake.torch.gradients import FlatGradient
 
 X = torch.linspace(-1, 1, 64).reshape(16, 4)
@@ -94,7 +95,7 @@ def same(one, other):
 # Every stage fails
 
 STAGES = {
-    "the schedule": (gqt.quake.Quake, "_on_step"),
+    "the schedule": (hook.Quake, "_on_step"),
     "reading": (FlatGradient, "read"),
     "the measurement": (measurement.Measurement, "avalanche"),
     "the nulls": (measurement.Measurement, "null"),
@@ -103,12 +104,12 @@ STAGES = {
     "having it written": (journal.Journal, "_have_it_written"),
     "the thread": (journal.Journal, "flush"),
     "opening the study": (journal, "open_study"),
-    "the scaler": (gqt.quake, "_scaling"),
-    "outcomes": (gqt.quake, "check_outcome"),
-    "the accuracy": (gqt.quake.Quake, "_keep_outcomes"),
-    "the scalars": (gqt.quake.Quake, "_send_scalars"),
+    "the scaler": (hook, "scaling"),
+    "outcomes": (recorder, "check_outcome"),
+    "the accuracy": (recorder.Recorder, "add_outcomes"),
+    "the scalars": (recorder.Recorder, "_send"),
     "closing": (journal.Journal, "close"),
-    "the summary": (gqt.quake.Quake, "_say_what_was_not_measured"),
+    "the summary": (hook.Quake, "_say_what_was_not_measured"),
 }
 
 
@@ -258,7 +259,7 @@ def test_a_null_that_overflows_is_named_and_the_gradient_is_measured():
     gradient = (torch.rand(5000) * 2 - 1) * 3e38
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     nulls = ["gaussian_per_tensor", "permuted"]
-    quake = gqt.attach(model, optimizer, every=1, nulls=nulls, topology="ring")
+    quake = gqt.attach(model, optimizer, every=1, nulls=nulls, probe=Probe("ring"))
     model.p.grad = gradient.clone()
     with pytest.warns(UserWarning, match="the null gaussian_per_tensor was not measured at step 0"):
         optimizer.step()
@@ -375,9 +376,9 @@ def test_labels_of_a_parser_become_text_or_are_left_out_and_it_is_said_once(tmp_
         "betas": (0.9, 0.98), "dtype": torch.float32, "limit": float("inf"), "name": "a", "seed": 7,
         "model": nn.Linear(1, 1), "extra": {"a": 1},
     }  # fmt: skip
-    _, quake, said = guest(run=given, study=tmp_path / "runs.sqlite")
+    _, quake, said = guest(labels=given, study=tmp_path / "runs.sqlite")
     assert said == [
-        "run: kept as text: resume, fast, data, betas, dtype, limit; "
+        "labels: kept as text: resume, fast, data, betas, dtype, limit; "
         "left out, neither text nor a number: model, extra"
     ]
     labels = {
@@ -392,11 +393,11 @@ def test_labels_of_a_parser_become_text_or_are_left_out_and_it_is_said_once(tmp_
 
 @pytest.mark.parametrize("seed", [-1, None])
 def test_a_seed_that_seeds_nothing_becomes_a_label(seed):
-    _, quake, said = guest(run={"seed": seed})
+    _, quake, said = guest(labels={"seed": seed})
     assert quake.config["seed"] == 0
     assert quake.config["labels"] == {"seed_given": str(seed)}
-    kept = f"the probe uses 0, and the label seed_given keeps {seed}"
-    assert said == [f"seed is {seed}, which fixes nothing; {kept}"]
+    kept = f"the probe uses seed 0, and the label seed_given keeps {seed}"
+    assert said == [f"the label seed is {seed}, which fixes nothing; {kept}"]
 
 
 # The study
@@ -507,8 +508,8 @@ with gqt.attach(model, optimizer, every=1, study={str(tmp_path / "r.sqlite")!r})
 
 def test_bad_input_is_raised_before_training_begins(tmp_path):
     model = network()
-    with pytest.raises(InputError, match="run names size"):
-        gqt.attach(model, Plain(model.parameters()), run={"size": 1})
+    with pytest.raises(InputError, match="labels names size"):
+        gqt.attach(model, Plain(model.parameters()), labels={"size": 1})
     with pytest.raises(StudyError, match="is a folder"):
         gqt.attach(model, Plain(model.parameters()), study=tmp_path)
 
@@ -586,7 +587,7 @@ def test_a_handler_that_detaches_while_a_write_is_interrupted_hangs_on_nothing(t
 
 
 def test_a_label_that_is_a_set_is_the_same_text_in_every_process():
-    _, quake, _ = guest(run={"tasks": {"sst", "mnli", "qqp"}})
+    _, quake, _ = guest(labels={"tasks": {"sst", "mnli", "qqp"}})
     assert quake.config["labels"] == {"tasks": "{'mnli', 'qqp', 'sst'}"}
 
 
@@ -612,7 +613,7 @@ def test_inline_says_at_once_that_a_gradient_could_not_be_relaxed():
     model(X).square().mean().backward()
     model[0].weight.grad[0, 0] = torch.nan
     with pytest.warns(
-        UserWarning, match="step 0 was not relaxed: .* the optimizer gets the gradient as"
+        UserWarning, match="step 0 was not relaxed: .* the optimizer gets the gradient unchanged"
     ):
         optimizer.step()
     with pytest.warns(UserWarning, match="1 step was not measured"):
@@ -692,7 +693,7 @@ def begin(run):
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return optimizer, gqt.attach(model, optimizer, every=1, study=path, run={{"name": run}})
+    return optimizer, gqt.attach(model, optimizer, every=1, study=path, labels={{"name": run}})
 """
 
 

@@ -19,7 +19,7 @@ def interrupted(names, folder, monkeypatch):
     monkeypatch.chdir(folder)
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    quake = gqt.attach(model, optimizer, study="runs.sqlite", run={"width": 16, "seed": 3})
+    quake = gqt.attach(model, optimizer, study="runs.sqlite", labels={"width": 16, "seed": 3})
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     torch.save([model.state_dict(), optimizer.state_dict(), quake.step], "last.pt")

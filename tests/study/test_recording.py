@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -61,8 +62,7 @@ def test_key_differs_where_any_setting_does(changed):
 def test_a_run_configuration_survives_its_key(run):
     config = json.loads(config_key(run.config()))
     assert config == run.config()
-    fields = {k: v for k, v in config.items() if k in run.__dataclass_fields__}
-    assert type(run)(**fields) == run
+    assert type(run)(**{field.name: config[field.name] for field in fields(run)}) == run
 
 
 def test_the_key_of_a_record_is_that_of_its_configuration():

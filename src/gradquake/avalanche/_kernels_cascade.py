@@ -125,6 +125,15 @@ def topple(
 
 
 @kernel
+def any_above(gradient: Array, threshold: float) -> bool:
+    """Return whether any magnitude is above the threshold."""
+    for i in range(gradient.size):
+        if abs(gradient[i]) > threshold:
+            return True
+    return False
+
+
+@kernel
 def cascade(
     original: Array,
     gradient: Array,
@@ -139,15 +148,15 @@ def cascade(
     pages: Array,
     unstable: Array,
     moved: Array,
-) -> tuple[int, int, int, int, int, bool]:
+) -> tuple[int, int, int, int, bool, bool]:
     """Relax ``original`` into ``gradient``: all unstable nodes topple at once, step by step.
 
     Every node receives its neighbours' shares one at a time in ascending order of the neighbour, so
     the result does not depend on how the unstable nodes were found. ``alpha`` and ``keep`` =
     1 - alpha come in the gradient's own precision. The last five arrays are scratch: a bit a node, a
     bit a node, a byte a page of 4,096 nodes, an index and a number of the gradient's dtype a node.
-    Returns size, duration, area, peak, the number of nodes still unstable, and whether a node without
-    neighbours toppled.
+    Returns size, duration, area, peak, whether a node is still unstable, and whether a node without
+    neighbors toppled.
     """
     one = index(1)
     words = (gradient.size + 63) >> 6
@@ -192,11 +201,7 @@ def cascade(
         size += count
         peak = max(peak, count)
         duration += 1
-    remaining = 0
-    if count > 0:
-        for i in range(gradient.size):
-            remaining += abs(gradient[i]) > threshold
-    return size, duration, area, peak, remaining, lossy
+    return size, duration, area, peak, count > 0 and any_above(gradient, threshold), lossy
 
 
 @kernel
@@ -209,12 +214,13 @@ def measure_segments(
     indices: Array,
     alpha: float,
     keep: float,
+    thresholds: Array,
     quantile: float,
     max_steps: int,
     angles: bool,
     first: int,
     last: int,
-    outcome: Array,
+    outcomes: Array,
     marks: Array,
     toppled: Array,
     pages: Array,
@@ -224,34 +230,36 @@ def measure_segments(
     """Threshold and relax segments ``first`` to ``last`` of a batch laid end to end.
 
     Segment b is ``gradient[offsets[b]:offsets[b + 1]]``; its graph is ``indptr`` from ``rows[b]`` on
-    and ``indices``, numbered within the segment. Columns of ``outcome``: threshold (given where
-    ``quantile`` is negative; NaN comes back where the gradient is not finite), size, duration, area,
-    peak, still unstable, dissipated, deviation (where ``angles`` are wanted); of more than ``BLOCK``
-    entries the last two are summed elsewhere, and here say whether anything was dissipated, and 0. The
-    last five arrays are the scratch of ``cascade``, enough for the longest segment. Returns the first
-    segment that is not finite, before or after, or -1.
+    and ``indices``, numbered within the segment. Its threshold is ``thresholds[b]``; if ``thresholds``
+    is empty, the quantile of its magnitudes, NaN if one of them is not finite. Fills the fields of
+    ``outcomes[b]``, an array of ``cascade.OUTCOME``; the deviation only if ``angles``. Sums over more
+    than ``BLOCK`` entries are left at 0 and taken elsewhere. The last five arrays are the scratch of
+    ``cascade``, enough for the longest segment. Returns the first segment that is not finite, before or
+    after, or -1.
     """
     broken = -1
     for b in range(first, last):
         start, stop = offsets[b], offsets[b + 1]
-        original, moving = gradient[start:stop], relaxed[start:stop]
-        if quantile >= 0.0:
-            # The relaxed gradient is not there yet: its place is free to select in.
-            outcome[b, 0] = magnitude_quantile(original, quantile, moving)
-            if math.isnan(outcome[b, 0]):
-                broken = b if broken < 0 else broken
-                continue
+        original, moving, outcome = gradient[start:stop], relaxed[start:stop], outcomes[b]
+        # The relaxed gradient is not there yet: its place is free to select in.
+        threshold = thresholds[b] if thresholds.size else magnitude_quantile(original, quantile, moving)
+        outcome["threshold"] = threshold
+        if math.isnan(threshold):
+            broken = b if broken < 0 else broken
+            continue
         pointers = indptr[rows[b] : rows[b] + moving.size + 1]
-        size, duration, area, peak, remaining, lossy = cascade(
-            original, moving, pointers, indices, outcome[b, 0], alpha, keep, max_steps,
+        size, duration, area, peak, truncated, lossy = cascade(
+            original, moving, pointers, indices, threshold, alpha, keep, max_steps,
             marks, toppled, pages, unstable, moved,
         )  # fmt: skip
-        outcome[b, 1], outcome[b, 2], outcome[b, 3] = size, duration, area
-        outcome[b, 4], outcome[b, 5] = peak, remaining
-        outcome[b, 6], outcome[b, 7] = np.float64(lossy), 0.0
-        if original.size <= BLOCK:
-            outcome[b, 6] = dissipation(original, moving, pointers) if lossy else 0.0
-            outcome[b, 7] = deviation(original, moving) if angles and size > 0 else 0.0
-        if math.isnan(outcome[b, 7]):
-            broken = b if broken < 0 else broken
+        outcome["size"], outcome["duration"], outcome["area"] = size, duration, area
+        outcome["peak"], outcome["truncated"], outcome["lossy"] = peak, truncated, lossy
+        if original.size > BLOCK:
+            continue
+        if lossy:
+            outcome["dissipated"] = dissipation(original, moving, pointers)
+        if angles and size > 0:
+            outcome["deviation"] = deviation(original, moving)
+            if math.isnan(outcome["deviation"]):
+                broken = b if broken < 0 else broken
     return broken

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
+from html import escape
 from threading import Event
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.avalanche import _kernels_angle, _kernels_cascade
-from gradquake.avalanche.graphs import Graph, GraphStack, check_graph, stack
+from gradquake.avalanche.graphs import Graph, GraphStack, check_graph
 from gradquake.errors import (
     InputError,
     counted,
@@ -29,50 +30,23 @@ Gradient = NDArray[np.floating[Any]]
 # ``map``, or that of a pool of threads.
 Run = Callable[..., Iterable[Any]]
 
-# What a recording keeps of every avalanche.
-MEASURED = ("threshold", "size", "duration", "area", "peak", "truncated", "deviation")
-
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
+# For kernels that find thresholds themselves.
+NO_THRESHOLDS = np.empty(0)
 
-# The numbers of an avalanche and their types.
-_KINDS: tuple[tuple[str, type], ...] = (
-    ("size", int),
-    ("duration", int),
-    ("area", int),
-    ("peak", int),
-    ("truncated", bool),
-    ("deviation", float),
-    ("threshold", float),
-    ("dissipated", float),
-)
+# Avalanches of a batch that a notebook shows.
+MOST_ROWS = 10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AvalancheNumbers:
-    """The numbers of an ``Avalanche``: of Python's own types, whatever computed them."""
-
-    size: int
-    duration: int
-    area: int
-    peak: int
-    truncated: bool
-    deviation: float
-    threshold: float
-    dissipated: float
-
-    def __post_init__(self) -> None:
-        # NumPy's numbers look the same but behave differently: JSON refuses them, and integers wrap.
-        for name, kind in _KINDS:
-            object.__setattr__(self, name, kind(getattr(self, name)))
-
-
-@dataclass(frozen=True, eq=False)
-class Avalanche(AvalancheNumbers):
-    """The avalanche that one gradient left behind when it relaxed.
+    """The numbers of one avalanche: the one definition of its fields and their types.
 
     Attributes
     ----------
+    threshold : float
+        The threshold tau that the magnitudes were held against.
     size : int
         Topplings summed over all steps; a node that topples twice counts twice.
     duration : int
@@ -82,18 +56,58 @@ class Avalanche(AvalancheNumbers):
     peak : int
         Most topplings in one step.
     truncated : bool
-        Whether ``max_steps`` ended it while a node was still unstable.
+        Whether ``max_steps`` ended the avalanche while a node was still unstable.
     deviation : float
         Angle in degrees between the gradient before and after; 0 for an all-zero gradient.
-    threshold : float
-        The threshold tau that the magnitudes were held against.
     dissipated : float
-        What toppling nodes of degree 0 lost to nowhere: sum before = sum after + dissipated.
+        The sum that toppling nodes of degree 0 lost: sum before = sum after + dissipated.
+    """
+
+    threshold: float
+    size: int
+    duration: int
+    area: int
+    peak: int
+    truncated: bool
+    deviation: float
+    dissipated: float
+
+    def measured(self) -> dict[str, Any]:
+        """Return by name the numbers that a recording keeps."""
+        return {name: getattr(self, name) for name in MEASURED}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{n}={v}' for n, v in self._shown().items())})"
+
+    def _repr_html_(self) -> str:
+        return _html_table([(name, value) for name, value in self._shown().items()])
+
+    def _shown(self) -> dict[str, str]:
+        return {name: _text(getattr(self, name)) for name in FIELDS}
+
+
+# The fields by name, those that a recording keeps, and the type of a row of a batch. A node without
+# neighbors that topples makes an avalanche lossy; ``dissipated`` says how much was lost.
+FIELDS = tuple(field.name for field in fields(AvalancheNumbers))
+MEASURED = tuple(name for name in FIELDS if name != "dissipated")
+OUTCOME = np.dtype(
+    [*((field.name, field.type) for field in fields(AvalancheNumbers)), ("lossy", "bool")], align=True
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Avalanche(AvalancheNumbers):
+    """The avalanche that one gradient left behind when it relaxed.
+
+    Attributes
+    ----------
+    threshold, size, duration, area, peak, truncated, deviation, dissipated
+        As in ``AvalancheNumbers``.
     relaxed : array, shape (N,), the gradient's dtype
         The gradient after the cascade.
     """
 
-    relaxed: Gradient = field(repr=False)
+    relaxed: Gradient
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,61 +120,46 @@ class AvalancheBatch:
 
     relaxed: Gradient
     offsets: NDArray[np.int64]
-    _outcome: NDArray[np.float64]
+    _outcomes: NDArray[np.void]
 
-    @property
-    def threshold(self) -> NDArray[np.float64]:
-        """The threshold of each gradient."""
-        return self._outcome[:, 0]
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        if name not in FIELDS:
+            raise AttributeError(f"an AvalancheBatch has no attribute {name!r}")
+        return self._outcomes[name]
 
-    @property
-    def size(self) -> NDArray[np.int64]:
-        """Topplings summed over all steps."""
-        return self._outcome[:, 1].astype(np.int64)
-
-    @property
-    def duration(self) -> NDArray[np.int64]:
-        """Steps in which something toppled."""
-        return self._outcome[:, 2].astype(np.int64)
-
-    @property
-    def area(self) -> NDArray[np.int64]:
-        """Distinct nodes that toppled."""
-        return self._outcome[:, 3].astype(np.int64)
-
-    @property
-    def peak(self) -> NDArray[np.int64]:
-        """Most topplings in one step."""
-        return self._outcome[:, 4].astype(np.int64)
-
-    @property
-    def truncated(self) -> NDArray[np.bool_]:
-        """Whether ``max_steps`` ended the avalanche."""
-        return self._outcome[:, 5] > 0
-
-    @property
-    def dissipated(self) -> NDArray[np.float64]:
-        """What nodes of degree 0 lost to nowhere."""
-        return self._outcome[:, 6]
-
-    @property
-    def deviation(self) -> NDArray[np.float64]:
-        """Angle in degrees between the gradient before and after."""
-        return self._outcome[:, 7]
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *FIELDS]
 
     def measured(self) -> dict[str, NDArray[Any]]:
-        """Return by name what a recording keeps of every avalanche, arrays of shape (batch,)."""
-        return {name: getattr(self, name) for name in MEASURED}
+        """Return by name the numbers that a recording keeps, arrays of shape (batch,)."""
+        return {name: self._outcomes[name] for name in MEASURED}
 
     def __len__(self) -> int:
         return self.offsets.size - 1
 
     def __getitem__(self, index: int) -> Avalanche:
         b = range(len(self))[index]
-        return avalanche(self._outcome[b], self.relaxed[self.offsets[b] : self.offsets[b + 1]])
+        return avalanche(self._outcomes[b], self.relaxed[self.offsets[b] : self.offsets[b + 1]])
 
     def __repr__(self) -> str:
-        return f"AvalancheBatch({len(self)} avalanches)"
+        columns = ((name, self._outcomes[name]) for name in FIELDS)
+        ranges = (f"{name} {_text(of.min())} to {_text(of.max())}" for name, of in columns)
+        return f"AvalancheBatch({counted(len(self), 'avalanche')}: {', '.join(ranges)})"
+
+    def _repr_html_(self) -> str:
+        first = enumerate(self._outcomes[:MOST_ROWS].tolist())
+        rows = [[str(b), *map(_text, outcome[:-1])] for b, outcome in first]
+        more = len(self) - len(rows)
+        return _html_table([["", *FIELDS], *rows], f"and {more} more" if more else "")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _html_table(rows: Iterable[Sequence[str]], below: str = "") -> str:
+    cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>{escape(below)}"
 
 
 def relax(
@@ -213,10 +212,10 @@ def relax(
     if not np.isfinite(vector).all():
         raise not_finite("the gradient", vector)
     try:
-        relaxed, outcome = relax_stack(vector, stack([graph]), alpha, max_steps, threshold=threshold)
+        relaxed, outcomes = relax_stack(vector, graph.as_stack, alpha, max_steps, threshold=threshold)
     except MemoryError:
         raise out_of_memory(f"a gradient of {counted(vector.size, 'entry')}") from None
-    return avalanche(outcome[0], relaxed)
+    return avalanche(outcomes[0], relaxed)
 
 
 def relax_stack(
@@ -225,34 +224,47 @@ def relax_stack(
     alpha: float,
     max_steps: int,
     *,
-    threshold: float | NDArray[np.float64] = 0.0,
-    quantile: float = -1.0,
+    threshold: float | NDArray[np.float64] | None = None,
+    quantile: float = 0.0,
     angles: bool = True,
     threads: int = 1,
-) -> tuple[Gradient, NDArray[np.float64]]:
-    """Relax gradients laid end to end, each on its graph, with a threshold (each) or one quantile.
+) -> tuple[Gradient, NDArray[np.void]]:
+    """Relax gradients laid end to end, each on its graph.
 
-    Unlike ``relax`` it trusts its arguments; only what is not finite is looked for, and only where
-    a quantile is taken. Without ``angles`` the deviation is left at 0. The result does not depend on
-    ``threads``. Returns the relaxed gradients and
-    the outcome of each as a row of numbers, for ``AvalancheBatch`` and ``avalanche``.
+    It trusts its arguments; only a quantile looks for entries that are not finite. The result does not
+    depend on ``threads``.
+
+    Parameters
+    ----------
+    threshold : float or array, shape (batch,), optional
+        The threshold of all gradients or of each; without it, their ``quantile``.
+    angles : bool
+        False leaves the deviation at 0.
+
+    Returns
+    -------
+    relaxed : array of the gradients' shape and dtype
+    outcomes : array of ``OUTCOME``, shape (batch,)
+
+    Raises
+    ------
+    InputError
+        For a gradient that is not finite, or whose cascade overflows.
     """
     # Any other layout would have the kernels compiled anew, and sum in another order.
     if not (gradients.flags.c_contiguous and gradients.flags.behaved):
         gradients = np.array(gradients)
-    batch = len(graphs)
+    batch, longest = len(graphs), graphs.longest
     kind: Any = gradients.dtype.type
-    relaxed = np.empty(gradients.size, gradients.dtype)
-    outcome = np.zeros((batch, 8))
-    outcome[:, 0] = threshold
-    longest = graphs.longest
+    relaxed, outcomes = np.empty_like(gradients), np.zeros(batch, OUTCOME)
+    thresholds = NO_THRESHOLDS if threshold is None else np.full(batch, threshold, np.float64)
     words = (longest + 63) // 64
 
     def work(first: int, last: int) -> int:
         broken: int = _kernels_cascade.measure_segments(
             gradients, relaxed, graphs.offsets, graphs.rows, graphs.indptr, graphs.indices,
-            kind(alpha), kind(1.0 - alpha), quantile, max_steps, angles, first, last, outcome,
-            np.empty(words, np.uint64), np.empty(words, np.uint64),
+            kind(alpha), kind(1.0 - alpha), thresholds, quantile, max_steps, angles, first, last,
+            outcomes, np.empty(words, np.uint64), np.empty(words, np.uint64),
             np.empty((words + 63) // 64, np.uint8),
             np.empty(longest, graphs.indices.dtype), np.empty(longest, gradients.dtype),
         )  # fmt: skip
@@ -266,19 +278,29 @@ def relax_stack(
         edges = np.searchsorted(graphs.offsets, shares).tolist()
         with shared_among(min(threads, batch)) as run:
             broken = next((b for b in list(run(work, edges[:-1], edges[1:])) if b >= 0), -1)
-    for b in np.flatnonzero(np.diff(graphs.offsets) > _kernels_angle.BLOCK) if broken < 0 else ():
-        part = slice(graphs.offsets[b], graphs.offsets[b + 1])
-        original, after = gradients[part], relaxed[part]
-        if outcome[b, 6]:
-            pointers = graphs.indptr[graphs.rows[b] : graphs.rows[b] + after.size + 1]
-            outcome[b, 6] = exact_sum(dissipations(original, after, pointers))
-        if angles and outcome[b, 1] > 0:
-            outcome[b, 7] = _angle_between(original, after)
-        broken = int(b) if math.isnan(outcome[b, 7]) else broken
+    if broken < 0 and longest > _kernels_angle.BLOCK:
+        broken = _sum_over_blocks(gradients, relaxed, graphs, angles, outcomes)
     if broken >= 0:
         name = "the gradient" if batch == 1 else f"gradient {broken} of the batch"
         raise not_finite(name, gradients[graphs.offsets[broken] : graphs.offsets[broken + 1]])
-    return relaxed, outcome
+    return relaxed, outcomes
+
+
+def _sum_over_blocks(
+    gradients: Gradient, relaxed: Gradient, graphs: GraphStack, angles: bool, outcomes: NDArray[np.void]
+) -> int:
+    """Fill in what is summed over gradients of several blocks; return one that overflowed, or -1."""
+    broken = -1
+    for b in np.flatnonzero(np.diff(graphs.offsets) > _kernels_angle.BLOCK).tolist():
+        part = slice(graphs.offsets[b], graphs.offsets[b + 1])
+        before, after, outcome = gradients[part], relaxed[part], outcomes[b]
+        if outcome["lossy"]:
+            pointers = graphs.indptr[graphs.rows[b] : graphs.rows[b] + after.size + 1]
+            outcome["dissipated"] = exact_sum(dissipations(before, after, pointers))
+        if angles and outcome["size"] > 0:
+            outcome["deviation"] = _angle_between(before, after)
+        broken = b if math.isnan(outcome["deviation"]) else broken
+    return broken
 
 
 @contextmanager
@@ -350,10 +372,10 @@ def angle(sums_at: Callable[[float], Sequence[float]], largest: Callable[[], flo
     return degrees if all(map(math.isfinite, sums)) else math.nan
 
 
-def avalanche(outcome: NDArray[np.float64], relaxed: Gradient) -> Avalanche:
-    """Return one row of outcomes as an ``Avalanche``."""
-    threshold, size, duration, area, peak, unstable, dissipated, deviation = outcome.tolist()
-    return Avalanche(size, duration, area, peak, unstable > 0, deviation, threshold, dissipated, relaxed)
+def avalanche(outcome: np.void, relaxed: Gradient) -> Avalanche:
+    """Return one outcome as an ``Avalanche``, its numbers of Python's own types."""
+    values = (*outcome.item()[:-1], relaxed)
+    return Avalanche(*values)
 
 
 def as_gradient(values: ArrayLike, name: str = "the gradient") -> Gradient:

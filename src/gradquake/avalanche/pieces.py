@@ -229,7 +229,7 @@ class _Cascade:
                 count, new = totals(exchange, self.run(going_on, self.parts), 2)
             deviation, dissipated = self._sums() if size > 0 else (0.0, 0.0)
         return Avalanche(
-            size, duration, area, peak, unstable > 0, deviation, self.threshold, dissipated, self.relaxed
+            self.threshold, size, duration, area, peak, unstable > 0, deviation, dissipated, self.relaxed
         )
 
     def _shared(self, function: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
@@ -261,7 +261,7 @@ class _Cascade:
         # In float64, as it is looked for everywhere else: float32 would round the threshold.
         threshold = np.float64(self.threshold)
         left = (np.abs(self.relaxed[first:last]) > threshold for first, last in part.blocks())
-        return (sum(map(np.count_nonzero, left)),)
+        return (sum(int(np.count_nonzero(above)) for above in left),)
 
     def _topple(self, part: _Part, first: int, last: int, dense: bool) -> int:
         words, pages = slice(first >> 6, (last + 63) >> 6), slice(first >> 12, (last + 4095) >> 12)

@@ -161,10 +161,10 @@ class Probe:
         try:
             if vector.size >= LARGE:
                 return self.measure_pieces([vector], threads=threads)
-            relaxed, outcome = self._relax(vector, self.graph_on(vector.size).as_stack, threads=1)
+            relaxed, outcomes = self._relax(vector, self.graph_on(vector.size).as_stack, threads=1)
         except MemoryError:
             raise out_of_memory(f"a gradient of {counted(vector.size, 'entry')}") from None
-        return avalanche(outcome[0], relaxed)
+        return avalanche(outcomes[0], relaxed)
 
     def measure_pieces(
         self,
@@ -247,10 +247,10 @@ class Probe:
         _check_threads(threads)
         try:
             flat, stacked = self._laid_out(gradients, graphs)
-            relaxed, outcome = self._relax(flat, stacked, threads)
+            relaxed, outcomes = self._relax(flat, stacked, threads)
         except MemoryError:
             raise out_of_memory("the batch") from None
-        return AvalancheBatch(relaxed, stacked.offsets, outcome)
+        return AvalancheBatch(relaxed, stacked.offsets, outcomes)
 
     def _laid_out(
         self,
@@ -287,7 +287,7 @@ class Probe:
 
     def _relax(
         self, flat: Gradient, graphs: GraphStack, threads: int | None
-    ) -> tuple[Gradient, NDArray[np.float64]]:
+    ) -> tuple[Gradient, NDArray[np.void]]:
         check_length(flat.size, graphs.n_nodes)
         if threads is None:
             threads = _cores() if flat.size >= THREADS_FROM else 1

@@ -76,7 +76,7 @@ def analyze(
     chosen: Any = list(STATISTICS) if statistic is None else (statistic,)
     with open_study(study) as opened:
         dataset, recorded = opened.with_nulls(**_settings(where or []))
-    again = dataset.attrs.get("experiment") in replay.KINDS
+    again = replay.can_replay(dataset)
     if again or sensitivity:
         scrutiny_measure.check(dataset, sensitivity=sensitivity)
     else:

@@ -1,86 +1,105 @@
-"""The command `run`."""
+"""The command `run`: one subcommand per experiment, one option per field of its run configuration."""
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
+
+from gradquake.cli.terminal import Jobs, Scheduler, _integers, _progress, _say
 
 if TYPE_CHECKING:
-    pass
-from gradquake.cli.terminal import Jobs, Scheduler, _at_least_one, _executor, _integers, _progress, _say
+    from gradquake.experiments.experiment import Experiment, ProbedRun
 
-run_app = typer.Typer(help="Train networks under the probe and record a sweep.", no_args_is_help=True)
+__all__ = ["run_app"]
 
 
-@run_app.command("xor")
-def run_xor(
-    out: Annotated[Path, typer.Option(help="Study file; made, or continued, or added to.")],
-    hidden: Annotated[str, typer.Option(help="Hidden sizes, separated by commas.")] = (
-        "20,30,50,70,100,120,200,500"
-    ),
-    seeds: Annotated[int, typer.Option(help="Seeds at each size: 0, 1, ...")] = 6,
-    epochs: Annotated[int, typer.Option(help="Gradient-descent updates.")] = 500,
-    learning_rate: Annotated[float, typer.Option(help="Step of gradient descent.")] = 0.5,
-    alpha: Annotated[float, typer.Option(help="Share that a toppling node gives away.")] = 0.3,
-    alpha_train: Annotated[
-        float | None,
-        typer.Option(
-            help="alpha of the relaxation that feeds the update, from 0 to below 1: 0 keeps the probe "
-            "out of the training (shadow); the default is --alpha (inline)."
-        ),
-    ] = None,
-    quantile: Annotated[float, typer.Option(help="Quantile of |gradient| taken as threshold.")] = 0.9,
-    max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = 20,
-    topology: Annotated[str, typer.Option(help="Graph: a name listed above.")] = "barabasi_albert",
-    topology_train: Annotated[
-        str | None,
-        typer.Option(help="Graph of the relaxation that feeds the update; the default is --topology."),
-    ] = None,
-    permute_train: Annotated[
-        bool,
-        typer.Option(
-            "--permute-train", help="Place the gradient on that graph in a new random order every epoch."
-        ),
-    ] = False,
-    task: Annotated[
-        str, typer.Option(help="xor, or a control where nothing groks: and, constant.")
-    ] = "xor",
-    every: Annotated[int, typer.Option(help="Epochs between snapshots.")] = 10,
-    jobs: Jobs = None,
-    scheduler: Scheduler = None,
-) -> None:
-    """Train XOR networks of several sizes under the probe; finished runs are kept and not repeated.
+class _Experiments(TyperGroup):
+    """The subcommands, made when one is asked for, since experiments take long to load."""
 
-    Topologies: barabasi_albert, ring, small_world_0.05, small_world_0.2, erdos_renyi,
-    square_lattice, random_regular, computational.
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        from gradquake.experiments.table import EXPERIMENTS
 
-    Example: `gradquake run xor --out shadow.sqlite --hidden 20,50,120 --seeds 12 --alpha-train 0`
-    """
-    from gradquake.experiments import xor
-    from gradquake.study.execution import execute
-    from gradquake.study.study import open_study
+        return list(EXPERIMENTS)
 
-    runs = xor.sweep(
-        _integers("--hidden", hidden),
-        _at_least_one("--seeds", seeds),
-        epochs=epochs,
-        every=every,
-        learning_rate=learning_rate,
-        alpha=alpha,
-        alpha_train=alpha_train,
-        quantile=quantile,
-        max_steps=max_steps,
-        topology=topology,
-        topology_train=topology_train,
-        permute_train=permute_train,
-        task=task,
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        from gradquake.experiments.table import EXPERIMENTS
+
+        return _command(EXPERIMENTS[cmd_name]) if cmd_name in EXPERIMENTS else None
+
+
+run_app = typer.Typer(
+    cls=_Experiments,
+    help="Run a sweep of an experiment: networks of several sizes, each with several seeds.",
+    no_args_is_help=True,
+)
+
+
+def _command(experiment: Experiment[Any]) -> Any:
+    from gradquake.avalanche.topologies import TOPOLOGIES
+
+    def command(out: Path, seeds: int, jobs: Jobs, scheduler: Scheduler, **options: Any) -> None:
+        from gradquake.experiments.run import run
+
+        sizes = _integers(_flag(experiment.size), options.pop(experiment.size))
+        n_runs = len(sizes) * seeds
+        with _progress(n_runs) as advance:
+            run(
+                experiment.name, out=out, seeds=seeds, jobs=jobs, scheduler=scheduler,
+                progress=lambda n: advance("measuring", n), **{experiment.size: sizes}, **options,
+            )  # fmt: skip
+        _say(f"{n_runs} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
+
+    options = list(_options(experiment))
+    vars(command)["__signature__"] = inspect.Signature(options)
+    command.__annotations__ = {option.name: option.annotation for option in options}
+    sizes = ",".join(map(str, experiment.sizes[:3]))
+    command.__doc__ = (
+        f"Run a sweep of {experiment.name} and record it. Runs that the study holds already are not "
+        f"repeated.\n\nTopologies: {', '.join(TOPOLOGIES)}.\n\nExample: `gradquake run "
+        f"{experiment.name} --out sweep.sqlite {_flag(experiment.size)} {sizes} --seeds 12`"
     )
-    with (
-        _executor(jobs, scheduler) as pool,
-        open_study(out, create=True) as study,
-        _progress(len(runs)) as advance,
-    ):
-        execute(study, xor.measure, runs, pool, lambda n: advance("measuring", n))
-    _say(f"{len(runs)} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    app.command(experiment.name)(command)
+    return typer.main.get_command(app)
+
+
+def _options(experiment: Experiment[Any]) -> Iterator[Parameter]:
+    hints, helps = get_type_hints(experiment.run), _helps(experiment.run)
+    sizes = ",".join(map(str, experiment.sizes))
+    yield _option("out", Path, Parameter.empty, "Study file; made, or continued, or added to.")
+    yield _option(experiment.size, str, sizes, f"Separated by commas. {helps.get(experiment.size, '')}")
+    yield _option("seeds", int, 6, "Seeds at each size: 0, 1, ...")
+    for field in fields(experiment.run):
+        if field.name in experiment.settings:
+            kind = hints[field.name] if field.default is not None else hints[field.name] | None
+            yield _option(field.name, kind, field.default, helps.get(field.name, ""))
+    yield Parameter("jobs", Parameter.KEYWORD_ONLY, default=None, annotation=Jobs)
+    yield Parameter("scheduler", Parameter.KEYWORD_ONLY, default=None, annotation=Scheduler)
+
+
+def _option(name: str, kind: Any, default: object, help_text: str) -> Parameter:
+    # Only with its name spelled out does a switch have no --no- form.
+    option = typer.Option(_flag(name), help=help_text)
+    annotation = Annotated[kind, option]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _helps(run: type[ProbedRun]) -> dict[str, str]:
+    """Return the texts of single parameters in the docstrings of a run configuration and its bases."""
+    found: dict[str, str] = {}
+    for kind in reversed(run.__mro__):
+        entries = re.findall(r"^(\w+) : .*\n((?:    .*\n)+)", f"{inspect.getdoc(kind)}\n", re.MULTILINE)
+        found |= {name: " ".join(text.replace("``", "").split()) for name, text in entries}
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-__all__ = ["modular_addition", "readings", "synthetic", "xor"]
+__all__ = ["experiment", "modular_addition", "readings", "run", "synthetic", "table", "xor"]
 
 
 def __getattr__(name: str) -> object:

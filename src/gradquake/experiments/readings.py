@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.avalanche.cascade import relax_stack
+from gradquake.avalanche.cascade import OUTCOME, relax_stack
 from gradquake.avalanche.graphs import GraphStack, repeat, stack
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, surrogate
@@ -117,9 +117,9 @@ def sizes(
             for k, limit in enumerate(step_limits):
                 if k > 0:
                     found[q, a, k] = found[q, a, k - 1]
-                outcome = _relax_some(flat, graphs, where, alpha, limit, threshold)
-                found[q, a, k, where] = outcome[:, 1]
-                where = where[outcome[:, 5] > 0]
+                outcomes = _relax_some(flat, graphs, where, alpha, limit, threshold)
+                found[q, a, k, where] = outcomes["size"]
+                where = where[outcomes["truncated"]]
     return found.reshape(*shape[:3], len(records), snapshots)
 
 
@@ -130,10 +130,10 @@ def _relax_some(
     alpha: float,
     max_steps: int,
     threshold: NDArray[np.float64],
-) -> NDArray[np.float64]:
+) -> NDArray[np.void]:
     """Return the outcomes of some of the gradients laid end to end."""
     if where.size == 0:
-        return np.empty((0, 8))
+        return np.empty(0, OUTCOME)
     if where.size < len(graphs):
         pieces = [flat[graphs.offsets[b] : graphs.offsets[b + 1]] for b in where]
         offsets = np.concatenate([[0], np.cumsum([piece.size for piece in pieces])])

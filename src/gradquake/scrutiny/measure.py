@@ -15,9 +15,8 @@ from gradquake.analysis.scales import FEWEST_SCALES
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import GradquakeError, InputError, require
 from gradquake.experiments import readings
+from gradquake.experiments.experiment import ProbedRun
 from gradquake.experiments.readings import Reading
-from gradquake.experiments.synthetic import SyntheticRun
-from gradquake.experiments.xor import XorRun
 from gradquake.scrutiny import replay
 from gradquake.study.execution import each, tasks
 from gradquake.study.recording import GradientRecord, RunRecord, to_dataset
@@ -106,7 +105,7 @@ def measure_aligned(
 class _Task:
     """Some runs, and what to read of their gradients; aligned at offsets from t_g, or at snapshots."""
 
-    runs: Sequence[XorRun | SyntheticRun]
+    runs: Sequence[ProbedRun]
     readings: Sequence[Reading]
     offsets: NDArray[np.int64] | None
     grokking_epochs: Sequence[float]

@@ -1,7 +1,7 @@
-"""Recorded runs once more: their gradients, and anything measured on them after the fact.
+"""The gradients of recorded runs, made again, to measure anything on them later.
 
-A run's gradients follow from its configuration, so that a study need not hold them: any surrogate,
-topology, threshold or snapshot is measured on them later, on the very gradients of the first time.
+A run's gradients follow from its configuration, so a study need not hold them. Any surrogate, topology,
+threshold or snapshot can be measured later, on exactly the gradients of the first time.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError, require
-from gradquake.experiments import synthetic, xor
-from gradquake.experiments.synthetic import SyntheticRun
-from gradquake.experiments.xor import XorRun
+from gradquake.experiments.experiment import ProbedRun
+from gradquake.experiments.table import EXPERIMENTS, find
 from gradquake.study.recording import GradientRecord
 
 if TYPE_CHECKING:
     import xarray as xr
 
-
-# The experiments whose gradients can be made again, with the configuration and the size of a run.
-KINDS: dict[str, tuple[type[XorRun] | type[SyntheticRun], str]] = {
-    "xor": (XorRun, "hidden"),
-    "synthetic": (SyntheticRun, "n_parameters"),
-}
+__all__ = ["can_replay", "gradients", "runs_of"]
 
 
-def runs_of(sweep: xr.Dataset) -> list[XorRun | SyntheticRun]:
+def can_replay(sweep: xr.Dataset) -> bool:
+    """Return whether the gradients of a sweep's experiment can be made again."""
+    experiment = EXPERIMENTS.get(sweep.attrs.get("experiment", ""))
+    return experiment is not None and experiment.gradients is not None
+
+
+def runs_of(sweep: xr.Dataset) -> list[ProbedRun]:
     """Return the configurations of a sweep's runs, in its order.
 
     Raises
@@ -44,26 +44,29 @@ def runs_of(sweep: xr.Dataset) -> list[XorRun | SyntheticRun]:
         raise InputError(
             f"the sweep was measured on {surrogate_rung} surrogates; a sweep of real gradients is needed"
         )
+    name = sweep.attrs.get("experiment")
+    if not can_replay(sweep):
+        raise InputError(f"the sweep's experiment is {name!r}; its gradients cannot be made again")
+    experiment = find(str(name))
     settings = {k: v for k, v in sweep.attrs.items() if k not in ("experiment", "surrogate")}
-    experiment = sweep.attrs.get("experiment")
-    if experiment not in KINDS:
-        raise InputError(f"the sweep's experiment is {experiment!r}; its gradients cannot be made again")
-    kind, size = KINDS[experiment]
-    known = {field.name for field in fields(kind)}
-    if not (size in sweep and settings.keys() <= known):
+    if not (experiment.size in sweep and settings.keys() <= set(experiment.settings)):
+        needed = ", ".join(sorted((*experiment.settings, experiment.size, "seed")))
         raise InputError(
-            f"the sweep says that it is of the experiment {experiment}, but has not its settings: "
-            f"{', '.join(sorted(known))} are needed"
+            f"the sweep says that it is of the experiment {name}, but does not have its settings: "
+            f"{needed} are needed"
         )
-    # An attribute of a Dataset is 0 or 1 for False or True.
-    kinds = {field.name: field.type for field in fields(kind)}
-    settings |= {k: bool(v) for k, v in settings.items() if kinds[k] == "bool" and v in (0, 1)}
-    sizes, seeds = sweep[size].values.tolist(), sweep["seed"].values.tolist()
-    return [kind(n, seed, **settings) for n, seed in zip(sizes, seeds, strict=True)]
+    # A Dataset's attributes hold 0 or 1 for False or True.
+    kinds = {field.name: field.type for field in fields(experiment.run)}
+    settings |= {k: bool(v) for k, v in settings.items() if kinds[k] in ("bool", bool) and v in (0, 1)}
+    sizes, seeds = sweep[experiment.size].values.tolist(), sweep["seed"].values.tolist()
+    return [
+        experiment.run(**{experiment.size: size, "seed": seed}, **settings)
+        for size, seed in zip(sizes, seeds, strict=True)
+    ]
 
 
 def gradients(
-    runs: Sequence[XorRun | SyntheticRun], epochs: Sequence[NDArray[np.int64]] | None = None
+    runs: Sequence[ProbedRun], epochs: Sequence[NDArray[np.int64]] | None = None
 ) -> list[GradientRecord]:
     """Return the gradients of runs of one experiment, bit for bit those that were measured.
 
@@ -72,22 +75,18 @@ def gradients(
     runs : sequence
         They may differ in size and seed only.
     epochs : sequence of arrays, optional
-        For each run the epochs to return; its snapshots without.
+        For each run the epochs to return; its snapshots by default.
 
     Raises
     ------
     InputError
-        As the experiment does, or where epochs are asked of synthetic runs, which have none.
+        If no run is given, or the runs are of several experiments; and as the experiment does.
     """
-    trained = [run for run in runs if isinstance(run, XorRun)]
-    drawn = [run for run in runs if isinstance(run, SyntheticRun)]
-    if trained and drawn:
-        raise InputError(
-            f"{len(trained)} XOR runs and {len(drawn)} synthetic runs were given; runs of one "
-            f"experiment "
-            "are needed"
-        )
-    if not drawn:
-        return xor.gradients(trained, epochs)
-    require(epochs is None, "epochs were asked of synthetic runs, which have nothing but snapshots")
-    return synthetic.gradients(drawn)
+    names = list(dict.fromkeys(run.experiment for run in runs))
+    require(len(names) > 0, "no run was given; at least one is needed")
+    if len(names) > 1:
+        raise InputError(f"runs of {' and '.join(names)} were given; runs of one experiment are needed")
+    make = find(names[0]).gradients
+    if make is None:
+        raise InputError(f"the gradients of {names[0]} cannot be made again")
+    return make(runs, epochs)

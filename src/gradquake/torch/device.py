@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,7 @@ class DeviceGraph:
         return f"DeviceGraph(n_nodes={self.n_nodes}, device={str(self.device)!r})"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DeviceAvalanche(AvalancheNumbers):
     """The avalanche that one gradient left behind: the fields of ``cascade.Avalanche``.
 
@@ -95,7 +95,7 @@ class DeviceAvalanche(AvalancheNumbers):
     sums in float64 in the device's own order. ``relaxed`` is a tensor on the gradient's device.
     """
 
-    relaxed: torch.Tensor = field(repr=False)
+    relaxed: torch.Tensor
 
 
 def place(graph: Graph, device: torch.device | str) -> DeviceGraph:

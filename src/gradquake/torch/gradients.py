@@ -13,7 +13,6 @@ from gradquake.avalanche.neurons import TensorLayout
 from gradquake.avalanche.probe import fixed_sample
 from gradquake.errors import InputError, a_type, require, require_count
 
-
 __all__ = ["FlatGradient", "innermost", "layouts", "scaling", "unwrapped", "updated"]
 
 

@@ -69,8 +69,8 @@ def probe_and_labels(
     Raises
     ------
     InputError
-        As ``as_labels`` does; for something else than a ``Probe``; or for a label ``seed`` that is not an
-        integer from 0 to 2^63 - 1, or not the seed of the probe that was given.
+        As ``as_labels`` does; for something else than a ``Probe``; or for a label ``seed`` that is not
+        an integer from 0 to 2^63 - 1, or not the seed of the given probe.
     """
     if not (probe is None or isinstance(probe, Probe)):
         raise InputError(f"probe is {probe!r}; a gradquake.Probe is needed")

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from gradquake.avalanche.cascade import MEASURED
 from gradquake.avalanche.graphs import Graph
 from gradquake.avalanche.neurons import neuron_graph
 from gradquake.avalanche.probe import Probe
@@ -47,6 +46,8 @@ class Measurement:
         self.nulls = tuple(nulls)
         graph = _graph(model, gradient, probe)
         self._gradient, self._probe = gradient, replace(probe, graph=graph)
+        # Made now: if gradients are gathered in training, the other processes wait for this one.
+        _ = gradient.vector
         self._placed: device.DeviceGraph | None = None
         if gradient.device.type != "cpu":
             self._placed = device.place(graph, gradient.device)
@@ -89,12 +90,12 @@ class Measurement:
             if self._placed is None:
                 found = probe.measure(vector.numpy())
                 relaxed = torch.from_numpy(found.relaxed)
-                return {name: getattr(found, name) for name in MEASURED}, relaxed
+                return found.measured(), relaxed
             there = device.relax(
                 vector, self._placed, quantile=probe.quantile, alpha=probe.alpha,
                 max_steps=probe.max_steps,
             )  # fmt: skip
-        return {name: getattr(there, name) for name in MEASURED}, there.relaxed
+        return there.measured(), there.relaxed
 
 
 def _graph(model: nn.Module, gradient: FlatGradient, probe: Probe) -> Graph:

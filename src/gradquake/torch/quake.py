@@ -308,7 +308,7 @@ class Quake:
             tell(failure)
 
     def _tell_of_newcomers(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """Tell once that the optimizer trains parameters that it did not train when this was attached."""
+        """Tell once that the optimizer trains more parameters than when the probe was attached."""
         if "newcomers" not in self._complaints and (found := self._gradient.newcomers(optimizer)):
             self._complaints.once(
                 "newcomers",

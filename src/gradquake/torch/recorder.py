@@ -44,6 +44,8 @@ class Recorder:
     ----------
     latest : dict
         The newest snapshot by name, with its ``step``.
+    writes : bool
+        As given; False in a forked process that noticed.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Recorder:
         self._journal, self._sends, self._complaints = journal, sends, complaints
         self._n_parameters, self._labels = config["n_parameters"], config["labels"]
         self._grokked_at = config["grokked_at"]
-        self._writes = writes
+        self.writes = writes
         self._process = os.getpid()
         # Outcomes that were logged before the first snapshot.
         self._early: Values = {}
@@ -78,10 +80,10 @@ class Recorder:
     @property
     def records(self) -> bool:
         """Whether this process records. A forked one does not: the run goes on in its parent."""
-        if self._writes and self.forked:
-            self._writes = False
+        if self.writes and self.forked:
+            self.writes = False
             tell("this process was forked from the one that attached the probe; it records nothing")
-        return self._writes
+        return self.writes
 
     def keep(self, step: int, values: Values, nulls: Mapping[str, Values]) -> None:
         """Keep the snapshot of a step, and those of its nulls."""

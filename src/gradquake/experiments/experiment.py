@@ -1,0 +1,171 @@
+"""The common form of experiments: a run's configuration, and the functions that make and measure it.
+
+A new experiment is one file, with a run configuration (a frozen dataclass derived from ``ProbedRun``)
+and an ``Experiment``, and one line in ``table.EXPERIMENTS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.surrogates import REAL
+from gradquake.avalanche.topologies import check_topology
+from gradquake.errors import InputError, require_count
+from gradquake.study.configuration import settle_types
+from gradquake.study.recording import GradientRecord, RunRecord
+
+__all__ = ["Experiment", "ProbedRun"]
+
+_DEFAULT = Probe()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbedRun:
+    """The part of a run's configuration that all experiments share: its snapshots and its probe.
+
+    An experiment derives its own frozen dataclass, with ``experiment``, the experiment's name, the
+    field that gives the size of a run, ``seed``, and its own settings. A run's measurements
+    depend on its configuration and on nothing else.
+
+    Parameters
+    ----------
+    epochs : int
+        The number of updates, at least 1.
+    every : int
+        Epochs between snapshots, at least 1: 0, every, 2 every, ... up to ``epochs``.
+    topology : str
+        The graph that gradients relax on: the name of a topology. The run's seed draws it.
+    alpha : float
+        The share that a toppling node gives away, in (0, 1).
+    quantile : float
+        The threshold is this quantile of the gradient's magnitudes, in [0, 1].
+    max_steps : int
+        The most steps of a cascade, at least 1.
+
+    Raises
+    ------
+    InputError
+        For a value out of range.
+    """
+
+    experiment: ClassVar[str]
+
+    epochs: int = 500
+    every: int = 10
+    topology: str = _DEFAULT.topology
+    alpha: float = _DEFAULT.alpha
+    quantile: float = _DEFAULT.quantile
+    max_steps: int = _DEFAULT.max_steps
+
+    if TYPE_CHECKING:
+        # A field or a property of every derived class.
+        @property
+        def n_parameters(self) -> int: ...  # noqa: D102
+        @property
+        def seed(self) -> int: ...  # noqa: D102
+
+    def __post_init__(self) -> None:
+        settle_types(self)
+        require_count("epochs", self.epochs, 1)
+        require_count("every", self.every, 1)
+        check_topology(self.topology)
+        _ = self.probe  # checks its settings
+
+    @property
+    def probe(self) -> Probe:
+        """The probe that measures this run."""
+        return Probe(self.topology, self.alpha, self.quantile, self.max_steps, self.seed)
+
+    @property
+    def snapshots(self) -> NDArray[np.int64]:
+        """The epochs of the snapshots."""
+        return np.arange(0, self.epochs + 1, self.every)
+
+    def config(self) -> dict[str, Any]:
+        """Return the full configuration as JSON-ready values."""
+        own = {"experiment": self.experiment, "surrogate": REAL, "n_parameters": self.n_parameters}
+        return {**own, **asdict(self)}
+
+
+Run = TypeVar("Run", bound=ProbedRun)
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[Run]):
+    """An experiment: it makes gradients and records what a probe measures on them.
+
+    Attributes
+    ----------
+    run : type
+        The configuration of a run, derived from ``ProbedRun``.
+    size : str
+        The field of ``run`` that gives the size of a network.
+    sizes : tuple of int
+        The sizes of a sweep, unless others are given.
+    measure : callable
+        Takes run configurations of equal settings and returns their records, and those of nulls that
+        are measured with them. The records of a run do not depend on the other runs.
+    gradients : callable, optional
+        Takes run configurations of equal settings, and for each run the epochs to return, ascending, or
+        None for its snapshots. Returns the gradients that ``measure`` measures, bit for bit. None if
+        the experiment cannot make its gradients again.
+    """
+
+    run: type[Run]
+    size: str
+    sizes: tuple[int, ...]
+    measure: Callable[[Sequence[Run]], list[RunRecord]]
+    gradients: (
+        Callable[[Sequence[Run], Sequence[NDArray[np.int64]] | None], list[GradientRecord]] | None
+    ) = None
+
+    @property
+    def name(self) -> str:
+        """The name under which runs are recorded and the experiment is found."""
+        return self.run.experiment
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The names of the settings that the runs of a sweep share."""
+        return tuple(f.name for f in fields(self.run) if f.name not in (self.size, "seed"))
+
+    def sweep(self, sizes: Sequence[int], seeds: int, **settings: Any) -> list[Run]:
+        """Return the runs of every size with seeds 0 to ``seeds`` - 1.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            Values of the field ``size``, each once.
+        seeds : int
+            The number of seeds at each size, at least 1.
+        **settings
+            Other fields of ``run``.
+
+        Raises
+        ------
+        InputError
+            For no size, a size that repeats, fewer than one seed, an unknown setting, or a setting out
+            of range.
+        """
+        require_count("seeds", seeds, 1)
+        if not (isinstance(sizes, Sequence | np.ndarray) and not isinstance(sizes, str)):
+            raise InputError(f"{self.size} is {sizes!r}; a list of sizes is needed")
+        if len(sizes) == 0:
+            raise InputError(f"{self.size} is empty; at least one size is needed")
+        if len(set(sizes)) != len(sizes):
+            raise InputError(f"{self.size} is {list(sizes)}, which repeats a size; give each size once")
+        unknown = sorted(settings.keys() - set(self.settings))
+        if unknown:
+            raise InputError(
+                f"{self.name} has no setting {', '.join(unknown)}; its settings are "
+                f"{', '.join(self.settings)}"
+            )
+        make: Callable[..., Run] = self.run
+        own = [{self.size: size, "seed": seed} for size in sizes for seed in range(seeds)]
+        return [make(**size_and_seed, **settings) for size_and_seed in own]

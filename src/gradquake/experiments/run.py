@@ -1,0 +1,79 @@
+"""Run any sweep of any experiment into a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gradquake.errors import require
+from gradquake.experiments import table
+from gradquake.study.execution import execute
+from gradquake.study.pools import available_cores, open_executor
+from gradquake.study.study import open_study
+
+__all__ = ["run"]
+
+
+def run(
+    name: str,
+    *,
+    out: str | Path,
+    seeds: int = 6,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+    **settings: Any,
+) -> Path:
+    """Run a sweep: every size with every seed. Runs that the study holds already are not repeated.
+
+    Parameters
+    ----------
+    name : str
+        The experiment: "xor", "modular_addition", "synthetic", or another in
+        ``experiments.table.EXPERIMENTS``.
+    out : str or Path
+        The study file. It is made if there is none. Each run is written when it is done, so the same
+        call continues a sweep that was stopped.
+    seeds : int
+        The number of seeds at each size: 0, 1, ...
+    jobs : int, optional
+        The number of processes; all cores by default. Numbers do not depend on it.
+    scheduler : str, optional
+        The address of a Dask scheduler, such as "tcp://host:8786", whose workers measure instead.
+    progress : callable, optional
+        Called with the number of runs that have just been finished, or found finished.
+    **settings
+        Fields of the experiment's run configuration: ``XorRun``, ``ModularAdditionRun``,
+        ``SyntheticRun``. The field of the size (``hidden``, ``width``, ``n_parameters``) takes a list of
+        sizes; without it, the experiment's own ``sizes`` are run.
+
+    Returns
+    -------
+    Path
+        The study file, ``out``.
+
+    Raises
+    ------
+    InputError
+        For an unknown experiment or setting, or a setting out of range.
+    SweepError
+        If runs failed twice; all others are in the study then.
+    StudyError
+        If the study cannot be written, or another process runs a sweep on it.
+
+    Examples
+    --------
+    >>> gq.run("xor", hidden=[20, 50, 120], seeds=6, alpha_train=0, out="sweep.sqlite")
+    """
+    require(
+        jobs is None or scheduler is None,
+        "jobs and scheduler were both given; the cluster decides how many workers there are",
+    )
+    experiment = table.find(name)
+    sizes = settings.pop(experiment.size, experiment.sizes)
+    runs = experiment.sweep(sizes, seeds, **settings)
+    n_jobs = available_cores() if jobs is None else jobs
+    with open_executor(n_jobs, scheduler) as executor, open_study(out, create=True) as study:
+        execute(study, experiment.measure, runs, executor, progress)
+        return study.path
