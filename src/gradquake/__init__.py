@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gradquake.avalanche.graphs import Graph
     from gradquake.avalanche.probe import Probe
     from gradquake.errors import GradquakeError, InputError, StudyError
+    from gradquake.paper.reproduce import reproduce
     from gradquake.report import figures
     from gradquake.scrutiny import scrutinize as scrutiny
     from gradquake.scrutiny import sensitivity
@@ -52,6 +53,7 @@ _PUBLIC = {
     "graphs": ("avalanche.graphs", ""),
     "open_study": ("study.study", "open_study"),
     "relax": ("avalanche.cascade", "relax"),
+    "reproduce": ("paper.reproduce", "reproduce"),
     "resampling": ("analysis.resampling", ""),
     "scaling": ("analysis.scaling", ""),
     "scrutiny": ("scrutiny.scrutinize", ""),
@@ -77,6 +79,7 @@ __all__ = [
     "graphs",
     "open_study",
     "relax",
+    "reproduce",
     "resampling",
     "scaling",
     "scrutiny",
