@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gradquake.avalanche.probe import Probe
     from gradquake.errors import GradquakeError, InputError, StudyError
     from gradquake.files.measure import measure
+    from gradquake.paper.reproduce import reproduce
     from gradquake.report import figures
     from gradquake.scrutiny import scrutinize as scrutiny
     from gradquake.scrutiny import sensitivity
@@ -54,6 +55,7 @@ _PUBLIC = {
     "measure": ("files.measure", "measure"),
     "open_study": ("study.study", "open_study"),
     "relax": ("avalanche.cascade", "relax"),
+    "reproduce": ("paper.reproduce", "reproduce"),
     "resampling": ("analysis.resampling", ""),
     "scaling": ("analysis.scaling", ""),
     "scrutiny": ("scrutiny.scrutinize", ""),
@@ -80,6 +82,7 @@ __all__ = [
     "measure",
     "open_study",
     "relax",
+    "reproduce",
     "resampling",
     "scaling",
     "scrutiny",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from gradquake.errors import InputError, require
 from gradquake.paper import claims_page
@@ -32,7 +32,7 @@ __all__ = ["PAPERS", "Paper", "Plan", "carry_out", "paper_of", "reproduce"]
 
 # Called with the name of a stage and the number of runs just finished.
 Progress = Callable[[str, int], object]
-Plates = Mapping[str, Callable[[Any, Path], None]]
+Evidence = TypeVar("Evidence")
 
 
 class Plan(Protocol):
@@ -49,13 +49,18 @@ class Plan(Protocol):
         ...
 
     @property
+    def has_intervals(self) -> bool:
+        """Whether every size has enough runs to resample."""
+        ...
+
+    @property
     def plates(self) -> tuple[str, ...]:
         """The names of the figures."""
         ...
 
 
 @dataclass(frozen=True)
-class Paper:
+class Paper(Generic[Evidence]):
     """How a paper is reproduced.
 
     Attributes
@@ -77,26 +82,26 @@ class Paper:
 
     plan: Callable[[int | None, bool], Plan]
     measure: Callable[..., None]
-    gather: Callable[..., Any]
-    claims: Sequence[Claim[Any]]
-    documents: Callable[[Any], dict[str, str]]
-    plates: Callable[[], Plates]
+    gather: Callable[..., Evidence]
+    claims: Sequence[Claim[Evidence]]
+    documents: Callable[[Evidence], dict[str, str]]
+    plates: Callable[[], Mapping[str, Callable[[Evidence, Path], None]]]
     page: str
 
 
-def _xor_plates() -> Plates:
+def _xor_plates() -> Mapping[str, Callable[[xor_evidence.Evidence, Path], None]]:
     from gradquake.paper.xor.plates import PLATES
 
     return PLATES
 
 
-def _modadd_plates() -> Plates:
+def _modadd_plates() -> Mapping[str, Callable[[modadd_evidence.Evidence, Path], None]]:
     from gradquake.paper.modadd.plates import PLATES
 
     return PLATES
 
 
-PAPERS = {
+PAPERS: dict[str, Paper[Any]] = {
     "xor": Paper(
         xor_plan.plan,
         xor_evidence.measure,
@@ -171,7 +176,7 @@ def reproduce(
         return carry_out(paper, plan, out, executor, progress)
 
 
-def paper_of(name: str) -> Paper:
+def paper_of(name: str) -> Paper[Any]:
     """Return how the paper of this name is reproduced.
 
     Raises
@@ -186,7 +191,7 @@ def paper_of(name: str) -> Paper:
 
 def carry_out(
     name: str,
-    plan: Any,
+    plan: Plan,
     out: str | Path,
     executor: Executor | None = None,
     progress: Progress = lambda _stage, _runs: None,
@@ -199,7 +204,7 @@ def carry_out(
         }
         paper.measure(plan, studies, executor, lambda runs: progress("measuring", runs))
         found = paper.gather(plan, studies, executor, lambda stage: progress(stage, 0))
-    claims = judge(paper.claims, found, has_intervals=found.has_intervals)
+    claims = judge(paper.claims, found, has_intervals=plan.has_intervals)
     order = [claim.id for each_paper in PAPERS.values() for claim in each_paper.claims]
     everything = write_claims(folder / "claims.json", claims, order)
     write(folder / "claims.md", claims_page.page(everything))
@@ -212,7 +217,7 @@ def carry_out(
     return claims
 
 
-def _drawn(paper: str, found: Any, name: str) -> dict[str, bytes]:
+def _drawn(paper: str, found: object, name: str) -> dict[str, bytes]:
     """Return the files of a figure as bytes, since a worker may be on another machine.
 
     Raises

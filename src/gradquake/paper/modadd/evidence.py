@@ -17,7 +17,7 @@ from gradquake.analysis.dimension import Curve, curve
 from gradquake.analysis.distributions import ccdfs
 from gradquake.analysis.early_warning import Separation
 from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import FEWEST_RUNS, Estimate, percentile_interval
+from gradquake.analysis.resampling import Estimate, percentile_interval
 from gradquake.analysis.scales import FEWEST_SCALES, scale_groups
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis, analyze
@@ -154,14 +154,11 @@ class Evidence:
         grokking runs and of the control stay apart to the end; NaN if they overlap there.
     warnings : dict
         By architecture and name in ``WARNINGS``; NaN if no width has both kinds of runs.
-    has_intervals : bool
-        False if a width has a single run, so that nothing can be resampled.
     """
 
     found: dict[str, dict[str, Found]]
     partings: dict[str, dict[str, dict[Statistic, float]]]
     warnings: dict[str, dict[str, Separation]]
-    has_intervals: bool = True
 
     @property
     def subjects(self) -> Iterator[tuple[str, str, Found]]:
@@ -227,7 +224,6 @@ def gather(
         found,
         {a: _partings(of_each) for a, of_each in found.items()},
         {a: {name: next(warned) for name in WARNINGS} for a in ARCHITECTURES},
-        has_intervals=plan.seeds >= FEWEST_RUNS,
     )
 
 
@@ -263,19 +259,22 @@ def _views(
             kept = _with_event(real, event)
             if kept is None:
                 continue
+            moved = [_moved(dataset, kept, event) for dataset in (real, null)]
+            todo += [(dataset, statistic) for statistic, dataset in product(STATISTICS, moved)]
             widths = real["width"].values
             dropped = {*widths.tolist()} - {*widths[kept].tolist()}
             left_out[subject, alignment] = tuple(sorted(dropped))
-            for statistic, dataset in product(STATISTICS, (real.isel(run=kept), null.isel(run=kept))):
-                moved = dataset
-                if event is not None:
-                    moved = timing.aligned(dataset, event[kept], dataset.attrs["every"])
-                todo.append((moved, statistic))
     curves = each(_curve, todo, executor)
     views: dict[Subject, Views] = {subject: {} for subject in pairs}
     for (subject, alignment), without in left_out.items():
         views[subject][alignment] = {s: _view(next(curves), next(curves), without) for s in STATISTICS}
     return views
+
+
+def _moved(sweep: xr.Dataset, kept: NDArray[np.intp], event: NDArray[np.float64] | None) -> xr.Dataset:
+    """Return some runs of a sweep, each on epochs since its event."""
+    some = sweep.isel(run=kept)
+    return some if event is None else timing.aligned(some, event[kept], sweep.attrs["every"])
 
 
 def _events(sweep: xr.Dataset) -> dict[str, NDArray[np.float64] | None]:

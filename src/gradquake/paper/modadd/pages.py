@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -161,9 +160,9 @@ def warnings_table(evidence: Evidence) -> Table:
     )
 
 
-def as_object(evidence: Evidence) -> dict[str, Any]:
+def as_object(evidence: Evidence) -> dict[str, object]:
     """Return all results as JSON values, by architecture and condition."""
-    result: dict[str, Any] = {f"{a}, {c}": _found_json(found) for a, c, found in evidence.subjects}
+    result: dict[str, object] = {f"{a}, {c}": _found_json(found) for a, c, found in evidence.subjects}
     result["parting"] = {
         f"{architecture}, {control}, {statistic}": finite(epoch)
         for architecture, of_control in evidence.partings.items()
@@ -181,7 +180,7 @@ def as_object(evidence: Evidence) -> dict[str, Any]:
     return result
 
 
-def _found_json(found: Found) -> dict[str, Any]:
+def _found_json(found: Found) -> dict[str, object]:
     return {
         "runs": found.runs,
         "grokked": found.grokked,
@@ -205,13 +204,9 @@ def _found_json(found: Found) -> dict[str, Any]:
 
 
 def _crossings(view: View) -> tuple[str, ...]:
-    real, null = (curve.dimension["value"].values for curve in (view.real, view.null))
-    known = real[np.isfinite(real)]
-    return (
-        number(float(np.nanmin(real))), number(float(np.nanmax(real))), number(float(known[-1])),
-        time_with_interval(view.up), time_with_interval(view.down),
-        number(float(np.nanmin(null))), number(float(np.nanmax(null))),
-    )  # fmt: skip
+    times = (time_with_interval(view.up), time_with_interval(view.down))
+    null = view.null.span
+    return (*map(number, view.real.span), *times, number(null.lowest), number(null.highest))
 
 
 def _epoch(value: float | None) -> str:

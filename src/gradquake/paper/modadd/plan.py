@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
+from gradquake.analysis.resampling import FEWEST_RUNS
 from gradquake.errors import InputError, require, require_count
 from gradquake.experiments import modular_addition
 from gradquake.experiments.modular_addition import WIDTHS, ModularAdditionRun
@@ -92,6 +93,11 @@ class Plan:
         return (STUDY,)
 
     @property
+    def has_intervals(self) -> bool:
+        """Whether every size has enough runs to resample."""
+        return self.seeds >= FEWEST_RUNS
+
+    @property
     def plates(self) -> tuple[str, ...]:
         """The names of the figures."""
         return PLATES
@@ -124,6 +130,6 @@ def plan(seeds: int | None = None, quick: bool = False) -> Plan:
     return Plan(SEEDS if seeds is None else seeds)
 
 
-def _check(name: str, value: str, known: Sequence[str] | Mapping[str, Any]) -> None:
+def _check(name: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         raise InputError(f"the {name} is {value!r}; one of {', '.join(known)} is needed")

@@ -17,6 +17,7 @@ from gradquake.paper.modadd.evidence import (
     TRAIN_99,
     Evidence,
     Level,
+    View,
 )
 from gradquake.paper.modadd.plan import (
     ARCHITECTURES,
@@ -88,14 +89,8 @@ def alignment(evidence: Evidence, path: Path) -> None:
     with figures.sheet(path, "abc\ndef", 4.6, between=0.26, below=0.42) as panels:
         pairs = [(a, time) for a in ARCHITECTURES for time in ALIGNMENTS]
         for ax, (architecture, time) in zip(panels, pairs, strict=True):
-            for statistic, (color, faint) in CURVE_COLORS.items():
-                view = evidence.found[architecture][GROKKING].view(time, statistic)
-                if view is None:
-                    ax.text(0.5, 0.3, "too few runs have it", ha="center", transform=ax.transAxes)
-                    continue
-                symbol = SYMBOLS[statistic]
-                figures.dimension(ax, view.null.dimension, faint, f"permuted, {symbol}", lw=0.8)
-                figures.dimension(ax, view.real.dimension, color, symbol)
+            for statistic in STATISTICS:
+                _beside_null(ax, evidence.found[architecture][GROKKING].view(time, statistic), statistic)
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
             if time == SHARED:
                 _mark(ax, evidence, architecture)
@@ -156,6 +151,16 @@ PLATES: dict[str, Callable[[Evidence, Path], None]] = {
     "modadd-ladder": ladder,
     "modadd-warning": warning,
 }
+
+
+def _beside_null(ax: Axes, view: View | None, statistic: Statistic) -> None:
+    """Draw D(t) beside its permuted null; a text if there is no such D(t)."""
+    if view is None:
+        ax.text(0.5, 0.3, "too few runs have it", ha="center", transform=ax.transAxes)
+        return
+    (color, faint), symbol = CURVE_COLORS[statistic], SYMBOLS[statistic]
+    figures.dimension(ax, view.null.dimension, faint, f"permuted, {symbol}", lw=0.8)
+    figures.dimension(ax, view.real.dimension, color, symbol)
 
 
 def _mark(ax: Axes, evidence: Evidence, architecture: str, level: float | None = 1.0) -> None:

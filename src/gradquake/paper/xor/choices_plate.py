@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +22,7 @@ __all__ = ["TOPOLOGY_NAMES", "choices"]
 
 TOPOLOGY_NAMES = {name: topology.label for name, topology in TOPOLOGIES.items()}
 LEVELS = {**TOPOLOGY_NAMES, "all": "all scales"}
-PAPERS_CHOICE: dict[str, Any] = {
+PAPERS_CHOICE: dict[str, str | float] = {
     "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,
     "statistic": "max", "interval": 10, "scales": "all",
 }  # fmt: skip

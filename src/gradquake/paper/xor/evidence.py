@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from gradquake.analysis import distributions, power, tails
 from gradquake.analysis.dimension import Curve
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate, estimated
+from gradquake.analysis.resampling import N_RESAMPLES, Estimate, estimated
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.timing import PermutationTest, follows_grokking
@@ -97,8 +97,6 @@ class Evidence:
         The specification curve; None for a quick plan.
     many_seeds : dict
         The sweeps of many seeds, inline and shadow; empty for a quick plan.
-    has_intervals : bool
-        False if a scale has a single run, so that nothing can be resampled.
     """
 
     inline_scrutiny: Scrutiny
@@ -114,7 +112,6 @@ class Evidence:
     on_topologies: dict[str, list[OnTopology]]
     specifications: xr.Dataset | None
     many_seeds: dict[str, ManySeeds]
-    has_intervals: bool
 
     def condition(self, group: str, name: str) -> ConditionResult:
         """Return the result of a condition.
@@ -137,11 +134,6 @@ class Evidence:
         return self.inline_scrutiny.ladder.real
 
     @property
-    def shadow(self) -> SweepAnalysis:
-        """The analysis of the shadow sweep."""
-        return self.shadow_scrutiny.ladder.real
-
-    @property
     def inline_ladder(self) -> Ladder:
         """The inline sweep beside its nulls."""
         return self.inline_scrutiny.ladder
@@ -155,11 +147,6 @@ class Evidence:
     def inline_null(self) -> SweepAnalysis:
         """The analysis of the inline sweep's Gaussian null."""
         return self.inline_ladder.nulls["gaussian"]
-
-    @property
-    def shadow_null(self) -> SweepAnalysis:
-        """The analysis of the shadow sweep's Gaussian null."""
-        return self.shadow_ladder.nulls["gaussian"]
 
 
 def measure(
@@ -210,18 +197,8 @@ def gather(
     results += each(examine, _conditions(plan, study, inline, shadow), executor)
     ccdfs = distributions.ccdfs(inline)
     analysis = scrutinies[0].ladder.real
-    on_each: dict[str, list[OnTopology]] = {}
-    table: xr.Dataset | None = None
-    many: dict[str, ManySeeds] = {}
     modes = {"inline": inline, "shadow": shadow}
-    if not plan.quick:
-        progress("topologies")
-        on_each = {mode: on_topologies(sweep, executor) for mode, sweep in modes.items()}
-        progress("choices")
-        table = specify([_paper_seeds(sweep) for sweep in (shadow, inline)], executor)
-        progress("power")
-        power_study = studies[POWER_STUDY]
-        many = {m: _many_seeds(_sweep(power_study, runs), executor) for m, runs in plan.power.items()}
+    beyond = _Beyond() if plan.quick else _beyond(plan, studies[POWER_STUDY], modes, executor, progress)
     topologies, alphas = _baselines(plan, study)
     return Evidence(
         inline_scrutiny=scrutinies[0],
@@ -234,10 +211,9 @@ def gather(
         tails=dict(zip(modes, each(tails.tail_fits, modes.values(), executor), strict=True)),
         time_average=time_average(analysis),
         conditions=results,
-        on_topologies=on_each,
-        specifications=table,
-        many_seeds=many,
-        has_intervals=plan.seeds >= FEWEST_RUNS,
+        on_topologies=beyond.on_topologies,
+        specifications=beyond.specifications,
+        many_seeds=beyond.many_seeds,
     )
 
 
@@ -260,6 +236,31 @@ def resampled_curves(curve: Curve) -> tuple[Floats, Floats]:
 
 def _sweep(study: Study, runs: Sequence[XorRun | SyntheticRun]) -> xr.Dataset:
     return study.dataset_of([run.config() for run in runs])
+
+
+@dataclass(frozen=True, eq=False)
+class _Beyond:
+    """The fields of ``Evidence`` that no claim rests on."""
+
+    on_topologies: dict[str, list[OnTopology]] = field(default_factory=dict)
+    specifications: xr.Dataset | None = None
+    many_seeds: dict[str, ManySeeds] = field(default_factory=dict)
+
+
+def _beyond(
+    plan: Plan,
+    study: Study,
+    modes: Mapping[str, xr.Dataset],
+    executor: Executor | None,
+    progress: Callable[[str], object],
+) -> _Beyond:
+    progress("topologies")
+    on_each = {mode: on_topologies(sweep, executor) for mode, sweep in modes.items()}
+    progress("choices")
+    table = specify([_paper_seeds(modes[mode]) for mode in ("shadow", "inline")], executor)
+    progress("power")
+    many = {mode: _many_seeds(_sweep(study, runs), executor) for mode, runs in plan.power.items()}
+    return _Beyond(on_each, table, many)
 
 
 def _conditions(plan: Plan, study: Study, inline: xr.Dataset, shadow: xr.Dataset) -> list[Todo]:

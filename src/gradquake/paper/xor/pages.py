@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from gradquake.analysis.ladder import SPANS, Ladder, Span
 from gradquake.analysis.statistics import STATISTICS, Statistic
@@ -191,7 +190,7 @@ def follows_table(follows: Mapping[str, Mapping[Statistic, PermutationTest]]) ->
     )
 
 
-def scrutiny_object(found: Evidence) -> dict[str, Any]:
+def scrutiny_object(found: Evidence) -> dict[str, object]:
     """Return everything beyond the claims as one object for a program."""
     sweeps = {"inline": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
     table, many = found.specifications, found.many_seeds
@@ -216,7 +215,7 @@ def scrutiny_object(found: Evidence) -> dict[str, Any]:
     }
 
 
-def _many_object(seeds: ManySeeds) -> dict[str, Any]:
+def _many_object(seeds: ManySeeds) -> dict[str, object]:
     ladder = seeds.ladder
     return {
         statistic: {
@@ -229,7 +228,7 @@ def _many_object(seeds: ManySeeds) -> dict[str, Any]:
     }
 
 
-def _condition_object(result: ConditionResult) -> dict[str, Any]:
+def _condition_object(result: ConditionResult) -> dict[str, object]:
     return {
         "group": result.group,
         "name": result.name,

@@ -99,6 +99,11 @@ class Plan:
         return (STUDY,) if self.quick else (STUDY, POWER_STUDY)
 
     @property
+    def has_intervals(self) -> bool:
+        """Whether every size has enough runs to resample."""
+        return self.seeds >= FEWEST_RUNS
+
+    @property
     def plates(self) -> tuple[str, ...]:
         """The names of the figures."""
         return PLATES if self.quick else PLATES + MORE_PLATES

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradquake.analysis.fits import r_squared
 from gradquake.analysis.ladder import Ladder
@@ -31,6 +31,8 @@ __all__ = [
     "rise",
 ]
 
+Floats = NDArray[np.float64]
+
 # The names of the bounds between which runs grok.
 FIRST_GROKKING, LAST_GROKKING = "first grokking epoch", "last grokking epoch"
 
@@ -41,27 +43,25 @@ def grokking_bounds(analysis: SweepAnalysis) -> dict[str, float]:
     return {FIRST_GROKKING: first, LAST_GROKKING: last}
 
 
-def rise(
-    analysis: SweepAnalysis, null: SweepAnalysis, statistic: Statistic
-) -> tuple[Quantity, Quantity, Quantity]:
+def rise(ladder: Ladder, statistic: Statistic) -> tuple[Quantity, Quantity, Quantity]:
     """Return the lowest D before and the mean D after the crossing of 1, and the crossing.
 
-    The null is read at the crossing of the data.
+    The Gaussian null is read at the crossing of the data.
     """
-    curve = analysis.curves[statistic]
+    curve, beside = ladder.real.curves[statistic], ladder.nulls["gaussian"].curves[statistic]
     epochs = curve.dimension["epoch"].values
 
-    def parts(values: Any, crossings: Any) -> tuple[Any, Any]:
-        before = epochs <= np.asarray(crossings)[..., None]
+    def parts(values: Floats, crossings: Floats) -> tuple[Floats, Floats]:
+        before = epochs <= crossings[..., None]
         crossed = np.isfinite(crossings)
         lowest = np.where(before, values, np.inf).min(axis=-1)
         count = np.maximum((~before).sum(axis=-1), 1)
         after = np.where(before, 0.0, values).sum(axis=-1) / count
         return np.where(crossed, lowest, np.nan), np.where(crossed, after, np.nan)
 
-    beside = null.curves[statistic]
-    of_null = parts(beside.dimension["value"].values, curve.crossing.value)
-    observed = parts(curve.dimension["value"].values, curve.crossing.value)
+    crossing = np.asarray(curve.crossing.value)
+    of_null = parts(beside.dimension["value"].values, crossing)
+    observed = parts(curve.dimension["value"].values, crossing)
     resampled = parts(resampled_curves(curve)[0], curve.crossing.resamples)
     names = ("lowest D before the crossing", "mean D after the crossing")
     before, after = (
@@ -105,32 +105,33 @@ def r_squared_quantity(name: str, exponent: Exponent, paper: float, null: Expone
     return Quantity.of(name, found, paper, null=Number(null.fit.r_squared))
 
 
-def mean_over_snapshots(analysis: SweepAnalysis, values: Any) -> Estimate:
+def mean_over_snapshots(analysis: SweepAnalysis, values: Floats) -> Estimate:
     """Return the mean over all snapshots of values, shape (runs, snapshots)."""
     resampled = _resampled_means(analysis, values.mean(axis=1, keepdims=True))[:, 0]
     return estimated(float(values.mean()), resampled, _fewest_runs(analysis))
 
 
-def percentile_95_of(analysis: SweepAnalysis, values: Any) -> Estimate:
+def percentile_95_of(analysis: SweepAnalysis, values: NDArray[np.int64]) -> Estimate:
     """Return the 95th percentile over all snapshots of small integers, shape (runs, snapshots)."""
     shares = (values[:, :, None] == np.arange(values.max() + 1)).mean(axis=1)
     resampled = percentile_95(_resampled_means(analysis, shares))
     return estimated(float(percentile_95(shares.mean(axis=0))), resampled, _fewest_runs(analysis))
 
 
-def percentile_95(shares: Any) -> Any:
+def percentile_95(shares: Floats) -> Floats:
     """Return the 95th percentile of integers from the shares of 0, 1, 2, ... on the last axis."""
     # The shares are sums of fractions, so rounding may leave their sum just below 95 %.
-    return (shares.cumsum(axis=-1) >= 0.95 - 1e-9).argmax(axis=-1)
+    reached: Floats = (shares.cumsum(axis=-1) >= 0.95 - 1e-9).argmax(axis=-1).astype(np.float64)
+    return reached
 
 
 def _fewest_runs(analysis: SweepAnalysis) -> int:
     return min(runs.size for _, runs in scale_groups(analysis.dataset))
 
 
-def _resampled_means(analysis: SweepAnalysis, of_runs: Any) -> Any:
+def _resampled_means(analysis: SweepAnalysis, of_runs: Floats) -> Floats:
     """Return means over resampled runs, (runs, k) to (B, k), runs resampled within each scale."""
     members = [runs for _, runs in scale_groups(analysis.dataset)]
     draws = run_resamples([runs.size for runs in members])
-    total = sum(of_runs[runs[d]].sum(axis=1) for runs, d in zip(members, draws, strict=True))
-    return total / len(of_runs)
+    means: Floats = sum(of_runs[runs[d]].sum(axis=1) for runs, d in zip(members, draws, strict=True))
+    return means / len(of_runs)

@@ -152,9 +152,9 @@ def shadow_crossing(evidence: Evidence) -> Measured:
         ]
         quantities += [
             replace(quantity, name=f"{quantity.name} ({statistic})")
-            for quantity in rise(evidence.shadow, evidence.shadow_null, statistic)
+            for quantity in rise(evidence.shadow_ladder, statistic)
         ]
-    bounds = grokking_bounds(evidence.shadow)
+    bounds = grokking_bounds(evidence.shadow_ladder.real)
     first, last = bounds[FIRST_GROKKING], bounds[LAST_GROKKING]
     return Measured(quantities, bounds, f"Runs grok at epochs {first:.0f} to {last:.0f}.")
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradquake.analysis.dimension import Curve
+from gradquake.analysis.power import Power
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import Phase
 from gradquake.avalanche.surrogates import REAL, SURROGATES
@@ -89,19 +91,13 @@ def aligned(evidence: Evidence, path: Path) -> None:
     with figures.sheet(path, "ab\ncd", 5.2, between=0.2, below=0.42) as panels:
         sweeps = {"inline": evidence.inline_scrutiny, "shadow": evidence.shadow_scrutiny}
         for (name, scrutiny), left, right in zip(sweeps.items(), panels[::2], panels[1::2], strict=True):
-            null = scrutiny.ladder.nulls["permuted"]
-            for statistic, (color, faint) in CURVE_COLORS.items():
-                label = SYMBOLS[statistic]
-                curves = [(left, null.curves[statistic], scrutiny.ladder.real.curves[statistic])]
-                if scrutiny.timing:
-                    timing = scrutiny.timing[statistic]
-                    curves.append((right, timing.aligned_null, timing.aligned))
-                for ax, beside, real in curves:
-                    figures.dimension(ax, beside.dimension, faint, f"permuted, {label}", lw=0.8)
-                    figures.dimension(ax, real.dimension, color, label)
-                    if np.isfinite(real.crossing.value):
-                        ax.axvline(real.crossing.value, ymax=BELOW_LEGEND, color=color, lw=0.6, ls="--")
-            first, last = scrutiny.ladder.real.grokking_range
+            ladder = scrutiny.ladder
+            for statistic in STATISTICS:
+                real, null = ladder.real.curves[statistic], ladder.nulls["permuted"].curves[statistic]
+                _pair(left, real, null, statistic)
+            for statistic, timing in scrutiny.timing.items():
+                _pair(right, timing.aligned, timing.aligned_null, statistic)
+            first, last = ladder.real.grokking_range
             left.axvspan(
                 first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok"
             )
@@ -204,17 +200,9 @@ def power(evidence: Evidence, path: Path) -> None:
             for look in LOOKS:
                 key = (look.phase, look.statistic)
                 found = [p for p in seeds.power if (p.phase, p.statistic) == key]
-                runs = [p.runs for p in found]
-                style: dict[str, Any] = {"ms": 3, "lw": 0.8, "color": look.color, "label": look.label}
-                width.plot(runs, [p.width for p in found], look.marker + "-", **style)
+                _against_runs(width, found, [p.width for p in found], look)
                 for ax, null in ((gaussian, "gaussian"), (permuted, "permuted")):
-                    detected = [p.above_null[null].detected for p in found]
-                    ax.plot(runs, detected, look.marker + "-", **style)
-            for ax in (width, gaussian, permuted):
-                ax.set_xscale("log")
-                ax.set_xticks(runs, [str(n) for n in runs])
-                ax.minorticks_off()
-                ax.set_xlabel("runs a scale")
+                    _against_runs(ax, found, [p.above_null[null].detected for p in found], look)
             width.set_yscale("log")
             width.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
             width.minorticks_off()
@@ -224,6 +212,26 @@ def power(evidence: Evidence, path: Path) -> None:
                 ax.set_ylim(-0.05, 1.08)
                 ax.set_ylabel(f"share told from {null}")
         panels[0].legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.2)
+
+
+def _pair(ax: Axes, real: Curve, null: Curve, statistic: Statistic) -> None:
+    """Draw D(t) with its crossing of 1, beside its permuted null."""
+    color, faint = CURVE_COLORS[statistic]
+    label = SYMBOLS[statistic]
+    figures.dimension(ax, null.dimension, faint, f"permuted, {label}", lw=0.8)
+    figures.dimension(ax, real.dimension, color, label)
+    if np.isfinite(real.crossing.value):
+        ax.axvline(real.crossing.value, ymax=BELOW_LEGEND, color=color, lw=0.6, ls="--")
+
+
+def _against_runs(ax: Axes, found: Sequence[Power], values: Sequence[float], look: Look) -> None:
+    """Draw what numbers of runs tell."""
+    runs = [p.runs for p in found]
+    ax.plot(runs, values, look.marker + "-", ms=3, lw=0.8, color=look.color, label=look.label)
+    ax.set_xscale("log")
+    ax.set_xticks(runs, [str(n) for n in runs])
+    ax.minorticks_off()
+    ax.set_xlabel("runs a scale")
 
 
 def _grokking(

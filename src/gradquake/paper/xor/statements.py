@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradquake.analysis import specifications
 from gradquake.report.json import finite
@@ -43,7 +43,7 @@ def statements(table: xr.Dataset) -> xr.Dataset:
     )
 
 
-def specifications_json(table: xr.Dataset) -> dict[str, Any]:
+def specifications_json(table: xr.Dataset) -> dict[str, object]:
     """Return the share of specifications in which each statement holds, and which choices matter."""
     holds = statements(table)
     return {

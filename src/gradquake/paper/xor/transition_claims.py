@@ -23,7 +23,6 @@ from gradquake.paper.xor.quantities import (
     r_squared_quantity,
     rise,
 )
-from gradquake.report.tables import as_sentence
 
 __all__ = ["TRANSITION"]
 
@@ -64,10 +63,8 @@ def phase_exponent(evidence: Evidence, phase: Literal["pre", "post"], paper: flo
     exponent = evidence.inline.exponent(phase, "max")
     mean = evidence.inline.exponent(phase, "mean")
     missing = exponent.fit.message
-    seen = (
-        f"{missing and f'There is no fit: {missing}. '}The mean size gives {mean.value:.3f} "
-        f"[{mean.low:.3f}, {mean.high:.3f}]. {_fit_notes(exponent)}"
-    )
+    others = f"The mean size gives {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]."
+    seen = " ".join(filter(None, (missing, others, _fit_notes(exponent))))
     quantity = exponent_with_snapshots(evidence, f"D_{phase}", phase, "max", paper)
     return Measured((quantity,), seen=seen, testable=not missing)
 
@@ -102,7 +99,7 @@ def aggregate(
 def dimension_rise(evidence: Evidence) -> Measured:
     """Return the rise of D(t) through 1."""
     inline = evidence.inline
-    before, after, crossing = rise(inline, evidence.inline_null, "max")
+    before, after, crossing = rise(evidence.inline_ladder, "max")
     bounds = grokking_bounds(inline)
     of_mean = inline.curves["mean"].crossing.value
     return Measured(
@@ -160,7 +157,7 @@ def _fit_notes(found: Exponent) -> str:
     """Return the plain percentiles of an exponent and the cautions about its fit, as sentences."""
     plain = percentile_interval(found.resamples)
     first = f"Plain percentiles of the bootstrap give [{plain.low:.3f}, {plain.high:.3f}]."
-    return " ".join((first, *map(as_sentence, found.cautions)))
+    return " ".join((first, *found.cautions))
 
 
 def _epoch(value: float) -> str:
