@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradquake.paper.claim import Claim, Quantity
-from gradquake.report.tables import bracketed, number
+from gradquake.report.text import bracketed, number
 
 
 def page(claims: Sequence[Claim]) -> str:

@@ -12,7 +12,7 @@ from gradquake.avalanche.probe import Probe
 from gradquake.errors import printable
 from gradquake.files.series import Measurement, Outcome, Series, _sources
 from gradquake.report.json import finite
-from gradquake.report.tables import Table, bracketed, number
+from gradquake.report.text import Table, bracketed, number
 
 
 def as_json(series: Series, probe: Probe, measured: Sequence[Measurement]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from gradquake.paper.modadd.evidence import (
 )
 from gradquake.report import json as report_json
 from gradquake.report import tables
-from gradquake.report.tables import SYMBOLS, Table, number, quality_of, time_with_interval, with_interval
+from gradquake.report.tables import SYMBOLS
+from gradquake.report.text import Table, number, quality_of, time_with_interval, with_interval
 
 TEST_90 = ("accuracy", 0.9)
 SETS = {"train_accuracy": "train", "accuracy": "test"}

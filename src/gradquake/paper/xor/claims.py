@@ -35,7 +35,7 @@ from gradquake.paper.xor.quantities import (
     resampled_means,
     rise,
 )
-from gradquake.report.tables import quality_of
+from gradquake.report.text import quality_of
 
 NO_INTERVAL = Interval(np.nan, np.nan, 1.0)
 

@@ -15,7 +15,8 @@ from gradquake.paper.xor.conditions import ConditionResult
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.report import json as report_json
 from gradquake.report import tables
-from gradquake.report.tables import SYMBOLS, Table, number, time_with_interval, with_interval
+from gradquake.report.tables import SYMBOLS
+from gradquake.report.text import Table, number, time_with_interval, with_interval
 
 RISE: Span = "rise"
 
@@ -153,10 +154,7 @@ def scrutiny_object(found: Evidence) -> dict[str, Any]:
     sweeps = {"inline": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
     table = found.specifications
     return {
-        "sweeps": {
-            name: {s: report_json.analysis_json(scrutiny, s) for s in STATISTICS}
-            for name, scrutiny in sweeps.items()
-        },
+        "sweeps": {name: report_json.analysis_json(scrutiny) for name, scrutiny in sweeps.items()},
         "conditions": [_condition_object(result) for result in found.conditions],
         "topologies": {
             name: [report_json.topology_json(on) for on in of_sweep]
@@ -173,7 +171,7 @@ def scrutiny_object(found: Evidence) -> dict[str, Any]:
         "many_seeds": {
             mode: {
                 statistic: {
-                    report_json.EXPONENTS[statistic]: report_json.exponents_json(ladder.real, statistic),
+                    "exponents": report_json.exponents_json(ladder.real, statistic),
                     "attribution": report_json.attribution_json(ladder, statistic),
                     "rise": report_json.estimate_json(ladder.value("real", "rise", statistic)),
                     "crossing": report_json.crossing_json(ladder.real.curves[statistic].crossing),
@@ -197,7 +195,7 @@ def _condition_object(result: ConditionResult) -> dict[str, Any]:
         "grokking": [report_json.grokking_json(scale) for scale in result.by_scale],
         **{
             statistic: {
-                report_json.EXPONENTS[statistic]: {
+                "exponents": {
                     w: report_json.estimate_json(result.exponents["real", w, statistic]) for w in PHASES
                 },
                 "rise": report_json.estimate_json(result.rise[statistic]),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradquake.analysis import specifications
 from gradquake.report.json import finite
-from gradquake.report.tables import Table
+from gradquake.report.text import Table
 
 if TYPE_CHECKING:
     import xarray as xr
