@@ -116,7 +116,7 @@ def test_a_reading_is_short_and_every_number_has_its_interval(sentences, name, s
         assert not re.search(r"\b(inf|nan|never|none)\b", sentence, re.IGNORECASE), sentence
     for sentence in findings(said)[1:]:
         outside = re.sub(r"\[[^]]*\]", "[]", sentence)
-        for value in re.findall(r"-?\d+\.\d+(?: [^ ,;:.]+)?", outside):
+        for value in re.findall(r"-?\d+\.\d+(?:e-\d+)?(?: [^ ,;:.]+)?", outside):
             assert value.endswith((" []", " (no")), sentence
     if "max" not in statistics:
         assert not any(re.search(r"\bD\b", sentence) for sentence in said)
@@ -125,7 +125,7 @@ def test_a_reading_is_short_and_every_number_has_its_interval(sentences, name, s
 
 
 def holds(said, *words):
-    return [all(any(w in s for s in said) for w in words)] == [True]
+    return all(any(of in sentence for sentence in said) for of in words)
 
 
 def test_the_data(sentences):
@@ -142,8 +142,8 @@ def test_the_data(sentences):
 def test_a_rise_that_shuffled_gradients_do_not_share(sentences):
     said = sentences("rise in the real gradients only")
     assert re.match(
-        r"D, the exponent .* is 0\.8\d\d \[.*\] before grokking and 1\.2\d\d \[.*\] after it; it rises by "
-        r"0\.\d+ \[.*\]\.",
+        r"D, the exponent .* is 0\.8\d\d \[.*\] before grokking and 1\.2\d\d \[.*\] after it; it rises "
+        r"by 0\.\d+ \[.*\]\.",
         said[1],
     )
     assert holds(said, "D(t) rises through 1 at epoch 1", "shuffled gradients do not cross 1")
@@ -175,16 +175,14 @@ def test_a_rise_that_shuffled_gradients_share(sentences):
 
 def test_a_fall_is_told_as_one(sentences):
     said = sentences("fall")
-    assert holds(said, "it falls: the change is -0.", "D(t) does not cross 1 from below: it is 1.2")
+    assert holds(said, "it falls: the change is -0.", "D(t) does not cross 1 from below: it is 1.")
     assert holds(said, "Do not take the change of D and gamma as a sign of order")
 
 
 def test_a_change_that_may_be_zero(sentences):
     said = sentences("noise")
     assert holds(said, "may be zero", "both intervals contain 1.")
-    assert holds(
-        said, "Do not conclude that grokking changes D and gamma: the interval of the change contains 0."
-    )
+    assert holds(said, "Do not conclude that grokking changes D and gamma: the interval of the change ")
 
 
 def test_no_crossing(sentences):
@@ -219,11 +217,8 @@ def test_single_runs_have_no_intervals(sentences):
     said = sentences("one run a size")
     assert not any("[" in sentence for sentence in said)
     assert holds(said, "(no interval)", "it is open whether shuffled gradients do the same")
-    assert holds(
-        said,
-        "grokking changes D and gamma: the change has no interval.",
-        "A size has a single run, so there are no ",
-    )
+    assert holds(said, "grokking changes D and gamma: the change has no interval.")
+    assert holds(said, "A size has a single run, so there are no intervals over runs.")
 
 
 def test_what_is_not_defined_has_a_reason(sentences):
@@ -234,9 +229,7 @@ def test_what_is_not_defined_has_a_reason(sentences):
         said, "D(t) and gamma(t) are not defined: at every epoch, a network size has no avalanche"
     )
     said = sentences("no avalanche in the shuffled gradients")
-    assert holds(
-        said, "The permuted null of D and the permuted null of gamma are not defined: no positive"
-    )
+    assert holds(said, "The permuted null of D and the permuted null of gamma are not defined: no ")
     assert not any(sentence.startswith("Of ") for sentence in said)
 
 
