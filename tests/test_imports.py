@@ -36,7 +36,7 @@ ORDER = [
 PACKAGES = [room for room in ROOMS if room != "errors"] + ["paper.xor", "paper.modadd"]
 
 KERNELS = {name for name in ORDER if "._kernels" in name or name.endswith("._numba")}
-FIGURES = {"report.figures"}
+FIGURES = {"report.figures", "report.figures_scaling"}
 HOMES = {
     "numba": KERNELS,
     "matplotlib": FIGURES,

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gradquake import InputError, open_study
-from gradquake.analysis.scaling import dimension
+from gradquake.analysis.dimension import dimension
 from gradquake.cli.app import app
 from gradquake.cli.run import _helps
 from gradquake.experiments import synthetic, xor

@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from gradquake.errors import printable
 from gradquake.files.series import Measurement, Series
-from gradquake.report.tables import Table, bracketed, number
+from gradquake.report.text import Table, bracketed, number
 
 __all__ = ["series_table"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradquake.analysis import specifications
-from gradquake.errors import InputError
 from gradquake.avalanche.topologies import TOPOLOGIES
+from gradquake.errors import InputError
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.statements import statements
 from gradquake.report import figures
