@@ -40,7 +40,7 @@ FIGURES = {"report.figures", "report.figures_scaling"}
 HOMES = {
     "numba": KERNELS,
     "matplotlib": FIGURES,
-    "powerlaw": {"analysis.tails"},
+    "powerlaw": {"analysis._tail_likelihoods", "analysis.tails"},
     "sqlite3": {name for name in ORDER if name.startswith("study.")},
     "distributed": {"study.pools"},
     "torch": {

@@ -59,7 +59,7 @@ def reading(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATISTICS) 
 
 
 def _findings(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterator[str]:
-    ladder, first = scrutiny.ladder, statistics[0]
+    ladder, first = scrutiny.ladder, next(iter(statistics))
     yield _data(ladder)
     for statistic in statistics:
         yield from _exponents(ladder, statistic)
