@@ -19,7 +19,7 @@ with gqt.attach(model, optimizer, probe=gq.Probe(seed=3), every=10, study="runs.
         optimizer.step()
         quake.log(loss=loss)
 with gq.open_study("runs.sqlite") as study:
-    sweep = study.dataset()
+    sweep = study.dataset
 assert sweep["epoch"].values.tolist() == [0, 10, 20]
 """
 
