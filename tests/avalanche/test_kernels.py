@@ -307,7 +307,7 @@ def csr(n, edges):
 
 
 def random_csr(rng, n, mean_degree):
-    """A random simple graph; with a mean degree around 1, many nodes have no neighbour at all."""
+    """A random simple graph; with a mean degree around 1, many nodes have no neighbor at all."""
     ends = rng.integers(n, size=(int(n * mean_degree / 2), 2))
     ends = np.unique(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1), axis=0)
     both = np.concatenate([ends, ends[:, ::-1]])
@@ -321,20 +321,20 @@ def naive_cascade(gradient, indptr, indices, threshold, alpha, max_steps):
     dtype = gradient.dtype.type
     alpha, keep = dtype(alpha), dtype(1 - alpha)
     g = gradient.copy()
-    neighbours = [indices[start:stop] for start, stop in itertools.pairwise(indptr)]
+    neighbors = [indices[start:stop] for start, stop in itertools.pairwise(indptr)]
     steps, toppled = [], set()
     unstable = np.flatnonzero(np.abs(g).astype(np.float64) > threshold)
     while unstable.size and len(steps) < max_steps:
         before = g.copy()
         g[unstable] = keep * before[unstable]
         for i in unstable:
-            for j in neighbours[i]:
-                g[j] += alpha * before[i] / dtype(neighbours[i].size)
+            for j in neighbors[i]:
+                g[j] += alpha * before[i] / dtype(neighbors[i].size)
         steps.append(unstable.size)
         toppled.update(unstable.tolist())
         unstable = np.flatnonzero(np.abs(g).astype(np.float64) > threshold)
     peak = max(steps, default=0)
-    lossy = any(neighbours[i].size == 0 for i in toppled)
+    lossy = any(neighbors[i].size == 0 for i in toppled)
     return g, (sum(steps), len(steps), len(toppled), peak, unstable.size > 0, lossy)
 
 
@@ -1055,19 +1055,19 @@ def test_rewire_ring_moves_far_ends_and_nothing_else(seed, n, probability):
     _kernels_graphs.rewire_ring(probability, state_of(seed), ends)
 
     random, expected = SplitMix(seed), ring.tolist()
-    neighbours = [{(i + k) % n for k in (-2, -1, 1, 2)} for i in range(n)]
+    neighbors = [{(i + k) % n for k in (-2, -1, 1, 2)} for i in range(n)]
     for k in range(2):
         for i in range(n):
-            if random.uniform() >= probability or len(neighbours[i]) == n - 1:
+            if random.uniform() >= probability or len(neighbors[i]) == n - 1:
                 continue
             j = random.below(n)
-            while j == i or j in neighbours[i]:
+            while j == i or j in neighbors[i]:
                 j = random.below(n)
             old = expected[i][k]
             for a, b in ((i, old), (old, i)):
-                neighbours[a].remove(b)
+                neighbors[a].remove(b)
             for a, b in ((i, j), (j, i)):
-                neighbours[a].add(b)
+                neighbors[a].add(b)
             expected[i][k] = j
 
     assert ends.tolist() == expected
@@ -1078,7 +1078,7 @@ def test_rewire_ring_moves_far_ends_and_nothing_else(seed, n, probability):
         np.testing.assert_array_equal(ends, ring)
 
 
-# Neighbours that are computed
+# Neighbors that are computed
 
 
 def cycle_keys(seed, n):
@@ -1113,11 +1113,11 @@ def test_permuted_is_a_permutation_and_unpermuted_its_inverse(seed, n):
 
 @examples(60)
 @given(seeds=st.tuples(seeds, seeds), n=st.integers(5, 60), offset=st.integers(0, 4))
-def test_cycle_neighbours_are_those_before_and_after_on_two_cycles(seeds, n, offset):
+def test_cycle_neighbors_are_those_before_and_after_on_two_cycles(seeds, n, offset):
     first, second = (cycle_keys(seed, n) for seed in seeds)
     cycles = [[naive_permuted(x, n, keys) for x in range(n)] for keys in (first, second)]
     rows = np.empty((n - offset, 4), np.int32)
-    _kernels_graphs.cycle_neighbours(np.arange(n - offset), offset, n, first, second, rows)
+    _kernels_graphs.cycle_neighbors(np.arange(n - offset), offset, n, first, second, rows)
     for k, row in enumerate(rows.tolist()):
         places = [cycle.index(k + offset) for cycle in cycles]
         beside = [(c[p - 1], c[(p + 1) % n]) for c, p in zip(cycles, places, strict=True)]
@@ -1134,9 +1134,9 @@ def test_cycle_neighbours_are_those_before_and_after_on_two_cycles(seeds, n, off
 
 @examples(30)
 @given(n=st.integers(5, 60), far=st.integers(2, 4), offset=st.integers(0, 4))
-def test_circulant_neighbours_are_so_many_before_and_after(n, far, offset):
+def test_circulant_neighbors_are_so_many_before_and_after(n, far, offset):
     rows = np.empty((n - offset, 4), np.int64)
-    _kernels_graphs.circulant_neighbours(np.arange(n - offset), offset, n, 1, far, rows)
+    _kernels_graphs.circulant_neighbors(np.arange(n - offset), offset, n, 1, far, rows)
     expected = [[(i + jump) % n for jump in (-far, -1, 1, far)] for i in range(offset, n)]
     assert rows.tolist() == expected
 
@@ -1231,7 +1231,7 @@ def test_stored_targets_are_rows_while_there_is_room(seed, n, room):
     seed=seeds, n=st.integers(1, 300), mean_degree=st.sampled_from([1.0, 4.0, 60.0]), dtype=dtypes,
     room=st.integers(0, 40),
 )  # fmt: skip
-def test_sorted_shares_of_neighbours_are_those_of_their_targets(seed, n, mean_degree, dtype, room):
+def test_sorted_shares_of_neighbors_are_those_of_their_targets(seed, n, mean_degree, dtype, room):
     rng = np.random.default_rng(seed)
     indptr, indices = random_csr(rng, n, mean_degree)
     nodes = np.flatnonzero(rng.random(n) < 0.7).astype(np.int32)
@@ -1244,7 +1244,7 @@ def test_sorted_shares_of_neighbours_are_those_of_their_targets(seed, n, mean_de
         return links, np.arange(bins) << bits, shares.view(f"i{shares.itemsize}"), shares
 
     links, ends, places, shares = lists()
-    stop, used = _kernels_shares.sort_neighbours_shares(
+    stop, used = _kernels_shares.sort_neighbors_shares(
         nodes, moved, 0, indptr, indices, shift, links, ends, places, shares, bins
     )
     # It stops before a node whose shares might not fit, and only there.

@@ -23,7 +23,7 @@ LANES = 16
 
 @kernel
 def dissipation(before: Array, after: Array, indptr: Array) -> float:
-    """Return what nodes without neighbours, which lose what they give away, have lost."""
+    """Return what nodes without neighbors, which lose what they give away, have lost."""
     lost = 0.0
     for i in range(before.size):
         if indptr[i] == indptr[i + 1]:

@@ -142,7 +142,7 @@ def cascade(
 ) -> tuple[int, int, int, int, bool, bool]:
     """Relax ``original`` into ``gradient``: all unstable nodes topple at once, step by step.
 
-    Every node receives its neighbours' shares one at a time in ascending order of the neighbour, so
+    Every node receives its neighbors' shares one at a time in ascending order of the neighbor, so
     the result does not depend on how the unstable nodes were found. ``alpha`` and ``keep`` =
     1 - alpha come in the gradient's own precision. The last five arrays are scratch: a bit a node, a
     bit a node, a byte a page of 4,096 nodes, an index and a number of the gradient's dtype a node.

@@ -44,7 +44,7 @@ def adjacency(
 def find_defect(indptr: Array, indices: Array, cursor: Array) -> tuple[int, int, int]:
     """Return (kind, i, j) of the first defect of a CSR adjacency, kind 0 where there is none.
 
-    Kinds: 1 neighbour out of range, 2 self-loop, 3 duplicate, 4 row not ascending, 5 not symmetric
+    Kinds: 1 neighbor out of range, 2 self-loop, 3 duplicate, 4 row not ascending, 5 not symmetric
     (j in row i, not i in row j). With ascending rows, walking all rows in order must visit every
     row's entries in order too; so one cursor a row, which comes as a copy of the rows' starts,
     decides symmetry in linear time.
@@ -173,8 +173,8 @@ def shares_an_edge(n: int, first: Array, second: Array, start: int, stop: int) -
 
 
 @kernel
-def cycle_neighbours(nodes: Array, start: int, n: int, first: Array, second: Array, rows: Array) -> None:
-    """Fill ``rows`` (nodes, 4) with the neighbours of nodes, counted from ``start``, on two cycles."""
+def cycle_neighbors(nodes: Array, start: int, n: int, first: Array, second: Array, rows: Array) -> None:
+    """Fill ``rows`` (nodes, 4) with the neighbors of nodes, counted from ``start``, on two cycles."""
     size, one = index(n), index(1)
     for k in range(nodes.size):
         node = index(start) + index(nodes[k])
@@ -188,7 +188,7 @@ def cycle_neighbours(nodes: Array, start: int, n: int, first: Array, second: Arr
 
 
 @kernel
-def circulant_neighbours(nodes: Array, start: int, n: int, near: int, far: int, rows: Array) -> None:
+def circulant_neighbors(nodes: Array, start: int, n: int, near: int, far: int, rows: Array) -> None:
     """Fill ``rows`` (nodes, 4) with the nodes ``near`` and ``far`` before and after each on a ring."""
     for k in range(nodes.size):
         node = start + nodes[k]

@@ -102,7 +102,7 @@ def random_below(bound: int, state: Array) -> int:
     return int((next_random(state) >> np.uint64(11)) * 2.0**-53 * bound)
 
 
-# Neighbours that are computed
+# Neighbors that are computed
 
 
 @inlined

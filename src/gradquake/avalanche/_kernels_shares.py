@@ -35,9 +35,9 @@ def matching(bits: Array, mask: int, shift: int, prefix: int, found: Array) -> N
 def stored_targets(
     nodes: Array, moved: Array, begin: int, indptr: Array, indices: Array, targets: Array, given: Array
 ) -> tuple[int, int]:
-    """List the neighbours of nodes from the ``begin``-th on, and what each gets, while there is room.
+    """List the neighbors of nodes from the ``begin``-th on, and what each gets, while there is room.
 
-    Returns the first node that is not listed, and the number of neighbours listed.
+    Returns the first node that is not listed, and the number of neighbors listed.
     """
     one = index(1)
     used = index(0)
@@ -94,7 +94,7 @@ def sort_shares(
 
 
 @kernel
-def sort_neighbours_shares(
+def sort_neighbors_shares(
     nodes: Array,
     moved: Array,
     begin: int,
@@ -107,7 +107,7 @@ def sort_neighbours_shares(
     shares: Array,
     used: int,
 ) -> tuple[int, int]:
-    """Do with the shares of the neighbours of nodes what ``sort_shares`` does, while there is room.
+    """Do with the shares of the neighbors of nodes what ``sort_shares`` does, while there is room.
 
     ``moved`` is what each node gives away. Begins with the ``begin``-th node; returns the first one
     that was left, and ``used``.

@@ -1,4 +1,4 @@
-"""The own graph of any model: parameters are neighbours where they share a neuron.
+"""The own graph of any model: parameters are neighbors where they share a neuron.
 
 Weights that meet in a neuron are multiplied by one activation or summed into one, together with its
 bias and norm parameters. To join all of them takes a clique for each neuron, quadratic in its members;
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from gradquake.avalanche.graphs import Graph, IntArray, _csr, _index_dtype, _trusted, count_of
+from gradquake.avalanche.graphs import Graph, IntArray, count_of, from_trusted, index_dtype, joined
 from gradquake.errors import InputError, require
 
 
@@ -84,7 +84,7 @@ Edges = list[tuple[IntArray, IntArray]]
 
 
 def neuron_graph(tensors: Sequence[TensorLayout]) -> Graph:
-    """Return the graph of a model whose parameters are neighbours where they share a neuron.
+    """Return the graph of a model whose parameters are neighbors where they share a neuron.
 
     A tensor of 2 or more axes has output neurons (axis 0) and input neurons (axis 1), swapped where it
     is transposed; further axes, a convolution's kernel, belong to the same pair. Its outputs are the
@@ -96,8 +96,8 @@ def neuron_graph(tensors: Sequence[TensorLayout]) -> Graph:
     number.
 
     The members of a neuron form a ring in parameter order; two are joined by one edge. So a weight has
-    at most 4 neighbours and a bias at most 2, there are at most 2 edges a parameter, and time and memory
-    are linear. An edge of two rings, such as that of neighbours in a kernel, stands once.
+    at most 4 neighbors and a bias at most 2, there are at most 2 edges a parameter, and time and memory
+    are linear. An edge of two rings, such as that of neighbors in a kernel, stands once.
 
     Parameters
     ----------
@@ -119,12 +119,12 @@ def neuron_graph(tensors: Sequence[TensorLayout]) -> Graph:
             raise InputError(f"the tensors hold {tensor!r}; a TensorLayout for each is needed")
     require(len(tensors) > 0, "no tensor was given; a model needs at least one")
     n = count_of("the number of parameters", sum(tensor.size for tensor in tensors), 1)
-    return _trusted(*_csr(n, *_ring_edges(tensors, n)))
+    return from_trusted(*joined(n, *_ring_edges(tensors, n)))
 
 
 def _ring_edges(tensors: Sequence[TensorLayout], n: int) -> tuple[IntArray, IntArray]:
     """Return both ends of the edges of every neuron's ring, each edge once."""
-    dtype = _index_dtype(n, 4 * n)
+    dtype = index_dtype(n, 4 * n)
     edges: Edges = []
     complete: list[_Layer] = []
     layer: _Layer | None = None
@@ -155,7 +155,7 @@ def _sides(nodes: IntArray, tensor: TensorLayout, edges: Edges) -> tuple[_Layer,
     """Return a weight tensor's input and output neurons, after joining the weights of each."""
     weights = nodes.reshape(*tensor.shape[:2], -1)
     rows = nodes.reshape(tensor.shape[0], -1)
-    # A neuron of axis 1 runs through one kernel after another; the kernels' inner pairs are neighbours
+    # A neuron of axis 1 runs through one kernel after another; the kernels' inner pairs are neighbors
     # in a row too, and stand there.
     edges.append((rows[:, :-1], rows[:, 1:]))
     edges.append((weights[:-1, :, -1], weights[1:, :, 0]))

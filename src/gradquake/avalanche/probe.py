@@ -5,26 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.avalanche.cascade import (
-    Avalanche,
-    AvalancheBatch,
-    Gradient,
-    as_gradient,
-    avalanche,
-    check_cascade,
-    check_length,
-    relax_stack,
-)
+from gradquake.avalanche.cascade import Avalanche, AvalancheBatch, Gradient, avalanche, relax_stack
+from gradquake.avalanche.checks import as_gradient, check_cascade, check_length
 from gradquake.avalanche.collective import Alone, Exchange
 from gradquake.avalanche.graphs import Graph, GraphStack, repeat, stack
 from gradquake.avalanche.pieces import relax_pieces
-from gradquake.avalanche.topologies import build, check_topology
+from gradquake.avalanche.topologies import check_topology, kept_graph
 from gradquake.errors import (
     InputError,
     a_type,
@@ -102,7 +93,7 @@ class Probe:
             returns anything but a Graph on ``n`` nodes.
         """
         if isinstance(self.graph, str):
-            return _recent.graph(self.graph, n, self.seed)
+            return kept_graph(self.graph, n, self.seed)
         if isinstance(self.graph, Graph):
             check_length(n, self.graph.n_nodes)
             return self.graph
@@ -360,31 +351,3 @@ def _built(builder: Builder, n: int, seed: int) -> Graph:
     if not (isinstance(graph, Graph) and graph.n_nodes == n):
         raise InputError(f"the builder returned {graph!r}; a gradquake Graph on {n} nodes is needed")
     return graph
-
-
-class _RecentGraphs:
-    """The graphs of named topologies that were used last, of a limited number of bytes together."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes, self._lock = most_bytes, Lock()
-        self._graphs: dict[tuple[str, int, int], Graph] = {}
-
-    def graph(self, topology: str, n: int, seed: int) -> Graph:
-        """Return a graph, kept or drawn anew."""
-        key = topology, n, seed
-        with self._lock:
-            if key in self._graphs:
-                # To the end: those at the beginning are dropped first.
-                self._graphs[key] = self._graphs.pop(key)
-                return self._graphs[key]
-        graph = build(topology, n, seed)
-        if graph.nbytes <= self._most_bytes:
-            with self._lock:
-                self._graphs[key] = graph
-                held = sum(kept.nbytes for kept in self._graphs.values())
-                while held > self._most_bytes:
-                    held -= self._graphs.pop(next(iter(self._graphs))).nbytes
-        return graph
-
-
-_recent = _RecentGraphs(512 * 2**20)

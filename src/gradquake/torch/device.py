@@ -1,12 +1,12 @@
 """The cascade in torch operations, for gradients that live on an accelerator.
 
-It gives what ``cascade.relax`` gives, bit for bit: every node receives its neighbours' shares one at a
-time, in ascending order of the neighbour, so that no sum is left to the device's own order. Reductions
+It gives what ``cascade.relax`` gives, bit for bit: every node receives its neighbors' shares one at a
+time, in ascending order of the neighbor, so that no sum is left to the device's own order. Reductions
 and atomic additions have none that is fixed; elementwise additions do.
 
 Nodes are placed by falling degree. The k-th share of every node that has one then arrives in one
 addition to the front of a vector, so that a step takes as many additions as the largest degree. Few
-nodes of a scale-free graph have thousands of neighbours: the shares of these hubs go to the host in one
+nodes of a scale-free graph have thousands of neighbors: the shares of these hubs go to the host in one
 transfer and are added there. A step waits for the device once, and a second time where there are hubs.
 """
 
@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from gradquake.avalanche._kernels_angle import LARGEST_SQUARE, SMALLEST_SQUARE
-from gradquake.avalanche.cascade import AvalancheNumbers, check_cascade, check_length, not_finite
+from gradquake.avalanche.cascade import AvalancheNumbers
+from gradquake.avalanche.checks import check_cascade, check_length, not_finite
 from gradquake.avalanche.graphs import Graph, IntArray, check_graph
 from gradquake.errors import InputError, a_type, require, require_between
 
@@ -51,14 +52,14 @@ class DeviceGraph:
     degrees : tensor of int, shape (N,)
         The degree at each place.
     columns : tuple of (tensor of int, list of int)
-        The places that nodes beyond the hubs receive from: the k-th neighbours of all that have more
+        The places that nodes beyond the hubs receive from: the k-th neighbors of all that have more
         than k, for k = 0, 1, ..., several such columns end to end in one tensor beside their lengths.
-    hub_neighbours : tensor of int
+    hub_neighbors : tensor of int
         The places that the hubs, which come first, receive from, hub by hub.
     hub_of : array of int, on the host
-        The hub that each of ``hub_neighbours`` gives to.
+        The hub that each of ``hub_neighbors`` gives to.
     n_hubs, n_isolated : int
-        How many nodes are hubs, and how many, at the end, have no neighbour.
+        How many nodes are hubs, and how many, at the end, have no neighbor.
     max_degree : int
         The largest degree.
     """
@@ -67,7 +68,7 @@ class DeviceGraph:
     places: torch.Tensor
     degrees: torch.Tensor
     columns: tuple[tuple[torch.Tensor, list[int]], ...]
-    hub_neighbours: torch.Tensor
+    hub_neighbors: torch.Tensor
     hub_of: NDArray[np.intp]
     n_hubs: int
     n_isolated: int
@@ -141,7 +142,7 @@ def place(graph: Graph, device: torch.device | str) -> DeviceGraph:
             (to_device(np.concatenate(group)), [part.size for part in group])
             for group in _grouped(columns, nodes.size)
         ),
-        hub_neighbours=to_device(places[graph.indices[entries]]),
+        hub_neighbors=to_device(places[graph.indices[entries]]),
         hub_of=np.repeat(np.arange(n_hubs), hubs),
         n_hubs=n_hubs,
         n_isolated=int(np.count_nonzero(degrees == 0)),
@@ -293,16 +294,16 @@ def _cascade(
 
 
 def _receive(values: torch.Tensor, share: torch.Tensor, graph: DeviceGraph) -> None:
-    """Add to every value its neighbours' shares, one at a time in ascending order of the neighbour."""
+    """Add to every value its neighbors' shares, one at a time in ascending order of the neighbor."""
     others = values[graph.n_hubs :]
-    for neighbours, lengths in graph.columns:
-        for column in torch.split(share.index_select(0, neighbours), lengths):
+    for neighbors, lengths in graph.columns:
+        for column in torch.split(share.index_select(0, neighbors), lengths):
             others[: column.numel()] += column
     if graph.n_hubs:
         hubs = values[: graph.n_hubs].cpu().numpy()
         # What overflows is found, and said, when the angle is taken.
         with np.errstate(over="ignore", invalid="ignore"):
-            np.add.at(hubs, graph.hub_of, share.index_select(0, graph.hub_neighbours).cpu().numpy())
+            np.add.at(hubs, graph.hub_of, share.index_select(0, graph.hub_neighbors).cpu().numpy())
         values[: graph.n_hubs] = torch.from_numpy(hubs)
 
 
