@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gradquake.avalanche import _kernels_angle
 
-__all__ = ["angle", "angle_between", "dissipations", "exact_sum", "products"]
+__all__ = ["Gradient", "angle", "angle_between", "dissipations", "exact_sum", "products"]
 
 Gradient = NDArray[np.floating[Any]]
 
