@@ -19,7 +19,7 @@ from gradquake.errors import InputError, require
 
 Floats = NDArray[np.float64]
 
-# Neighbouring points of a CCDF say nearly the same: more of them cost time.
+# Neighboring points of a CCDF say nearly the same: more of them cost time.
 MOST_POINTS = 40
 
 # A smaller error of P(> s) is the rounding of a zero, and its weight would drown all others.
@@ -89,12 +89,12 @@ def quality(scales: Sequence[Ccdf], exponents: ArrayLike) -> Floats:
     """Return the quality S of the collapse against s / N^D for each exponent D; NaN without overlap.
 
     S = (1/M) Σ (y - Y)² / (dy² + dY²) over the M points that another scale brackets. Y, with its error
-    dY, is the weighted least-squares line through the two neighbours in each scale that does. S is
+    dY, is the weighted least-squares line through the two neighbors in each scale that does. S is
     about 1 where the curves agree within their errors and much larger where they do not. Errors from a
     bootstrap over few runs R are uncertain: S is then 1.5 to 3 for R from 8 to 4 even where they do.
 
     Of each scale at most 40 points are compared, evenly spread over those with s > 0 and an error
-    above 0, since a certain P says nothing. All of those serve as neighbours: chords between few
+    above 0, since a certain P says nothing. All of those serve as neighbors: chords between few
     points would miss the curve by more than its error.
     """
     tried = np.asarray(exponents, np.float64)
@@ -209,10 +209,10 @@ def _of_some(curves: list[_Curve], exponents: Floats) -> tuple[Floats, NDArray[n
         inside = (at >= its_x[0]) & (at <= its_x[-1]) & (owner != number)
         left = np.zeros(at.shape, np.intp)
         left[inside] = np.searchsorted(its_x[1:-1], at[inside], side="right")
-        for neighbour in (left, left + 1):
+        for neighbor in (left, left + 1):
             # Measured from the point itself: the line is wanted at 0, and the sums lose no digits.
-            dx, value = its_x[neighbour] - at, its_y[neighbour]
-            weight = inside / its_variance[neighbour]
+            dx, value = its_x[neighbor] - at, its_y[neighbor]
+            weight = inside / its_variance[neighbor]
             k += weight
             ky += weight * value
             weight *= dx
