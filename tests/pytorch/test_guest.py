@@ -531,9 +531,7 @@ def test_a_run_that_another_process_took_over_is_told_once_and_keeps_nothing(tmp
         quake.detach()
     second.detach(finished=False)
     (told,) = [str(warning.message) for warning in said]
-    assert told.endswith(
-        "another process continued it; what this process measures is no longer recorded"
-    )
+    assert told.endswith("another process continued it; this process no longer records its measurements")
     assert quake._journal not in journal._OPEN
 
 
