@@ -9,7 +9,6 @@ import typer
 
 from gradquake.cli.terminal import (
     AsJson,
-    _print_json,
     _print_table,
     _progress,
     _say,
@@ -94,7 +93,7 @@ def measure(
             progress=lambda _, total: advance("measuring", 1, total),
         )  # fmt: skip
     if as_json:
-        _print_json(series.to_json())
+        print(series.to_json())
         return
     _print_table(series_table(series))
     for note in series.notes:
