@@ -248,7 +248,7 @@ def dimensions(ax: Axes, curves: Mapping[str, xr.Dataset]) -> Axes:
         color, width = CURVES.get(name, (PURPLE, 0.8))
         dimension(ax, curve, color, name, lw=width)
     ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-    ax.set_ylabel(DIMENSION_LABELS[next(iter(curves.values())).attrs["statistic"]])
+    ax.set_ylabel(DIMENSION_LABELS.get(next(iter(curves.values())).attrs["statistic"], "$D(t)$"))
     # Above the panel, since the curves of a study move while runs go on.
     ax.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncol=3)
     return ax
