@@ -104,9 +104,11 @@ def test_every_command_has_help(command):
     assert "Traceback" not in done.stderr
 
 
-def test_the_readme_shows_every_command():
+def test_the_documentation_shows_every_command():
     pattern = rf"gradquake ({'|'.join(c for c in COMMANDS if c != 'run')})\b"
-    assert set(re.findall(pattern, README.read_text("utf-8"))) == {*COMMANDS} - {"run"}
+    pages = [README, *README.parent.glob("docs/*.md")]
+    shown = {name for page in pages for name in re.findall(pattern, page.read_text("utf-8"))}
+    assert shown == {*COMMANDS} - {"run"}
 
 
 def test_version():
@@ -144,7 +146,7 @@ def test_info_counts_what_is_missing(tmp_path):
     assert begun["missing"] == [{"n_parameters": 13, "seed": seed} for seed in (1, 2, 3)]
     assert (planned["runs"], planned["missing"]) == (0, [{"n_parameters": 21, "seed": 7}])
     text = gradquake("info", tmp_path / "s.sqlite").stdout
-    assert "1 runs finished, 4 planned and missing" in text
+    assert "1 run finished, 4 planned and missing" in text
 
 
 def test_analyze_json(study):
@@ -300,12 +302,12 @@ def test_analyze_asks_which_sweep(study, tmp_path, call, refused):
 @pytest.mark.parametrize("statistic", ["median", "", "MAX", "p95"])
 def test_another_statistic_is_refused(study, refused, statistic):
     message = refused("analyze", study, "--statistic", statistic)
-    assert message == f"gradquake: statistic is {statistic!r}; one of max, mean is needed\n"
+    assert message == f"gradquake: the statistic is {statistic!r}; one of max, mean is needed\n"
 
 
 def test_three_scales_are_too_few_to_leave_one_out(study, refused):
     message = refused("analyze", study, "--sensitivity", "--json")
-    assert "the sweep has 3 scales; at least 4 are needed to leave each of them out" in message
+    assert "the sweep has 3 scales; at least 4 are needed, since each is left out in turn" in message
 
 
 def test_the_options_of_a_run_are_in_its_study(tmp_path, call):
