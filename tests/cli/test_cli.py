@@ -538,7 +538,7 @@ ATTRIBUTED = JudgedClaim(
 def test_claims_fit_narrow_and_wide_terminals(width, monkeypatch, capsys):
     from rich.console import Console
 
-    monkeypatch.setattr("gradquake.cli.reproduce._console", lambda: Console(width=width))
+    monkeypatch.setattr("gradquake.report.console.console", lambda: Console(width=width))
     _print_claims([ATTRIBUTED])
     text = capsys.readouterr().out
     for words in (

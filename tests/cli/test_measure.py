@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 
 import gradquake as gq
 from gradquake.avalanche.surrogates import RUNGS
-from gradquake.cli import terminal
 from gradquake.files import measure
 from gradquake.files.saved import open_gradients
+from gradquake.report import console
 
 NULLS = ("gaussian", "permuted", "sign_flipped")
 GUIDE = Path(__file__).parents[2] / "docs" / "files.md"
@@ -55,7 +55,7 @@ def refused(call):
 @pytest.fixture
 def narrow(monkeypatch):
     """A terminal of 80 columns."""
-    monkeypatch.setattr(terminal, "_console", lambda: Console(width=80))
+    monkeypatch.setattr(console, "console", lambda: Console(width=80))
 
 
 def gradient(seed=0, n=201):
