@@ -338,7 +338,7 @@ def test_a_series_is_recorded_beside_its_nulls(folder, tmp_path, read, call):
         "differences": False, "sample": None, "match": [], "labels": {"width": 8, "optimizer": "sgd"},
     }  # fmt: skip
     listed = call("info", out).stdout
-    assert "1 runs finished, 0 planned and missing, 0 unfinished; 3 records of nulls" in listed
+    assert "1 run finished, 0 planned and missing, 0 unfinished; 3 records of nulls" in listed
 
 
 def test_a_part_is_recorded_with_the_size_of_the_whole(checkpoints, tmp_path, call):
