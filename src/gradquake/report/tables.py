@@ -49,7 +49,8 @@ ONE_VALUE_NOTE = (
     "There is no interval."
 )
 
-SYMBOLS: dict[Statistic, str] = {"max": "D (largest)", "mean": "gamma (mean)"}
+# The exponent of each statistic, as rows of tables name it.
+SYMBOLS = {name: f"{of.symbol} ({of.label})" for name, of in STATISTICS.items()}
 
 
 def exponents_table(ladder: Ladder, statistics: Collection[Statistic] = STATISTICS) -> Table:
@@ -62,7 +63,7 @@ def exponents_table(ladder: Ladder, statistics: Collection[Statistic] = STATISTI
             of_nulls = [ladder.exponent(rung, phase, statistic) for rung in ladder.nulls]
             undefined = _all_undefined(found, *of_nulls)
             if warning := _warnings(found):
-                told = f"left out, {warning}" if undefined else warning
+                told = f"left out. {warning}" if undefined else warning
                 warnings.setdefault(told, []).append(f"{SYMBOLS[statistic]} {phase}")
             if not undefined:
                 rows.append(
@@ -83,7 +84,7 @@ def exponents_table(ladder: Ladder, statistics: Collection[Statistic] = STATISTI
         rows,
         "Brackets: 95 % intervals over runs. * Interval over single snapshots: it takes the snapshots "
         "of one run for independent, so it is too narrow."
-        + "".join(f"\n{', '.join(of)}: {warning}." for warning, of in warnings.items())
+        + "".join(f"\n{', '.join(of)}: {warning}" for warning, of in warnings.items())
         + (ONE_VALUE_NOTE if one_value else "")
         + ("" if grokked else f"\n{as_sentence(NO_RUN_GROKKED)}"),
     )
@@ -328,4 +329,4 @@ def _spaced(name: str) -> str:
 
 def _warnings(found: Exponent) -> str:
     """Return the message and the cautions of a fit; empty for a good fit."""
-    return "; ".join(filter(None, (found.fit.message, *found.cautions)))
+    return " ".join(filter(None, (found.fit.message, *found.cautions)))
