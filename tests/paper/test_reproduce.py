@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from itertools import product
 
 import pytest
@@ -18,8 +19,10 @@ from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
 from gradquake.paper import reproduce as module
+from gradquake.paper.claim import Agrees, Claim, Measured, Rule
 from gradquake.paper.claims_page import attribution_text, null_text, value_text
-from gradquake.paper.reproduce import carry_out, paper_of, reproduce
+from gradquake.paper.quantity import Quantity
+from gradquake.paper.reproduce import Paper, carry_out, paper_of, reproduce
 from gradquake.paper.xor.conditions import conditions
 from gradquake.paper.xor.plan import MORE_PLATES, PLATES, Plan
 from gradquake.report.json import EXPONENTS
@@ -430,3 +433,42 @@ def test_a_figure_that_does_not_exist_is_told_with_those_that_do():
 
 def test_plates_are_those_of_the_plan():
     assert set(Plan().plates) == set(paper_of("xor").plates())
+
+
+# A paper from elsewhere
+
+
+@dataclass(frozen=True)
+class ToyPlan:
+    seeds: int
+    n_runs = 1
+    studies = ("toy.sqlite",)
+    plates = ("toy",)
+    has_intervals = True
+
+
+def test_a_paper_is_one_entry_in_a_table(tmp_path, monkeypatch):
+    claim = Claim(
+        "toy-answer",
+        "the answer",
+        "42",
+        lambda found: Measured((Quantity("answer", found, paper=42),)),
+        Rule(Agrees("answer")),
+        "The answer must agree.",
+    )
+    toy = Paper(
+        plan=lambda seeds, _: ToyPlan(seeds),
+        measure=lambda plan, *others: others[-1](plan.n_runs),
+        gather=lambda plan, *_: plan.seeds,
+        claims=(claim,),
+        documents=lambda found: {"toy.md": f"# {found}\n"},
+        plates=lambda: {"toy": lambda _, path: path.with_suffix(".png").write_bytes(b"drawn")},
+        page="toy",
+    )
+    monkeypatch.setitem(module.PAPERS, "toy", toy)
+    for seeds, verdict in ((42, "reproduced"), (41, "not reproduced")):
+        (judged,) = reproduce("toy", out=tmp_path, seeds=seeds, jobs=1)
+        assert judged.verdict == verdict
+    assert (tmp_path / "toy.md").read_text() == "# 41\n"
+    assert (tmp_path / "figures" / "toy.png").read_bytes() == b"drawn"
+    assert "| toy-answer | the answer | 42 | answer | 41 |" in (tmp_path / "claims.md").read_text()
