@@ -8,8 +8,9 @@ import numpy as np
 
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.transitions import PHASES
-from gradquake.paper.modadd.evidence import ALIGNMENTS, LEVELS, TEST_90, Evidence, Found, View
+from gradquake.paper.modadd.evidence import Evidence, Found
 from gradquake.paper.modadd.plan import ARCHITECTURES
+from gradquake.paper.modadd.views import ALIGNMENTS, LEVELS, TEST_90, View
 from gradquake.paper.modadd.warning import WARNINGS
 from gradquake.paper.output import as_json
 from gradquake.report.json import (
