@@ -36,11 +36,11 @@ ORDER = [
 PACKAGES = [room for room in ROOMS if room != "errors"] + ["paper.xor", "paper.modadd"]
 
 KERNELS = {name for name in ORDER if "._kernels" in name or name.endswith("._numba")}
-FIGURES = {"report.figures"}
+FIGURES = {"report.figures", "report.figures_scaling"}
 HOMES = {
     "numba": KERNELS,
     "matplotlib": FIGURES,
-    "powerlaw": {"analysis.tails"},
+    "powerlaw": {"analysis._tail_likelihoods", "analysis.tails"},
     "sqlite3": {name for name in ORDER if name.startswith("study.")},
     "distributed": {"study.pools"},
     "torch": {

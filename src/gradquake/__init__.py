@@ -10,59 +10,60 @@ and turns the avalanches of runs at several model sizes into an effective dimens
     >>> avalanche.size >= avalanche.area >= avalanche.peak
     True
 
-Names load when first used, so that the import is light.
+A name loads its module when it is first used, so ``import gradquake`` is light.
 """
 
 from __future__ import annotations
 
 import importlib
 
-# Not from typing, which takes longer to load than all of this: an interrupt may come meanwhile.
+# Not from typing: it takes longer to load than this module, and an interrupt may come meanwhile.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from gradquake import experiments
-    from gradquake.analysis import collapse, resampling, scaling, tails, transitions
-    from gradquake.avalanche import graphs, surrogates, topologies
+    from gradquake.analysis import scaling
+    from gradquake.avalanche import graphs, surrogates
     from gradquake.avalanche.cascade import Avalanche, AvalancheBatch, relax
     from gradquake.avalanche.graphs import Graph
     from gradquake.avalanche.probe import Probe
     from gradquake.errors import GradquakeError, InputError, StudyError
+    from gradquake.experiments.run import run
+    from gradquake.files.measure import measure
     from gradquake.paper.reproduce import reproduce
-    from gradquake.report import figures
-    from gradquake.scrutiny import scrutinize as scrutiny
-    from gradquake.scrutiny import sensitivity
+    from gradquake.report.contents import info
+    from gradquake.report.plot import plot
+    from gradquake.report.result import Result, analyze
+    from gradquake.report.watch import watch
     from gradquake.study.study import Study, open_study
 
 __version__ = "0.1.0"
 
-# name -> (module, attribute), or (module, "") for the module itself.
-_PUBLIC = {
-    "Avalanche": ("avalanche.cascade", "Avalanche"),
-    "AvalancheBatch": ("avalanche.cascade", "AvalancheBatch"),
-    "GradquakeError": ("errors", "GradquakeError"),
-    "Graph": ("avalanche.graphs", "Graph"),
-    "InputError": ("errors", "InputError"),
-    "Probe": ("avalanche.probe", "Probe"),
-    "Study": ("study.study", "Study"),
-    "StudyError": ("errors", "StudyError"),
-    "collapse": ("analysis.collapse", ""),
-    "experiments": ("experiments", ""),
-    "figures": ("report.figures", ""),
-    "graphs": ("avalanche.graphs", ""),
-    "open_study": ("study.study", "open_study"),
-    "relax": ("avalanche.cascade", "relax"),
-    "reproduce": ("paper.reproduce", "reproduce"),
-    "resampling": ("analysis.resampling", ""),
-    "scaling": ("analysis.scaling", ""),
-    "scrutiny": ("scrutiny.scrutinize", ""),
-    "sensitivity": ("scrutiny.sensitivity", ""),
-    "surrogates": ("avalanche.surrogates", ""),
-    "tails": ("analysis.tails", ""),
-    "topologies": ("avalanche.topologies", ""),
-    "transitions": ("analysis.transitions", ""),
+# The module of each public name, and the modules that are public as a whole.
+_MODULES = {
+    "Avalanche": "avalanche.cascade",
+    "AvalancheBatch": "avalanche.cascade",
+    "GradquakeError": "errors",
+    "Graph": "avalanche.graphs",
+    "InputError": "errors",
+    "Probe": "avalanche.probe",
+    "Result": "report.result",
+    "Study": "study.study",
+    "StudyError": "errors",
+    "analyze": "report.result",
+    "graphs": "avalanche.graphs",
+    "info": "report.contents",
+    "measure": "files.measure",
+    "open_study": "study.study",
+    "plot": "report.plot",
+    "relax": "avalanche.cascade",
+    "reproduce": "paper.reproduce",
+    "run": "experiments.run",
+    "scaling": "analysis.scaling",
+    "surrogates": "avalanche.surrogates",
+    "watch": "report.watch",
 }
+_WHOLE = ("graphs", "scaling", "surrogates")
 
 __all__ = [
     "Avalanche",
@@ -71,32 +72,29 @@ __all__ = [
     "Graph",
     "InputError",
     "Probe",
+    "Result",
     "Study",
     "StudyError",
-    "collapse",
-    "experiments",
-    "figures",
+    "analyze",
     "graphs",
+    "info",
+    "measure",
     "open_study",
+    "plot",
     "relax",
     "reproduce",
-    "resampling",
+    "run",
     "scaling",
-    "scrutiny",
-    "sensitivity",
     "surrogates",
-    "tails",
-    "topologies",
-    "transitions",
+    "watch",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in _MODULES:
         raise AttributeError(f"module 'gradquake' has no attribute {name!r}")
-    module, attribute = _PUBLIC[name]
-    loaded = importlib.import_module(f"gradquake.{module}")
-    return getattr(loaded, attribute) if attribute else loaded
+    module = importlib.import_module(f"gradquake.{_MODULES[name]}")
+    return module if name in _WHOLE else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -13,8 +13,9 @@ from scipy import stats
 
 from gradquake import InputError, Probe
 from gradquake.avalanche import graphs, topologies
-from gradquake.avalanche.graphs import Graph
-from gradquake.avalanche.topologies import TOPOLOGIES, build
+from gradquake.avalanche.graphs import Graph, from_edges
+from gradquake.avalanche.topologies import TOPOLOGIES, Topology, build
+from gradquake.scrutiny.topologies import topologies_of
 
 RANDOM = {
     "barabasi_albert",
@@ -504,6 +505,29 @@ def test_a_graph_says_what_is_wrong(indptr, indices, message):
 def test_generators_say_what_is_wrong(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_the_table_says_which_sizes_a_topology_has(topology):
+    for n in range(1, 30):
+        if n in TOPOLOGIES[topology].sizes:
+            assert build(topology, n, 0).n_nodes == n
+        else:
+            with pytest.raises(InputError):
+                build(topology, n, 0)
+
+
+def test_a_topology_is_one_builder_and_one_line_in_the_table(monkeypatch):
+    def star(n, seed):  # noqa: ARG001
+        return from_edges(n, [(0, leaf) for leaf in range(1, n)])
+
+    monkeypatch.setitem(TOPOLOGIES, "star", Topology(star, "star", range(2, 100)))
+    gradient = np.random.default_rng(0).standard_normal(20)
+    by_name, by_graph = Probe("star"), Probe(star(20, 0))
+    assert by_name.measure(gradient).relaxed.tobytes() == by_graph.measure(gradient).relaxed.tobytes()
+    assert by_name.settings()["topology"] == "star"
+    assert "star" in topologies_of(np.array([20, 50]))
+    assert "star" not in topologies_of(np.array([200]))
 
 
 # Stacks

@@ -486,3 +486,20 @@ def test_the_other_rungs_do_not_look_at_the_tensors(rung):
     np.testing.assert_array_equal(
         surrogate(rung, values, (1, 2), seed=1), surrogate(rung, values, seed=1)
     )
+
+
+def test_a_surrogate_is_one_function_and_one_line_in_the_table(monkeypatch):
+    def reversed_rows(rows, rng):  # noqa: ARG001
+        return rows[:, ::-1]
+
+    added = surrogates.Surrogate(reversed_rows, "reversed", "all values, in reverse order", 5)
+    monkeypatch.setitem(surrogates.SURROGATES, "reversed", added)
+    values = normal(2, N)
+    np.testing.assert_array_equal(surrogate("reversed", values), values[:, ::-1])
+    assert np.array_equal(surrogate("permuted", values), surrogate("permuted", values, TENSORS))
+
+
+def test_no_two_surrogates_share_a_stream():
+    streams = [one.stream for one in surrogates.SURROGATES.values()]
+    assert len(set(streams)) == len(streams)
+    assert tuple(surrogates.SURROGATES) == RUNGS

@@ -1,4 +1,4 @@
-"""`gradquake probe` as a user meets it: real files, real studies, and every command of docs/files.md."""
+"""`gradquake measure` as a user meets it: real files, real studies, and docs/files.md."""
 
 import json
 import os
@@ -17,7 +17,8 @@ from safetensors.numpy import save_file
 import gradquake as gq
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.cli import terminal
-from gradquake.files import series
+from gradquake.files import measure
+from gradquake.files.saved import open_gradients
 
 NULLS = ("gaussian", "permuted", "sign_flipped")
 GUIDE = Path(__file__).parents[2] / "docs" / "files.md"
@@ -29,7 +30,7 @@ def read(call):
     """What the command prints with --json, where it is JSON and nothing else."""
 
     def called(*arguments):
-        done = call("probe", *arguments, "--json")
+        done = call("measure", *arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout, parse_constant=lambda constant: pytest.fail(constant))
 
@@ -41,7 +42,7 @@ def refused(call):
     """One sentence on the error stream and status 2, or the test fails."""
 
     def called(*arguments):
-        done = call("probe", *arguments)
+        done = call("measure", *arguments)
         assert done.returncode == 2
         assert done.stdout == ""
         assert len(done.stderr.splitlines()) == 1
@@ -106,7 +107,7 @@ def test_the_nulls_of_one_gradient_are_many_draws(one, read):
     for null in measured["nulls"].values():
         sizes = np.array([draw["size"] for draw in null["draws"]])
         assert sizes.size == 20
-        assert null["mean_size"] == sizes.mean()
+        assert null["value"] == sizes.mean()
         assert (null["low"], null["high"]) == tuple(np.quantile(sizes, [0.025, 0.975]))
         assert null["p_value"] == ((sizes >= measured["size"]).sum() + 1) / 21
     # Of a heavy-tailed gradient the avalanche is larger than any of Gaussian ones: (0 + 1) / (20 + 1).
@@ -175,7 +176,7 @@ def test_differences_of_checkpoints(checkpoints, read):
 
 def test_match_and_sample(checkpoints, read):
     found = read(checkpoints, "--match", "w", "--sample", 50, "--seed", 2)
-    [opened] = [series.open_series([checkpoints], match=["w"], sample=50, seed=2)]
+    opened = open_gradients([checkpoints], match=["w"], sample=50, seed=2)
     expected = gq.Probe(seed=2).measure(gradient(5)[opened.positions])
     assert found["n_parameters"] == 50
     assert found["measurements"][0]["size"] == expected.size
@@ -198,7 +199,7 @@ def test_gradients_without_an_avalanche(tmp_path, value, read, call):
     [measured] = read(path)["measurements"]
     assert (measured["size"], measured["duration"], measured["deviation"]) == (0, 0, 0)
     assert measured["nulls"]["permuted"]["p_value"] == 1
-    assert call("probe", path).returncode == 0
+    assert call("measure", path).returncode == 0
 
 
 # What is printed
@@ -207,7 +208,7 @@ def test_gradients_without_an_avalanche(tmp_path, value, read, call):
 @pytest.mark.usefixtures("narrow")
 def test_one_gradient_fits_on_80_columns(one, call, monkeypatch):
     monkeypatch.chdir(one.parent)
-    done = call("probe", one.name)
+    done = call("measure", one.name)
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     text = done.stdout
     assert "step_300.npy: N = 201, barabasi_albert, alpha 0.3, quantile 0.9" in text
@@ -220,7 +221,7 @@ def test_one_gradient_fits_on_80_columns(one, call, monkeypatch):
 
 @pytest.mark.usefixtures("narrow")
 def test_a_series_fits_on_80_columns(folder, call):
-    done = call("probe", folder)
+    done = call("measure", folder)
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert re.search(
         r"step +size +s/N +T +cut +angle +threshold +gaussian +permuted +sign fl", done.stdout
@@ -234,7 +235,7 @@ def test_a_series_fits_on_80_columns(folder, call):
 
 def test_without_nulls(folder, one, call):
     for path in (folder, one):
-        text = call("probe", path, "--no-nulls").stdout
+        text = call("measure", path, "--no-nulls").stdout
         assert "T: steps of the cascade" in text
         assert "gaussian" not in text
         assert "p:" not in text
@@ -244,13 +245,13 @@ def test_the_file_of_every_row_is_told(tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("b", "a", "step_010", "step_9", "acc=0.75-step_3", "acc=0.5-step_4"):
         np.save(f"{name}.npy", gradient(len(name)))
-    text = call("probe", "b.npy", "a.npy", "--no-nulls").stdout
+    text = call("measure", "b.npy", "a.npy", "--no-nulls").stdout
     assert "\nstep 0: b.npy\nstep 1: a.npy\n" in text
     assert "no step can be read from the names; steps are counted 0, 1, ..." in text
-    text = call("probe", "step_9.npy", "step_010.npy", "--no-nulls").stdout
+    text = call("measure", "step_9.npy", "step_010.npy", "--no-nulls").stdout
     assert text.startswith("step_*.npy: N = 201")
     assert "step 9:" not in text
-    text = call("probe", "acc=0.75-step_3.npy", "acc=0.5-step_4.npy", "--no-nulls").stdout
+    text = call("measure", "acc=0.75-step_3.npy", "acc=0.5-step_4.npy", "--no-nulls").stdout
     assert "\nstep 3: acc=0.75-step_3.npy\nstep 4: acc=0.5-step_4.npy\n" in text
 
 
@@ -268,7 +269,7 @@ def test_the_step_may_be_in_the_name_of_a_folder(tmp_path, read, call, monkeypat
     ]
     update = gq.Probe().measure(gradient(1000) - gradient(500))
     assert found["measurements"][0]["size"] == update.size
-    text = " ".join(call("probe", *as_a_shell_sorts, "--differences", "--no-nulls").stdout.split())
+    text = " ".join(call("measure", *as_a_shell_sorts, "--differences", "--no-nulls").stdout.split())
     assert text.startswith("checkpoint-*/model.safetensors: N = 201")
     assert "the file before, the first minus checkpoint-500/model.safetensors" in text
 
@@ -290,17 +291,17 @@ def test_no_control_codes_of_names_reach_the_terminal(tmp_path, call, monkeypatc
         ("\x1b[31m",),
     ]
     for arguments in calls:
-        done = call("probe", *arguments)
+        done = call("measure", *arguments)
         lines = done.stdout + done.stderr.replace("\x1b[?25", "")
         assert all(line.isprintable() for line in lines.splitlines()), arguments
         assert "\\x1b" in lines
-    done = call("probe", *names, "--differences", "--no-nulls", "--json")
+    done = call("measure", *names, "--differences", "--no-nulls", "--json")
     assert done.stdout.isascii()
     assert names[1] in json.loads(done.stdout)["measurements"][0]["source"]
 
 
 def test_what_is_left_out_is_said(checkpoints, call):
-    assert "left out: 'n' (int64)" in call("probe", checkpoints, "--differences").stdout
+    assert "left out: 'n' (int64)" in call("measure", checkpoints, "--differences").stdout
 
 
 def test_much_that_is_left_out_is_said_in_short(tmp_path, call, read):
@@ -309,7 +310,7 @@ def test_much_that_is_left_out_is_said_in_short(tmp_path, call, read):
         torch.save({"w": torch.randn(30), **norms}, tmp_path / f"c{step}.pt")
     assert (
         "'bn.4.num_batches_tracked' (int64) and 3 more"
-        in call("probe", tmp_path, "--differences").stdout
+        in call("measure", tmp_path, "--differences").stdout
     )
     assert len(read(tmp_path, "--differences")["left_out"]) == 8
 
@@ -319,7 +320,7 @@ def test_much_that_is_left_out_is_said_in_short(tmp_path, call, read):
 
 def test_a_series_is_recorded_beside_its_nulls(folder, tmp_path, read, call):
     out = tmp_path / "study.sqlite"
-    found = read(folder, "--out", out, "--run", "width=8", "--run", "optimizer=sgd", "--seed", 3)
+    found = read(folder, "--out", out, "--label", "width=8", "--label", "optimizer=sgd", "--seed", 3)
     with gq.open_study(out) as study:
         assert sorted(s["surrogate"] for s in study.sweeps) == sorted(("real", *NULLS))
         real = study.select(surrogate="real")
@@ -342,7 +343,7 @@ def test_a_series_is_recorded_beside_its_nulls(folder, tmp_path, read, call):
 
 def test_a_part_is_recorded_with_the_size_of_the_whole(checkpoints, tmp_path, call):
     out = tmp_path / "study.sqlite"
-    call("probe", checkpoints, "--differences", "--sample", 30, "--match", "w", "--out", out)
+    call("measure", checkpoints, "--differences", "--sample", 30, "--match", "w", "--out", out)
     with gq.open_study(out) as study:
         configs = map(json.loads, sorted(study.keys()))
     [config] = [config for config in configs if config["surrogate"] == "real"]
@@ -355,11 +356,11 @@ def test_a_run_that_is_there_is_refused_before_it_is_measured(
     folder, tmp_path, call, refused, monkeypatch
 ):
     out = tmp_path / "study.sqlite"
-    assert call("probe", folder, "--out", out, "--run", "width=8", "--no-nulls").returncode == 0
-    monkeypatch.setattr(series, "measure", lambda *_: pytest.fail("measured"))
-    message = refused(folder, "--out", out, "--run", "width=8")
+    assert call("measure", folder, "--out", out, "--label", "width=8", "--no-nulls").returncode == 0
+    monkeypatch.setattr(measure, "_measured", lambda *_: pytest.fail("measured"))
+    message = refused(folder, "--out", out, "--label", "width=8")
     assert (
-        "holds the finished run width=8, seed=0 already; to measure it again, use another label"
+        "holds the finished run width=8, seed=0 already; to measure it again, give it another label"
         in message
     )
     monkeypatch.undo()
@@ -383,7 +384,7 @@ def test_what_fails_records_nothing(folder, tmp_path):
 
 def refused_after_progress(*arguments):
     """The last line of the error stream of a real process that fails once it is measuring."""
-    command = [str(Path(sys.executable).with_name("gradquake")), "probe", *map(str, arguments)]
+    command = [str(Path(sys.executable).with_name("gradquake")), "measure", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
@@ -399,8 +400,8 @@ def test_dimension_from_three_recorded_sizes(tmp_path, call):
             values[: n // 16] = 1000.0
             np.save(tmp_path / f"g{n}_{step}.npy", values)
         files = [tmp_path / f"g{n}_{step}.npy" for step in (0, 10)]
-        options = ("--quantile", 0.9, "--max-steps", 1, "--no-nulls", "--run", f"width={n}")
-        assert call("probe", *files, "--out", out, *options).returncode == 0
+        options = ("--quantile", 0.9, "--max-steps", 1, "--no-nulls", "--label", f"width={n}")
+        assert call("measure", *files, "--out", out, *options).returncode == 0
     with gq.open_study(out) as study:
         sweep = study.select(surrogate="real")
     assert sweep["size"].values.tolist() == [[4, 4], [8, 8], [16, 16]]
@@ -427,15 +428,18 @@ def test_dimension_from_three_recorded_sizes(tmp_path, call):
         (["g.npy", "--topology", "torus"], "topology is 'torus'; one of"),
         (["g.npy", "--topology", "computational"], "n is 200; the graph of a 2-h-1 network"),
         (["g.npy", "--seed", "-1"], "seed is -1"),
-        (["g.npy", "--draws", "0"], "--draws is 0"),
+        (["g.npy", "--draws", "0"], "draws is 0"),
         (["g.npy", "--no-nulls", "--all-nulls"], "choose one"),
         (["g.npy", "--no-nulls", "--draws", "3"], "--draws is a number of nulls, which --no-nulls"),
-        (["g.npy", "--run", "width=3"], "--run labels what --out records; --out is needed"),
-        (["g.npy", "--out", "s", "--run", "width"], "--run is 'width'; name=value is needed"),
-        (["g.npy", "--out", "s", "--run", "size=3"], "--run names size, which"),
-        (["g.npy", "--out", "s", "--run", "seed=3"], "--run names seed; --seed sets it"),
-        (["g.npy", "--out", "s", "--run", "x=[1]"], "x in --run is [1]; text or a finite number"),
-        (["g.npy", "--out", "s", "--run", "x=NaN"], "x in --run is nan; text or a finite number"),
+        (["g.npy", "--label", "width=3"], "--label labels what --out records; --out is needed"),
+        (["g.npy", "--out", "s", "--label", "width"], "--label is 'width'; name=value is needed"),
+        (["g.npy", "--out", "s", "--label", "size=3"], "labels names size, which"),
+        (
+            ["g.npy", "--out", "s", "--label", "seed=3"],
+            "labels names seed, which is recorded",
+        ),
+        (["g.npy", "--out", "s", "--label", "x=[1]"], "x in labels is [1]; text or a finite number"),
+        (["g.npy", "--out", "s", "--label", "x=NaN"], "x in labels is nan; text or a finite number"),
         (["g.npy", "--out", "no/folder/s"], "s cannot be made: there is no folder /"),
         (["g.npy", "--out", "text"], "text is not a gradquake study"),
         (["g.npy", "big.npy"], "'array' has shape (300,) in big.npy and (200,) in g.npy"),
@@ -473,8 +477,8 @@ def test_too_little_memory_is_said(one, refused, monkeypatch):
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr(gq.Probe, "graph", full)
-    assert "not enough memory for a graph of 201 entries; --sample takes fewer" in refused(one)
+    monkeypatch.setattr(gq.Probe, "graph_on", full)
+    assert "not enough memory for a graph of 201 entries; measure fewer with sample" in refused(one)
 
 
 # The guide
@@ -482,7 +486,7 @@ def test_too_little_memory_is_said(one, refused, monkeypatch):
 
 def test_every_option_is_in_the_guide_or_is_a_setting_of_the_probe(call, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    options = set(re.findall(r"--[a-z][a-z-]+", call("probe", "--help").stdout))
+    options = set(re.findall(r"--[a-z][a-z-]+", call("measure", "--help").stdout))
     settings = {"--topology", "--alpha", "--quantile", "--max-steps", "--help"}
     assert options - settings == set(re.findall(r"--[a-z][a-z-]+", GUIDE.read_text("utf-8"))) - settings
 

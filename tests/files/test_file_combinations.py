@@ -164,9 +164,9 @@ def test_the_command_measures_what_a_naive_computation_does(case, tmp_path, call
     for name in ("draws", "sample", "match"):
         options += [] if getattr(case, name) is None else [f"--{name}", getattr(case, name)]
     out = tmp_path / "study.sqlite"
-    options += ["--out", out, "--run", "width=3"] if case.out else []
+    options += ["--out", out, "--label", "width=3"] if case.out else []
     given = [folder] if case.layout == "a folder" else paths
-    done = call("probe", *given, *options)
+    done = call("measure", *given, *options)
     assert done.returncode == 0, done.stderr
 
     vectors, (sizes, *_) = zip(*(flat(case, of) for of in arrays), strict=True)

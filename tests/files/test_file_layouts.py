@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from gradquake.errors import InputError
-from gradquake.files import series
+from gradquake.files.saved import open_gradients
 
 STEPS = (500, 1000, 1500)
 WEIGHTS = ("0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias")
@@ -141,7 +141,7 @@ def test_what_is_measured_is_what_was_trained(layout, trained, tmp_path):
     for step, (weights, optimizer) in trained.items():
         paths.append(tmp_path / pattern.format(step=step, epoch=step // 500))
         saved(paths[-1], holds(weights, optimizer, step))
-    opened = series.open_series(sorted(paths, key=str, reverse=True), differences=True)
+    opened = open_gradients(sorted(paths, key=str, reverse=True), differences=True)
     assert opened.steps.tolist() == steps
     names = sorted(WEIGHTS) if paths[0].suffix == ".safetensors" else WEIGHTS
     assert [t.name.removeprefix("net.") for t in opened.layout.tensors] == list(names)
@@ -153,7 +153,7 @@ def test_what_is_measured_is_what_was_trained(layout, trained, tmp_path):
         )
     assert "running_mean' (not trained)" in " ".join(opened.notes)
     flat = [torch.cat([trained[step][0][name].flatten() for name in names]).numpy() for step in STEPS]
-    for (_, found), before, after in zip(opened.gradients(), flat, flat[1:], strict=False):
+    for (*_, found), before, after in zip(opened, flat, flat[1:], strict=False):
         np.testing.assert_array_equal(found, after - before)
 
 
@@ -169,13 +169,13 @@ def test_a_checkpoint_in_parts_is_read_by_its_index(name, trained, tmp_path):
         paths.append(folder / (name.replace("-{}", "") + ".index.json"))
         paths[-1].write_text(json.dumps({"metadata": {}, "weight_map": held}))
         saved(tmp_path / f"whole_{step}.safetensors", weights)
-    opened, whole = (series.open_series(given, differences=True) for given in (paths, [tmp_path]))
+    opened, whole = (open_gradients(given, differences=True) for given in (paths, [tmp_path]))
     assert opened.steps.tolist() == [1000, 1500]
     assert opened.layout.tensors == whole.layout.tensors
-    for (_, found), (_, expected) in zip(opened.gradients(), whole.gradients(), strict=True):
+    for (*_, found), (*_, expected) in zip(opened, whole, strict=True):
         np.testing.assert_array_equal(found, expected)
     with pytest.raises(InputError, match=r"is one of several parts of a checkpoint; give the index"):
-        series.open_series([path.parent / parts[0] for path in paths])
+        open_gradients([path.parent / parts[0] for path in paths])
 
 
 @pytest.mark.parametrize(
@@ -202,11 +202,11 @@ def test_an_index_that_lies_is_refused(index, words, tmp_path):
     path = tmp_path / "m.safetensors.index.json"
     path.write_text(json.dumps(index))
     with pytest.raises(InputError) as refused:
-        series.open_series([path])
+        open_gradients([path])
     assert words in str(refused.value)
     path.write_text(json.dumps({"weight_map": {"w": "c.safetensors"}}))
     with pytest.raises(InputError, match=r"does not name 'u', which 'c\.safetensors' holds"):
-        series.open_series([path])
+        open_gradients([path])
 
 
 @pytest.mark.parametrize(
@@ -226,27 +226,27 @@ def test_the_state_of_an_optimizer_is_never_measured(held, tmp_path):
         torch.save(held, path)
     for differences in (False, True):
         with pytest.raises(InputError):
-            series.open_series(paths, differences=differences)
+            open_gradients(paths, differences=differences)
     for path in paths:
         torch.save({"model": {"w": torch.ones(5)}} | held, path)
-    assert series.open_series(paths, differences=True).n_parameters == 5
+    assert open_gradients(paths, differences=True).n_parameters == 5
 
 
 def test_buffers_are_measured_if_nothing_else_is_chosen(tmp_path):
     for step in (1, 2):
         held = {"w": torch.ones(3), "bn.running_mean": torch.full((4,), float(step))}
         torch.save(held, tmp_path / f"c{step}.pt")
-    opened = series.open_series([tmp_path], differences=True, match=["*mean"])
-    assert [found.tolist() for _, found in opened.gradients()] == [[1, 1, 1, 1]]
+    opened = open_gradients([tmp_path], differences=True, match=["*mean"])
+    assert [found.tolist() for *_, found in opened] == [[1, 1, 1, 1]]
     # A gradient of that name is a gradient.
-    assert series.open_series([tmp_path]).n_parameters == 7
+    assert open_gradients([tmp_path]).n_parameters == 7
 
 
 def test_a_mask_is_told_by_its_shape(tmp_path):
     for step in (1, 2):
         held = {"h.0.attn.bias": torch.ones(1, 1, 5, 5), "h.1.attn.bias": torch.ones(5)}
         torch.save(held, tmp_path / f"c{step}.pt")
-    opened = series.open_series([tmp_path], differences=True)
+    opened = open_gradients([tmp_path], differences=True)
     assert opened.layout.left_out == ("'h.0.attn.bias' (not trained)",)
 
 
@@ -256,11 +256,11 @@ def test_weights_that_are_measured_as_gradients_are_told(tmp_path):
         ("a_1.pt", {"model": {"w": torch.ones(9)}, "optimizer": {}}),
     ):
         saved(tmp_path / name, held)
-        opened = series.open_series([tmp_path / name])
+        opened = open_gradients([tmp_path / name])
         assert "as if they were gradients; --differences measures" in " ".join(opened.notes)
     for name in ("a_2.pt", "checkpoints/grads/step_1.pt", "checkpoint-5/gradients.pt"):
         saved(tmp_path / name, {"w": torch.ones(9)})
-        assert series.open_series([tmp_path / name]).notes == ()
+        assert open_gradients([tmp_path / name]).notes == ()
 
 
 def test_a_rank_among_others_is_told(tmp_path):
@@ -269,7 +269,7 @@ def test_a_rank_among_others_is_told(tmp_path):
             path = tmp_path / f"global_step{step}" / f"mp_rank_0{rank}_model_states.pt"
             saved(path, {"module": {"w": torch.ones(9)}})
     paths = [tmp_path / f"global_step{step}" / "mp_rank_00_model_states.pt" for step in (1, 2)]
-    [note] = series.open_series(paths, differences=True).notes
+    [note] = open_gradients(paths, differences=True).notes
     assert note == f"{paths[0]} is one of 2 ranks; the others are not measured"
 
 
@@ -286,7 +286,7 @@ def test_what_is_no_dict_of_tensors_is_named(held, words, tmp_path):
     path = tmp_path / "model_1.pt"
     torch.save(held, path)
     with pytest.raises(InputError) as refused:
-        series.open_series([path])
+        open_gradients([path])
     assert words in str(refused.value)
     assert "a tensor, or a list or dict of tensors, at the top or under one key, is needed" in str(
         refused.value

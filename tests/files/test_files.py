@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from gradquake.errors import InputError
-from gradquake.files import formats, gradients, series
+from gradquake.files import formats, gradients
+from gradquake.files.finding import find
+from gradquake.files.saved import open_gradients
 from gradquake.files.tensors import Tensor
 
 BF16 = ml_dtypes.bfloat16
@@ -45,14 +47,14 @@ def save(path, tensors):
 def vector(path, **options):
     """Return what is read of one file."""
     layout = gradients.describe(path, **options)
-    out = np.full(layout.size, np.nan, layout.dtype)
+    out = np.full(layout.n_entries, np.nan, layout.dtype)
     gradients.read(path, layout, out)
     return out
 
 
 def differences(*paths):
-    opened = series.open_series(paths, differences=True)
-    return [found.copy() for _, found in opened.gradients()]
+    opened = open_gradients(paths, differences=True)
+    return [found.copy() for *_, found in opened]
 
 
 def refusal(call, *arguments, **options):
@@ -85,7 +87,7 @@ def test_a_gradient_is_read_as_it_was_saved(tmp_path, suffix, dtype):
     path = save(tmp_path / f"g{suffix}", {"w": values})
     described = gradients.describe(path)
     [tensor] = described.tensors
-    assert (tensor.shape, tensor.dtype, described.size, described.total) == ((7, 3), dtype, 21, 21)
+    assert (tensor.shape, tensor.dtype, described.n_entries, described.total) == ((7, 3), dtype, 21, 21)
     found = vector(path)
     assert found.dtype == (np.float64 if dtype == "float64" else np.float32)
     np.testing.assert_array_equal(found, values.ravel().astype(found.dtype))
@@ -306,21 +308,21 @@ def test_a_sample_is_a_subset_fixed_by_its_seed(tmp_path, suffix, block, monkeyp
     paths = [
         save(tmp_path / f"g{i}{suffix}", {n: v + 100 * i for n, v in names.items()}) for i in (0, 1)
     ]
-    opened = series.open_series(paths, sample=17, seed=3)
-    [first, second] = [found.copy() for _, found in opened.gradients()]
+    opened = open_gradients(paths, sample=17, seed=3)
+    [first, second] = [found.copy() for *_, found in opened]
     assert first.size == opened.n_parameters == sum(opened.tensors) == 17
     # Every entry is its own position.
     assert first.tolist() == opened.positions.tolist() == sorted(set(first.tolist()))
     assert (second == first + 100).all()
-    again = series.open_series(paths, sample=17, seed=3)
+    again = open_gradients(paths, sample=17, seed=3)
     assert (again.positions == opened.positions).all()
-    assert (series.open_series(paths, sample=17, seed=4).positions != opened.positions).any()
+    assert (open_gradients(paths, sample=17, seed=4).positions != opened.positions).any()
 
 
 def test_a_sample_of_all_there_is_is_everything(tmp_path):
     path = save(tmp_path / "g.npy", {"w": np.arange(9, dtype=np.float32)})
     for sample in (9, 10):
-        opened = series.open_series([path], sample=sample)
+        opened = open_gradients([path], sample=sample)
         assert opened.positions is None
         assert opened.n_parameters == 9
 
@@ -329,8 +331,8 @@ def test_the_sample_of_a_difference(tmp_path):
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(50) for _ in range(3)]
     paths = [save(tmp_path / f"c{i}.npy", {"w": array}) for i, array in enumerate(arrays)]
-    opened = series.open_series(paths, differences=True, sample=10)
-    found = [difference.copy() for _, difference in opened.gradients()]
+    opened = open_gradients(paths, differences=True, sample=10)
+    found = [difference.copy() for *_, difference in opened]
     for i, difference in enumerate(found):
         np.testing.assert_array_equal(difference, (arrays[i + 1] - arrays[i])[opened.positions])
 
@@ -349,40 +351,40 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_taken_in_natural_order(folder):
-    found = gradients.find([folder])
+    found = find([folder])
     assert found.steps.tolist() == [2, 9, 10, 100]
     assert [path.name for path in found.paths] == [
         f"grad_{step}_of_run7.npy" for step in (2, 9, 10, 100)
     ]
-    opened = series.open_series([folder])
-    assert [found[0] for _, found in opened.gradients()] == [2, 9, 10, 100]
+    opened = open_gradients([folder])
+    assert [found[0] for *_, found in opened] == [2, 9, 10, 100]
 
 
 def test_files_given_in_any_order_are_taken_in_the_order_of_their_steps(folder):
     given_paths = [folder / f"grad_{step}_of_run7.npy" for step in (10, 2, 9)]
-    opened = series.open_series(given_paths)
+    opened = open_gradients(given_paths)
     assert opened.steps.tolist() == [2, 9, 10]
-    assert [found[0] for _, found in opened.gradients()] == [2, 9, 10]
+    assert [found[0] for *_, found in opened] == [2, 9, 10]
     assert opened.notes == ("the files are in the order of their steps, not as given",)
-    assert series.open_series(sorted(given_paths, key=lambda p: len(p.name))[:2]).notes == ()
+    assert open_gradients(sorted(given_paths, key=lambda p: len(p.name))[:2]).notes == ()
 
 
 def test_steps_that_names_do_not_tell_are_counted_and_it_is_said(tmp_path):
     paths = [save(tmp_path / f"{name}.npy", {"w": np.ones(5)}) for name in ("b", "a", "c")]
-    opened = series.open_series(paths)
+    opened = open_gradients(paths)
     assert opened.paths == tuple(paths)
     assert opened.steps.tolist() == [0, 1, 2]
     assert opened.notes == ("no step can be read from the names; steps are counted 0, 1, ...",)
-    assert series.open_series(paths[:1]).notes == ()
-    assert series.open_series(paths, differences=True).steps.tolist() == [1, 2]
+    assert open_gradients(paths[:1]).notes == ()
+    assert open_gradients(paths, differences=True).steps.tolist() == [1, 2]
 
 
 def test_differences_are_refused_if_the_names_leave_the_order_open(tmp_path):
     paths = [save(tmp_path / f"{name}.npy", {"w": np.ones(5)}) for name in ("1_90", "2_80", "3_70")]
-    message = refusal(series.open_series, paths, differences=True)
+    message = refusal(open_gradients, paths, differences=True)
     assert "order" in message
-    assert "--differences needs to know which file is later: name the step, as in step=100" in message
-    [note] = series.open_series(paths).notes
+    assert "differences need to know which file is later: name the step, as in step=100" in message
+    [note] = open_gradients(paths).notes
     assert "both ways; steps are counted 0, 1, ..." in note
 
 
@@ -391,7 +393,7 @@ def test_a_file_is_taken_once(tmp_path, link):
     path = save(tmp_path / "step_1.npy", {"w": np.ones(5)})
     getattr(tmp_path / "step_2.npy", link)(path)
     for given_paths in ([path, tmp_path / "step_2.npy"], [tmp_path], [path, path]):
-        assert "are the same file; give it once" in refusal(gradients.find, given_paths)
+        assert "are the same file; give it once" in refusal(find, given_paths)
 
 
 BASE = {"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float32)}
@@ -411,16 +413,16 @@ def test_what_differs_in_a_series_is_named(tmp_path, suffix, other, words):
     paths = [tmp_path / f"{step}{suffix}" for step in (1, 2, 3)]
     for path, tensors in zip(paths, (BASE, BASE, other), strict=True):
         save(path, tensors)
-    message = refusal(series.open_series, paths)
+    message = refusal(open_gradients, paths)
     assert words.format(paths[0], paths[2]) in message
-    series.open_series(paths[:2])
-    series.open_series(paths, match=["b"] if "a" in words.split()[0] else ["a"])
+    open_gradients(paths[:2])
+    open_gradients(paths, match=["b"] if "a" in words.split()[0] else ["a"])
 
 
 def test_the_same_tensors_in_another_order_are_read_by_name(tmp_path):
     first = save(tmp_path / "1.npz", BASE)
     second = save(tmp_path / "2.npz", {"b": 2 * BASE["b"], "a": BASE["a"]})
-    [_, found] = [v.copy() for _, v in series.open_series([first, second]).gradients()]
+    [_, found] = [v.copy() for *_, v in open_gradients([first, second])]
     assert found.tolist() == [1] * 6 + [2] * 4
 
 
@@ -431,11 +433,11 @@ def test_differences_are_later_minus_earlier(tmp_path):
         for i, state in enumerate(states)
     ]
     assert [found.tolist() for found in differences(*paths)] == [[1, 0, 2], [3, -10, -1]]
-    opened = series.open_series(paths, differences=True)
+    opened = open_gradients(paths, differences=True)
     assert len(opened) == 2
     assert opened.steps.tolist() == [1, 2]
     assert opened.notes == ("left out: 'n' (int64)",)
-    names = [name for name, _ in opened.gradients()]
+    names = [name for _, name, _ in opened]
     assert names == [f"{paths[1]} minus {paths[0]}", f"{paths[2]} minus {paths[1]}"]
 
 
@@ -470,13 +472,13 @@ def test_only_the_vector_and_a_block_are_in_memory(tmp_path, suffix, monkeypatch
     paths = [save(tmp_path / f"c{i}{suffix}", tensors) for i in range(3)]
     del values, tensors
     eight_megabytes, slack = 8_000_000, 1_500_000
-    assert peak(lambda: series.open_series(paths)) < slack
-    opened = series.open_series(paths)
-    assert peak(lambda: [None for _ in opened.gradients()]) < eight_megabytes + slack
-    opened = series.open_series(paths, differences=True)
-    assert peak(lambda: [None for _ in opened.gradients()]) < 2 * eight_megabytes + slack
-    opened = series.open_series(paths, sample=1000)
-    assert peak(lambda: [None for _ in opened.gradients()]) < slack
+    assert peak(lambda: open_gradients(paths)) < slack
+    opened = open_gradients(paths)
+    assert peak(lambda: [None for _ in opened]) < eight_megabytes + slack
+    opened = open_gradients(paths, differences=True)
+    assert peak(lambda: [None for _ in opened]) < 2 * eight_megabytes + slack
+    opened = open_gradients(paths, sample=1000)
+    assert peak(lambda: [None for _ in opened]) < slack
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -486,9 +488,9 @@ def test_neither_long_rows_nor_columns_are_in_memory_whole(tmp_path, suffix, sha
     path = tmp_path / f"g{suffix}"
     values = np.arange(2 * 10**6, dtype=np.float32).reshape(shape)
     save(path, {"w": values if suffix == ".safetensors" else np.asfortranarray(values)})
-    opened = series.open_series([path], sample=1000)
+    opened = open_gradients([path], sample=1000)
     del values
-    assert peak(lambda: [None for _ in opened.gradients()]) < 500_000
+    assert peak(lambda: [None for _ in opened]) < 500_000
     with formats.opened(path) as ([stored], _):  # tracemalloc knows nothing of torch
         assert max(block.size for block in stored.blocks()) <= 2**14
 
@@ -501,15 +503,15 @@ def test_columns_are_read_as_rows(tmp_path, suffix, block, dtype, monkeypatch):
     values = np.arange(2 * 3 * 5 * 4, dtype=dtype).reshape(2, 3, 5, 4)
     path = save(tmp_path / f"g{suffix}", {"w": np.asfortranarray(values)})
     assert vector(path).tolist() == list(range(values.size))
-    opened = series.open_series([path], sample=31, seed=1)
-    [(_, found)] = opened.gradients()
+    opened = open_gradients([path], sample=31, seed=1)
+    [(*_, found)] = opened
     assert found.tolist() == opened.positions.tolist()
     values[1, 0, 2, 3] = np.nan
     save(path, {"w": np.asfortranarray(values)})
     assert "entry 71 of " in refusal(vector, path)
-    sampled = series.open_series([path], sample=119, seed=1)
+    sampled = open_gradients([path], sample=119, seed=1)
     assert 71 in sampled.positions
-    assert "entry 71 of " in refusal(list, sampled.gradients())
+    assert "entry 71 of " in refusal(list, sampled)
 
 
 def peak(call):
@@ -525,20 +527,20 @@ def peak(call):
 
 
 def test_nothing_to_read(tmp_path):
-    assert "no file was given" in refusal(gradients.find, [])
-    assert "does not exist; a gradient file" in refusal(gradients.find, [tmp_path / "none.npy"])
-    assert "holds no file that ends in one of .npy," in refusal(gradients.find, [tmp_path])
+    assert "no file was given" in refusal(find, [])
+    assert "does not exist; a gradient file" in refusal(find, [tmp_path / "none.npy"])
+    assert "holds no file that ends in one of .npy," in refusal(find, [tmp_path])
     (tmp_path / "g.csv").write_text("1,2")
-    assert "ends in '.csv'; one of .npy, .npz," in refusal(gradients.find, [tmp_path / "g.csv"])
+    assert "ends in '.csv'; one of .npy, .npz," in refusal(find, [tmp_path / "g.csv"])
     (tmp_path / "plain").write_text("1,2")
-    assert "ends in ''; one of .npy" in refusal(gradients.find, [tmp_path / "plain"])
+    assert "ends in ''; one of .npy" in refusal(find, [tmp_path / "plain"])
     os.mkfifo(tmp_path / "pipe.npy")
-    assert "is not a regular file" in refusal(gradients.find, [tmp_path / "pipe.npy"])
+    assert "is not a regular file" in refusal(find, [tmp_path / "pipe.npy"])
 
 
 def test_a_folder_stands_alone(folder):
     one = folder / "grad_2_of_run7.npy"
-    message = refusal(gradients.find, [one, folder])
+    message = refusal(find, [one, folder])
     assert "is a folder; files, or one folder alone, are needed, such as " in message
     assert message.endswith("/model.safetensors")
 
@@ -546,7 +548,7 @@ def test_a_folder_stands_alone(folder):
 def test_a_folder_of_folders_is_refused_with_the_way_to_name_its_files(tmp_path):
     for step in (500, 1000):
         (tmp_path / f"checkpoint-{step}").mkdir()
-    assert refusal(gradients.find, [tmp_path]).endswith(f"{tmp_path}/checkpoint-*/model.safetensors")
+    assert refusal(find, [tmp_path]).endswith(f"{tmp_path}/checkpoint-*/model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -554,14 +556,14 @@ def test_a_folder_of_folders_is_refused_with_the_way_to_name_its_files(tmp_path)
 )
 def test_a_folder_of_several_series_is_refused(folder, other):
     (folder / other).write_bytes(b"1")
-    message = refusal(gradients.find, [folder])
+    message = refusal(find, [folder])
     assert "holds several series, such as " in message
     assert other in message
 
 
 def test_a_difference_needs_two(tmp_path):
     path = save(tmp_path / "c.npy", {"w": np.ones(3)})
-    message = refusal(series.open_series, [path], differences=True)
+    message = refusal(open_gradients, [path], differences=True)
     assert message == f"{path} is a single checkpoint; a difference needs at least two"
 
 
@@ -575,9 +577,9 @@ def test_an_entry_that_is_not_finite_is_named(tmp_path, suffix, value):
     message = refusal(vector, path)
     assert re.search(r": entry 4 of '(w|array)' is " + str(value), message)
     assert message.startswith(str(path))
-    sampled = series.open_series([path], sample=broken.size if suffix == ".npy" else 14, seed=1)
+    sampled = open_gradients([path], sample=broken.size if suffix == ".npy" else 14, seed=1)
     if sampled.positions is None or (4 + 9) in sampled.positions:
-        assert "entry 4 of" in refusal(list, sampled.gradients())
+        assert "entry 4 of" in refusal(list, sampled)
 
 
 def test_a_half_that_overflowed_is_named(tmp_path):
@@ -598,14 +600,14 @@ def test_no_tensors(tmp_path):
         assert "holds no tensor; at least one" in refusal(gradients.describe, tmp_path / f"g{suffix}")
 
 
-@pytest.mark.parametrize("suffix", gradients.SUFFIXES)
+@pytest.mark.parametrize("suffix", formats.SUFFIXES)
 def test_an_empty_file(tmp_path, suffix):
     path = tmp_path / f"g{suffix}"
     path.touch()
     assert refusal(gradients.describe, path) == f"{path} is empty; a whole {suffix} file is needed"
 
 
-@pytest.mark.parametrize("suffix", gradients.SUFFIXES)
+@pytest.mark.parametrize("suffix", formats.SUFFIXES)
 @pytest.mark.parametrize(
     "garbage", [b"x", b"garbage " * 100, b"\x00" * 64, b"\xff" * 64, b"PK\x03\x04 not"]
 )
@@ -637,7 +639,7 @@ def test_a_file_of_another_format(tmp_path):
 def test_a_file_that_changes_meanwhile(tmp_path):
     path = save(tmp_path / "g.npz", BASE)
     layout = gradients.describe(path)
-    out = np.empty(layout.size, layout.dtype)
+    out = np.empty(layout.n_entries, layout.dtype)
     for other in ({"a": BASE["a"]}, {**BASE, "b": np.ones(5, np.float32)}, {**BASE, "b": np.ones(4)}):
         save(path, other)
         assert "was changed while it was measured" in refusal(gradients.read, path, layout, out)
@@ -686,7 +688,7 @@ def test_an_npz_whose_directory_lies(tmp_path):
     assert data[size : size + 4] == struct.pack("<I", len(whole) - 32)
     data[size : size + 4] = struct.pack("<I", len(whole))
     path.write_bytes(data)
-    assert gradients.describe(path).size == 9
+    assert gradients.describe(path).n_entries == 9
     assert "holds 5 of the 9 entries of 'w'; it is damaged" in refusal(vector, path)
 
 
@@ -762,7 +764,7 @@ def test_many_views_of_few_numbers_are_refused(tmp_path):
 # Nothing is run
 
 
-@pytest.mark.parametrize("suffix", gradients.SUFFIXES)
+@pytest.mark.parametrize("suffix", formats.SUFFIXES)
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path, suffix):
     for protocol in (2, 4, 5):
         path = tmp_path / f"g{suffix}"

@@ -33,9 +33,9 @@ PATHS = (
 # What each command takes; "" is an argument.
 OPTIONS = {
     "info": ("", "--json"),
-    "probe": (
+    "measure": (
         "", "", "--differences", "--match", "--sample", "--topology", "--alpha", "--quantile",
-        "--max-steps", "--seed", "--no-nulls", "--all-nulls", "--draws", "--out", "--run", "--run",
+        "--max-steps", "--seed", "--no-nulls", "--all-nulls", "--draws", "--out", "--label", "--label",
         "--json",
     ),
     "analyze": ("", "--where", "--where", "--nulls", "--sensitivity", "--statistic", "--json"),
@@ -221,16 +221,16 @@ def shown(choices: Choices) -> None:
 
 def drawn(choices: Choices) -> list[str]:
     """Return arguments."""
-    command = choices.pick(("info", "info", "probe", "probe", "probe", "analyze", "watch", "run", "run",
-                            "reproduce", "", "plot"))  # fmt: skip
+    command = choices.pick(("info", "info", "measure", "measure", "measure", "analyze", "watch", "run",
+                            "run", "reproduce", "", "plot"))  # fmt: skip
     if command == "plot" and not choices.flag(30):
-        command = "probe"
+        command = "measure"
     if not command:
         return safe([_word(choices) for _ in range(choices.integer(0, 3))])
     arguments = [command]
     if command == "run":
         arguments += ["xor"] if not choices.flag(16) else [_word(choices)]
-    if command in ("info", "analyze", "watch", "plot", "probe") and not choices.flag(8):
+    if command in ("info", "analyze", "watch", "plot", "measure") and not choices.flag(8):
         arguments.append(_path(choices))
     if command == "run" and not choices.flag(8):
         arguments += ["--out", choices.pick(("out.gq", _path(choices)))]
@@ -268,7 +268,7 @@ def _word(choices: Choices) -> str:
 def _value(choices: Choices, option: str) -> str:
     if option in ("", "--out"):
         return _path(choices)
-    if option in ("--where", "--run"):
+    if option in ("--where", "--label"):
         pair = choices.pick(PAIRS)
         name = pair.partition("=")[0] if choices.flag() else _word(choices)
         return pair if choices.flag(3) else f"{name}={_word(choices)}"

@@ -24,8 +24,8 @@ from oracle import check, check_sentence, nothing_run, scratch
 from safetensors.numpy import save
 
 from gradquake.errors import InputError
-from gradquake.files import gradients, series
 from gradquake.files.formats import SUFFIXES
+from gradquake.files.saved import open_gradients
 
 # No compression that NumPy writes makes more than this of a byte.
 DEFLATED = 1032
@@ -100,13 +100,13 @@ def read(folder: Path, contents: dict[str, bytes], **options: Any) -> list[np.nd
     paths = [folder / name for name in contents]
     try:
         with nothing_run():
-            opened = series.open_series(paths, **options)
+            opened = open_gradients(paths, **options)
             total = sum(map(len, contents.values()))
             check(
-                opened.layout.size * 2 <= DEFLATED * total,
-                f"{opened.layout.size} entries are said to be in {total} bytes",
+                opened.layout.n_entries * 2 <= DEFLATED * total,
+                f"{opened.layout.n_entries} entries are said to be in {total} bytes",
             )
-            found = [gradient.copy() for _, gradient in opened.gradients()]
+            found = [gradient.copy() for *_, gradient in opened]
     except InputError as error:
         check_sentence(error)
         check(any(str(path) in str(error) for path in paths), f"no file is named: {error}")
@@ -425,4 +425,4 @@ HOSTILE = (
     (".pt", _opcodes), (".pt", _old_torch), (".npz", _bomb),
     (".index.json", _index),
 )  # fmt: skip
-assert all(suffix in gradients.SUFFIXES for suffix, _ in HOSTILE)
+assert all(suffix in SUFFIXES for suffix, _ in HOSTILE)

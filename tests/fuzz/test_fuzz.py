@@ -112,7 +112,7 @@ def test_any_shapes_of_parameters_have_a_graph(shapes):
         networks.check_graph(neurons.neuron_graph(layouts))
 
 
-commands = st.sampled_from(("info", "probe", "analyze", "watch", "run"))
+commands = st.sampled_from(("info", "measure", "analyze", "watch", "run"))
 options = st.sampled_from(
     sorted({name for names in command_line.OPTIONS.values() for name in names if name})
 )
@@ -128,13 +128,11 @@ def test_any_words_are_a_command_or_refused(command, given):
     command_line.check_done(command_line.call(arguments), arguments)
 
 
-@given(st.sampled_from(("analyze", "plot", "probe")), texts, texts)
+@given(st.sampled_from(("analyze", "plot", "measure")), texts, texts)
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_any_pair_is_a_setting_or_refused(command, name, value):
-    file, option = ("g1.npy", "--run") if command == "probe" else ("several.gq", "--where")
-    out = (
-        ["--out", "out.gq"] if command == "probe" else ["--out", "out.pdf"] if command == "plot" else []
-    )
+    file, option = ("g1.npy", "--label") if command == "measure" else ("several.gq", "--where")
+    out = {"measure": ["--out", "out.gq"], "plot": ["--out", "out.pdf"]}.get(command, [])
     arguments = [command, file, option, f"{name}={value}", *out]
     command_line.check_done(command_line.call(arguments), arguments)
 
@@ -199,12 +197,12 @@ def test_an_adjacency_with_an_entry_outside_itself_is_refused():
 
 def refusal(suffix, content, **options):
     """Return the sentence with which a gradient file is refused."""
-    from gradquake.files import series
+    from gradquake.files.saved import open_gradients
 
     path = scratch() / f"refused{suffix}"
     path.write_bytes(content)
     with bounded(), pytest.raises(InputError) as caught:
-        series.open_series([path], **options)
+        open_gradients([path], **options)
     check_sentence(caught.value)
     return str(caught.value)
 
@@ -501,8 +499,8 @@ def test_bad_arguments_are_told_in_one_line(arguments):
         ["watch", "several.gq", "--once"],
         ["info", "several.gq"],
         ["run", "xor", "--out", "\udcff.gq", "--hidden", "1", "--epochs", "1", "--jobs", "1"],
-        ["probe", "g1.npy", "--out", "out.gq", "--run", "a=\udcff"],
-        ["probe", "g1.npy", "--out", "out.gq", "--run", "a=" + '{"a":' * 90_000],
+        ["measure", "g1.npy", "--out", "out.gq", "--label", "a=\udcff"],
+        ["measure", "g1.npy", "--out", "out.gq", "--label", "a=" + '{"a":' * 90_000],
     ],
 )
 def test_names_outside_the_terminals_encoding_and_sparse_studies_are_shown(arguments):

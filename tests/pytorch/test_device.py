@@ -14,8 +14,9 @@ from gradquake import InputError, Probe
 from gradquake.avalanche import graphs, topologies
 from gradquake.avalanche.probe import LARGE
 from gradquake.avalanche.topologies import TOPOLOGIES, build
-from gradquake.torch import device
-from gradquake.torch.device import place, relax
+from gradquake.torch import device, placement
+from gradquake.torch.device import relax
+from gradquake.torch.placement import place
 
 DTYPES = (np.float32, np.float64)
 
@@ -100,7 +101,7 @@ def test_every_topology_as_compiled(
 ):
     n = 4 * size + 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "SHARES_PER_LAUNCH", launch)
+        patch.setattr(placement, "SHARES_PER_LAUNCH", launch)
         assert_as_compiled(
             draw(shape, seed, n, dtype),
             build(topology, n, seed),
@@ -125,7 +126,7 @@ def test_any_graph_as_compiled(shape, seed, dtype, n, density, quantile, launch)
     pairs = np.argwhere(np.triu(np.ones((n, n)), 1))
     graph = graphs.from_edges(n, pairs[rng.random(len(pairs)) < density])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "SHARES_PER_LAUNCH", launch)
+        patch.setattr(placement, "SHARES_PER_LAUNCH", launch)
         assert_as_compiled(draw(shape, seed, n, dtype), graph, quantile=quantile)
 
 
@@ -142,7 +143,7 @@ def test_thousands_of_nodes_as_compiled(topology, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("launch", [0, 1000])
 def test_one_hub_receives_in_order(dtype, launch, monkeypatch):
-    monkeypatch.setattr(device, "SHARES_PER_LAUNCH", launch)
+    monkeypatch.setattr(placement, "SHARES_PER_LAUNCH", launch)
     n = 1000
     star = graphs.from_edges(n, [(300, i) for i in range(n) if i != 300])
     assert_as_compiled(draw("normal", 3, n, dtype), star, quantile=0.3)
@@ -332,6 +333,6 @@ def test_numpys_setting_for_errors_changes_nothing(shape, dtype):
         gradient = draw(shape, 0, 201, dtype)
     with pytest.MonkeyPatch.context() as patch, np.errstate(all="raise"):
         # Nothing but hubs, which are added on the host.
-        patch.setattr(device, "SHARES_PER_LAUNCH", 10**9)
+        patch.setattr(placement, "SHARES_PER_LAUNCH", 10**9)
         assert_as_compiled(gradient, topologies.barabasi_albert(201, seed=0), alpha=1e-50)
         assert_as_compiled(gradient, topologies.barabasi_albert(201, seed=0))

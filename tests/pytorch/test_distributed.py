@@ -150,7 +150,7 @@ finish()
     for out in together(tmp_path, body):
         first, second = out.splitlines()
         assert "the parameters are sharded (DTensor); inline needs them whole" in first
-        assert "fully_shard is needed" in second
+        assert "use torch.distributed.fsdp.fully_shard" in second
 
 
 PIECES = """

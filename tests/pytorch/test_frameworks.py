@@ -374,7 +374,8 @@ def test_lightning(pl, precision):
         fit([again, stop_at(pl, 8, RuntimeError("stop"))])
     assert steps_of("other.sqlite") == [{}, {None: [0, 2, 4, 6]}]
     with pytest.warns(
-        UserWarning, match="outcomes names top1 as 'acc', never logged; logged was train_acc, val_acc"
+        UserWarning,
+        match="outcomes names top1 as 'acc', which was never logged; the logged metrics are train_acc, val",
     ):
         fit([GradquakeCallback(outcomes={"top1": "acc", "accuracy": "val_acc"})], 1)
     # A checkpoint of a run with the callback, and so with the callback's own count of steps.
@@ -625,7 +626,9 @@ def test_hugging_face(tmp_path):
     with pytest.raises(RuntimeError, match="stop"):
         fit([again, StopAt()])
     fit([again], str(tmp_path / "out" / "checkpoint-3"))
-    with pytest.warns(UserWarning, match=r"names f1 as 'eval_f1', never logged; .* epoch, eval_loss, "):
+    with pytest.warns(
+        UserWarning, match=r"names f1 as 'eval_f1', which was never logged; .* epoch, eval_loss, "
+    ):
         fit([GradquakeCallback(outcomes={"f1": "eval_f1", "valid_loss": "eval_loss"})])
     with open_study(other) as study:
         assert study.unfinished() == []
@@ -728,7 +731,7 @@ def test_what_hugging_face_logs(tmp_path, monkeypatch):
     said = [str(warning.message) for warning in told]
     for name in ("report", "each", "none"):
         assert sum(f"{name} was not kept" in message for message in said) == 1
-    assert any("never as 'eval_never', never logged" in message for message in said)
+    assert any("never as 'eval_never', which was never logged" in message for message in said)
     trainer.evaluate()
     callback.on_train_end(None, None, None)
 

@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from gradquake import InputError, Probe
 from gradquake.avalanche import _kernels_angle
-from gradquake.avalanche.surrogates import RUNGS, standard_normal, surrogate
+from gradquake.avalanche.surrogates import REAL, RUNGS, standard_normal, surrogate
 from gradquake.avalanche.topologies import TOPOLOGIES, build
 from gradquake.experiments import readings, synthetic, xor
 from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.experiments.xor import XorRun
 from gradquake.scrutiny import replay
-from gradquake.scrutiny.replay import REAL
 from gradquake.study.recording import GradientRecord, to_dataset
 
 # What the probe measures of a gradient.

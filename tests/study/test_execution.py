@@ -255,14 +255,14 @@ def test_many_failures_are_counted_and_the_first_are_told(study):
 def test_an_executor_that_is_shut_down_is_reported(study):
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
-    with pytest.raises(GradquakeError, match=r"the workers are gone .* what was finished is kept"):
+    with pytest.raises(GradquakeError, match=r"the workers are gone .* finished runs are kept"):
         execute(study, xor.measure, RUNS, executor)
 
 
 def test_other_software_on_a_worker_is_refused():
     wanted = software_versions()
     assert _on_same_software(xor.measure, wanted, RUNS[:1])[0].key == config_key(RUNS[0].config())
-    with pytest.raises(GradquakeError, match=r"has numpy .*, not 1\.0; the same is needed"):
+    with pytest.raises(GradquakeError, match=r"has numpy .*, not 1\.0; install the same versions there"):
         _on_same_software(xor.measure, wanted | {"numpy": "1.0"}, RUNS)
 
 

@@ -198,6 +198,29 @@ def varied(table: xr.Dataset) -> dict[str, xr.DataArray]:
     }
 
 
+def statements(table: xr.Dataset) -> xr.Dataset:
+    """Return for every specification whether each of the usual statements is true.
+
+    Only estimates are compared, not their intervals. A statement about a missing value is not true.
+    """
+    first, last = table["first_grokking_epoch"], table["last_grokking_epoch"]
+    pre, post, crossed = table["pre"], table["post"], table["crossing"]
+    above_pre, above_post = pre - table["null_pre"], post - table["null_post"]
+    return table[[]].assign(
+        {
+            "D before < 1": pre < 1,
+            "D after > 1": post > 1,
+            "D before < 1 < D after": (pre < 1) & (post > 1),
+            "D after > D before": post > pre,
+            "D(t) crosses 1 upwards": crossed.notnull(),
+            "D(t) crosses 1 while runs grok": (first <= crossed) & (crossed <= last),
+            "D before > its permuted null": above_pre > 0,
+            "D after > its permuted null": above_post > 0,
+            "rise > that of its permuted null": above_post > above_pre,
+        }
+    )
+
+
 def choices(table: xr.Dataset) -> list[str]:
     """Return the choices that have more than one level."""
     return [str(name) for name, levels in table["pre"].sizes.items() if levels > 1]

@@ -125,15 +125,6 @@ def topple(
 
 
 @kernel
-def any_above(gradient: Array, threshold: float) -> bool:
-    """Return whether any magnitude is above the threshold."""
-    for i in range(gradient.size):
-        if abs(gradient[i]) > threshold:
-            return True
-    return False
-
-
-@kernel
 def cascade(
     original: Array,
     gradient: Array,
@@ -201,7 +192,13 @@ def cascade(
         size += count
         peak = max(peak, count)
         duration += 1
-    return size, duration, area, peak, count > 0 and any_above(gradient, threshold), lossy
+    truncated = False
+    if count > 0:
+        for i in range(gradient.size):
+            if abs(gradient[i]) > threshold:
+                truncated = True
+                break
+    return size, duration, area, peak, truncated, lossy
 
 
 @kernel

@@ -1,20 +1,14 @@
 """Matched nulls: surrogates of a gradient that keep some of its properties and destroy the others.
 
-They form a ladder. From rung to rung a surrogate keeps more of the gradient measured:
-
-- ``gaussian``: its length only; the entries are independent standard normal numbers, since a cascade
-  does not depend on the scale of a gradient.
-- ``gaussian_per_tensor``: the root mean square of each parameter tensor.
-- ``permuted_within_tensor``: all values of each tensor; each stays in its tensor, at a random place.
-- ``permuted``: all values of the gradient, each at a random place.
-- ``sign_flipped``: the magnitude at every place; the signs are random.
+They form a ladder, the table ``SURROGATES``: from rung to rung a surrogate keeps more of the gradient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -24,13 +18,28 @@ from gradquake.avalanche import _kernels_angle, _kernels_random
 from gradquake.avalanche.cascade import FLOATS, Gradient
 from gradquake.errors import InputError, counted, require, require_count, require_seed
 
-# The name of no surrogate: the gradient itself, the end of the ladder.
+__all__ = [
+    "REAL",
+    "RUNGS",
+    "SURROGATES",
+    "Surrogate",
+    "gaussian",
+    "gaussian_per_tensor",
+    "permuted",
+    "permuted_within_tensor",
+    "seed_at",
+    "sign_flipped",
+    "standard_normal",
+    "surrogate",
+]
+
+# The gradient itself, which stands beside the names of surrogates.
 REAL = "real"
 
-# Distinguishes the streams of surrogates from any other that a seed feeds.
+# Keeps the random streams of surrogates apart from all others of the same seed.
 STREAM = 0x73757272
 
-# Random words that are drawn at once.
+# The most random words drawn at once.
 MOST_WORDS = 1 << 16
 
 
@@ -40,7 +49,7 @@ def gaussian(gradients: ArrayLike, *, seed: int = 0) -> Gradient:
     Parameters
     ----------
     gradients : array of float32 or float64, shape (N,) or (snapshots, N)
-        Every snapshot gets a surrogate of its own. The same for every function of this module.
+        Every snapshot gets a surrogate of its own.
     seed : int
         Equal seeds give equal surrogates.
 
@@ -69,7 +78,7 @@ def gaussian_per_tensor(gradients: ArrayLike, tensors: Sequence[int], *, seed: i
     Raises
     ------
     InputError
-        As ``gaussian`` does, or where the tensors do not make up N.
+        As ``gaussian`` does, or if the tensors do not have N entries together.
     """
     return surrogate("gaussian_per_tensor", gradients, tensors, seed=seed)
 
@@ -95,53 +104,39 @@ def sign_flipped(gradients: ArrayLike, *, seed: int = 0) -> Gradient:
 def surrogate(
     rung: str, gradients: ArrayLike, tensors: Sequence[int] = (), *, seed: int = 0
 ) -> Gradient:
-    """Return surrogates by the name of their rung in ``RUNGS``.
+    """Return surrogates by their name in ``SURROGATES``.
 
     Parameters
     ----------
     rung : str
-        A name in ``RUNGS``.
+        A name in ``SURROGATES``.
     gradients, seed
         As in ``gaussian``.
     tensors : sequence of int
-        As in ``gaussian_per_tensor``; needed on the rungs that know of tensors.
+        As in ``gaussian_per_tensor``; only surrogates that are drawn tensor by tensor need them.
 
     Raises
     ------
     InputError
-        As the function of the rung does, or for another rung; or if the gradient is so large that
-        the surrogate overflows its dtype.
+        As the function of that name does, for another name, or if the gradient is so large that the
+        surrogate overflows its dtype.
     """
-    if not (isinstance(rung, str) and rung in _DRAWS):
-        raise InputError(f"the surrogate is {rung!r}; one of {', '.join(RUNGS)} is needed")
+    if not (isinstance(rung, str) and rung in SURROGATES):
+        raise InputError(f"the surrogate is {rung!r}; one of {', '.join(SURROGATES)} is needed")
+    chosen = SURROGATES[rung]
     require_seed(seed)
-    values = np.asarray(gradients)
-    if values.dtype not in FLOATS:
-        raise InputError(f"the gradient has dtype {values.dtype}; float32 or float64 is needed")
-    if values.ndim not in (1, 2) or values.size == 0:
-        raise InputError(f"gradients have shape {values.shape}; (N,) or (snapshots, N) is needed")
-    require(bool(np.isfinite(values).all()), "a gradient is not finite; finite numbers are needed")
+    values = _checked(gradients)
     n = values.shape[-1]
-    if not isinstance(tensors, Sequence | np.ndarray):
-        raise InputError(f"tensors is {tensors!r}; a sequence of the tensors' lengths is needed")
-    lengths = tuple(tensors) if rung in _KNOWS_TENSORS else (n,)
-    for length in lengths:
-        require_count("the length of a tensor", length, 1)
-    if sum(lengths) != n:
-        raise InputError(
-            f"the tensors have {counted(sum(lengths), 'entry')} together and the gradient {n}; they "
-            "must be equal"
-        )
-    # Another stream for another length and rung, so that no two null runs share their draws.
-    entropy = np.random.SeedSequence(seed, spawn_key=(STREAM, n, RUNGS.index(rung)))
+    lengths = _checked_lengths(tensors, n) if chosen.by_tensor else [n]
+    # Another stream for another length and surrogate, so that no two null runs share their draws.
+    entropy = np.random.SeedSequence(seed, spawn_key=(STREAM, n, chosen.stream))
+    rng = np.random.default_rng(entropy)
     rows = np.atleast_2d(values)
     drawn = np.empty_like(rows, order="C")
-    rng = np.random.default_rng(entropy)
-    edges = np.concatenate([[0], np.cumsum(lengths)]).tolist()
-    # Rounding to 0 is meant, and infinity is looked for.
+    # Rounding to 0 is harmless, and overflow is checked below.
     with np.errstate(under="ignore", over="ignore"):
-        for start, stop in pairwise(edges):
-            drawn[:, start:stop] = _DRAWS[rung](rows[:, start:stop], rng)
+        for start, stop in pairwise([0, *accumulate(lengths)]):
+            drawn[:, start:stop] = chosen.draw(rows[:, start:stop], rng)
     if not np.isfinite(drawn).all():
         raise InputError(
             f"the null {rung} overflows {drawn.dtype}; scale the gradient down, which changes nothing "
@@ -149,6 +144,32 @@ def surrogate(
         )
     shaped: Gradient = drawn.reshape(values.shape)
     return shaped
+
+
+def _checked(gradients: ArrayLike) -> Gradient:
+    """Return gradients as an array (N,) or (snapshots, N), or raise InputError."""
+    values = np.asarray(gradients)
+    if values.dtype not in FLOATS:
+        raise InputError(f"the gradient has dtype {values.dtype}; float32 or float64 is needed")
+    if values.ndim not in (1, 2) or values.size == 0:
+        raise InputError(f"gradients have shape {values.shape}; (N,) or (snapshots, N) is needed")
+    require(bool(np.isfinite(values).all()), "a gradient is not finite; finite numbers are needed")
+    return values
+
+
+def _checked_lengths(tensors: Sequence[int], n: int) -> Sequence[int]:
+    """Return the lengths of the tensors that make up a gradient of n entries, or raise InputError."""
+    if not isinstance(tensors, Sequence | np.ndarray):
+        raise InputError(f"tensors is {tensors!r}; a sequence of the tensors' lengths is needed")
+    for length in tensors:
+        require_count("the length of a tensor", length, 1)
+    total = sum(tensors)
+    if total != n:
+        raise InputError(
+            f"the tensors have {counted(total, 'entry')} together and the gradient {n}; they must be "
+            "equal"
+        )
+    return tensors
 
 
 def seed_at(seed: int, step: int, draw: int = 0) -> int:
@@ -160,13 +181,13 @@ def seed_at(seed: int, step: int, draw: int = 0) -> int:
 def standard_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return independent standard normal numbers that are the same on every processor.
 
-    They are those of ``rng.standard_normal``, and take as much of its stream, but for the rounding:
-    NumPy takes logarithms and exponentials from the mathematical library at hand.
+    They equal those of ``rng.standard_normal`` up to rounding, and advance its stream as far: NumPy
+    takes logarithms and exponentials from the mathematical library of the machine.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Of the kind that ``numpy.random.default_rng`` makes.
+        Made by ``numpy.random.default_rng``.
     shape : tuple of int
     """
     values = np.empty(shape)
@@ -193,7 +214,7 @@ def _normal(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
 
 
 def _normal_of_same_size(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
-    # Off the largest entry first, since the square of a tiny or huge one is 0 or infinite.
+    # Divided by the largest entry first, since the square of a tiny or huge one is 0 or infinite.
     largest = np.abs(rows).max(axis=1, keepdims=True).astype(np.float64)
     scaled = np.divide(rows, largest, out=np.zeros(rows.shape), where=largest > 0)
     count, length = rows.shape
@@ -212,14 +233,46 @@ def _with_random_signs(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]
     return np.where(rng.integers(2, size=rows.shape, dtype=np.int8) == 1, rows, -rows)
 
 
-_DRAWS: dict[str, Callable[[Gradient, np.random.Generator], NDArray[Any]]] = {
-    "gaussian": _normal,
-    "gaussian_per_tensor": _normal_of_same_size,
-    "permuted_within_tensor": _in_random_order,
-    "permuted": _in_random_order,
-    "sign_flipped": _with_random_signs,
-}
-_KNOWS_TENSORS = ("gaussian_per_tensor", "permuted_within_tensor")
+@dataclass(frozen=True)
+class Surrogate:
+    """A null of gradients: one rung of the ladder.
 
-# From the one that keeps least of the gradient.
-RUNGS = tuple(_DRAWS)
+    Attributes
+    ----------
+    draw : callable
+        ``(rows, rng) -> rows``: a surrogate of each row of an array (snapshots, entries).
+    label : str
+        The name in figures.
+    keeps : str
+        What it keeps of the gradient.
+    stream : int
+        The number of its random stream, of no other surrogate.
+    by_tensor : bool
+        Whether each parameter tensor is drawn by itself.
+    """
+
+    draw: Callable[[Gradient, np.random.Generator], NDArray[Any]]
+    label: str
+    keeps: str
+    stream: int
+    by_tensor: bool = False
+
+
+# Every surrogate by name, from the one that keeps least. A new one is a function and a line here.
+SURROGATES: dict[str, Surrogate] = {
+    # A cascade does not depend on the scale of a gradient.
+    "gaussian": Surrogate(_normal, "Gaussian", "the number of entries", 0),
+    "gaussian_per_tensor": Surrogate(
+        _normal_of_same_size,
+        "Gaussian per tensor",
+        "the root mean square of each tensor",
+        1,
+        by_tensor=True,
+    ),
+    "permuted_within_tensor": Surrogate(
+        _in_random_order, "permuted in tensor", "all values of each tensor", 2, by_tensor=True
+    ),
+    "permuted": Surrogate(_in_random_order, "permuted", "all values", 3),
+    "sign_flipped": Surrogate(_with_random_signs, "signs flipped", "the magnitude at every place", 4),
+}
+RUNGS = tuple(SURROGATES)

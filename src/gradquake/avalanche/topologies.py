@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche import _kernels_graphs
-from gradquake.errors import InputError, require_between, require_seed
-
-if TYPE_CHECKING:
-    pass
 from gradquake.avalanche.graphs import (
     TOO_MANY,
     ComputedGraph,
@@ -22,6 +18,7 @@ from gradquake.avalanche.graphs import (
     _trusted,
     count_of,
 )
+from gradquake.errors import InputError, require_between, require_seed
 
 # From so many nodes on neighbours are computed that cost next to nothing, and those that cost more than
 # to look them up, but 20 bytes a node less.
@@ -201,16 +198,37 @@ def _computational_of_size(n: int, seed: int) -> Graph:  # noqa: ARG001
     return computational(n // 4)
 
 
-# Every topology by name, as (number of nodes, seed) -> Graph.
-TOPOLOGIES: dict[str, Callable[[int, int], Graph]] = {
-    "barabasi_albert": lambda n, seed: barabasi_albert(n, seed=seed),
-    "ring": lambda n, _: ring(n),
-    "small_world_0.05": lambda n, seed: small_world(n, 0.05, seed=seed),
-    "small_world_0.2": lambda n, seed: small_world(n, 0.2, seed=seed),
-    "erdos_renyi": lambda n, seed: erdos_renyi(n, seed=seed),
-    "square_lattice": lambda n, _: square_lattice(n),
-    "random_regular": lambda n, seed: random_regular(n, seed=seed),
-    "computational": _computational_of_size,
+@dataclass(frozen=True)
+class Topology:
+    """A named generator of graphs.
+
+    Attributes
+    ----------
+    build : callable
+        ``(n, seed) -> Graph``: the graph on ``n`` nodes.
+    label : str
+        The name in figures.
+    sizes : range
+        The numbers of nodes that its graphs can have.
+    """
+
+    build: Callable[[int, int], Graph]
+    label: str
+    sizes: range = range(5, TOO_MANY)
+
+
+# Every topology by name. A new one is a builder and a line here.
+TOPOLOGIES: dict[str, Topology] = {
+    "barabasi_albert": Topology(
+        lambda n, seed: barabasi_albert(n, seed=seed), "scale-free", range(3, TOO_MANY)
+    ),
+    "ring": Topology(lambda n, _: ring(n), "ring"),
+    "small_world_0.05": Topology(lambda n, seed: small_world(n, 0.05, seed=seed), "small world .05"),
+    "small_world_0.2": Topology(lambda n, seed: small_world(n, 0.2, seed=seed), "small world .2"),
+    "erdos_renyi": Topology(lambda n, seed: erdos_renyi(n, seed=seed), "random"),
+    "square_lattice": Topology(lambda n, _: square_lattice(n), "square lattice"),
+    "random_regular": Topology(lambda n, seed: random_regular(n, seed=seed), "random regular"),
+    "computational": Topology(_computational_of_size, "network's own", range(5, TOO_MANY, 4)),
 }
 
 
@@ -223,7 +241,7 @@ def build(topology: str, n: int, seed: int) -> Graph:
         For an unknown name, or a number of nodes that the topology does not have.
     """
     check_topology(topology)
-    return TOPOLOGIES[topology](n, seed)
+    return TOPOLOGIES[topology].build(n, seed)
 
 
 def check_topology(topology: object, name: str = "topology", *others: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gradquake.cli.analyze import analyze
-from gradquake.cli.measure import probe
+from gradquake.cli.measure import measure
 from gradquake.cli.reproduce import reproduce
 from gradquake.cli.run import run_app
 from gradquake.cli.studies import info, plot, watch
@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 app.command()(reproduce)
 app.add_typer(run_app, name="run")
-for command in (probe, analyze, watch, plot, info):
+for command in (measure, analyze, watch, plot, info):
     app.command()(command)
 
 

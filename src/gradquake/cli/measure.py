@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    pass
 from gradquake.cli.terminal import (
     AsJson,
-    _at_least_one,
     _print_json,
     _print_table,
     _progress,
@@ -19,8 +16,10 @@ from gradquake.cli.terminal import (
     _settings,
 )
 
+__all__ = ["measure"]
 
-def probe(
+
+def measure(
     files: Annotated[
         list[Path],
         typer.Argument(
@@ -30,7 +29,9 @@ def probe(
     ],
     differences: Annotated[
         bool,
-        typer.Option("--differences", help="The files are checkpoints: measure later minus earlier."),
+        typer.Option(
+            "--differences", help="The files are checkpoints: measure each minus the one before."
+        ),
     ] = False,
     match: Annotated[
         list[str] | None,
@@ -50,16 +51,18 @@ def probe(
     seed: Annotated[int, typer.Option(help="Seed of the graph, the nulls and the sample.")] = 0,
     no_nulls: Annotated[bool, typer.Option("--no-nulls", help="Measure no nulls.")] = False,
     all_nulls: Annotated[
-        bool, typer.Option("--all-nulls", help="The nulls that keep something of each tensor, too.")
+        bool, typer.Option("--all-nulls", help="Measure the nulls within each tensor too.")
     ] = False,
     draws: Annotated[
         int | None,
-        typer.Option(help="Surrogates of each gradient and null: 20 of a single gradient, else 1."),
+        typer.Option(
+            help="Surrogates of each gradient and null: by default 20 for a single gradient, else 1."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Record the series as a run of this study; made, or added to.")
+        Path | None, typer.Option(help="Record the series as a run of this study, new or not.")
     ] = None,
-    run: Annotated[
+    label: Annotated[
         list[str] | None,
         typer.Option(help="A label of the recorded run, as name=value; may be repeated."),
     ] = None,
@@ -67,46 +70,34 @@ def probe(
 ) -> None:
     """Measure gradients that any program saved, or the differences of checkpoints, beside nulls.
 
-    Every file holds one gradient, and all the same tensors. The files are taken in the order of the
-    steps that their names or folders hold. docs/files.md shows how to save them and how to read the
-    table.
+    Every file holds one gradient, all of the same tensors. The files are taken in the order of the steps
+    in their names or folders. docs/files.md shows how to save them and how to read the table.
 
-    Example: `gradquake probe gradients/ --out study.sqlite --run width=64`
+    Example: `gradquake measure gradients/ --out study.sqlite --label width=64`
     """
-    from gradquake.avalanche.probe import Probe
     from gradquake.avalanche.surrogates import RUNGS
     from gradquake.avalanche.topologies import check_topology
     from gradquake.errors import require
-    from gradquake.files import series
-    from gradquake.report import series as series_report
-    from gradquake.study.study import open_study
+    from gradquake.files.measure import measure as measure_files
+    from gradquake.report.series import series_table
 
     require(not (no_nulls and all_nulls), "--no-nulls and --all-nulls were both given; choose one")
     require(not (no_nulls and draws), "--draws is a number of nulls, which --no-nulls leaves out")
-    require(out is not None or not run, "--run labels what --out records; --out is needed")
-    labels = _settings(run or [], "--run")
-    rungs = RUNGS if all_nulls else () if no_nulls else ("gaussian", "permuted", "sign_flipped")
+    require(out is not None or not label, "--label labels what --out records; --out is needed")
     check_topology(topology)
-    settings = Probe(topology, alpha, quantile, max_steps, seed)
-    opened = series.open_series(
-        files, match=match or (), differences=differences, sample=sample, seed=seed
-    )
-    n_draws = series.default_draws(opened) if draws is None else _at_least_one("--draws", draws)
-    n_avalanches = len(opened) * (1 + len(rungs) * n_draws)
-    wanted = series.configs(opened, settings, rungs, labels)
-    if out is not None:
-        with open_study(out, create=True) as study:
-            series.check_free(study, wanted)
-    with _progress(n_avalanches, "avalanches", resumes=False) as advance:
-        measured = series.measure(opened, settings, rungs, n_draws, lambda n: advance("measuring", n))
-    if out is not None:
-        with open_study(out, create=True) as study:
-            study.write(series.records(measured, wanted))
+    with _progress(unit="avalanches") as advance:
+        series = measure_files(
+            files, graph=topology, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed,
+            differences=differences, match=match or (), sample=sample,
+            nulls=RUNGS if all_nulls else () if no_nulls else None, draws=draws,
+            out=out, labels=_settings(label or [], "--label"),
+            progress=lambda _, total: advance("measuring", 1, total),
+        )  # fmt: skip
     if as_json:
-        _print_json(series_report.as_json(opened, settings, measured))
+        _print_json(series.to_json())
         return
-    _print_table(series_report.table(opened, settings, measured))
-    for note in opened.notes:
+    _print_table(series_table(series))
+    for note in series.notes:
         _say(note)
     if out is not None:
         _say(f"Recorded in {out}, the nulls beside it; `gradquake info {out}` lists it")

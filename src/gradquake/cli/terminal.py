@@ -1,4 +1,4 @@
-"""What commands share: options, progress bars, tables and JSON on the terminal."""
+"""Options, progress bars, tables and JSON that the commands share."""
 
 from __future__ import annotations
 
@@ -15,35 +15,39 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from gradquake.report.tables import Table
+    from gradquake.report.text import Table
 
 
 class Advance(Protocol):
-    """Says that a stage has come further by some runs or steps, and of how many if that is known."""
+    """Tells a progress bar that a stage has done some more runs, or steps of a known number."""
 
     def __call__(self, stage: str, runs: int, of: int | None = None) -> None:
-        """Draw it."""
+        """Advance the bar of a stage."""
         ...
 
 
 Jobs = Annotated[
     int | None,
-    typer.Option(help="Processes to use; all cores by default. Numbers do not depend on it."),
+    typer.Option(help="Number of processes; default: one for each core. Results do not depend on it."),
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option(help="Address of a Dask scheduler, as tcp://host:8786, whose workers to use instead."),
+    typer.Option(help="Address of a Dask scheduler whose workers to use, as tcp://host:8786."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 StudyFile = Annotated[Path, typer.Argument(help="A study file, as `run` and `reproduce` write it.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated."),
+]
 
 
 class _InterruptError(Exception):
-    """A stop asked for from the keyboard, once there was something to keep."""
+    """An interrupt from the keyboard, with a message that says what is kept."""
 
 
 def _say(line: str) -> None:
-    """Print a line that may quote a file or a name: no control code reaches the terminal."""
+    """Print a line with control codes as escapes, since it may quote a file or a name."""
     from gradquake.errors import printable
 
     print(printable(line))
@@ -91,15 +95,13 @@ def _settings(pairs: list[str], option: str = "--where") -> dict[str, Any]:
             raise InputError(f"{option} is {pair!r}; name=value is needed")
         try:
             settings[name] = json.loads(value)
-        except (ValueError, RecursionError):  # no JSON, or nested too deep
+        except (ValueError, RecursionError):  # it is not JSON, or too deeply nested
             settings[name] = value
     return settings
 
 
 @contextmanager
-def _progress(
-    total: int | None = None, unit: str = "runs", *, resumes: bool = True
-) -> Iterator[Advance]:
+def _progress(total: int | None = None, unit: str | None = None) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -113,18 +115,18 @@ def _progress(
     begun: list[tuple[str, TaskID]] = []
 
     def advance(stage: str, runs: int, of: int | None = None) -> None:
-        # Not before there is progress: what is wrong with the input is found, and said, first.
+        # The bar starts at the first progress, so that errors in the input come before it.
         bar.start()
         if not begun or begun[-1][0] != stage:
             finish()
-            # Only of runs, which are measured first, is it known how many there are.
+            # Only the number of runs is known, and the first stage measures them.
             begun.append((stage, bar.add_task(stage, total=None if begun else total, count="")))
         task = begun[-1][1]
         bar.advance(task, runs)
         if of is not None:
-            bar.update(task, total=of, count=f"{bar.tasks[-1].completed:.0f}/{of} steps")
+            bar.update(task, total=of, count=f"{bar.tasks[-1].completed:.0f}/{of} {unit or 'steps'}")
         elif len(begun) == 1 and total is not None:
-            bar.update(task, count=f"{bar.tasks[0].completed:.0f}/{total} {unit}")
+            bar.update(task, count=f"{bar.tasks[0].completed:.0f}/{total} {unit or 'runs'}")
 
     def finish() -> None:
         for _, task in begun if total is None else begun[1:]:
@@ -135,54 +137,27 @@ def _progress(
         finish()
     except KeyboardInterrupt:
         kept = "; what was finished is kept, and the same command continues from there"
-        raise _InterruptError(f"interrupted{kept if total is not None and resumes else ''}") from None
+        raise _InterruptError(f"interrupted{kept if total is not None else ''}") from None
     finally:
         if bar.live.is_started:
             bar.stop()
 
 
 def _console() -> Console:
-    from rich.console import Console
+    from gradquake.report.console import console
 
-    console = Console()
-    # In a file or a pipe nothing wraps for want of width.
-    return console if console.is_terminal else Console(width=160)
+    return console()
 
 
 def _print_table(table: Table) -> None:
-    console = _console()
-    for part in _renderables(table):
-        console.print(part, highlight=False)
+    from gradquake.report.console import console, renderables
+
+    to = console()
+    for part in renderables(table):
+        to.print(part, highlight=False)
 
 
-def _renderables(table: Table) -> list[Any]:
-    """Return a table with little around its columns, so that many fit on 80 characters, and its note.
+def _print_json(value: object) -> None:
+    from gradquake.report.json import written
 
-    As Text, in which square brackets and colons mean nothing to rich.
-    """
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown = RichTable(
-        title=Text(table.title),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    first = table.rows[0] if table.rows else table.header
-    for name, of_first in zip(table.header, first, strict=True):
-        shown.add_column(Text(name), justify="right" if of_first[:1].isdigit() else "left")
-    for row in table.rows:
-        shown.add_row(*map(Text, row))
-    return [shown, Text(table.note)] if table.note else [shown]
-
-
-def _print_json(value: Any) -> None:
-    """Print JSON in ASCII, so that no control code reaches the terminal."""
-    from gradquake.report.json import plain
-
-    # DEL is the only control code that JSON leaves as it is.
-    print(json.dumps(plain(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
+    print(written(value))

@@ -1,18 +1,20 @@
-"""Compiled loops of the XOR network."""
+"""Compiled loops of networks with one hidden layer."""
 
 from __future__ import annotations
 
 from gradquake.avalanche._numba import Array, kernel
+
+__all__ = ["gini_of_sorted", "mlp_gradient", "mlp_hidden_inputs", "mlp_logits"]
 
 
 @kernel
 def mlp_hidden_inputs(
     parameters: Array, offsets: Array, first_unit: Array, hidden: Array, inputs: Array
 ) -> None:
-    """Fill ``inputs`` (4, units) with what the hidden units of 2-h-1 networks get on XOR's samples.
+    """Fill ``inputs`` (4, units) with the inputs of the hidden units of 2-h-1 networks on XOR's samples.
 
-    Network r has its parameters from ``offsets[r]`` on, in the order W1 (row by row), b1, W2, b2, and
-    its ``hidden[r]`` units from ``first_unit[r]`` on.
+    The parameters of network r begin at ``offsets[r]``, in the order W1 (row by row), b1, W2, b2. Its
+    ``hidden[r]`` units begin at ``first_unit[r]``.
     """
     for r in range(hidden.size):
         h, p, u = hidden[r], offsets[r], first_unit[r]

@@ -18,7 +18,8 @@ from gradquake.avalanche.surrogates import REAL
 from gradquake.avalanche.topologies import check_topology
 from gradquake.errors import InputError, require_count
 from gradquake.study.configuration import settle_types
-from gradquake.study.recording import GradientRecord, RunRecord
+from gradquake.study.execution import Measure
+from gradquake.study.recording import GradientRecord
 
 __all__ = ["Experiment", "ProbedRun"]
 
@@ -120,7 +121,7 @@ class Experiment(Generic[Run]):
     run: type[Run]
     size: str
     sizes: tuple[int, ...]
-    measure: Callable[[Sequence[Run]], list[RunRecord]]
+    measure: Measure[Run]
     gradients: (
         Callable[[Sequence[Run], Sequence[NDArray[np.int64]] | None], list[GradientRecord]] | None
     ) = None

@@ -1,10 +1,10 @@
-"""How a recorded gradient is read: as which surrogate, on which topology, with which settings."""
+"""Readings of recorded gradients: as which surrogate, on which topology, with which settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,19 @@ from gradquake.avalanche.surrogates import REAL, surrogate
 from gradquake.avalanche.topologies import build
 from gradquake.study.recording import GradientRecord, RunRecord
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["Reading", "read", "sizes"]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is measured on a recorded gradient.
+    """A way to measure a recorded gradient.
 
     Parameters
     ----------
     surrogate : str
         "real" for the gradient itself, or a name in ``surrogates.RUNGS``.
     topology, alpha, quantile, max_steps
-        The probe's, as in ``Probe``; the run's own where they are None.
+        The probe's settings (see ``ProbedRun``); the run's own if they are None.
     """
 
     surrogate: str = REAL
@@ -39,7 +38,7 @@ class Reading:
     max_steps: int | None = None
 
     def settings(self) -> dict[str, Any]:
-        """Return by name what differs from the run's own setting."""
+        """Return by name the settings that are not the run's own."""
         return {
             field.name: getattr(self, field.name)
             for field in fields(self)
@@ -50,7 +49,7 @@ class Reading:
 def read(record: GradientRecord, reading: Reading) -> RunRecord:
     """Measure one run's recorded gradients.
 
-    The configuration of the result says what was read; a surrogate's draws come from the run's seed.
+    The configuration of the result holds the settings of the reading. The run's seed draws surrogates.
     """
     run = record.config
     wanted = {name: run[name] for name in ("topology", "alpha", "quantile", "max_steps")}
@@ -76,15 +75,15 @@ def sizes(
     step_limits: Sequence[int],
     surrogate_rung: str = REAL,
 ) -> NDArray[np.int64]:
-    """Return the avalanche sizes under every combination of probe settings, which are trusted.
+    """Return the avalanche sizes under every combination of probe settings, which are not checked.
 
-    The same as ``read`` gives setting by setting, in less time: thresholds are found once, and a
-    higher limit of steps is measured only where a lower one truncated.
+    ``read`` gives the same, setting by setting, in more time. Here thresholds are found once, and a
+    higher limit of steps is measured only on gradients whose avalanche a lower one truncated.
 
     Parameters
     ----------
     records : sequence of GradientRecord
-        With equally many snapshots.
+        All of the same number of snapshots.
     topology : str
     quantiles, alphas, step_limits : sequence
         The step limits ascending.

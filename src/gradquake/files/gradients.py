@@ -1,6 +1,6 @@
-"""Gradients and checkpoints in files: which there are, what they hold, and their entries as a vector.
+"""The gradient that one file holds: its tensors, and their entries as one vector.
 
-A file is described without its data first, then read tensor by tensor and block by block.
+A file is first described without its data, then read tensor by tensor and block by block.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, require
-from gradquake.files.formats import INDEX, SUFFIXES, opened, suffix_of
-from gradquake.files.steps import Order, in_order, read_name
-from gradquake.files.tensors import StoredTensor, Tensor, natural
+from gradquake.errors import InputError
+from gradquake.files.formats import opened
+from gradquake.files.tensors import StoredTensor, Tensor
+
+__all__ = ["GradientFile", "check_alike", "describe", "hints", "read"]
 
 # What a gradient may be made of, and the type in which it is measured.
 MEASURED_AS: dict[str, type[np.floating[Any]]] = {
@@ -46,9 +47,6 @@ BUFFERS = re.compile(
     r"|(attn|attention|causal)_mask|pixel_(mean|std))"
 )
 
-# One of several files that make up one checkpoint.
-PART = re.compile(r"-[0-9]{5}-of-(?!00001)[0-9]{5}\.")
-
 
 @dataclass(frozen=True)
 class GradientFile:
@@ -71,69 +69,15 @@ class GradientFile:
     total: int = 0
 
     @property
-    def size(self) -> int:
+    def n_entries(self) -> int:
         """The number of entries that are measured."""
-        return sum(tensor.size for tensor in self.tensors)
+        return sum(tensor.n_entries for tensor in self.tensors)
 
     @property
     def dtype(self) -> type[np.floating[Any]]:
         """The type of the vector: float64 where any tensor is, otherwise float32."""
         kinds = {MEASURED_AS[tensor.dtype] for tensor in self.tensors}
         return np.float64 if np.float64 in kinds else np.float32
-
-
-def find(paths: Sequence[Path]) -> Order:
-    """Return the files meant, in the order of their steps.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Files, or one folder, of which all files with one of ``SUFFIXES`` are taken.
-
-    Raises
-    ------
-    InputError
-        For what is not there or has another suffix; a folder beside others, one without such files,
-        or one whose names differ in more than their numbers; a file given twice, or a part of a
-        checkpoint.
-    """
-    require(len(paths) > 0, "no file was given; gradient files or a folder of them are needed")
-    if len(paths) == 1 and paths[0].is_dir():
-        return in_order(_in_folder(paths[0]), given=False)
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; a gradient file or a folder of them is needed")
-        if path.is_dir():
-            raise InputError(
-                f"{path} is a folder; files, or one folder alone, are needed, such as "
-                f"{path / 'model.safetensors'}"
-            )
-        if not path.is_file():
-            raise InputError(f"{path} is not a regular file; a gradient file is needed")
-        suffix = suffix_of(path.name)
-        if suffix not in SUFFIXES:
-            raise InputError(f"{path} ends in {suffix!r}; one of {', '.join(SUFFIXES)} is needed")
-        _require_whole(path)
-    _require_once(paths)
-    return in_order(paths, given=True)
-
-
-def _require_whole(path: Path) -> None:
-    if PART.search(path.name) is not None:
-        raise InputError(
-            f"{path} is one of several parts of a checkpoint; give the index of all, which ends "
-            f"in {INDEX}"
-        )
-
-
-def _require_once(paths: Sequence[Path]) -> None:
-    seen: dict[tuple[int, int], Path] = {}
-    for path in paths:
-        status = path.stat()
-        file = (status.st_dev, status.st_ino)
-        if file in seen:
-            raise InputError(f"{path} and {seen.get(file)} are the same file; give it once")
-        seen[file] = path
 
 
 def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False) -> GradientFile:
@@ -185,9 +129,9 @@ f"{path} holds no tensor" + (f" that matches {_listed(match)}" if match else "")
                     + (" (--differences leaves integers of checkpoints out)" if integers else "")
                 )
         beside = (one.tensor for one in weights if one.group == chosen[0].group)
-        total = sum(tensor.size for tensor in beside if tensor.dtype in MEASURED_AS)
+        total = sum(tensor.n_entries for tensor in beside if tensor.dtype in MEASURED_AS)
     found = GradientFile(path, tuple(tensors), tuple(left_out), total)
-    if not found.size > 0:
+    if not found.n_entries > 0:
         raise InputError(f"{path} holds no entry to measure; at least one is needed")
     return found
 
@@ -262,7 +206,7 @@ def read(
             if one is None or one.tensor != tensor:
                 raise InputError(f"{path} was changed while it was measured; measure it again")
             _read_tensor(path, one, first, out, positions)
-            first += tensor.size
+            first += tensor.n_entries
 
 
 def _read_tensor(
@@ -273,7 +217,7 @@ def _read_tensor(
     positions: NDArray[np.int64] | None,
 ) -> None:
     """Read the entries of one tensor, of which the first is entry ``first`` of the file."""
-    shape, size = one.tensor.shape, one.tensor.size
+    shape, size = one.tensor.shape, one.tensor.n_entries
     # Where the entries go, in the order of storage: all of them, or those at ``stored_at``.
     into: Any
     stored_at = None
@@ -343,40 +287,6 @@ def _require_one_group(path: Path, chosen: Sequence[StoredTensor]) -> None:
             f"{' and '.join(f'under {g!r}' if g else 'at its top' for g in groups)}; "
             f"choose one with --match, such as --match '{next(filter(None, likely), '')}.*'"
         )
-
-
-def _in_folder(folder: Path) -> list[Path]:
-    found = [
-        path
-        for path in folder.iterdir()
-        if suffix_of(path.name) in SUFFIXES and path.is_file() and not path.name.startswith(".")
-    ]
-    if not len(found) > 0:
-        raise InputError(
-            f"{folder} holds no file that ends in one of {', '.join(SUFFIXES)}" + _folders_hint(folder)
-        )
-    found.sort(key=lambda path: natural(path.name))
-    _require_once(found)
-    series: dict[str, Path] = {}
-    for path in found:
-        _require_whole(path)
-        skeleton = read_name(Path(path.name)).skeleton[0] + suffix_of(path.name)
-        series.setdefault(skeleton, path)
-    one, *others = series.values()
-    if others:
-        raise InputError(
-            f"{folder} holds several series, such as {one.name} and {others[0].name}; give the files of "
-            "one, or a folder of its own"
-        )
-    return found
-
-
-def _folders_hint(folder: Path) -> str:
-    folders = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda path: natural(path.name))
-    if not folders:
-        return ""
-    pattern = folder / re.sub("[0-9]+", "*", folders[0].name, count=1)
-    return f"; of what its folders hold give one file each, such as {pattern}/model.safetensors"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -31,7 +31,7 @@ class Tensor:
     dtype: str
 
     @property
-    def size(self) -> int:
+    def n_entries(self) -> int:
         """The number of entries."""
         return math.prod(self.shape)
 

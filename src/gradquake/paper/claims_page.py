@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gradquake.paper.claim import JudgedClaim
 from gradquake.paper.quantity import Number, Quantity
-from gradquake.report.tables import bracketed, number
+from gradquake.report.text import bracketed, number
 
 __all__ = ["INTRODUCTION", "attribution_text", "null_text", "page", "value_text"]
 

@@ -1,4 +1,4 @@
-"""Draws results; computes no statistic. Every panel takes its axes and returns them."""
+"""Pages of panels, and what panels share. A panel takes its axes and returns them."""
 
 from __future__ import annotations
 
@@ -9,39 +9,60 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes as Axes
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import (
-    FormatStrFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    StrMethodFormatter,
-)
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from gradquake.analysis.distributions import Ccdf
 from gradquake.analysis.resampling import Estimate
-from gradquake.analysis.scaling import Exponent, LeaveOneOut
-from gradquake.analysis.transitions import GrokkingEpochs
 
 if TYPE_CHECKING:
     import xarray as xr
 
+__all__ = [
+    "BELOW_LEGEND",
+    "BLACK",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "PURPLE",
+    "SKY",
+    "VERMILION",
+    "YELLOW",
+    "Axes",
+    "categories",
+    "dimension",
+    "dimensions",
+    "extremes",
+    "heatmap",
+    "inset",
+    "legend_below",
+    "line_with_band",
+    "new_axes",
+    "path",
+    "say",
+    "scale_colors",
+    "series",
+    "sheet",
+    "steps",
+    "variants",
+]
+
 Floats = NDArray[np.float64]
 
-# Okabe and Ito's palette, distinct under every common colour blindness.
+# Okabe and Ito's palette, distinct for the common kinds of color blindness.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 GREY = "#7f7f7f"
 
-# The share of a panel's height that vertical lines keep to, so that they do not cross its legend.
+# The height of vertical lines as a share of the panel's, so that they do not cross its legend.
 BELOW_LEGEND = 0.74
 
-# The parts of a long curve of which the extremes are drawn.
+# A long curve is divided into this many parts, and the extremes of each part are drawn.
 MOST_COLUMNS = 1000
 
 # The width in inches of a page of two columns.
@@ -65,6 +86,22 @@ STYLE: Any = {
 }
 
 
+# By name, the color and the line width of D(t), and by statistic its label.
+CURVES = {"real": (BLUE, 1.2), "gaussian": (GREY, 0.8), "permuted": (ORANGE, 0.8)}
+DIMENSION_LABELS = {
+    "max": "$D(t)$ of $s_{\\max}$",
+    "mean": "$\\gamma(t)$ of $\\langle s \\rangle$",
+}
+
+
+def new_axes() -> Axes:
+    """Return the axes of a new figure, which notebooks and ``pyplot.show`` display."""
+    from matplotlib import pyplot
+
+    with mpl.rc_context(STYLE):
+        return pyplot.subplots(figsize=(PAGE_WIDTH / 2, 2.6), layout="constrained")[1]
+
+
 @contextmanager
 def sheet(
     path: Path,
@@ -82,23 +119,23 @@ def sheet(
     Parameters
     ----------
     path : Path
-        Without a suffix.
+        The name of the files, without a suffix.
     layout : str
-        A letter a panel, rows separated by newlines, as matplotlib's ``subplot_mosaic`` reads it:
+        One letter for each panel, and a newline between rows, as for matplotlib's ``subplot_mosaic``:
         "abc" is three panels side by side.
     height : float
-        In inches; the width is a page's.
+        In inches; the width is that of a page.
     between, below : float
-        Room between panels, as a share of a panel's width and height.
+        The space between panels, as a share of a panel's width and height.
     right : float
-        Where the last panel ends, as a share of the width.
+        The right end of the last panel, as a share of the width.
     bottom, left : float
         Margins in inches.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, height))
         FigureCanvasAgg(figure)
-        # Margins by hand: finding them would mean to draw everything once more.
+        # Margins by hand, because matplotlib would have to draw everything twice to find them.
         figure.subplots_adjust(
             left=left / PAGE_WIDTH, right=right, bottom=bottom / height, top=1 - 0.22 / height,
             wspace=between, hspace=below,
@@ -113,7 +150,7 @@ def sheet(
 
 
 def inset(ax: Axes, bounds: tuple[float, float, float, float]) -> Axes:
-    """Return small axes inside others; ``bounds`` are x, y, width, height as shares of them."""
+    """Return small axes inside others; ``bounds`` are x, y, width, height as shares of these."""
     small = ax.inset_axes(bounds)
     small.tick_params(labelsize=5.5, pad=1.5, length=2)
     small.patch.set_alpha(0.9)
@@ -121,7 +158,7 @@ def inset(ax: Axes, bounds: tuple[float, float, float, float]) -> Axes:
 
 
 def path(ax: Axes, x: Any, y: Any, color: Any, label: str = "", **style: Any) -> Axes:
-    """Draw one run's path through time; a dot where it has a single place."""
+    """Draw a quantity of one run over time; a dot if there is a single snapshot."""
     style = {"lw": 0.8, "marker": "." if len(x) == 1 else None, **style}
     x, y = np.asarray(x), np.asarray(y)
     seen = extremes(y)
@@ -130,7 +167,7 @@ def path(ax: Axes, x: Any, y: Any, color: Any, label: str = "", **style: Any) ->
 
 
 def steps(ax: Axes, first: int, last: int) -> Axes:
-    """Make the x axis one of training steps, counted whole."""
+    """Make the x axis an axis of training steps, with whole numbers."""
     margin = 0.03 * (last - first) or 1
     ax.set_xlim(first - margin, last + margin)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -140,22 +177,18 @@ def steps(ax: Axes, first: int, last: int) -> Axes:
 
 
 def say(ax: Axes, text: str) -> Axes:
-    """Leave a panel empty, and write in it why it is."""
+    """Leave a panel empty but for a text that says why it is empty."""
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
     ax.set_axis_off()
     return ax
 
 
-def thinned(n: int, most: int) -> list[int]:
-    """Return at most so many of the places 0 to n - 1, evenly, with both ends."""
-    return sorted({round(place) for place in np.linspace(0, n - 1, min(n, most)).tolist()})
-
-
 def extremes(*curves: Floats) -> NDArray[np.intp]:
-    """Return the places of curves that are enough to draw them: all, or of many the extreme ones.
+    """Return the indices at which curves are drawn: all, or the extremes if there are many.
 
-    Of each of ``MOST_COLUMNS`` equal parts the first place, and where each curve is smallest, largest
-    and missing. A panel has fewer pixels than there are parts, so the drawing stays as it is.
+    Long curves are divided into ``MOST_COLUMNS`` equal parts. Each part keeps its first index, and for
+    each curve those of the smallest, the largest and a missing value. A panel has fewer pixels than
+    there are parts, so the drawing does not change.
     """
     n = len(curves[0])
     if n <= 2 * MOST_COLUMNS:
@@ -164,14 +197,14 @@ def extremes(*curves: Floats) -> NDArray[np.intp]:
     seen = [starts, np.array([n - 1])]
     part = np.searchsorted(starts, np.arange(n), side="right")
     for curve in curves:
-        # By part and then by value, NaN last: the first of each part is its smallest.
+        # Sorted by part and then by value, with NaN last: the first of each part is its smallest.
         for key in (curve, -curve, ~np.isnan(curve)):
             seen.append(np.lexsort((key, part))[starts])
     return np.unique(np.concatenate(seen))
 
 
 def legend_below(ax: Axes, lines: Mapping[str, tuple[Any, str]]) -> None:
-    """Name lines, by label a colour and a style, below all panels of a figure."""
+    """Draw a legend below all panels of a figure; ``lines`` holds a color and a style by label."""
     handles = [Line2D([], [], color=color, ls=ls, label=label) for label, (color, ls) in lines.items()]
     figure = ax.get_figure(root=True)
     if figure is not None:
@@ -190,29 +223,12 @@ def line_with_band(
     opacity: float = 0.22,
     **style: Any,
 ) -> Axes:
-    """Draw a curve and its interval as a band of some opacity."""
+    """Draw a curve, and its interval as a band."""
     x, middle, low, high = (np.asarray(of) for of in (x, middle, low, high))
     seen = extremes(low, high)
     ax.fill_between(x[seen], low[seen], high[seen], color=color, alpha=opacity, linewidth=0)
     seen = extremes(middle)
     ax.plot(x[seen], middle[seen], color=color, label=label or None, **style)
-    return ax
-
-
-def grokking_epochs(ax: Axes, scales: Sequence[GrokkingEpochs]) -> Axes:
-    """Draw the median grokking epoch of each scale with its interval, and every run as a dot."""
-    for scale in scales:
-        ax.plot([scale.n_parameters] * len(scale.epochs), scale.epochs, ".", ms=1.5, color=GREY)
-    n = [scale.n_parameters for scale in scales]
-    median = np.array([scale.median.value for scale in scales])
-    low = np.array([scale.median.low for scale in scales])
-    high = np.array([scale.median.high for scale in scales])
-    ax.plot(n, median, "o-", ms=2, lw=0.8, color=PURPLE)
-    ax.vlines(n, low, high, lw=0.8, color=PURPLE)
-    ax.set_xscale("log")
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("$N$", fontsize=6, labelpad=0)
-    ax.set_ylabel("$t_g$", fontsize=6, labelpad=1)
     return ax
 
 
@@ -226,116 +242,21 @@ def dimension(ax: Axes, curve: xr.Dataset, color: Any = BLUE, label: str = "", *
     return ax
 
 
-def fit_quality(ax: Axes, curve: xr.Dataset) -> Axes:
-    """Draw R² of the fits behind D(t), with its band."""
-    names = ("r_squared", "r_squared_low", "r_squared_high")
-    middle, low, high = (curve[name].values for name in names)
-    line_with_band(ax, curve["epoch"].values, middle, low, high, BLUE, lw=0.8)
-    ax.axhline(0.98, color=GREY, lw=0.6, ls=":")
-    ax.set_title("$R^2$ of the fits", fontsize=6, fontweight="normal", pad=2)
+def dimensions(ax: Axes, curves: Mapping[str, xr.Dataset]) -> Axes:
+    """Draw D(t) of the real gradients and of nulls, by name, and the line D = 1."""
+    for name, curve in curves.items():
+        color, width = CURVES.get(name, (PURPLE, 0.8))
+        dimension(ax, curve, color, name, lw=width)
+    ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+    ax.set_ylabel(DIMENSION_LABELS[next(iter(curves.values())).attrs["statistic"]])
+    # Above the panel, since the curves of a study move while runs go on.
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncol=3)
     return ax
 
 
 def scale_colors(n_scales: int) -> list[Any]:
-    """Return colours from dark to light, ordered also in grey and for colour-blind readers."""
+    """Return colors from dark to light, which keep their order in gray and for color-blind readers."""
     return [mpl.colormaps["viridis"](x) for x in np.linspace(0.0, 0.92, n_scales)]
-
-
-def ccdfs(ax: Axes, scales: Sequence[Ccdf]) -> Axes:
-    """Draw the CCDF of every scale with its 95 % band; bands that reach 0 leave the panel below."""
-    for scale, color in zip(scales, scale_colors(len(scales)), strict=True):
-        x = scale.sizes
-        shown = (scale.probability > 0) & (scale.sizes > 0)
-        low = np.maximum(scale.low, scale.probability[shown].min() / 3)
-        ax.fill_between(
-            x[shown], low[shown], scale.high[shown], color=color, alpha=0.25, lw=0, step="post"
-        )
-        ax.step(
-            x[shown],
-            scale.probability[shown],
-            where="post",
-            color=color,
-            lw=1,
-            label=f"{scale.n_parameters}",
-        )
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_ylabel("$P(>s)$")
-    if min(scale.sizes.max() for scale in scales) < 1:  # collapsed, over less than a decade
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-    return ax
-
-
-def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
-    """Draw s_max (left axis) and the mean size (right axis) against N with both fits."""
-    right = ax.twinx()
-    right.spines["right"].set_visible(True)
-    handles = []
-    for axes, exponent, color, marker, name in (
-        (ax, largest, BLUE, "o", "D"),
-        (right, mean, VERMILION, "s", "\\gamma"),
-    ):
-        n = exponent.n_parameters
-        axes.vlines(n, exponent.size_low, exponent.size_high, lw=0.8, color=color)
-        axes.plot(n, exponent.sizes, marker, ms=3.5, color=color)
-        line = np.exp(exponent.fit.intercept) * n.astype(float) ** exponent.value
-        label = (
-            f"${name}$ = {exponent.value:.2f} "
-            f"[{exponent.low:.2f}, {exponent.high:.2f}]\n"
-            f"$R^2$ = {exponent.fit.r_squared:.3f}"
-        )
-        handles += axes.plot(n, line, color=color, lw=1, label=label)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.tick_params(axis="y", colors=color)
-    ax.set_xlabel("parameters $N$")
-    ax.set_ylabel("largest avalanche $s_{\\max} \\sim N^{D}$", color=BLUE)
-    right.set_ylabel("mean avalanche $\\langle s \\rangle \\sim N^{\\gamma}$", color=VERMILION)
-    # Room above the points for the legend, and the two sets of points apart.
-    low, high = ax.get_ylim()
-    ax.set_ylim(low / 2, high * 12)
-    low, high = right.get_ylim()
-    right.set_ylim(low / 2, high * 30)
-    ax.legend(handles=handles, loc="upper left")
-    return ax
-
-
-def bootstrap_distributions(ax: Axes, resamples: Mapping[str, tuple[Floats, float, str]]) -> Axes:
-    """Draw histograms of resampled exponents: label -> (resamples, estimate, colour)."""
-    everything = [values[np.isfinite(values)] for values, _, _ in resamples.values()]
-    ends = [end for values in everything if values.size for end in (values.min(), values.max())]
-    bins = np.linspace(min(ends, default=1) - 0.02, max(ends, default=1) + 0.02, 90).tolist()
-    for label, (values, estimate, color) in resamples.items():
-        shown = values[np.isfinite(values)]
-        if shown.size:
-            ax.hist(shown, bins, density=True, color=color, alpha=0.45, lw=0)
-        ax.fill_between([], [], color=color, alpha=0.45, lw=0, label=label)
-        ax.axvline(estimate, ymax=BELOW_LEGEND, color=color)
-    ax.axvline(1, ymax=BELOW_LEGEND, color=BLACK, lw=0.7, ls=":")
-    ax.set_xlabel("effective dimensionality $D$")
-    ax.set_ylabel("bootstrap density")
-    return ax
-
-
-def leave_one_out(ax: Axes, results: Mapping[str, tuple[LeaveOneOut, str, str]]) -> Axes:
-    """Draw exponents with each scale left out: label -> (result, colour, marker)."""
-    for shift, (label, (result, color, marker)) in zip(
-        np.linspace(0.95, 1.05, len(results)), results.items(), strict=True
-    ):
-        place = result.left_out * shift
-        ax.vlines(place, result.low, result.high, lw=0.8, color=color)
-        ax.plot(place, result.value, marker, ms=3, color=color, label=label)
-    ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-    scales = np.concatenate([result.left_out for result, _, _ in results.values()])
-    ax.set_xscale("log")
-    # Also where a point has no value, since two scales without the one left out are not fitted.
-    ax.set_xlim(scales.min() / 1.2, scales.max() * 1.2)
-    ax.set_xlabel("left-out scale $N$")
-    ax.set_ylabel("effective dimensionality $D$")
-    return ax
 
 
 def variants(ax: Axes, names: Sequence[str], values: Floats, low: Floats, high: Floats) -> Axes:
@@ -358,7 +279,7 @@ def series(
     label: str = "",
     **style: Any,
 ) -> Axes:
-    """Draw values with their intervals at places ``x``; open markers for ``mfc="white"``."""
+    """Draw estimates with their intervals at positions ``x``; ``mfc="white"`` makes open markers."""
     values = np.array([of.value for of in found])
     low = np.array([of.low for of in found])
     high = np.array([of.high for of in found])
@@ -368,7 +289,7 @@ def series(
 
 
 def categories(ax: Axes, names: Sequence[str]) -> Axes:
-    """Name the places 0, 1, ... of an axis."""
+    """Name the positions 0, 1, ... of the x axis."""
     ax.set_xticks(range(len(names)), names, fontsize=6.5, rotation=35, ha="right")
     ax.set_xlim(-0.6, len(names) - 0.4)
     return ax
@@ -377,7 +298,7 @@ def categories(ax: Axes, names: Sequence[str]) -> Axes:
 def heatmap(
     ax: Axes, values: Floats, rows: Sequence[str], columns: Sequence[str], *, size: float = 4.5
 ) -> Axes:
-    """Draw shares from 0 to 1 as coloured cells with their percentages; NaN stays empty."""
+    """Draw shares from 0 to 1 as colored cells with their percentages; NaN stays empty."""
     ax.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     for i, row in enumerate(values):
         for j, value in enumerate(row):

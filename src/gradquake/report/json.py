@@ -1,47 +1,77 @@
-"""Results as plain objects for a program: what ``json`` can write."""
+"""Results as plain objects that ``json`` can write.
+
+docs/analyze.schema.json describes the object of an analysis.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from gradquake.analysis import specifications
 from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.dimension import Curve
-from gradquake.analysis.ladder import SPANS, Ladder
+from gradquake.analysis.ladder import SPANS, Attribution, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Estimate
-from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.tails import TailFit
 from gradquake.analysis.timing import PermutationTest
-from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
+from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs, Phase
+from gradquake.report.text import as_sentence
 from gradquake.scrutiny.scrutinize import Scrutiny, Timing, notes_of
 from gradquake.scrutiny.topologies import OnTopology
 
 if TYPE_CHECKING:
-    pass
+    import xarray as xr
 
+__all__ = [
+    "analysis_json",
+    "attribution_json",
+    "collapse_json",
+    "crossing_json",
+    "curve_json",
+    "estimate_json",
+    "exponent_json",
+    "exponents_json",
+    "finite",
+    "grokking_json",
+    "permutation_json",
+    "power_json",
+    "specifications_json",
+    "tail_json",
+    "timing_json",
+    "topology_json",
+    "written",
+]
 
-# What the exponent of a statistic is called in an object; a time series of it is named "D_t".
-EXPONENTS = {name: statistic.symbol for name, statistic in STATISTICS.items()}
+Object = dict[str, Any]
 
 
 def finite(value: float) -> float | None:
-    """Return a number as JSON knows it: None for what is not finite."""
-    return float(value) if value == value and abs(value) != float("inf") else None
+    """Return a number, or None if it is not finite: JSON has no infinity and no NaN."""
+    return float(value) if math.isfinite(value) else None
 
 
-def plain(value: Any) -> Any:
-    """Return a value with NaN and infinity, for which JSON has no number, as text."""
+def written(value: object) -> str:
+    """Return JSON in ASCII, so that no control code reaches a terminal; NaN and infinity as text."""
+    # DEL is the only control code that JSON leaves as it is.
+    return json.dumps(_plain(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")
+
+
+def _plain(value: object) -> object:
     if isinstance(value, dict):
-        return {name: plain(one) for name, one in value.items()}
+        return {name: _plain(of) for name, of in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return json.dumps(value) if isinstance(value, float) and finite(value) is None else value
+        return [_plain(of) for of in value]
+    return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def estimate_json(found: Estimate) -> dict[str, float | bool | None]:
+def estimate_json(found: Estimate) -> Object:
     """Return ``value``, ``low`` and ``high``.
 
     An interval of no width is left out, and ``equal_in_all_resamples`` is then true.
@@ -49,89 +79,83 @@ def estimate_json(found: Estimate) -> dict[str, float | bool | None]:
     if found.is_one_value:
         nothing = {"low": None, "high": None, "equal_in_all_resamples": True}
         return {"value": finite(found.value), **nothing}
+    return {name: finite(getattr(found, name)) for name in ("value", "low", "high")}
+
+
+def exponent_json(found: Exponent) -> Object:
+    """Return an exponent with its R², the reason for a missing fit (``message``), and its cautions."""
     return {
-        "value": finite(found.value),
-        "low": finite(found.low),
-        "high": finite(found.high),
+        **estimate_json(found),
+        "r_squared": finite(found.fit.r_squared),
+        "message": found.fit.message,
+        "cautions": list(found.cautions),
     }
 
 
-def exponents_json(analysis: SweepAnalysis, statistic: Statistic) -> dict[str, Any]:
-    """Return by phase an exponent with its interval and what there is to say of its fit."""
-    return {
-        phase: {
-            **estimate_json(analysis.exponent(phase, statistic)),
-            "r_squared": finite(analysis.exponent(phase, statistic).fit.r_squared),
-            "message": analysis.exponent(phase, statistic).fit.message,
-            "cautions": list(analysis.exponent(phase, statistic).cautions),
-        }
-        for phase in PHASES
-    }
+def exponents_json(analysis: SweepAnalysis, statistic: Statistic) -> Object:
+    """Return the exponents of a statistic by phase."""
+    return {phase: exponent_json(analysis.exponent(phase, statistic)) for phase in PHASES}
 
 
-def attribution_json(ladder: Ladder, statistic: Statistic) -> dict[str, Any]:
-    """Return by phase, and of the rise, what each property of the gradient accounts for."""
-    return {
-        span: {
-            "estimator": estimate_json(found.estimator),
-            "distribution": estimate_json(found.distribution),
-            "arrangement": estimate_json(found.arrangement),
-            **{name: estimate_json(part) for name, part in found.details.items()},
-        }
-        for span in SPANS
-        for found in [ladder.attribution(span, statistic)]
-    }
+def attribution_json(ladder: Ladder, statistic: Statistic) -> Object:
+    """Return the contribution of each property of the gradient, by phase and to the rise."""
+    return {span: _parts(ladder.attribution(span, statistic)) for span in SPANS}
 
 
-def curve_json(curve: Curve) -> dict[str, Any]:
-    """Return D(t) and its crossing of 1; without intervals if none of them has a width."""
-    names = ("value", "low", "high", "r_squared")
+def _parts(found: Attribution) -> Object:
+    parts = {name: getattr(found, name) for name in ("estimator", "distribution", "arrangement")}
+    return {name: estimate_json(part) for name, part in (parts | found.details).items()}
+
+
+def curve_json(curve: Curve) -> Object:
+    """Return D(t); its intervals are null if none of them has a width."""
+    names = ("epoch", "value", "low", "high", "r_squared")
     columns = {name: curve.dimension[name].values.tolist() for name in names}
-    if not curve.has_intervals:
+    if all(low == high or low != low for low, high in zip(columns["low"], columns["high"], strict=True)):
         columns |= dict.fromkeys(("low", "high"), [math.nan] * len(columns["value"]))
     return {
-        "epoch": curve.dimension["epoch"].values.tolist(),
-        **{name: [finite(value) for value in column] for name, column in columns.items()},
-        "crossing": crossing_json(curve.crossing),
+        name: column if name == "epoch" else [finite(value) for value in column]
+        for name, column in columns.items()
     }
 
 
-def crossing_json(crossing: Estimate) -> dict[str, Any]:
+def crossing_json(crossing: Estimate) -> Object:
     """Return a crossing with the share of resamples that do not cross."""
     return {**estimate_json(crossing), "resamples_without": crossing.invalid}
 
 
-def permutation_json(test: PermutationTest) -> dict[str, float | None]:
+def permutation_json(test: PermutationTest) -> Object:
     """Return a permutation test."""
     return {name: finite(getattr(test, name)) for name in ("observed", "expected", "p_value")}
 
 
-def collapse_json(collapse: Collapse) -> dict[str, Any]:
-    """Return the best collapse."""
-    names = ("exponent", "low", "high", "quality")
-    return {**{name: finite(getattr(collapse, name)) for name in names}, "message": collapse.message}
-
-
-def grokking_json(scale: GrokkingEpochs) -> dict[str, Any]:
-    """Return the grokking epochs of one scale."""
+def collapse_json(collapse: Collapse) -> Object:
+    """Return the best collapse: the D of the smallest S as ``value``, and that S as ``quality``."""
     return {
-        "n_parameters": scale.n_parameters,
-        "median": finite(scale.median.value),
-        "low": finite(scale.median.low),
-        "high": finite(scale.median.high),
-        "runs": len(scale.epochs),
-        "runs_that_grok": scale.n_grokked,
+        "value": finite(collapse.exponent),
+        **{name: finite(getattr(collapse, name)) for name in ("low", "high", "quality")},
+        "message": collapse.message,
     }
 
 
-def tail_json(fit: TailFit) -> dict[str, Any]:
+def grokking_json(scale: GrokkingEpochs) -> Object:
+    """Return the median grokking epoch of one scale."""
+    return {
+        "n_parameters": scale.n_parameters,
+        **estimate_json(scale.median),
+        "runs": len(scale.epochs),
+        "runs_that_grok": sum(epoch == epoch for epoch in scale.epochs),
+    }
+
+
+def tail_json(fit: TailFit) -> Object:
     """Return a fit to a tail."""
     return {
         "n_parameters": fit.n_parameters,
         "avalanches": fit.n_avalanches,
         "avalanches_of_size_0": fit.n_zero,
         "decades": finite(fit.decades),
-        "exponent": finite(fit.exponent),
+        "value": finite(fit.exponent),
         "stderr": finite(fit.stderr),
         "xmin": finite(fit.xmin),
         "in_tail": fit.n_tail,
@@ -147,8 +171,8 @@ def tail_json(fit: TailFit) -> dict[str, Any]:
     }
 
 
-def power_json(power: Power) -> dict[str, Any]:
-    """Return what a number of runs can tell."""
+def power_json(power: Power) -> Object:
+    """Return the power of a number of runs."""
     above = {
         null: {name: finite(of) for name, of in found._asdict().items()}
         for null, found in power.above_null.items()
@@ -158,96 +182,101 @@ def power_json(power: Power) -> dict[str, Any]:
     return {**named, **numbers, "above_null": above}
 
 
-def topology_json(on: OnTopology) -> dict[str, Any]:
-    """Return what was measured on a topology."""
+def topology_json(on: OnTopology) -> Object:
+    """Return the exponents on a topology, by phase and statistic as ``analysis_json`` has them."""
+
+    def by_statistic(rung: str, phase: Phase) -> Object:
+        return {s: exponent_json(on.exponent(rung, phase, s)) for s in STATISTICS}
+
+    nulls = [rung for rung in on.exponents if rung != "real"]
     return {
         "topology": on.topology,
-        **{
-            statistic: {
-                phase: {
-                    **{
-                        rung: {
-                            **estimate_json(on.exponent(rung, phase, statistic)),
-                            "r_squared": finite(on.exponent(rung, phase, statistic).fit.r_squared),
-                        }
-                        for rung in ("real", "permuted", "gaussian")
-                    },
-                    "arrangement": estimate_json(on.arrangement(phase, statistic)),
-                }
-                for phase in SPLIT_PHASES
-            }
-            for statistic in STATISTICS
+        "exponents": {phase: by_statistic("real", phase) for phase in SPLIT_PHASES},
+        "nulls": {rung: {phase: by_statistic(rung, phase) for phase in SPLIT_PHASES} for rung in nulls},
+        "arrangement": {
+            phase: {s: estimate_json(on.arrangement(phase, s)) for s in STATISTICS}
+            for phase in SPLIT_PHASES
         },
         "collapse": {phase: collapse_json(on.collapses[phase]) for phase in SPLIT_PHASES},
     }
 
 
-def timing_json(timing: Timing) -> dict[str, Any]:
-    """Return when D(t) crosses, and the test of whether it follows t_g."""
+def timing_json(timing: Timing) -> Object:
+    """Return the crossings of D(t), and the test of whether its rise follows t_g."""
+    crossings = {
+        "crossing_of_one": timing.of_one,
+        "crossing_of_null": timing.of_null,
+        "lag_of_one": timing.lag_of_one,
+        "lag_of_null": timing.lag_of_null,
+        "aligned_crossing": timing.aligned.crossing,
+        "aligned_null_crossing": timing.aligned_null.crossing,
+        "aligned_crossing_of_null": timing.aligned_of_null,
+    }
     return {
-        "crossing_of_one": crossing_json(timing.of_one),
-        "crossing_of_null": crossing_json(timing.of_null),
-        "lag_of_one": crossing_json(timing.lag_of_one),
-        "lag_of_null": crossing_json(timing.lag_of_null),
+        **{name: crossing_json(crossing) for name, crossing in crossings.items()},
         "aligned": curve_json(timing.aligned),
         "aligned_null": curve_json(timing.aligned_null),
-        "aligned_crossing_of_null": crossing_json(timing.aligned_of_null),
         "follows_grokking": permutation_json(timing.follows),
     }
 
 
-def analysis_json(scrutiny: Scrutiny, statistic: Statistic) -> dict[str, Any]:
-    """Return a sweep and its nulls as one object, for one statistic.
+def specifications_json(table: xr.Dataset, holds: xr.Dataset) -> Object:
+    """Return the share of specifications with each statement of ``holds``, and the choices' weight."""
+    return {
+        "specifications": int(table["pre"].size),
+        "holds": {
+            str(name): {"share": found.overall, "by_choice": found.by_choice}
+            for name in holds.data_vars
+            for found in [specifications.shares(holds[name])]
+        },
+        "importance": {
+            name: {choice: finite(share) for choice, share in found.importance.items()}
+            for name, found in specifications.dependences(table).items()
+        },
+    }
 
-    ``D`` and ``arrangement`` (D_real - D_permuted) hold by phase ("all", "pre", "post") ``value``,
-    ``low`` and ``high``; ``nulls`` holds the same by rung and phase. ``arrangement`` and
-    ``attribution`` also have "rise", D_post - D_pre. Of the mean size, ``gamma`` takes the place of
-    ``D`` in the names. ``notes``, if there are any, say what is not defined, and why.
 
-    Raises
-    ------
-    InputError
-        For another statistic.
+def analysis_json(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATISTICS) -> Object:
+    """Return a sweep and its nulls, of some statistics.
+
+    Objects are nested by rung ("gaussian", ...), phase ("all", "pre", "post"; in ``attribution`` also
+    "rise") and statistic. ``notes`` says what is not defined, and why.
     """
-    check_statistic(statistic)
-    name = EXPONENTS[statistic]
-    ladder = scrutiny.ladder
-    exponents = exponents_json(ladder.real, statistic)
+    ladder, real = scrutiny.ladder, scrutiny.ladder.real
+
+    def exponents(of: SweepAnalysis) -> Object:
+        return {p: {s: exponent_json(of.exponent(p, s)) for s in statistics} for p in PHASES}
+
+    found = exponents(real)
     for phase in PHASES:
-        snapshots = ladder.real.snapshot_interval(phase, statistic)
-        exponents[phase] |= {
-            "snapshot_ci_low": finite(snapshots.low),
-            "snapshot_ci_high": finite(snapshots.high),
-        }
-    found: dict[str, Any] = {
-        "settings": _plain(ladder.real.dataset.attrs),
-        "statistic": statistic,
-        name: exponents,
-        "nulls": {rung: exponents_json(null, statistic) for rung, null in ladder.nulls.items()},
-        "rise": estimate_json(ladder.value("real", "rise", statistic)),
-        "arrangement": {span: estimate_json(ladder.arrangement(span, statistic)) for span in SPANS},
-        "attribution": attribution_json(ladder, statistic),
-        f"{name}_t": curve_json(ladder.real.curves[statistic]),
-        f"nulls_{name}_t": {
-            rung: curve_json(null.curves[statistic]) for rung, null in ladder.nulls.items()
+        for s in statistics:
+            over_snapshots = real.snapshot_interval(phase, s)
+            ends = {name: finite(getattr(over_snapshots, name)) for name in ("low", "high")}
+            found[phase][s]["over_snapshots"] = ends
+    timing = {s: timing_json(scrutiny.timing[s]) for s in statistics if s in scrutiny.timing}
+    return {
+        "settings": dict(real.dataset.attrs),
+        "exponents": found,
+        "nulls": {rung: exponents(null) for rung, null in ladder.nulls.items()},
+        "rise": {s: estimate_json(ladder.rise("real", s)) for s in statistics},
+        "attribution": {
+            span: {s: _parts(ladder.attribution(span, s)) for s in statistics} for span in SPANS
+        },
+        "dimension": {s: curve_json(real.curves[s]) for s in statistics},
+        "crossing": {s: crossing_json(real.curves[s].crossing) for s in statistics},
+        "null_dimension": {
+            rung: {s: curve_json(null.curves[s]) for s in statistics}
+            for rung, null in ladder.nulls.items()
+        },
+        "null_crossing": {
+            rung: {s: crossing_json(null.curves[s].crossing) for s in statistics}
+            for rung, null in ladder.nulls.items()
         },
         "collapse": {
             rung: {phase: collapse_json(scrutiny.collapse(rung, phase)) for phase in PHASES}
             for rung in ("real", *ladder.nulls)
         },
-        "grokking": [grokking_json(scale) for scale in ladder.real.grokking],
+        "grokking": [grokking_json(scale) for scale in real.grokking],
+        "timing": timing or None,
+        "notes": [as_sentence(note) for note in notes_of(scrutiny)],
     }
-    timing = scrutiny.timing.get(statistic)
-    found["timing"] = None if timing is None else timing_json(timing)
-    if notes := notes_of(scrutiny):
-        found["notes"] = notes
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of a configuration as strict JSON knows it, None for what is not finite."""
-    if isinstance(value, dict):
-        return {name: _plain(of) for name, of in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(of) for of in value]
-    return finite(value) if isinstance(value, float) else value

@@ -1,118 +1,110 @@
-"""A measured series as a table and as JSON."""
+"""A measured series as a table."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from itertools import takewhile
 
-import numpy as np
-
-from gradquake.avalanche.probe import Probe
 from gradquake.errors import printable
-from gradquake.files.series import Measurement, Outcome, Series, _sources
-from gradquake.report.json import finite
-from gradquake.report.tables import Table, bracketed, number
+from gradquake.files.series import Measurement, Series
+from gradquake.report.text import Table, bracketed, number
+
+__all__ = ["series_table"]
+
+TERMS = "T: steps of the cascade; cut: ended by max_steps; angle: degrees it turned the gradient."
+NULLS = (
+    "gaussian: random numbers; permuted: the gradient's own, in random places; sign flipped: its own in "
+    "place, with random signs."
+)
+P_VALUE = "p: (1 + draws at least as large) / (1 + draws)."
+
+COLUMNS = ("s/N", "T", "cut", "angle", "threshold")
 
 
-def as_json(series: Series, probe: Probe, measured: Sequence[Measurement]) -> dict[str, Any]:
-    """Return a measured series as ``json`` can write it."""
-    return {
-        "n_parameters": series.n_parameters,
-        "settings": probe.settings()
-        | {"differences": series.differences, "sample": series.sample, "match": list(series.match)},
-        "notes": list(series.notes),
-        "left_out": list(series.layout.left_out),
-        "measurements": [
-            {
-                "source": one.source,
-                "step": one.step,
-                **asdict(one.real),
-                "gradient_norm": finite(one.gradient_norm),
-                "nulls": {
-                    rung: {
-                        "mean_size": null.mean,
-                        "low": null.low,
-                        "high": null.high,
-                        "p_value": null.p_value,
-                        "draws": [asdict(draw) for draw in null.draws],
-                    }
-                    for rung, null in one.nulls.items()
-                },
-            }
-            for one in measured
-        ],
-    }
-
-
-def table(series: Series, probe: Probe, measured: Sequence[Measurement]) -> Table:
-    """Return a measured series for a reader: a row a gradient, or of a single one a row a null."""
-    n = series.n_parameters
-    title = f"N = {n}, {probe.topology}, alpha {probe.alpha:g}, quantile {probe.quantile:g}"
-    terms = "T: steps of the cascade; cut: ended by --max-steps; angle: degrees it turned the gradient."
-    kept = (
-        "gaussian: random numbers; permuted: the gradient's own, in random places; sign flipped: its "
-        "own in place, with random signs."
+def series_table(series: Series) -> Table:
+    """Return a series for a reader: a row for each gradient; for a single one, a row for each null."""
+    probe = series.probe
+    title = (
+        f"N = {series.n_parameters}, {probe.topology}, alpha {probe.alpha:g}, "
+        f"quantile {probe.quantile:g}"
     )
-    if len(measured) == 1:
-        p_value = "p: (1 + draws at least as large) / (1 + draws)." if measured[0].nulls else ""
-        rows = _rows_of_one(measured[0], n)
-        header = ("gradient", "size [95 %]", "s/N", "T", "cut", "angle", "threshold", "p")
-        shown = header if p_value else header[:-1]
-        return Table(
-            f"{printable(measured[0].source)}: {title}",
-            shown,
-            [row[: len(shown)] for row in rows],
-            f"{terms} {p_value} {kept}" if p_value else terms,
-        )
-    rungs = tuple(measured[0].nulls)
-    rows = [
-        (
-            str(one.step),
-            number(one.real.size),
-            *_shape(n, one.real),
-            *(bracketed(null.mean, null.low, null.high) for null in one.nulls.values()),
-        )
-        for one in measured
-    ]
+    if len(series) == 1:
+        return _table_of_one(series[0], title)
+    rungs = [rung.replace("_", " ") for rung in series[0].nulls]
     pattern, sources = _sources(series)
+    terms = f"{TERMS} Nulls: sizes. {NULLS}" if rungs else TERMS
     if series.differences:
         first = printable(str(series.paths[0]))
         terms = f"Each row is its file minus the file before, the first minus {first}. {terms}"
-    names = (rung.replace("_", " ") for rung in rungs)
     return Table(
         f"{pattern}: {title}",
-        ("step", "size", "s/N", "T", "cut", "angle", "threshold", *names),
-        rows,
-        (f"{terms} Nulls: sizes. {kept}" if rungs else terms) + sources,
+        ("step", "size", *COLUMNS, *rungs),
+        [_row(one) for one in series],
+        terms + sources,
     )
 
 
-def _rows_of_one(one: Measurement, n: int) -> list[tuple[str, ...]]:
-    rows = [("real", number(one.real.size), *_shape(n, one.real), "")]
+def _row(one: Measurement) -> tuple[str, ...]:
+    nulls = (bracketed(null.value, null.low, null.high) for null in one.nulls.values())
+    return (str(one.step), number(one.avalanche.size), *_cells(one), *nulls)
+
+
+def _cells(one: Measurement) -> tuple[str, ...]:
+    found = one.avalanche
+    return (
+        number(one.size_per_parameter),
+        number(found.duration),
+        "yes" if found.truncated else "no",
+        number(found.deviation),
+        number(found.threshold),
+    )
+
+
+def _table_of_one(one: Measurement, title: str) -> Table:
+    rows = [("real", number(one.avalanche.size), *_cells(one), "")]
     for rung, null in one.nulls.items():
+        count = len(null.draws)
+        cut = f"{null.truncated} of {count}" if count > 1 else "yes" if null.truncated else "no"
         rows.append(
             (
                 rung.replace("_", " "),
-                bracketed(null.mean, null.low, null.high),
-                *_shape(n, *null.draws),
+                bracketed(null.value, null.low, null.high),
+                number(null.size_per_parameter),
+                number(null.duration),
+                cut,
+                number(null.deviation),
+                number(null.threshold),
                 "" if null.p_value is None else number(null.p_value),
             )
         )
-    return rows
+    header = ("gradient", "size [95 %]", *COLUMNS, "p")
+    title = f"{printable(one.source)}: {title}"
+    if one.nulls:
+        return Table(title, header, rows, f"{TERMS} {P_VALUE} {NULLS}")
+    return Table(title, header[:-1], [row[:-1] for row in rows], TERMS)
 
 
-def _shape(n: int, *draws: Outcome) -> tuple[str, ...]:
-    """Return the cells of one avalanche, or means over several."""
+def _sources(series: Series) -> tuple[str, str]:
+    """Return the common part of the paths, with a * for the rest; and a line for each path.
 
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(draw, name) for draw in draws]))
-
-    cut = sum(draw.truncated for draw in draws)
-    return (
-        number(mean("size") / n),
-        number(mean("duration")),
-        ("yes" if cut else "no") if len(draws) == 1 else f"{cut} of {len(draws)}",
-        number(mean("deviation")),
-        number(mean("threshold")),
+    The lines are empty if the rest of every path is its step.
+    """
+    paths = [printable(str(path)) for path in series.paths]
+    start = re.sub("[0-9]+$", "", _shared_start(paths))
+    rest = [path[len(start) :] for path in paths]
+    end = re.sub("[0-9]+$", "", _shared_start([path[::-1] for path in rest]))[::-1]
+    rows = paths[1:] if series.differences else paths
+    steps = [one.step for one in series]
+    told = all(
+        re.fullmatch(f"0*{step}", path[len(start) : len(path) - len(end)])
+        for path, step in zip(rows, steps, strict=True)
     )
+    lines = [f"\nstep {step}: {path}" for step, path in zip(steps, rows, strict=True)]
+    return f"{start}*{end}", "" if told else "".join(lines)
+
+
+def _shared_start(texts: Sequence[str]) -> str:
+    low, high = min(texts), max(texts)
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))
+    return "".join(character for character, _ in same)

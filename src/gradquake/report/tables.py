@@ -1,198 +1,96 @@
-"""Results as tables of text for a reader."""
+"""Results as tables of text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradquake.analysis import specifications
-from gradquake.analysis.collapse import EXPONENT_DECIMALS, Collapse, quality_decimals
+from gradquake.analysis.collapse import EXPONENT_DECIMALS, Collapse
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import FEWEST_RUNS, Estimate, Interval, difference
+from gradquake.analysis.resampling import Estimate, Interval, difference
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, Phase
-from gradquake.avalanche.surrogates import REAL
-from gradquake.errors import printable
+from gradquake.report.text import (
+    ONE_VALUE,
+    Table,
+    as_sentence,
+    bracketed,
+    number,
+    quality_of,
+    time_with_interval,
+    with_interval,
+)
 from gradquake.scrutiny.scrutinize import NO_MEDIAN, NO_RUN_GROKKED, Scrutiny
 from gradquake.scrutiny.topologies import OnTopology
-from gradquake.study.configuration import config_key
 
 if TYPE_CHECKING:
     import xarray as xr
 
+__all__ = [
+    "SYMBOLS",
+    "attribution_table",
+    "collapse_table",
+    "exponents_table",
+    "importance_table",
+    "power_table",
+    "shares_table",
+    "tails_table",
+    "timing_table",
+    "topologies_table",
+]
 
-# Beside a value whose interval has no width, and the note that explains it.
-ONE_VALUE = "(one value)"
 ONE_VALUE_NOTE = (
-    "\nOne value: every resample of the runs gives the same, since the runs do not differ, so there is "
-    "no interval."
+    "\nOne value: every resample of the runs gives the same value, because the runs do not differ. "
+    "There is no interval."
 )
-# What a study holds of a sweep of which it has nulls only.
-NOTHING: Mapping[str, Any] = {
-    "runs": 0,
-    "missing": [],
-    "unfinished": [],
-    "n_parameters": [],
-    "seeds": [],
-}
 
-SYMBOLS = {name: f"{statistic.symbol} ({statistic.label})" for name, statistic in STATISTICS.items()}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes
-    ----------
-    title : str
-    header : tuple of str
-    rows : sequence of tuples of str
-    note : str
-        What a reader must know to read it.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        """Write control codes, which a study from somebody else may hold, as escapes."""
-        put = partial(object.__setattr__, self)
-        put("title", printable(self.title))
-        put("header", tuple(map(printable, self.header)))
-        put("rows", [tuple(map(printable, row)) for row in self.rows])
-        put("note", "\n".join(map(printable, self.note.split("\n"))))
-
-    def markdown(self) -> str:
-        """Return the table as Markdown, its title as a heading."""
-        lines = [f"## {self.title}", ""]
-        lines += [self.note, ""] if self.note else []
-        lines += [f"| {' | '.join(row)} |" for row in (self.header, ("---",) * len(self.header))]
-        lines += [f"| {' | '.join(row)} |" for row in self.rows]
-        return "\n".join(lines) + "\n"
-
-
-def number(value: float | None, decimals: int | None = None) -> str:
-    """Return a number as text, short or with so many decimals; "none" for NaN."""
-    if value is None or value != value:
-        return "none"
-    if decimals is not None:
-        return f"{value:.{decimals}f}"
-    if abs(value) >= 100 or value == int(value):
-        return f"{value:.0f}"
-    if abs(value) < 0.001:
-        return f"{value:.2g}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def bracketed(
-    value: float | None, low: float | None, high: float | None, decimals: int | None = None
-) -> str:
-    """Return a value and its interval, the value alone where there is no interval."""
-    if low is None or low != low:  # NaN: no interval
-        return number(value, decimals)
-    return f"{number(value, decimals)} [{number(low, decimals)}, {number(high, decimals)}]"
-
-
-def quality_of(found: Collapse) -> str:
-    """Return the S of the best collapse as text, with the decimals that are stable."""
-    return number(found.quality, quality_decimals(found.quality))
-
-
-def with_interval(found: Estimate) -> str:
-    """Return an estimate and its interval as text."""
-    return _with_ends(found.value, found)
-
-
-def _with_ends(value: float, interval: Interval) -> str:
-    """Return a value and its interval; an interval of no width is told apart."""
-    if interval.is_one_value:
-        return f"{number(value)} {ONE_VALUE}"
-    return bracketed(value, interval.low, interval.high)
-
-
-def time_with_interval(found: Estimate) -> str:
-    """Return an epoch and its interval, or the share of resamples that have no such epoch."""
-    low, high = found.low, found.high
-    if found.value != found.value:
-        return "none"
-    if math.isinf(found.value):
-        # An epoch minus one that never comes is no number.
-        return "never" if found.value > 0 else "not defined"
-    if found.is_one_value:
-        return f"{found.value:.0f} {ONE_VALUE}"
-    if low != low and found.runs < FEWEST_RUNS:
-        return f"{found.value:.0f}"
-    if low != low:
-        return f"{found.value:.0f} ({found.invalid:.0%} of resamples without)"
-    return f"{found.value:.0f} [{low:.0f}, {high:.0f}]"
+SYMBOLS: dict[Statistic, str] = {"max": "D (largest)", "mean": "gamma (mean)"}
 
 
 def exponents_table(ladder: Ladder, statistics: Collection[Statistic] = STATISTICS) -> Table:
-    """Return the exponents of a sweep beside those of its nulls, and what speaks against the fits."""
+    """Return the exponents of a sweep beside those of its nulls, and the cautions of their fits."""
     rows = []
     warnings: dict[str, list[str]] = {}
     for statistic in statistics:
         for phase in PHASES:
             found = ladder.exponent("real", phase, statistic)
             of_nulls = [ladder.exponent(rung, phase, statistic) for rung in ladder.nulls]
-            none = _no_value(found, *of_nulls)
+            undefined = _all_undefined(found, *of_nulls)
             if warning := _warnings(found):
-                of = f"{SYMBOLS[statistic]} {phase}"
-                warnings.setdefault(f"left out. {warning}" if none else warning, []).append(of)
-            if none:
-                continue
-            snapshots = ladder.real.snapshot_interval(phase, statistic)
-            rows.append(
-                (
-                    SYMBOLS[statistic],
-                    phase,
-                    with_interval(found),
-                    "none"
-                    if math.isnan(snapshots.low) or snapshots.is_one_value
-                    else f"[{number(snapshots.low)}, {number(snapshots.high)}]",
-                    number(found.fit.r_squared),
-                    *map(with_interval, of_nulls),
+                told = f"left out, {warning}" if undefined else warning
+                warnings.setdefault(told, []).append(f"{SYMBOLS[statistic]} {phase}")
+            if not undefined:
+                rows.append(
+                    (
+                        SYMBOLS[statistic],
+                        phase,
+                        with_interval(found),
+                        _ends(ladder.real.snapshot_interval(phase, statistic)),
+                        number(found.fit.r_squared),
+                        *map(with_interval, of_nulls),
+                    )
                 )
-            )
-    nulls = (rung.replace("_", " ") for rung in ladder.nulls)
-    header = ("exponent", "phase", "real", "by snapshots*", "R²", *nulls)
+    one_value = any(ONE_VALUE in cell for row in rows for cell in row)
+    grokked = math.isfinite(ladder.real.grokking_range.first)
     return Table(
         "Exponents and their nulls",
-        header,
+        ("exponent", "phase", "real", "by snapshots*", "R²", *map(_spaced, ladder.nulls)),
         rows,
-        "95 % intervals over runs. * from a bootstrap over single snapshots, which takes the snapshots "
-        "of one run for independent and is too narrow."
-        + "".join(f"\n{', '.join(of)}: {warning}" for warning, of in warnings.items())
-        + (ONE_VALUE_NOTE if any(ONE_VALUE in cell for row in rows for cell in row) else "")
-        + _unless_grokked(ladder),
+        "Brackets: 95 % intervals over runs. * Interval over single snapshots: it takes the snapshots "
+        "of one run for independent, so it is too narrow."
+        + "".join(f"\n{', '.join(of)}: {warning}." for warning, of in warnings.items())
+        + (ONE_VALUE_NOTE if one_value else "")
+        + ("" if grokked else f"\n{as_sentence(NO_RUN_GROKKED)}"),
     )
 
 
-def _no_value(*found: Estimate) -> bool:
-    return all(of.value != of.value for of in found)
-
-
-def _unless_grokked(ladder: Ladder) -> str:
-    first, _ = ladder.real.grokking_range
-    return "" if first == first else f"\n{as_sentence(NO_RUN_GROKKED)}"
-
-
-def as_sentence(note: str) -> str:
-    """Return a note as a sentence of its own."""
-    return f"{note[0].upper()}{note[1:]}."
-
-
 def attribution_table(ladder: Ladder, statistics: Collection[Statistic] = STATISTICS) -> Table:
-    """Return what each property of the gradient accounts for."""
+    """Return the contribution of each property of the gradient to the exponents."""
     rows = []
     names: list[str] = []
     for statistic in statistics:
@@ -205,32 +103,27 @@ def attribution_table(ladder: Ladder, statistics: Collection[Statistic] = STATIS
                 **found.details,
             }
             names = list(parts)
-            if _no_value(found.total, *parts.values()):
+            if _all_undefined(found.total, *parts.values()):
                 continue
-            rows.append(
-                (
-                    SYMBOLS[statistic],
-                    "rise" if span == "rise" else f"{span} - 1",
-                    with_interval(found.total),
-                    *(with_interval(part) for part in parts.values()),
-                )
-            )
+            of = "rise" if span == "rise" else f"{span} - 1"
+            texts = map(with_interval, (found.total, *parts.values()))
+            rows.append((SYMBOLS[statistic], of, *texts))
     complete = len(rows) == len(statistics) * len(SPANS)
     return Table(
         "What accounts for the exponent",
-        ("exponent", "of what", "measured", *(name.replace("_", " ") for name in names)),
+        ("exponent", "of what", "measured", *map(_spaced, names)),
         rows,
-        "The exponent minus 1, and its rise from before to after t_g, are each the sum of three: what "
-        "the estimator gives on Gaussian gradients, what the distribution of the gradient adds "
-        "(permuted minus gaussian), and what its arrangement on the graph adds (real minus permuted). "
-        "Above gaussian is the sum of the last two."
-        + (" Further columns look into the arrangement, and overlap." if len(names) > 4 else "")
-        + ("" if complete else " What cannot be fitted is left out."),
+        "The exponent minus 1 is the sum of three parts, and so is its rise from before to after t_g. "
+        "Estimator: the value for Gaussian gradients. Distribution: permuted minus Gaussian. "
+        "Arrangement on the graph: real minus permuted. Above gaussian: distribution plus "
+        "arrangement."
+        + (" Further columns divide the arrangement, and overlap." if len(names) > 4 else "")
+        + ("" if complete else " Rows without a fit are left out."),
     )
 
 
 def timing_table(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATISTICS) -> Table:
-    """Return when D(t) crosses."""
+    """Return the epochs at which D(t) crosses 1 and its null."""
     rows = []
     for statistic in statistics:
         timing = scrutiny.timing[statistic]
@@ -244,17 +137,18 @@ def timing_table(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATIST
             ("1, by the null itself", by_null, ""),
         ):
             rows.append((SYMBOLS[statistic], name, *map(time_with_interval, times), p_value))
+    median = (
+        f"Median t_g of all runs: {time_with_interval(scrutiny.grokking)}."
+        if math.isfinite(scrutiny.grokking.value)
+        else as_sentence(NO_MEDIAN)
+    )
     return Table(
         "When D(t) crosses",
         ("exponent", "level", "epoch", "minus median t_g", "aligned: t - t_g", "p (follows t_g)"),
         rows,
-        (
-            f"Median t_g of all runs {time_with_interval(scrutiny.grokking)}."
-            if math.isfinite(scrutiny.grokking.value)
-            else as_sentence(NO_MEDIAN)
-        )
-        + " Aligned: each run read at its own t_g plus an offset. p: the share of exchanges of t_g "
-        "among the runs of a scale that give at least the rise D_post - D_pre seen.",
+        f"{median} Aligned: each run is read at its own t_g plus an offset. None: no crossing. p: t_g "
+        "is exchanged among the runs of each size; p is the share of exchanges with at least the "
+        "measured rise D_post - D_pre.",
     )
 
 
@@ -263,7 +157,7 @@ def collapse_table(collapses: Mapping[str, Mapping[str, Mapping[Phase, Collapse]
     rows = [
         (
             sweep,
-            rung.replace("_", " "),
+            _spaced(rung),
             phase,
             quality_of(found),
             bracketed(found.exponent, found.low, found.high, EXPONENT_DECIMALS),
@@ -277,78 +171,22 @@ def collapse_table(collapses: Mapping[str, Mapping[str, Mapping[Phase, Collapse]
         "Collapse of P(>s) against s / N^D",
         ("sweep", "gradients", "phase", "quality S", "best D [S up by 1]", "note"),
         rows,
-        "S after Houdayer and Hartmann (2004): 1 for a collapse within the errors, more for none.",
+        "S after Houdayer and Hartmann (2004): about 1 if the curves agree within their errors, larger "
+        "if they do not.",
     )
-
-
-def contents_table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
-    """Return what is in a study (``Study.contents``), by sweep; its nulls stand with the real one."""
-    nulls: dict[str, list[str]] = {}
-    real: list[tuple[str, Mapping[str, Any], dict[str, str]]] = []
-    alone: dict[str, tuple[str, Mapping[str, Any], dict[str, str]]] = {}
-    for sweep in sweeps:
-        settings = dict(sweep["settings"])
-        rung = settings.pop("surrogate", REAL)
-        key, texts = config_key(settings), {name: str(value) for name, value in settings.items()}
-        if rung == REAL:
-            real.append((key, sweep, texts))
-        else:
-            nulls.setdefault(key, []).append(rung)
-            alone[key] = key, NOTHING, texts
-    # Nulls without runs of real gradients are listed, too.
-    own = {key for key, *_ in real}
-    real += [of_nulls for key, of_nulls in alone.items() if key not in own]
-    shared: dict[str, set[tuple[str, str]]] = {}
-    for _, _, texts in real:
-        pairs = {(name, value) for name, value in texts.items() if name != "experiment"}
-        experiment = texts.get("experiment", "")
-        shared[experiment] = shared.get(experiment, pairs) & pairs
-    rows = [
-        (
-            experiment,
-            str(sweep["runs"]),
-            str(len(sweep["missing"])),
-            str(len(sweep["unfinished"])),
-            ", ".join(map(str, sweep["n_parameters"])),
-            str(len(sweep["seeds"])),
-            ", ".join(nulls.get(key, [])),
-            ", ".join(
-                f"{name}={value}"
-                for name, value in texts.items()
-                if name != "experiment" and (name, value) not in shared[experiment]
-            ),
-        )
-        for key, sweep, texts in real
-        for experiment in [texts.get("experiment", "")]
-    ]
-    notes = [
-        printable(
-            f"All{f' of {experiment}' if experiment else ''}: "
-            f"{', '.join(f'{name}={value}' for name, value in sorted(pairs))}."
-        )
-        for experiment, pairs in shared.items()
-    ]
-    header = ("experiment", "runs", "missing", "unfinished", "N", "seeds", "nulls", "differ in")
-    return Table("Sweeps", header, rows, "\n".join(notes))
-
-
-def _warnings(found: Exponent) -> str:
-    """Say why an exponent is not to be trusted; empty where nothing speaks against it."""
-    return " ".join(filter(None, (found.fit.message, *found.cautions)))
 
 
 def topologies_table(
     on_topologies: Mapping[str, Iterable[OnTopology]], statistics: Collection[Statistic] = STATISTICS
 ) -> Table:
     """Return exponents, R² and S on every topology, by sweep."""
+    rungs = ("real", "permuted", "gaussian")
     rows = []
     for sweep, found in on_topologies.items():
         for on in found:
             for phase in SPLIT_PHASES:
                 for statistic in statistics:
-                    real, permuted, gaussian = (
-                        on.exponent(rung, phase, statistic) for rung in ("real", "permuted", "gaussian")
-                    )
+                    real, permuted, gaussian = (on.exponent(rung, phase, statistic) for rung in rungs)
                     rows.append(
                         (
                             sweep,
@@ -364,37 +202,28 @@ def topologies_table(
                             _warnings(real),
                         )
                     )
-    header = (
-        "sweep",
-        "topology",
-        "phase",
-        "exponent",
-        "real",
-        "R²",
-        "S",
-        "arrangement",
-        "permuted",
-        "gaussian",
-        "note",
-    )
     return Table(
         "The same gradients on every topology",
-        header,
+        (
+            "sweep", "topology", "phase", "exponent", "real", "R²", "S", "arrangement", "permuted",
+            "gaussian", "note",
+        ),
         rows,
         "Arrangement: real minus permuted, paired. S: quality of the collapse in that phase.",
-    )
+    )  # fmt: skip
 
 
 def tails_table(fits: Sequence[TailFit]) -> Table:
-    """Return the fits to the tails."""
+    """Return the fits to the tails of the size distributions."""
     rows = []
     for fit in fits:
         against = {c.alternative: c for c in fit.comparisons}
+        margin = 1.96 * fit.stderr
         rows.append(
             (
                 str(fit.n_parameters),
                 number(fit.decades),
-                bracketed(fit.exponent, fit.low, fit.high),
+                bracketed(fit.exponent, fit.exponent - margin, fit.exponent + margin),
                 number(fit.xmin),
                 f"{fit.n_tail} of {fit.n_avalanches}",
                 *(
@@ -406,18 +235,18 @@ def tails_table(fits: Sequence[TailFit]) -> Table:
             )
         )
     warnings = {fit.n_parameters: fit.message for fit in fits if fit.message}
-    note = " ".join(f"N = {n}: {message}" for n, message in warnings.items())
-    names = (f"against {name.replace('_', ' ')}" for name in ALTERNATIVES)
+    note = "; ".join(f"N = {n}: {message}" for n, message in warnings.items())
+    against_each = (f"against {_spaced(name)}" for name in ALTERNATIVES)
     return Table(
         "Power laws fitted to the tails",
-        ("N", "decades", "alpha", "from s", "in the tail", *names),
+        ("N", "decades", "alpha", "from s", "in the tail", *against_each),
         rows,
-        "Log-likelihood ratios: above 0 they favour the power law. " + note,
+        "Log-likelihood ratios: a value above 0 favors the power law. " + note,
     )
 
 
 def power_table(power: Sequence[Power]) -> Table:
-    """Return what numbers of runs can tell."""
+    """Return the width of intervals and the power to tell data from null, by the number of runs."""
     rows = [
         (
             str(of.runs),
@@ -443,22 +272,60 @@ def power_table(power: Sequence[Power]) -> Table:
             *(f"minus {name}; detected" for name in nulls),
         ),
         rows,
-        "Disjoint groups of so many runs; means over the groups. Detected: the groups whose 95 % "
-        "interval of the difference from the null leaves out 0.",
+        "The runs are divided into disjoint groups; the values are means over the groups. Detected: the "
+        "groups in which the 95 % interval of the difference from the null excludes 0.",
     )  # fmt: skip
 
 
+def shares_table(table: xr.Dataset, holds: xr.Dataset) -> Table:
+    """Return the share of specifications in which each statement of ``holds`` is true."""
+    choices = [name for name in specifications.choices(table) if name != "scales"]
+    rows = []
+    for name, of_statement in holds.data_vars.items():
+        found = specifications.shares(of_statement)
+        by_choice = (
+            ", ".join(f"{level}: {share:.0%}" for level, share in found.by_choice[choice].items())
+            for choice in choices
+        )
+        rows.append((str(name), f"{found.overall:.1%}", *by_choice))
+    return Table(
+        f"The specification curve: {table['pre'].size:,} ways to measure it",
+        ("statement", "holds", *choices),
+        rows,
+        "Only the estimates are compared, not their intervals.",
+    )
+
+
 def importance_table(table: xr.Dataset) -> Table:
-    """Return which choice matters: the share of the variance over specifications, choice by choice."""
+    """Return the share of the variance over specifications that each choice accounts for."""
     choices = specifications.choices(table)
     rows = []
     for name, found in specifications.dependences(table).items():
-        cells = ("none" if cell != cell else f"{cell:.0%}" for cell in found.importance.values())
+        cells = ("none" if math.isnan(cell) else f"{cell:.0%}" for cell in found.importance.values())
         rows.append((name, bracketed(found.median, found.low, found.high), *cells))
     return Table(
         "Which choice matters",
         ("result", "median [95 % of specifications]", *choices),
         rows,
-        "The share of the variance over specifications that a choice accounts for alone (eta²); the "
-        "rest belongs to their interplay.",
+        "The share of the variance over specifications that a choice accounts for alone (eta²). The "
+        "rest is due to combinations of choices.",
     )
+
+
+def _all_undefined(*found: Estimate) -> bool:
+    return all(math.isnan(of.value) for of in found)
+
+
+def _ends(interval: Interval) -> str:
+    if math.isnan(interval.low) or interval.is_one_value:
+        return "none"
+    return f"[{number(interval.low)}, {number(interval.high)}]"
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _warnings(found: Exponent) -> str:
+    """Return the message and the cautions of a fit; empty for a good fit."""
+    return "; ".join(filter(None, (found.fit.message, *found.cautions)))

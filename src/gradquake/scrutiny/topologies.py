@@ -68,9 +68,9 @@ def on_topologies(
 
 
 def topologies_of(n_parameters: NDArray[np.int64]) -> list[str]:
-    """Return the topologies that have these sizes; the network's own graph is that of a 2-h-1 MLP."""
-    own = bool((n_parameters % 4 == 1).all() and (n_parameters >= 5).all())
-    return [name for name in TOPOLOGIES if own or name != "computational"]
+    """Return the topologies that have graphs of these sizes."""
+    sizes = n_parameters.tolist()
+    return [name for name, one in TOPOLOGIES.items() if all(n in one.sizes for n in sizes)]
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,7 @@ def same(first: object, second: object) -> bool:
     return bool(first == second) or config_key({"": first}) == config_key({"": second})
 
 
-def choose(
-    path: Path, sweeps: Sequence[dict[str, Any]], settings: Config, noun: str = "run"
-) -> dict[str, Any]:
+def choose(path: Path, sweeps: Sequence[Config], settings: Config, noun: str = "run") -> Config:
     """Return the settings of the one sweep, of those of a study, that include those given.
 
     Raises
@@ -159,7 +157,7 @@ def checked_key(config: Config) -> str:
     return key
 
 
-def read_config(key: object, grokking_epoch: object = None) -> dict[str, Any]:
+def read_config(key: object, grokking_epoch: object = None) -> Config:
     """Return the configuration that a key stands for.
 
     It has a size and a seed, its labels are text or numbers, and ``surrogate``, if present, is text. All

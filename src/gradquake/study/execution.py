@@ -1,41 +1,35 @@
-"""Runs what is missing of a sweep, on any ``concurrent.futures`` executor.
+"""Measures the missing runs of a sweep, on any ``concurrent.futures`` executor.
 
-Workers measure and return; only this process writes the study. What a run gives depends on its own
-configuration alone, so it does not matter how runs are grouped into tasks, or which of them were
-already there.
+Workers measure and return; only this process writes the study. The records of a run depend on its own
+configuration alone, so it does not matter how runs are grouped into tasks, or which of them the study
+holds already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import (
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    as_completed,
-)
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, as_completed
 from contextlib import contextmanager
 from functools import partial
 from platform import node
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from gradquake.errors import GradquakeError, StudyError, require
-from gradquake.study.configuration import RUN_KEYS, config_key
+from gradquake.study.configuration import RUN_KEYS, Config, config_key
+from gradquake.study.pools import WORKER_DIED, Result, WorkerDiedError
 from gradquake.study.recording import RunRecord
 from gradquake.study.schema import software_versions
 from gradquake.study.study import Study
 
-if TYPE_CHECKING:
-    pass
-from gradquake.study.pools import WORKER_DIED, Result, WorkerDiedError
+__all__ = ["Measure", "RunConfig", "SweepError", "each", "execute", "sole_sweep", "tasks"]
 
-# A task's runs are trained side by side; about this many parameters together stay in the caches.
+# The runs of a task are trained side by side. About this many parameters together stay in the caches.
 PARAMETERS_A_TASK = 15_000
 
-KEPT = "what was finished is kept, and the same command continues from there"
+KEPT = "finished runs are kept, and the same command continues from there"
 EXECUTOR_GONE = f"the workers are gone (their scheduler or pool has stopped); {KEPT}"
 
-# How many failures a message tells of.
+# The number of failures that a message quotes.
 TOLD = 3
 
 
@@ -47,25 +41,28 @@ class RunConfig(Protocol):
         """The number of trainable parameters N."""
         ...
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Return the full configuration as JSON-ready values."""
         ...
 
 
-Config = TypeVar("Config", bound=RunConfig)
+Run = TypeVar("Run", bound=RunConfig)
 Item = TypeVar("Item")
+
+# A function from run configurations to their records, and to the records of nulls measured with them.
+Measure = Callable[[Sequence[Run]], list[RunRecord]]
 
 
 class SweepError(GradquakeError):
-    """Runs that failed where others did not.
+    """Some runs of a sweep failed.
 
     Attributes
     ----------
-    failures : tuple of (dict, Exception)
-        The configuration of each, and what was raised.
+    failures : tuple of (mapping, Exception)
+        The configuration of each, and the exception that was raised.
     """
 
-    def __init__(self, failures: Sequence[tuple[dict[str, Any], Exception]], of: int) -> None:
+    def __init__(self, failures: Sequence[tuple[Config, Exception]], of: int) -> None:
         self.failures = tuple(failures)
         told = [f"{_described(config)}: {_reason(error)}" for config, error in failures[:TOLD]]
         more = [f"and {len(failures) - TOLD} more"] if len(failures) > TOLD else []
@@ -77,52 +74,52 @@ class SweepError(GradquakeError):
 
 def execute(
     study: Study,
-    measure: Callable[[Sequence[Config]], list[RunRecord]],
-    runs: Sequence[Config],
+    measure: Measure[Run],
+    runs: Sequence[Run],
     executor: Executor | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Measure those of ``runs`` that the study does not hold yet, and write each as it is done.
+    """Measure those of ``runs`` that the study does not hold yet, and write each when it is done.
 
-    A task that fails is tried once more when the others are done, its runs one by one; so a run that
-    cannot be measured stops no other, and is known by its configuration.
+    A task that fails is tried once more after all others, its runs one by one. So a run that cannot be
+    measured stops no other, and the error names it.
 
     Parameters
     ----------
     study : Study
-        Where the records go; what is in it already is kept. One sweep at a time may write to it.
+        The study to write to; the runs that it holds are kept. One sweep at a time may write to it.
     measure : callable
-        A picklable function from run configurations to their records, those of nulls that were
-        measured with a run among them.
+        A picklable function from run configurations to their records. Records of nulls that were
+        measured with a run may be among them.
     runs : sequence
-        The configurations; together they are noted in the study as planned.
+        The configurations. The study notes all of them as planned.
     executor : concurrent.futures.Executor, optional
-        Where the tasks run; without one, in this process.
+        Runs the tasks; without one, this process does.
     progress : callable
-        Called with the number of runs that have just been finished or found.
+        Called with the number of runs that have just been finished, or found finished.
 
     Raises
     ------
     SweepError
-        Where runs failed twice; all others are written by then.
+        If runs failed twice; all others are written by then.
     StudyError
-        Where the study cannot be written, or another process runs a sweep on it.
+        If the study cannot be written, or another process runs a sweep on it.
     GradquakeError
-        Where the executor no longer takes tasks.
+        If the executor no longer takes tasks.
     """
     configs = [run.config() for run in runs]
     keys = [config_key(config) for config in configs]
-    require(len(set(keys)) == len(keys), "a run is given twice; each may stand once")
+    require(len(set(keys)) == len(keys), "a run is given twice; give each run once")
     with sole_sweep(study):
         study.plan(configs)
         done = study.keys()
         missing = [run for run, key in zip(runs, keys, strict=True) if key not in done]
         progress(len(runs) - len(missing))
         wanted = set(keys)
-        failures: list[tuple[Config, Exception]] = []
+        failures: list[tuple[Run, Exception]] = []
         for records in _results(measure, missing, executor, failures):
             study.write(records)
-            # A run may bring records of its nulls along.
+            # Records of nulls are not counted.
             progress(sum(record.key in wanted for record in records))
     if failures:
         raise SweepError([(run.config(), error) for run, error in failures], len(runs))
@@ -166,7 +163,7 @@ def each(
     Raises
     ------
     GradquakeError
-        Where a worker process died twice, or the executor no longer takes tasks.
+        If a worker process died twice, or the executor no longer takes tasks.
     """
     if executor is None:
         yield from map(function, items)
@@ -179,9 +176,9 @@ def each(
         raise GradquakeError(EXECUTOR_GONE) from error
 
 
-def tasks(runs: Sequence[Config]) -> list[list[Config]]:
-    """Return runs in groups that are best trained side by side, in order."""
-    groups: list[list[Config]] = []
+def tasks(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return runs in order, in groups that are best trained side by side."""
+    groups: list[list[Run]] = []
     parameters = PARAMETERS_A_TASK
     for run in runs:
         if parameters + run.n_parameters > PARAMETERS_A_TASK:
@@ -193,12 +190,13 @@ def tasks(runs: Sequence[Config]) -> list[list[Config]]:
 
 
 def _results(
-    measure: Callable[[Sequence[Config]], list[RunRecord]],
-    runs: Sequence[Config],
+    measure: Measure[Run],
+    runs: Sequence[Run],
     executor: Executor | None,
-    failures: list[tuple[Config, Exception]],
+    failures: list[tuple[Run, Exception]],
 ) -> Iterator[list[RunRecord]]:
-    again: list[list[Config]] = []
+    """Yield the records of every task; add the runs that failed twice to ``failures``."""
+    again: list[list[Run]] = []
     for task, outcome in _outcomes(measure, tasks(runs), executor):
         if isinstance(outcome, Exception):
             again += [[run] for run in task]
@@ -212,11 +210,9 @@ def _results(
 
 
 def _outcomes(
-    measure: Callable[[Sequence[Config]], list[RunRecord]],
-    tasks: Sequence[Sequence[Config]],
-    executor: Executor | None,
-) -> Iterator[tuple[Sequence[Config], list[RunRecord] | Exception]]:
-    """Yield every task, as it is done, with its records or what it raised."""
+    measure: Measure[Run], tasks: Sequence[Sequence[Run]], executor: Executor | None
+) -> Iterator[tuple[Sequence[Run], list[RunRecord] | Exception]]:
+    """Yield every task when it is done, with its records or the exception that it raised."""
     if executor is None:
         for task in tasks:
             try:
@@ -237,26 +233,26 @@ def _outcomes(
             found = future.result()
         except Exception as error:
             found = error
-        # Let go of what was written: a sweep may be larger than the memory.
+        # A sweep may be larger than the memory, so written records must not stay referenced.
         yield futures.pop(future), found
 
 
 def _on_same_software(
-    measure: Callable[[Sequence[Config]], list[RunRecord]],
-    wanted: Mapping[str, str],
-    runs: Sequence[Config],
+    measure: Measure[Run], wanted: Mapping[str, str], runs: Sequence[Run]
 ) -> list[RunRecord]:
-    """Measure, where this worker would give the bits that the coordinator would."""
+    """Measure, if this worker has the versions on which the coordinator's bits depend."""
     found = software_versions()
     differing = [
         f"{name} {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]
     ]
     if differing:
-        raise GradquakeError(f"the worker on {node()} has {', '.join(differing)}; the same is needed")
+        raise GradquakeError(
+            f"the worker on {node()} has {', '.join(differing)}; install the same versions there"
+        )
     return measure(runs)
 
 
-def _described(config: Mapping[str, Any]) -> str:
+def _described(config: Config) -> str:
     named = {"N": config["n_parameters"]} | {n: config[n] for n in RUN_KEYS if n in config}
     del named["n_parameters"]
     return f"{config.get('experiment', 'run')} {' '.join(f'{n}={v}' for n, v in named.items())}"

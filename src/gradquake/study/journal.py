@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -109,7 +109,7 @@ class UnfinishedRuns:
             found = [record for header in self._headers() for record in self._so_far(header)]
         return sorted(found, key=lambda record: record.key)
 
-    def last_steps(self) -> list[tuple[dict[str, Any], int]]:
+    def last_steps(self) -> list[tuple[Config, int]]:
         """Return the configuration and the last step of every unfinished run that has a snapshot."""
         found = []
         for header in self._headers():
@@ -216,7 +216,7 @@ class UnfinishedRuns:
     def _headers(self) -> list[_Header]:
         return [_Header(*row) for row in self._file.rows("unfinished")]
 
-    def _config(self, header: _Header) -> dict[str, Any]:
+    def _config(self, header: _Header) -> Config:
         return self._file.checked("unfinished", read_config, header.key, header.grokking_epoch)
 
     def _so_far(self, header: _Header) -> list[RunRecord]:

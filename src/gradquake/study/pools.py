@@ -1,4 +1,4 @@
-"""Processes and clusters that run tasks, as executors."""
+"""Executors of tasks: processes of this machine, and a Dask cluster."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import (
-    Executor,
-    Future,
-    ThreadPoolExecutor,
-)
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import resource_tracker
+from importlib.machinery import ModuleSpec
+from multiprocessing import resource_tracker, spawn
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
 from queue import SimpleQueue
 from traceback import format_exc
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gradquake.errors import GradquakeError, InputError, require_count
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
+__all__ = ["WORKER_DIED", "LocalPool", "Result", "WorkerDiedError", "available_cores", "open_executor"]
+
 # Seconds to wait for a scheduler's answer.
-PATIENCE = 10
+ANSWER_WITHIN = 10
 WORKER_DIED = "a worker process died (killed, or out of memory)"
 Result = TypeVar("Result")
+_STARTING = threading.Lock()
 
 
 class WorkerDiedError(GradquakeError):
-    """A task whose worker process was killed."""
-
-
-# Executors
+    """The worker process of a task was killed."""
 
 
 @contextmanager
@@ -62,7 +61,7 @@ def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor 
     try:
         yield pool
     except BaseException:
-        # Nobody waits for what is measured now.
+        # Nobody needs the results of the running tasks any more.
         pool.kill()
         raise
     finally:
@@ -78,21 +77,21 @@ def _cluster(address: str) -> Iterator[Executor]:
             'dask is not installed; a cluster needs it: pip install "gradquake[cluster]"'
         ) from None
     try:
-        client = Client(address, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=ANSWER_WITHIN, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
             f"no Dask scheduler answers at {address}; start one with `dask scheduler`, and workers with "
             f"`dask worker {address}`"
         ) from error
-    # Tornado runs the client's callbacks, and logs what they raise.
+    # Tornado runs the client's callbacks, and logs the exceptions that they raise.
     with _told_by_errors("distributed.client", "tornado.application"), client:
-        # Equal inputs may not be taken for equal work: a task that failed is tried again.
+        # With pure=True a task that failed, and is tried again, would not be computed again.
         yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _told_by_errors(*names: str) -> Iterator[None]:
-    """Keep libraries from logging what is raised as well."""
+    """Keep libraries from logging exceptions that are also raised."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -107,13 +106,13 @@ def _told_by_errors(*names: str) -> Iterator[None]:
 class LocalPool(Executor):
     """Worker processes on this machine, each of which dies alone.
 
-    In a pool of the standard library one killed worker fails all tasks. Here it fails the task that it
-    was at, which is tried once more in a new worker.
+    In a pool of the standard library, one killed worker fails all tasks. Here it fails only its current
+    task, which is tried once more in a new worker.
     """
 
     def __init__(self, jobs: int) -> None:
-        # Processes forked from one that runs threads (a progress bar's, say) can hang; a fork server
-        # has none, and imports what every worker needs once.
+        # A process forked from one with threads (those of a progress bar, for example) can hang. A fork
+        # server has no threads, and imports the modules that every worker needs once.
         self._context: ForkServerContext | SpawnContext = multiprocessing.get_context("spawn")
         if "forkserver" in multiprocessing.get_all_start_methods():
             self._context = multiprocessing.get_context("forkserver")
@@ -126,7 +125,7 @@ class LocalPool(Executor):
         self._killed = False
 
     def submit(
-        self, function: Callable[..., Result], /, *arguments: Any, **named: Any
+        self, function: Callable[..., Result], /, *arguments: object, **named: object
     ) -> Future[Result]:
         """Run a picklable function in one of the workers."""
         return self._threads.submit(self._run, partial(function, *arguments, **named))
@@ -173,14 +172,15 @@ class LocalPool(Executor):
 class _Worker:
     """One process that does one task after the other.
 
-    Not a ``ProcessPoolExecutor``, which waits for ever where its process is killed while it sends a
-    result: it holds the other end of its own pipe open. Here a worker's end is the end of its pipe.
+    A ``ProcessPoolExecutor`` holds both ends of its pipe open, so it waits forever if its process is
+    killed while it sends a result. Here the pipe closes when the worker ends.
     """
 
     def __init__(self, context: ForkServerContext | SpawnContext) -> None:
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
+        self._process = context.Process(target=_serve, args=(theirs, _script()), daemon=True)
+        with _script_not_imported():
+            self._process.start()
         theirs.close()
 
     def run(self, task: Callable[[], Result]) -> Result:
@@ -202,21 +202,23 @@ class _Worker:
         self._process.kill()
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, script: dict[str, str]) -> None:
     """Do the tasks that come through a pipe, until it is closed."""
     _follow_parent()
     while True:
         try:
-            task = pipe.recv()
+            message = pipe.recv_bytes()
         except EOFError:
             return
+        try:
+            task = _task(message, script)
         except Exception as error:
             pipe.send((False, GradquakeError(f"a task cannot be read: {error}")))
             continue
         try:
             outcome = (True, task())
         except Exception as error:
-            # What the traceback would say stays behind.
+            # Tracebacks cannot be pickled.
             error.add_note(format_exc())
             outcome = (False, error)
         try:
@@ -225,17 +227,55 @@ def _serve(pipe: Connection) -> None:
             pipe.send((False, GradquakeError(f"a result cannot be sent: {error}")))
 
 
+def _task(message: bytes, script: dict[str, str]) -> Callable[[], object]:
+    try:
+        task: Callable[[], object] = ForkingPickler.loads(message)
+    except AttributeError:
+        # The task is defined in the script that was started.
+        try:
+            spawn.prepare(script)
+        except Exception as error:
+            raise GradquakeError(
+                f"{error}; it is defined in the script that was started, which each worker runs first; "
+                'put the calls in the script under `if __name__ == "__main__":`'
+            ) from error
+        task = ForkingPickler.loads(message)
+    return task
+
+
+def _script() -> dict[str, str]:
+    """Return what ``spawn.prepare`` needs to import the script that was started."""
+    data = spawn.get_preparation_data("")
+    return {name: value for name, value in data.items() if name.startswith("init_main_")}
+
+
+@contextmanager
+def _script_not_imported() -> Iterator[None]:
+    """Start processes that do not import the script that was started.
+
+    By default they do, so a script would run again in each of them, unless it has an
+    ``if __name__ == "__main__"``. ``multiprocessing`` does not import a main module of this name.
+    """
+    main = sys.modules["__main__"]
+    with _STARTING:
+        spec, main.__spec__ = main.__spec__, ModuleSpec("__main__", None)
+        try:
+            yield
+        finally:
+            main.__spec__ = spec
+
+
 @contextmanager
 def _interrupts_kept_from_children() -> Iterator[None]:
-    """Let processes that this thread starts inherit that interrupts are blocked.
+    """Block interrupts in processes that this thread starts.
 
-    A terminal interrupts all processes that run in it. Those of the standard library, and workers
-    before they come to ``_follow_parent``, would each answer with a traceback.
+    Ctrl-C interrupts all processes of a terminal. Those of the standard library, and workers that have
+    not reached ``_follow_parent``, would each print a traceback.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # It lifts the block when it starts; so it starts before.
+    # The tracker lifts the block when it starts, so it has to start before.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -250,7 +290,7 @@ def available_cores() -> int:
 
 
 def _follow_parent() -> None:
-    """Leave interrupts from the keyboard to the parent, and end with it, however it ends."""
+    """Leave interrupts from the keyboard to the parent, and end when it ends, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

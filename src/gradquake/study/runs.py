@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gradquake.errors import require
-from gradquake.study.configuration import checked_key, read_config, read_json, sweep_settings
+from gradquake.study.configuration import Config, checked_key, read_config, read_json, sweep_settings
 from gradquake.study.recording import RunRecord, Values, as_stored, stored_type
 from gradquake.study.schema import Row, StudyFile, checksum_of, damaged, software_versions
 
@@ -22,13 +22,13 @@ class FinishedRun(NamedTuple):
 
     row: int
     key: str
-    config: dict[str, Any]
+    config: Config
     grokking_epoch: int | None
     measured: list[str]
     checksum: int
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Config:
         """The settings that the run shares with its sweep."""
         return sweep_settings(self.config)
 

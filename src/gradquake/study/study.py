@@ -103,7 +103,7 @@ class Study:
         """Return every finished run, in the order in which they were written."""
         return [self._finished.record(run) for run in self._finished.all()]
 
-    def missing(self) -> list[dict[str, Any]]:
+    def missing(self) -> list[Config]:
         """Return the configurations of the runs that were planned and are not finished."""
         with self._file.moment():
             done = self.keys()
@@ -195,7 +195,7 @@ class Study:
     # Sweeps
 
     @property
-    def sweeps(self) -> list[dict[str, Any]]:
+    def sweeps(self) -> list[Config]:
         """The settings of every sweep with a finished run."""
         return [sweep["settings"] for sweep in self.contents() if sweep["runs"]]
 

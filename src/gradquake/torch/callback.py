@@ -1,4 +1,4 @@
-"""What the callbacks of the frameworks share."""
+"""The common part of the callbacks for frameworks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from gradquake.torch.guest import reason, tell
 from gradquake.torch.quake import Quake
 from gradquake.torch.recorder import check_outcome
 
+__all__ = ["Attachment"]
+
 
 class Attachment:
-    """The probe of a callback: attached for one training after another.
+    """The probe of a callback, attached for one training after another.
 
-    A mistake is raised when the callback is made, or when its first training begins. Later nothing is
-    raised: the callback is a guest in that training.
+    A bad option is raised when the callback is made, or when its first training begins. Later failures
+    are told as warnings, so that they do not end the training.
 
     Parameters
     ----------
     settings : mapping
-        As ``attach`` takes them.
+        The options of ``attach``.
     outcomes : mapping of str to str, optional
-        An outcome's name to that of its metric.
+        The name of each outcome, to the name of its metric.
     always : mapping of str to str, optional
-        The same, of outcomes whose metric may be missing.
+        The same for outcomes whose metric may be missing.
 
     Attributes
     ----------
@@ -38,7 +40,7 @@ class Attachment:
     Raises
     ------
     InputError
-        If ``outcomes`` is not a mapping of names, or has a name that is taken.
+        If ``outcomes`` is not a mapping of names, or has a name that gradquake uses.
     TypeError
         For an option that ``attach`` does not have.
     """
@@ -60,7 +62,7 @@ class Attachment:
         self._metrics = {**(always or {}), **self._wanted}
         self._missing: dict[str, str] = {}
         self._seen: set[str] = set()
-        # Of the newest run of this callback that was left unfinished: the size of its model.
+        # The model's number of parameters in the newest run of this callback, if it is unfinished.
         self._left: int | None = None
         self._begun = False
 
@@ -73,13 +75,13 @@ class Attachment:
         optimizer : callable
             Returns the optimizer.
         step : int
-            0 for a new training. If the last one ended with an exception, its run is begun anew.
+            0 for a new training. If the last training ended with an exception, its run starts again.
         """
-        # A training may have been interrupted without a word.
+        # The last training may have been interrupted without a call of ``end``.
         self.end(finished=False)
         again, self.quake = self._begun, None
         size = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        # The study protects unfinished runs, but not this callback's own from itself.
+        # A study refuses to begin an unfinished run again. This callback may repeat its own.
         start = 0 if self._left == size else None
         try:
             settings = {"step": step or start, **self._settings}
@@ -104,7 +106,7 @@ class Attachment:
         self.quake.log(**found)
 
     def end(self, *, finished: bool) -> None:
-        """Detach; a finished training warns of outcomes whose metrics were never logged."""
+        """Detach. A finished training warns about outcomes whose metrics were never logged."""
         if self.quake is None or not self.quake.attached:
             return
         self.quake.detach(finished=finished)
@@ -114,10 +116,10 @@ class Attachment:
         if self._missing:
             named = ", ".join(f"{name} as {metric!r}" for name, metric in self._missing.items())
             there = ", ".join(sorted(self._seen)) or "nothing"
-            tell(f"outcomes names {named}, never logged; logged was {there}")
+            tell(f"outcomes names {named}, which was never logged; the logged metrics are {there}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy takes along: the settings, but not the probe, which is on one optimizer."""
+        """Return the state of a copy: the settings, without the probe, which is on one optimizer."""
         return {**self.__dict__, "quake": None, "_left": None, "_begun": False}
 
 

@@ -1,4 +1,4 @@
-"""What pieces of a gradient on several processes need of each other, over ``torch.distributed``."""
+"""The exchange between processes that share a gradient, over ``torch.distributed``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import torch.distributed as dist
 
 from gradquake.errors import InputError, require
 
+__all__ = ["Exchange"]
+
 
 class Exchange:
-    """The processes of a group as ``Probe.measure_pieces`` asks for them.
+    """The processes of a group, as ``Probe.measure_pieces`` needs them.
 
     Parameters
     ----------
     group : torch.distributed.ProcessGroup, optional
-        A gloo group; the default group without one. Where that is of another backend,
-        ``torch.distributed.new_group(backend="gloo")`` makes one beside it.
+        A group of the gloo backend; by default the default group. If that has another backend,
+        ``torch.distributed.new_group(backend="gloo")`` makes a group beside it.
 
     Attributes
     ----------
@@ -29,7 +31,7 @@ class Exchange:
     Raises
     ------
     InputError
-        Where there is no process group, or it is of another backend.
+        If there is no process group, or it has another backend.
     """
 
     def __init__(self, group: Any = None) -> None:
@@ -40,32 +42,32 @@ class Exchange:
         backend = dist.get_backend(group)
         if backend != "gloo":
             raise InputError(
-                f"the process group is of backend {backend}; one of gloo is needed, as "
-                'torch.distributed.new_group(backend="gloo") makes it'
+                f"the process group has the backend {backend}; gloo is needed: make a group by "
+                'torch.distributed.new_group(backend="gloo")'
             )
         self._group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
 
     def allgather(self, value: Any, /) -> list[Any]:
-        """Return the value of every process, in their order."""
+        """Return the values of all processes, by rank."""
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value, self._group)
         return values
 
     def alltoall(self, values: Sequence[Any], /) -> list[Any]:
-        """Send ``values[r]`` to process r; return what each sent to this one."""
+        """Send ``values[r]`` to process r, and return the values sent to this process, by rank."""
         sent = [
             torch.frombuffer(bytearray(pickle.dumps(value, 5)), dtype=torch.uint8) for value in values
         ]
         lengths = self.allgather([data.numel() for data in sent])
         received = [torch.empty(of[self.rank], dtype=torch.uint8) for of in lengths]
         received[self.rank] = sent[self.rank]
-        under_way: list[Any] = []
+        pending: list[Any] = []
         for r in range(self.size):
             if r != self.rank:
-                under_way.append(dist.isend(sent[r], group=self._group, group_dst=r))
-                under_way.append(dist.irecv(received[r], group=self._group, group_src=r))
-        for request in under_way:
+                pending.append(dist.isend(sent[r], group=self._group, group_dst=r))
+                pending.append(dist.irecv(received[r], group=self._group, group_src=r))
+        for request in pending:
             request.wait()
-        # From processes of the same program, not from a file.
+        # Safe to unpickle: the data come from processes of the same program.
         return [pickle.loads(data.numpy().tobytes()) for data in received]  # noqa: S301

@@ -17,40 +17,40 @@ __all__ = ["FlatGradient", "innermost", "layouts", "scaling", "unwrapped", "upda
 
 
 class FlatGradient:
-    """Reads the gradients of chosen parameters into one vector, the same one every time.
+    """Reads the gradients of chosen parameters into one vector, whose memory is reused.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Unwrapped or in ``DistributedDataParallel`` or ``torch.compile``.
+        It may be wrapped in ``DistributedDataParallel``, ``DataParallel`` or ``torch.compile``.
     optimizer : torch.optim.Optimizer
-        Only what it updates is read.
+        Only the parameters that it updates are read.
     chosen : callable, optional
-        Whether a parameter of this name is read; all without.
+        A function of a parameter's name: whether to read it. By default all are read.
     sample : int, optional
-        Read a random subset of this many entries, fixed by ``seed``; all where there are fewer.
+        Read a random subset of this many entries, fixed by ``seed``. If there are fewer, all are read.
     seed : int
 
     Attributes
     ----------
     names : list of str
-        Of the parameters read, in the model's order.
+        The names of the parameters that are read, in the model's order.
     tensors : tuple of int
-        How many entries are read of each.
+        The number of entries that are read of each parameter that has any.
     total : int
-        How many entries there are to read or to sample from.
+        The number of entries of these parameters, sampled or not.
     n_parameters : int
-        How many are read: N.
+        N, the number of entries that are read.
     strangers : int
-        Parameters that the optimizer trains and that are not in the model.
+        The number of parameters that the optimizer trains and that are not in the model.
     device : torch.device
-        Where the vector is: the parameters' own device, or the CPU where they are on several or on
-        Metal.
+        The device of the vector: that of the parameters, or the CPU if they are on several devices or
+        on Metal.
 
     Raises
     ------
     InputError
-        For parameters that cannot be read: none, complex, lazy, or sharded in another way than as
+        If there are no parameters, or they are complex, lazy, or sharded in another way than as
         ``DTensor``.
     """
 
@@ -62,10 +62,8 @@ class FlatGradient:
         sample: int | None = None,
         seed: int = 0,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"the model is {a_type(model)}; a torch.nn.Module is needed")
+        _refuse_other_models(model)
         updates = {id(p): p for p in updated(optimizer)}
-        _refuse_sharded(model)
         named = [(n, p) for n, p in unwrapped(model).named_parameters() if id(p) in updates]
         require(
             bool(named),
@@ -78,14 +76,7 @@ class FlatGradient:
             raise InputError(
                 f"the filter chooses none of the {len(trained)} parameters; the first is {trained[0][0]}"
             )
-        for name, parameter in read:
-            lazy = isinstance(parameter, nn.parameter.UninitializedParameter)
-            if lazy:
-                raise InputError(f"{name} has no shape yet; run the model once before attaching to it")
-            if not parameter.is_floating_point():
-                raise InputError(
-                    f"{name} has dtype {parameter.dtype}; real floating-point parameters are needed"
-                )
+        _refuse_unreadable(read)
         if sample is not None:
             require_count("sample", sample, 1)
         self.names = [name for name, _ in read]
@@ -97,7 +88,7 @@ class FlatGradient:
         self.total = sum(lengths)
         places = {parameter.device for parameter in self._parameters}
         place = places.pop() if len(places) == 1 else torch.device("cpu")
-        # Metal has no double precision, which thresholds need.
+        # Thresholds need double precision, which Metal does not have.
         self.device = torch.device("cpu") if place.type == "mps" else place
         self._picked = _sample(lengths, sample, seed) if sample and sample < self.total else None
         if self._picked is not None:
@@ -105,7 +96,7 @@ class FlatGradient:
             self._picked = [torch.from_numpy(p).to(self.device) for p in self._picked]
         self._whole = tuple(parameter.numel() for parameter in self._parameters)
         self._lengths = lengths
-        # A tensor of which nothing is read is no tensor to a null.
+        # Nulls know nothing of a tensor of which no entry is sampled.
         self.tensors = tuple(length for length in lengths if length > 0)
         self.n_parameters = sum(lengths)
         require(self.n_parameters > 0, "the parameters have no entries; at least one is needed")
@@ -115,18 +106,18 @@ class FlatGradient:
 
     @property
     def vector(self) -> torch.Tensor:
-        """What was read; made when it is first asked for."""
+        """The entries that were read last."""
         if self._vector is None:
             self._vector = torch.zeros(self.n_parameters, dtype=self._dtype, device=self.device)
         return self._vector
 
     @property
     def gathers(self) -> bool:
-        """Whether reading is a collective operation, in which every process must take part."""
+        """Whether reading is a collective operation, in which all processes must take part."""
         return any(hasattr(parameter, "full_tensor") for parameter in self._parameters)
 
     def newcomers(self, optimizer: torch.optim.Optimizer) -> int:
-        """Return how many parameters the optimizer trains now that it did not when this was made."""
+        """Return how many parameters the optimizer trains now and did not train at first."""
         return sum(p.requires_grad and id(p) not in self._known for p in updated(optimizer))
 
     def take_part(self) -> None:
@@ -136,12 +127,17 @@ class FlatGradient:
                 _dense(parameter.grad)
 
     def read(self) -> bool:
-        """Fill ``vector``; a parameter without a gradient gives zeros. Returns whether any has one.
+        """Fill ``vector``, with zeros for a parameter without a gradient.
+
+        Returns
+        -------
+        bool
+            Whether any parameter has a gradient.
 
         Raises
         ------
         InputError
-            For a parameter that has another number of entries than when the probe was attached.
+            If a parameter's number of entries has changed since the probe was attached.
         """
         found, failure = False, None
         with torch.no_grad():
@@ -150,7 +146,7 @@ class FlatGradient:
                     part.zero_()
                     continue
                 found = True
-                # In this every process takes part, so a failure must not keep one from the rest.
+                # All processes gather together, so one that fails here still gathers the rest.
                 gradient = _dense(parameter.grad)
                 try:
                     self._fill(i, part, gradient.reshape(-1))
@@ -171,7 +167,7 @@ class FlatGradient:
         part.copy_(gradient)
 
     def write(self, values: torch.Tensor) -> None:
-        """Put a vector in place of the gradients; a parameter without one stays without.
+        """Replace the gradients by the parts of a vector; a parameter without a gradient stays so.
 
         Raises
         ------
@@ -248,43 +244,55 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _dense(gradient: torch.Tensor) -> torch.Tensor:
-    """Return a whole, dense gradient, whatever its layout; a collective operation for a DTensor."""
+    """Return a gradient as one dense tensor. For a DTensor, all processes must call this together."""
     if hasattr(gradient, "full_tensor"):
         gradient = gradient.full_tensor()
     return gradient.to_dense() if gradient.layout != torch.strided else gradient
 
 
 def _sample(lengths: Sequence[int], sample: int, seed: int) -> list[Any]:
-    """Return for each tensor the ascending positions of its sampled entries."""
+    """Return the ascending positions of the sampled entries of each tensor."""
     picked = fixed_sample(sum(lengths), sample, seed)
     ends = np.cumsum(lengths)
     parts = np.split(picked, np.searchsorted(picked, ends[:-1]))
     return [part - start for part, start in zip(parts, [0, *ends[:-1]], strict=True)]
 
 
-def _refuse_sharded(model: nn.Module) -> None:
+def _refuse_unreadable(named: Sequence[tuple[str, nn.Parameter]]) -> None:
+    for name, parameter in named:
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise InputError(f"{name} has no shape yet; run the model once before attaching to it")
+        if not parameter.is_floating_point():
+            raise InputError(
+                f"{name} has dtype {parameter.dtype}; real floating-point parameters are needed"
+            )
+
+
+def _refuse_other_models(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is {a_type(model)}; a torch.nn.Module is needed")
     kinds = {type(module).__name__ for module in model.modules()}
     flat = any(getattr(parameter, "_fsdp_flattened", False) for parameter in model.parameters())
     if flat or "FullyShardedDataParallel" in kinds:
         raise InputError(
-            "the model is in FullyShardedDataParallel, whose flat shards are not its parameters; "
-            "torch.distributed.fsdp.fully_shard is needed"
+            "the model is in FullyShardedDataParallel, whose flat shards are not its parameters; use "
+            "torch.distributed.fsdp.fully_shard instead"
         )
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         raise InputError(
-            "the model is sharded by DeepSpeed ZeRO-3, which keeps its gradients to itself; "
-            "torch.distributed.fsdp.fully_shard is needed"
+            "the model is sharded by DeepSpeed ZeRO-3, which does not show its gradients; use "
+            "torch.distributed.fsdp.fully_shard instead"
         )
 
 
-# Their axis 0 is the input side.
+# In these modules, axis 0 of the weight is the input side.
 TRANSPOSED = (
     nn.Embedding, nn.EmbeddingBag, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
 )  # fmt: skip
 
 
 def layouts(model: nn.Module, names: Sequence[str]) -> list[TensorLayout]:
-    """Return the parameters of these names, in order, as ``gradquake.avalanche.neurons`` takes them."""
+    """Return the shapes of the parameters of these names, for ``gradquake.avalanche.neurons``."""
     found = []
     for name in names:
         owner, _, _ = name.rpartition(".")

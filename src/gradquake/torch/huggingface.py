@@ -16,26 +16,29 @@ except ModuleNotFoundError as error:
     ) from None
 
 
-class GradquakeCallback(TrainerCallback):
-    """Attaches to the model and its optimizer for as long as ``Trainer.train`` runs.
+__all__ = ["GradquakeCallback"]
 
-    The training loss is kept as ``loss`` whenever the Trainer logs it. One that is resumed from a
-    checkpoint continues its run from the checkpoint's step; a training that ends with an exception
-    stays unfinished in the study. One that begins anew with the same callback after that, as with
-    ``auto_find_batch_size``, begins its run anew.
+
+class GradquakeCallback(TrainerCallback):
+    """Measures the model and its optimizer while ``Trainer.train`` runs.
+
+    The training loss is kept as ``loss`` whenever the Trainer logs it. A training that is resumed from a
+    checkpoint continues its run from the checkpoint's step. A training that ends with an exception
+    stays unfinished in the study. If the same callback then starts again, as with
+    ``auto_find_batch_size``, its run starts again too.
 
     Parameters
     ----------
     outcomes : mapping of str to str
-        What else to keep: an outcome's name, ``accuracy`` say, to the name under which the Trainer logs
-        it, such as ``eval_accuracy``. A warning at the end names those that never came.
+        More outcomes to keep: each name, such as ``accuracy``, to the name under which the Trainer logs
+        it, such as ``eval_accuracy``. A warning at the end names those that were never logged.
     **settings
-        As ``gradquake.torch.attach`` takes them.
+        The options of ``gradquake.torch.attach``, such as ``probe``, ``study`` and ``labels``.
 
     Raises
     ------
     InputError, TypeError
-        For an outcome or an option that cannot be.
+        For an outcome or an option that cannot be used.
     """
 
     def __init__(self, *, outcomes: Mapping[str, str] | None = None, **settings: Any) -> None:

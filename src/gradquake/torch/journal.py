@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from gradquake.errors import RunTakenError, StudyError
 from gradquake.study.configuration import config_key
 from gradquake.study.recording import RunRecord, to_dataset
-from gradquake.study.study import PATIENCE, Study, open_study
+from gradquake.study.schema import PATIENCE
+from gradquake.study.study import Study, open_study
 from gradquake.torch.guest import reason, tell
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ PLAIN = (str, bool, int, float, complex, type(None))
 def as_labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return labels as JSON-ready values; a warning names those that become text or are left out.
 
-    Finite numbers and text stay as they are. ``None``, ``True``, paths, infinities, dtypes, devices,
-    enumerations, and lists and tuples of such become text. Everything else is left out.
+    Text and finite numbers are kept. ``None``, booleans, paths, infinities, dtypes, devices,
+    enumerations, and lists, tuples and sets of these become text. Everything else is left out.
 
     Parameters
     ----------

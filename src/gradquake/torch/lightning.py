@@ -22,30 +22,33 @@ except ModuleNotFoundError:
         ) from None
 
 
+__all__ = ["GradquakeCallback"]
+
+
 class GradquakeCallback(Callback):
-    """Attaches to the module and its optimizer for as long as ``Trainer.fit`` runs.
+    """Measures the module and its optimizer while ``Trainer.fit`` runs.
 
-    The training loss is logged by itself. A fit that ends with an exception stays unfinished in the
-    study; one that is resumed from a checkpoint continues its run from the checkpoint's step. A fit that
-    begins anew with the same callback after one that failed begins its run anew.
+    The training loss is always kept. A fit that ends with an exception stays unfinished in the study. A
+    fit that is resumed from a checkpoint continues its run from the checkpoint's step. If the same
+    callback fits again after a failed fit, its run starts again.
 
-    For several optimizers, hand over several callbacks.
+    For several optimizers, give the Trainer several callbacks.
 
     Parameters
     ----------
     outcomes : mapping of str to str
-        What else to keep after every validation and every epoch: an outcome's name, ``accuracy`` say,
-        to the name of the metric that the module logs. A warning at the end names those that never
-        came.
+        More outcomes to keep, after every validation and every epoch: each name, such as ``accuracy``,
+        to the name of the metric that the module logs. A warning at the end names those that were never
+        logged.
     optimizer : int
-        Which of the module's optimizers.
+        The index of the optimizer among the module's optimizers.
     **settings
-        As ``gradquake.torch.attach`` takes them.
+        The options of ``gradquake.torch.attach``, such as ``probe``, ``study`` and ``labels``.
 
     Raises
     ------
     InputError, TypeError
-        For an outcome or an option that cannot be.
+        For an outcome or an option that cannot be used.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class GradquakeCallback(Callback):
         require_count("optimizer", optimizer, 0)
         self._attachment = Attachment(settings, outcomes)
         self._optimizer = optimizer
-        # The Trainer counts the steps of all optimizers together: its count, and ours at that moment.
+        # The Trainer counts the steps of all optimizers together. This is its count, and our count then.
         self._steps = (0, 0)
         self._old: dict[str, Any] = {}
 
@@ -67,29 +70,29 @@ class GradquakeCallback(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the count of this optimizer's steps. It is the same for every callback on it."""
+        """Put the count of this optimizer's steps into a checkpoint."""
         if self.quake is not None:
             checkpoint.setdefault("gradquake", {})[self._optimizer] = self.quake.step
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Remember the count of a checkpoint."""
+        """Take the count of this optimizer's steps from a checkpoint."""
         counts = checkpoint.get("gradquake", {})
         if self._optimizer in counts:
             self._steps = (checkpoint["global_step"], counts[self._optimizer])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach."""
-        # These metrics belong to an earlier fit, or to the check before training.
+        # The metrics so far belong to an earlier fit, or to the sanity check.
         self._old = dict(trainer.callback_metrics)
         counted, step = self._steps
-        # A checkpoint made without this callback knows the Trainer's count only.
+        # A checkpoint made without this callback holds only the Trainer's count.
         step = step if trainer.global_step == counted else trainer.global_step
         self._attachment.begin(pl_module, lambda: self._chosen(trainer.optimizers), step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the outcomes of the last epoch that the module logged after this callback's turn."""
+        """Keep the outcomes that the module logged in the last epoch after this callback was called."""
         self._log_new(trainer)
 
     def on_train_batch_end(
@@ -100,12 +103,12 @@ class GradquakeCallback(Callback):
         if self.quake is None or not self.quake.attached or loss is None:
             return
         if pl_module.automatic_optimization and isinstance(loss, torch.Tensor):
-            # The Trainer has divided it.
+            # The Trainer has divided the loss by the number of accumulated batches.
             loss = loss * trainer.accumulate_grad_batches
         self.quake.log(loss=loss)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the outcomes; the check before training has none to keep."""
+        """Keep the outcomes."""
         self._log_new(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -120,7 +123,7 @@ class GradquakeCallback(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Detach, and leave the run unfinished."""
+        """Detach; the run stays unfinished."""
         self._end(trainer, finished=False)
 
     def _chosen(self, optimizers: list[Any]) -> Any:
@@ -132,7 +135,7 @@ class GradquakeCallback(Callback):
         return optimizers[self._optimizer]
 
     def _log_new(self, trainer: Trainer) -> None:
-        # Metrics stay there until they are logged again, and belong to earlier snapshots.
+        # Metrics stay there until they are logged again, so only those that changed are new.
         metrics = dict(trainer.callback_metrics)
         self._attachment.log({n: v for n, v in metrics.items() if v is not self._old.get(n)})
         self._old = metrics

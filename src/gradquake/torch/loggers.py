@@ -1,4 +1,4 @@
-"""Scalars to the logger that the user already has."""
+"""Send scalars to the loggers that the user already has."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from typing import Any, TypeGuard
 from gradquake.errors import InputError, a_type
 from gradquake.torch.guest import reason, tell
 
+__all__ = ["Send", "WandbRows", "sender"]
+
 Send = Callable[[Mapping[str, float], int], object]
 
-# The axis of gradquake's charts in W&B.
+# The horizontal axis of gradquake's charts in W&B.
 STEP = "gradquake/step"
 
 
 def sender(logger: Any) -> Send:
-    """Return a function that writes scalars at a step to a logger, known by its methods.
+    """Return a function that writes scalars at a step to a logger. The logger is known by its methods.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ def sender(logger: Any) -> Send:
     Raises
     ------
     InputError
-        For anything else.
+        If the logger has none of these methods, or has no run or trackers yet.
     """
     if hasattr(logger, "add_scalar"):
         return lambda scalars, step: [logger.add_scalar(n, v, step) for n, v in scalars.items()]
@@ -77,26 +79,25 @@ def _takes_step(method: Any) -> TypeGuard[Callable[..., object]]:
 class WandbRows:
     """Writes rows into a W&B run without taking a step from the user's own rows.
 
-    In W&B every row has a step of its own, and a row whose step is not larger than the last one is
-    dropped. So a row that is written between two rows of the user can cost the second one, and a row
-    that is not committed is overwritten by the next. Here rows wait for the next ``log`` of the user,
-    which tells where there is room: ``log(step=20)`` after ``log(step=10)`` leaves the steps 11 to 19,
-    and ``log`` without ``step=`` takes whatever step comes. A single row joins the user's. The rest is
-    written when the run finishes.
+    In W&B every row has its own step. A row is dropped if its step is not larger than the last one, and
+    a row that is not committed is overwritten by the next. So a row between two rows of the user can
+    cost the user the second one. Here rows wait for the user's next ``log``, which shows the free steps:
+    ``log(step=20)`` after ``log(step=10)`` leaves 11 to 19, and ``log`` without ``step=`` takes any
+    step. A single waiting row joins the user's row. The rest is written when the run finishes.
 
     Parameters
     ----------
     run : wandb.Run
-        Its ``log`` and the method that finishes it are replaced by ones that write waiting rows, and
-        then do what those did.
+        Its ``log`` and the method that finishes it are replaced: the new ones write the waiting rows,
+        then call the old ones.
     """
 
     def __init__(self, run: Any) -> None:
-        # A run that is left as a context manager calls its `_finish` only.
+        # At the end of a `with` block, a run calls only its `_finish`.
         finish = "_finish" if hasattr(run, "_finish") else "finish"
         self._run, self._log, self._finish = run, run.log, getattr(run, finish)
         self._waiting: list[dict[str, float]] = []
-        # Of the row that W&B has not closed yet: whether it holds values of the user, and a row of ours.
+        # Whether the row that W&B has not closed yet holds values of the user, and a row of ours.
         self._open = self._joined = False
         self._numbered = self._told = False
         self._lock = threading.RLock()
@@ -120,7 +121,7 @@ class WandbRows:
     def log(
         self, data: Any, step: int | None = None, commit: bool | None = None, **options: Any
     ) -> None:
-        """Do what ``run.log`` does, with waiting rows before, in, and after the user's row."""
+        """Call ``run.log``, and write waiting rows before, in, and after the user's row."""
         with self._lock:
             closes = step is None if commit is None else commit
             if step is None:
@@ -134,7 +135,7 @@ class WandbRows:
                 self._guarded(self._write_after)
 
     def finish(self, *args: Any, **options: Any) -> None:
-        """Write what waits, and finish the run."""
+        """Write the waiting rows, and finish the run."""
         atexit.unregister(self._guarded)
         self._guarded(self._write_rest)
         self._finish(*args, **options)
@@ -145,7 +146,7 @@ class WandbRows:
             self._log(self._waiting.pop(), commit=False)
 
     def _write_before(self, step: int) -> None:
-        """Give waiting rows the free steps before the user's next; the last one may join that."""
+        """Give waiting rows the free steps before the user's next row, which the last one may join."""
         if not self._waiting:
             return
         now = self._run.step
@@ -153,7 +154,7 @@ class WandbRows:
         count = max(0, min(count, step - now - 1))
         for left in range(count, 0, -1):
             row = self._waiting.pop(0)
-            # Its own step, if it is free and leaves enough for the others.
+            # Its own step, if this is free and leaves enough steps for the other rows.
             now = max(now + 1, min(int(row[STEP]), step - left))
             self._log(row, step=now)
         self._joined = self._joined and step <= now
@@ -162,13 +163,13 @@ class WandbRows:
             self._joined = True
 
     def _write_after(self) -> None:
-        """Write rows behind one that the user closed; whoever gives no steps has none to lose."""
+        """Write rows after one that the user closed; a user who gives no steps cannot lose any."""
         while self._waiting:
             self._log(self._waiting.pop(0), commit=True)
 
     def _write_rest(self) -> None:
         with self._lock:
-            # A row that the user left open is not added to.
+            # A row that the user left open stays as it is.
             now = self._run.step - (not self._open) if self._waiting else 0
             while self._waiting:
                 row = self._waiting.pop(0)
@@ -176,17 +177,17 @@ class WandbRows:
                 self._log(row, step=now, commit=True)
 
     def _guarded(self, write: Callable[..., None], *arguments: Any) -> None:
-        """Do something beside the user's call, which goes on whatever this raises."""
+        """Write rows; an error does not stop the user's call."""
         try:
             write(*arguments)
         except Exception as error:
             if not self._told:
                 self._told = True
-                tell(f"W&B did not take a row of gradquake: {reason(error)}")
+                tell(f"W&B did not accept a row of gradquake, which is lost there: {reason(error)}")
 
 
 def _rows_of(run: Any) -> WandbRows:
-    """Return the rows of a run, the same for all probes on it."""
+    """Return the rows of a run: the same object for all probes on it."""
     if inspect.ismodule(run):
         if run.run is None:
             raise InputError("a logger is the wandb module, which has no run; call wandb.init() first")

@@ -1,4 +1,4 @@
-"""What is measured at a step: the avalanche of the gradient, and those of its nulls."""
+"""One step measured: the avalanche of the gradient, and those of its nulls."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from gradquake.avalanche.surrogates import seed_at, surrogate
 from gradquake.errors import require
 from gradquake.torch import device
 from gradquake.torch.gradients import FlatGradient, layouts, unwrapped
+from gradquake.torch.placement import DeviceGraph, place
+
+__all__ = ["Measurement", "Values"]
 
 Values = dict[str, float]
 
 
 class Measurement:
-    """Reads the gradient and lets it relax on one graph.
+    """Reads the gradient of a step and lets it relax, always on the same graph.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Only for its own graph, if the probe asks for that.
+        Needed only for its own graph, if the probe asks for that.
     gradient : FlatGradient
-        What is read.
     probe : Probe
-        The settings.
     nulls : sequence of str
-        The surrogates that are measured beside the gradient.
+        The surrogates that are measured too.
 
     Raises
     ------
@@ -48,12 +49,12 @@ class Measurement:
         self._gradient, self._probe = gradient, replace(probe, graph=graph)
         # Made now: if gradients are gathered in training, the other processes wait for this one.
         _ = gradient.vector
-        self._placed: device.DeviceGraph | None = None
+        self._placed: DeviceGraph | None = None
         if gradient.device.type != "cpu":
-            self._placed = device.place(graph, gradient.device)
+            self._placed = place(graph, gradient.device)
 
     def read(self, scale: torch.Tensor | None) -> bool:
-        """Read the gradient, divided by the scale of mixed precision; False if there is none."""
+        """Read the gradient, divided by the scale of mixed precision; return False if there is none."""
         if not self._gradient.read():
             return False
         if scale is not None:
@@ -64,18 +65,18 @@ class Measurement:
     def avalanche(self) -> tuple[Values, torch.Tensor]:
         """Return the avalanche of the gradient, by name, and the relaxed gradient."""
         values, relaxed = self._relax(self._gradient.vector)
-        # In double precision, since a sum of many squares loses digits.
+        # In double precision, because a sum of many squares loses digits.
         norm = torch.linalg.vector_norm(self._gradient.vector, dtype=torch.float64)
         return {**values, "gradient_norm": float(norm)}, relaxed
 
     def null(self, name: str, step: int) -> Values:
-        """Return the avalanche of one null of the gradient at a step.
+        """Return the avalanche of one null at a step.
 
-        Its draws do not depend on which other steps are measured.
+        The draw does not depend on which other steps are measured.
         """
         vector = self._gradient.vector
         seed = seed_at(self._probe.seed, step)
-        # The user's settings for floating-point errors are not meant for the probe.
+        # The user's numpy.seterr is not meant for the probe.
         with np.errstate(all="ignore"):
             drawn = surrogate(name, vector.cpu().numpy(), self._gradient.tensors, seed=seed)
         return self._relax(torch.from_numpy(drawn).to(vector.device))[0]

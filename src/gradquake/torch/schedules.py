@@ -1,4 +1,4 @@
-"""When to measure: a schedule is a function from a step, counted from 0, to whether it is measured."""
+"""Schedules: functions of a step, counted from 0, that say whether to measure it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from numbers import Integral
 
 from gradquake.errors import InputError, require_count
+
+__all__ = ["Schedule", "every", "logarithmic", "schedule"]
 
 Schedule = Callable[[int], bool]
 
@@ -24,7 +26,7 @@ def every(interval: int) -> Schedule:
 
 
 def logarithmic(per_decade: int = 20) -> Schedule:
-    """Return a schedule of about equally many steps in every decade: 0, 1, 2, ..., 100, 112, 126, ...
+    """Return a schedule with about as many steps in every decade: 0, 1, 2, ..., 100, 112, 126, ...
 
     Raises
     ------
@@ -36,7 +38,7 @@ def logarithmic(per_decade: int = 20) -> Schedule:
     def chosen(step: int) -> bool:
         if step <= 1:
             return True
-        # Whether a power of 10^(1 / per_decade), rounded, is this step.
+        # The step is measured if it is a rounded power of 10^(1 / per_decade).
         power = round(math.log10(step) * per_decade)
         return any(round(10 ** (k / per_decade)) == step for k in (power - 1, power, power + 1))
 
@@ -44,12 +46,12 @@ def logarithmic(per_decade: int = 20) -> Schedule:
 
 
 def schedule(given: int | Schedule) -> Schedule:
-    """Return an interval or a function as a schedule.
+    """Return the schedule that an interval or a function means.
 
     Raises
     ------
     InputError
-        For anything else.
+        If it is neither.
     """
     if callable(given):
         return given

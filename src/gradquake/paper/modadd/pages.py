@@ -21,16 +21,8 @@ from gradquake.report.json import (
     exponents_json,
     finite,
 )
-from gradquake.report.tables import (
-    SYMBOLS,
-    Table,
-    attribution_table,
-    exponents_table,
-    number,
-    quality_of,
-    time_with_interval,
-    with_interval,
-)
+from gradquake.report.tables import SYMBOLS, attribution_table, exponents_table
+from gradquake.report.text import Table, number, quality_of, time_with_interval, with_interval
 
 __all__ = ["as_object", "documents", "page"]
 

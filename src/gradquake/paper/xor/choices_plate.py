@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradquake.analysis import specifications
+from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.statements import statements
@@ -19,16 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TOPOLOGY_NAMES", "choices"]
 
-TOPOLOGY_NAMES = {
-    "barabasi_albert": "scale-free",
-    "ring": "ring",
-    "small_world_0.05": "small world .05",
-    "small_world_0.2": "small world .2",
-    "erdos_renyi": "random",
-    "square_lattice": "square lattice",
-    "random_regular": "random regular",
-    "computational": "network's own",
-}
+TOPOLOGY_NAMES = {name: topology.label for name, topology in TOPOLOGIES.items()}
 LEVELS = {**TOPOLOGY_NAMES, "all": "all scales"}
 PAPERS_CHOICE: dict[str, str | float] = {
     "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,

@@ -12,9 +12,8 @@ from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
 from gradquake.paper.output import as_json
 from gradquake.paper.xor.conditions import ConditionResult
 from gradquake.paper.xor.evidence import Evidence, ManySeeds
-from gradquake.paper.xor.statements import shares_table, specifications_json
+from gradquake.paper.xor.statements import statements
 from gradquake.report.json import (
-    EXPONENTS,
     analysis_json,
     attribution_json,
     crossing_json,
@@ -23,24 +22,23 @@ from gradquake.report.json import (
     grokking_json,
     permutation_json,
     power_json,
+    specifications_json,
     tail_json,
     topology_json,
 )
 from gradquake.report.tables import (
     SYMBOLS,
-    Table,
     attribution_table,
     collapse_table,
     exponents_table,
     importance_table,
-    number,
     power_table,
+    shares_table,
     tails_table,
-    time_with_interval,
     timing_table,
     topologies_table,
-    with_interval,
 )
+from gradquake.report.text import Table, number, time_with_interval, with_interval
 
 __all__ = ["documents", "scrutiny_object", "scrutiny_page"]
 
@@ -86,7 +84,7 @@ def _tables(found: Evidence) -> list[Table]:
             pages += _ladder_tables(seeds.ladder, f"{mode}, over many seeds")
         pages.append(crossings_table({mode: seeds.ladder for mode, seeds in many.items()}))
     if found.specifications is not None:
-        pages.append(shares_table(found.specifications))
+        pages.append(shares_table(found.specifications, statements(found.specifications)))
         pages.append(importance_table(found.specifications))
     return pages
 
@@ -195,10 +193,7 @@ def scrutiny_object(found: Evidence) -> dict[str, object]:
     sweeps = {"inline": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
     table, many = found.specifications, found.many_seeds
     return {
-        "sweeps": {
-            name: {s: analysis_json(scrutiny, s) for s in STATISTICS}
-            for name, scrutiny in sweeps.items()
-        },
+        "sweeps": {name: analysis_json(scrutiny) for name, scrutiny in sweeps.items()},
         "conditions": [_condition_object(result) for result in found.conditions],
         "topologies": {
             name: [topology_json(on) for on in of_sweep]
@@ -211,7 +206,7 @@ def scrutiny_object(found: Evidence) -> dict[str, object]:
             for mode, seeds in many.items()
         },
         "many_seeds": {mode: _many_object(seeds) for mode, seeds in many.items()},
-        "specifications": None if table is None else specifications_json(table),
+        "specifications": None if table is None else specifications_json(table, statements(table)),
     }
 
 
@@ -219,7 +214,7 @@ def _many_object(seeds: ManySeeds) -> dict[str, object]:
     ladder = seeds.ladder
     return {
         statistic: {
-            EXPONENTS[statistic]: exponents_json(ladder.real, statistic),
+            "exponents": exponents_json(ladder.real, statistic),
             "attribution": attribution_json(ladder, statistic),
             "rise": estimate_json(ladder.rise("real", statistic)),
             "crossing": crossing_json(ladder.real.curves[statistic].crossing),
@@ -239,7 +234,7 @@ def _condition_object(result: ConditionResult) -> dict[str, object]:
         "grokking": [grokking_json(scale) for scale in result.by_scale],
         **{
             statistic: {
-                EXPONENTS[statistic]: {p: estimate_json(result.exponent(p, statistic)) for p in PHASES},
+                "exponents": {p: estimate_json(result.exponent(p, statistic)) for p in PHASES},
                 "rise": estimate_json(result.rise[statistic]),
                 "arrangement": {s: estimate_json(result.arrangement(s, statistic)) for s in SPANS},
                 "crossing": crossing_json(result.curves[statistic].crossing),

@@ -22,7 +22,7 @@ from gradquake.paper.xor.scrutiny_plates import (
     power,
     topologies,
 )
-from gradquake.report import figures
+from gradquake.report import figures, figures_scaling
 from gradquake.report.figures import (
     BELOW_LEGEND,
     BLACK,
@@ -58,13 +58,13 @@ def _figure1(evidence: Evidence, path: Path) -> None:
 def _figure2(evidence: Evidence, path: Path) -> None:
     largest = evidence.inline.exponent("all", "max")
     with figures.sheet(path, "abc", 2.9, right=0.925) as (distributions, collapse, scaling):
-        figures.ccdfs(distributions, evidence.ccdfs)
+        figures_scaling.ccdfs(distributions, evidence.ccdfs)
         distributions.set_xlabel("avalanche size $s$")
         distributions.set_xlim(left=1.3)
         distributions.legend(title="$N$", title_fontsize=6.5, loc="lower left", fontsize=6)
-        figures.ccdfs(collapse, evidence.collapsed)
+        figures_scaling.ccdfs(collapse, evidence.collapsed)
         collapse.set_xlabel(f"$s\\,/\\,N^{{D}}$,  $D$ = {largest.value:.2f}")
-        figures.finite_size_scaling(scaling, largest, evidence.inline.exponent("all", "mean"))
+        figures_scaling.finite_size_scaling(scaling, largest, evidence.inline.exponent("all", "mean"))
 
 
 def _figure3(evidence: Evidence, path: Path) -> None:
@@ -78,7 +78,7 @@ def _figure3(evidence: Evidence, path: Path) -> None:
         ("Gaussian, $s_{\\max}$", null, GREY),
     )
     with figures.sheet(path, "ab", 3.2, between=0.2) as (bootstrap, left_out):
-        figures.bootstrap_distributions(
+        figures_scaling.bootstrap_distributions(
             bootstrap,
             {
                 f"{name}: {found.value:.2f}\n[{found.low:.2f}, {found.high:.2f}]": (
@@ -94,7 +94,7 @@ def _figure3(evidence: Evidence, path: Path) -> None:
         low, high = bootstrap.get_ylim()
         bootstrap.set_ylim(0, high * 12)
         bootstrap.legend(loc="upper left", ncols=2)
-        figures.leave_one_out(
+        figures_scaling.leave_one_out(
             left_out,
             {
                 "pre": (leave_one_out(pre), GREEN, "o"),
@@ -128,7 +128,9 @@ def _accuracy(evidence: Evidence, ax: Axes) -> None:
     ax.set_xlabel("epoch")
     ax.set_ylabel(f"accuracy, $h$ = {GINI_HIDDEN}")
     ax.legend(loc="upper left")
-    figures.grokking_epochs(figures.inset(ax, (0.53, 0.16, 0.45, 0.34)), evidence.inline.grokking)
+    figures_scaling.grokking_epochs(
+        figures.inset(ax, (0.53, 0.16, 0.45, 0.34)), evidence.inline.grokking
+    )
 
 
 def _dimension(evidence: Evidence, ax: Axes) -> None:
@@ -148,7 +150,7 @@ def _dimension(evidence: Evidence, ax: Axes) -> None:
     figures.dimension(ax, evidence.inline.curves["mean"].dimension, SKY, "$\\langle s \\rangle$", lw=0.8)
     ax.set_ylim(0.1, 1.75)
     ax.legend(loc="upper left", ncols=2, columnspacing=0.6, handlelength=1.2)
-    figures.fit_quality(figures.inset(ax, (0.36, 0.09, 0.6, 0.2)), curve)
+    figures_scaling.fit_quality(figures.inset(ax, (0.36, 0.09, 0.6, 0.2)), curve, 0.98)
 
 
 def _gini(evidence: Evidence, ax: Axes) -> None:

@@ -37,7 +37,7 @@ from gradquake.paper.xor.quantities import (
     percentile_95_of,
     rise,
 )
-from gradquake.report.tables import quality_of
+from gradquake.report.text import quality_of
 
 __all__ = ["ROBUSTNESS"]
 

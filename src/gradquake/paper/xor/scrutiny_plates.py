@@ -12,6 +12,7 @@ from gradquake.analysis.dimension import Curve
 from gradquake.analysis.power import Power
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import Phase
+from gradquake.avalanche.surrogates import REAL, SURROGATES
 from gradquake.paper.xor.choices_plate import TOPOLOGY_NAMES
 from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult
 from gradquake.paper.xor.evidence import Evidence
@@ -32,14 +33,7 @@ from gradquake.report.figures import (
 
 __all__ = ["aligned", "controls", "intervention", "ladder", "power", "topologies"]
 
-RUNGS = {
-    "gaussian": "Gaussian",
-    "gaussian_per_tensor": "Gaussian\nper tensor",
-    "permuted_within_tensor": "permuted\nin tensor",
-    "permuted": "permuted",
-    "sign_flipped": "signs\nflipped",
-    "real": "real",
-}
+RUNGS = {name: rung.label.replace(" ", "\n", 1) for name, rung in SURROGATES.items()} | {REAL: "real"}
 
 
 class Look(NamedTuple):

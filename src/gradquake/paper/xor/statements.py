@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradquake.analysis import specifications
-from gradquake.report.json import finite
-from gradquake.report.tables import Table
-
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["shares_table", "specifications_json", "statements"]
+__all__ = ["statements"]
 
 
 def statements(table: xr.Dataset) -> xr.Dataset:
@@ -40,44 +36,4 @@ def statements(table: xr.Dataset) -> xr.Dataset:
             "D after > its permuted null": excess_post > 0,
             "rise > that of its permuted null": excess_post > excess_pre,
         }
-    )
-
-
-def specifications_json(table: xr.Dataset) -> dict[str, object]:
-    """Return the share of specifications in which each statement holds, and which choices matter."""
-    holds = statements(table)
-    return {
-        "specifications": int(table["pre"].size),
-        "holds": {
-            str(name): {
-                "share": found.overall,
-                "by_choice": found.by_choice,
-            }
-            for name in holds.data_vars
-            for found in [specifications.shares(holds[name])]
-        },
-        "importance": {
-            name: {choice: finite(share) for choice, share in found.importance.items()}
-            for name, found in specifications.dependences(table).items()
-        },
-    }
-
-
-def shares_table(table: xr.Dataset) -> Table:
-    """Return the share of specifications in which each statement holds, over all and by choice."""
-    holds = statements(table)
-    of_each = {name: specifications.shares(holds[name]) for name in holds.data_vars}
-    choices = [name for name in specifications.choices(table) if name != "scales"]
-    rows = []
-    for name, found in of_each.items():
-        by_choice = (
-            ", ".join(f"{level}: {share:.0%}" for level, share in found.by_choice[choice].items())
-            for choice in choices
-        )
-        rows.append((str(name), f"{found.overall:.1%}", *by_choice))
-    return Table(
-        f"The specification curve: {table['pre'].size:,} ways to measure it",
-        ("statement", "holds", *choices),
-        rows,
-        "Only the estimates are compared, not their intervals.",
     )

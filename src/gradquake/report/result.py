@@ -1,0 +1,305 @@
+"""The analysis of a sweep, from a study to a result that says what it means."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from gradquake.analysis import specifications
+from gradquake.analysis.ladder import Attribution, Span
+from gradquake.analysis.resampling import Estimate
+from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
+from gradquake.analysis.transitions import Phase
+from gradquake.avalanche.surrogates import RUNGS
+from gradquake.errors import InputError, a_type, require
+from gradquake.report.json import analysis_json, specifications_json, topology_json, written
+from gradquake.report.reading import reading
+from gradquake.report.tables import (
+    attribution_table,
+    collapse_table,
+    exponents_table,
+    importance_table,
+    shares_table,
+    timing_table,
+    topologies_table,
+)
+from gradquake.report.text import Table, with_interval
+from gradquake.scrutiny import measure, replay
+from gradquake.scrutiny.scrutinize import Scrutiny, beside, check_beside, scrutinize
+from gradquake.scrutiny.sensitivity import specify
+from gradquake.scrutiny.topologies import OnTopology, on_topologies
+from gradquake.study.pools import available_cores, open_executor
+from gradquake.study.study import Study, open_study
+
+if TYPE_CHECKING:
+    from gradquake.report.figures import Axes
+
+__all__ = ["VERSION", "Result", "analyze"]
+
+# The version of docs/analyze.schema.json. A change that a program would notice raises it.
+VERSION = 1
+
+Progress = Callable[[str, int, int | None], object]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """The analysis of a sweep beside its nulls; ``print`` shows its reading.
+
+    Attributes
+    ----------
+    scrutiny : Scrutiny
+        Everything that was computed.
+    statistics : tuple of {"max", "mean"}
+        The statistics that the reading, the tables and the JSON show.
+    nulls : bool
+        Whether the whole ladder of nulls was asked for.
+    topologies : tuple of OnTopology
+        The same gradients on every topology; empty if this was not asked for.
+    specifications : xarray.Dataset or None
+        The specification curve; None if it was not asked for.
+    """
+
+    scrutiny: Scrutiny
+    statistics: tuple[Statistic, ...] = tuple(STATISTICS)
+    nulls: bool = False
+    topologies: tuple[OnTopology, ...] = ()
+    specifications: xr.Dataset | None = None
+
+    def exponent(self, phase: Phase, statistic: Statistic) -> Exponent:
+        """Return an exponent: D of the statistic "max", gamma of "mean".
+
+        Raises
+        ------
+        InputError
+            For a phase other than "all", "pre" and "post", or another statistic.
+        """
+        return self.scrutiny.ladder.exponent("real", phase, statistic)
+
+    def dimension(self, statistic: Statistic) -> xr.Dataset:
+        """Return D(t): ``value``, ``low``, ``high`` and ``r_squared`` on ``epoch``.
+
+        Raises
+        ------
+        InputError
+            For another statistic.
+        """
+        check_statistic(statistic)
+        return self.scrutiny.ladder.real.curves[statistic].dimension
+
+    def crossing(self, statistic: Statistic) -> Estimate:
+        """Return the epoch at which D(t) crosses 1 from below; its value is NaN if it does not.
+
+        Raises
+        ------
+        InputError
+            For another statistic.
+        """
+        check_statistic(statistic)
+        return self.scrutiny.ladder.real.curves[statistic].crossing
+
+    def attribution(self, phase: Span, statistic: Statistic) -> Attribution:
+        """Return the parts of an exponent minus 1, or of its change for the phase "rise".
+
+        Raises
+        ------
+        InputError
+            For a phase other than "all", "pre", "post" and "rise", or another statistic.
+        """
+        return self.scrutiny.ladder.attribution(phase, statistic)
+
+    @cached_property
+    def reading(self) -> list[str]:
+        """What the analysis says, in plain sentences."""
+        return reading(self.scrutiny, self.statistics)
+
+    @property
+    def settings(self) -> str:
+        """The settings that the runs share, as text."""
+        attributes = self.scrutiny.ladder.real.dataset.attrs
+        return f"Settings: {', '.join(f'{name}={value}' for name, value in attributes.items())}"
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """The results as tables of text."""
+        ladder, of = self.scrutiny.ladder, self.statistics
+        tables = [exponents_table(ladder, of), attribution_table(ladder, of)]
+        if self.scrutiny.timing:
+            tables.append(timing_table(self.scrutiny, of))
+        if self.nulls:
+            tables.append(collapse_table({"": self.scrutiny.collapses}))
+        if self.topologies:
+            tables.append(topologies_table({"": self.topologies}, of))
+        if self.specifications is not None:
+            holds = specifications.statements(self.specifications)
+            tables += [
+                shares_table(self.specifications, holds),
+                importance_table(self.specifications),
+            ]
+        return tables
+
+    def plot(self, statistic: Statistic | None = None, ax: Axes | None = None) -> Axes:
+        """Draw D(t) beside that of its nulls, and return the axes.
+
+        Parameters
+        ----------
+        statistic : {"max", "mean"}, optional
+            By default the first of ``statistics``.
+        ax : matplotlib.axes.Axes, optional
+            The axes to draw on; by default those of a new figure.
+
+        Raises
+        ------
+        InputError
+            For another statistic.
+        """
+        from gradquake.report.figures import dimensions, new_axes
+
+        chosen = self.statistics[0] if statistic is None else statistic
+        ladder = self.scrutiny.ladder
+        nulls = {
+            rung: of.curves for rung, of in ladder.nulls.items() if rung in ("gaussian", "permuted")
+        }
+        real = self.dimension(chosen)
+        return dimensions(
+            new_axes() if ax is None else ax,
+            {rung: curves[chosen].dimension for rung, curves in nulls.items()} | {"real": real},
+        )
+
+    def to_json(self) -> str:
+        """Return the result as JSON, as docs/analyze.schema.json describes it."""
+        found = {
+            "version": VERSION,
+            "reading": self.reading,
+            **analysis_json(self.scrutiny, self.statistics),
+        }
+        if self.topologies:
+            found["topologies"] = [topology_json(on) for on in self.topologies]
+        if self.specifications is not None:
+            holds = specifications.statements(self.specifications)
+            found["sensitivity"] = specifications_json(self.specifications, holds)
+        return written(found)
+
+    def __str__(self) -> str:
+        return "\n".join(self.reading)
+
+    def __repr__(self) -> str:
+        runs = self.scrutiny.ladder.real.dataset.sizes["run"]
+        found = self.exponent("all", self.statistics[0])
+        name = "D" if self.statistics[0] == "max" else "gamma"
+        return f"<Result of {runs} runs: {name} = {with_interval(found)}>"
+
+    def _repr_html_(self) -> str:
+        sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.reading)
+        return f"<ul>{sentences}</ul>{self.tables[0]._repr_html_()}"
+
+
+def analyze(
+    study: Study | str | Path | xr.Dataset,
+    /,
+    *,
+    nulls: bool = False,
+    sensitivity: bool = False,
+    statistic: Statistic | None = None,
+    recorded: Mapping[str, xr.Dataset] | None = None,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = lambda _stage, _steps, _of: None,
+    **settings: Any,
+) -> Result:
+    """Analyze a sweep beside its nulls: exponents, D(t) and its crossing of 1.
+
+    The gradients of an experiment of gradquake are computed again, bit for bit, and the nulls are
+    measured on them. Of other runs, the nulls are used that were recorded with them.
+
+    Parameters
+    ----------
+    study : Study, path or xarray.Dataset
+        A study, or the path of its file; or one sweep, as ``Study.select`` returns it.
+    nulls : bool
+        Measure the whole ladder of nulls, and every topology; by default the Gaussian and the permuted
+        null.
+    sensitivity : bool
+        Measure the specification curve: the sweep under every choice of measuring it.
+    statistic : {"max", "mean"}, optional
+        The statistic to show; by default both.
+    recorded : mapping, optional
+        The nulls that were recorded with a Dataset, by name, as ``Study.with_nulls`` returns them.
+    jobs : int, optional
+        The number of processes; by default one for each core. The results do not depend on it.
+    scheduler : str, optional
+        The address of a Dask scheduler whose workers to use instead, as "tcp://host:8786".
+    progress : callable
+        Called with the name of a stage, the number of steps just done, and the number of all steps (None
+        if it is not known).
+    **settings
+        The settings that choose one sweep of a study, for example ``task="and", alpha_train=0``.
+
+    Raises
+    ------
+    InputError
+        For another statistic, fewer than three network sizes, or runs without nulls whose gradients
+        cannot be computed again.
+    StudyError
+        If the study cannot be read, or the settings fit no sweep or several.
+    """
+    if statistic is not None:
+        check_statistic(statistic)
+    sweep, beside_it = _chosen(study, recorded, settings)
+    again = replay.can_replay(sweep)
+    if again or sensitivity:
+        measure.check(sweep, sensitivity=sensitivity)
+    else:
+        check_beside(sweep, beside_it)
+    require(
+        jobs is None or scheduler is None,
+        "jobs and scheduler were both given; the workers of a cluster are counted there",
+    )
+    rungs, steps = RUNGS if nulls else ("gaussian", "permuted"), partial(progress, "analysis")
+    with open_executor(available_cores() if jobs is None else jobs, scheduler) as executor:
+        if again:
+            progress("nulls", 0, None)
+            scrutiny = scrutinize(sweep, rungs, executor, progress=steps)
+        else:
+            progress("analysis", 0, None)
+            of_rungs = {rung: beside_it[rung] for rung in rungs if rung in beside_it}
+            scrutiny = beside(sweep, of_rungs, executor, progress=steps)
+        topologies: tuple[OnTopology, ...] = ()
+        if nulls and again:
+            progress("topologies", 0, None)
+            topologies = tuple(on_topologies(sweep, executor))
+        table = None
+        if sensitivity:
+            progress("choices", 0, None)
+            table = specify([sweep], executor)
+    shown = tuple(STATISTICS) if statistic is None else (statistic,)
+    return Result(scrutiny, shown, nulls, topologies, table)
+
+
+def _chosen(
+    study: Study | str | Path | xr.Dataset,
+    recorded: Mapping[str, xr.Dataset] | None,
+    settings: Mapping[str, Any],
+) -> tuple[xr.Dataset, Mapping[str, xr.Dataset]]:
+    """Return the sweep to analyze, and the nulls that were recorded with it."""
+    if isinstance(study, xr.Dataset):
+        if settings:
+            raise InputError(
+                f"a Dataset and the settings {', '.join(settings)} were given; settings choose a sweep "
+                "of a study, and a Dataset is one sweep"
+            )
+        return study, recorded or {}
+    require(recorded is None, "recorded nulls were given beside a study, which has its own; omit them")
+    if isinstance(study, Study):
+        return study.with_nulls(**settings)
+    if not isinstance(study, str | Path):
+        raise InputError(f"study is {a_type(study)}; a Study, the path of one, or a Dataset is needed")
+    with open_study(study) as opened:
+        return opened.with_nulls(**settings)

@@ -1,0 +1,141 @@
+"""Runs that other processes write to a study, on the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from gradquake.errors import printable, require_between
+from gradquake.report.console import console, renderables
+from gradquake.report.live import LiveSweep, read, thinned
+from gradquake.report.text import Table, bracketed, number
+from gradquake.study.configuration import differing, label_text
+from gradquake.study.recording import RunRecord
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["sparkline", "sweep_table", "tables", "watch"]
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARKLINE = 16
+
+# The logged values that are shown as sparklines.
+SHOWN = ("loss", "accuracy", "threshold")
+
+# D(t) is computed at this many steps, the width of its sparkline.
+COLUMNS = 32
+
+
+def watch(study: str | Path, *, interval: float = 2.0, once: bool = False) -> None:
+    """Show the runs of a study on the terminal, again and again until it is interrupted.
+
+    Parameters
+    ----------
+    study : str or Path
+        The path of its file.
+    interval : float
+        The seconds between two looks, from 0.1 to 3600.
+    once : bool
+        Show the present state once and return.
+
+    Raises
+    ------
+    InputError
+        For an interval that is out of range.
+    StudyError
+        If the study cannot be read.
+    """
+    require_between("interval", interval, 0.1, 3600, inclusive=True)
+    if once:
+        console().print(_view(study), highlight=False)
+        return
+    with Live(_view(study), console=console(), auto_refresh=False) as shown:
+        while True:
+            time.sleep(interval)
+            shown.update(_view(study), refresh=True)
+
+
+def _view(study: str | Path) -> Group:
+    shown = [part for table in tables(read(study)) for part in renderables(table)]
+    return Group(*(shown or [Text(printable(f"{study} holds no measurement of a run yet"))]))
+
+
+def tables(sweeps: Sequence[LiveSweep]) -> list[Table]:
+    """Return the table of every sweep; its title says in which settings it differs from the others."""
+    names = differing([sweep.settings for sweep in sweeps])
+    return [sweep_table(sweep, [name for name in names if name in sweep.settings]) for sweep in sweeps]
+
+
+def sweep_table(sweep: LiveSweep, shown_settings: Sequence[str] = ()) -> Table:
+    """Return the runs of a sweep, a row each: the latest values, and sparklines of their history."""
+    logged = [name for name in SHOWN if any(name in run.values for run in sweep.runs)]
+    labels = {"experiment", "task", "architecture"} - set(shown_settings)
+    title = [str(value) for name, value in sweep.settings.items() if name in labels]
+    title += [f"{name}={sweep.settings[name]}" for name in shown_settings]
+    return Table(
+        ", ".join(title),
+        ("run", "N", "step", "s/N", "Gaussian", *logged),
+        [_row(sweep, run, logged) for run in sweep.runs],
+        "\n".join(_notes(sweep)),
+    )
+
+
+def _row(sweep: LiveSweep, run: RunRecord, logged: Sequence[str]) -> tuple[str, ...]:
+    share = run.values.get("size", run.epochs[:0]) / run.config["n_parameters"]
+    level = sweep.gaussian_level(run)
+    cells = [
+        label_text(run.config) + ("" if run.key in sweep.unfinished else " ✓"),
+        f"{run.config['n_parameters']:,}",
+        str(run.epochs[-1]) if run.epochs.size else "",
+        f"{sparkline(share)} {share[-1]:.3f}" if share.size else "",
+        "" if np.isnan(level) else f"{level:.3f}",
+    ]
+    for name in logged:
+        values = run.values.get(name, np.empty(0))
+        known = values[np.isfinite(values)]
+        cells.append(f"{sparkline(known, SPARKLINE // 2)} {known[-1]:.3g}" if known.size else "")
+    return tuple(cells)
+
+
+def _notes(sweep: LiveSweep) -> Iterator[str]:
+    yield "✓: finished. s/N: topplings per parameter. Gaussian: the mean s/N of Gaussian gradients."
+    found = sweep.dimension(COLUMNS)
+    yield f"D(t) needs {sweep.lacks}." if found is None else _dimension_text(found, sweep.n_scales)
+
+
+def _dimension_text(found: xr.Dataset, n_scales: int) -> str:
+    last = found.isel(epoch=-1)
+    value, low, high = (float(last[name]) for name in ("value", "low", "high"))
+    of = f"from {n_scales} network sizes"
+    if np.isnan(value):
+        return f"D(t) of s_max is not defined at step {int(last['epoch'])}: a size has no avalanche"
+    shown = bracketed(value, low, high)
+    if np.isnan(low):
+        shown = f"{number(value)} (no interval: a size has a single run)"
+    line = sparkline(found["value"].values, COLUMNS)
+    return f"D(t) of s_max {line} {shown} at step {int(last['epoch'])}, {of}"
+
+
+def sparkline(values: NDArray[Any], width: int = SPARKLINE) -> str:
+    """Return values as a line of blocks from the smallest to the largest, thinned out to a width.
+
+    A value that is not finite is a space.
+    """
+    values = values[thinned(values.size, width)]
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return " " * values.size
+    low, high = float(finite.min()), float(finite.max())
+    place = (values - low) / (high - low) if high > low else np.where(np.isfinite(values), 0.0, np.nan)
+    return "".join(
+        BLOCKS[min(int(p * len(BLOCKS)), len(BLOCKS) - 1)] if np.isfinite(p) else " " for p in place
+    )

@@ -1,0 +1,114 @@
+"""`gradquake.measure`: an array becomes an avalanche, files become a series."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradquake as gq
+from gradquake.avalanche.topologies import ring
+from gradquake.files.measure import NULLS
+
+
+def gradient(seed=0, n=201):
+    return np.random.default_rng(seed).standard_t(2, n).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "gradients"
+    path.mkdir()
+    for step in (100, 20, 3):
+        np.save(path / f"step_{step}.npy", gradient(step))
+    return path
+
+
+SETTINGS = {"graph": "ring", "alpha": 0.2, "quantile": 0.8, "max_steps": 7, "seed": 3}
+
+
+def test_an_array_gives_what_a_probe_of_the_same_settings_gives():
+    found, expected = gq.measure(gradient(), **SETTINGS), gq.Probe(**SETTINGS).measure(gradient())
+    assert isinstance(found, gq.Avalanche)
+    assert repr(found) == repr(expected)
+    assert gq.measure(gradient()).size == gq.Probe().measure(gradient()).size
+    assert gq.measure([1.0, -2.0, 0.5, 4.0]).size >= 1
+
+
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_a_path_or_a_list_of_paths_gives_a_series(folder, as_path):
+    whole = gq.measure(as_path(folder), **SETTINGS)
+    assert [one.step for one in whole] == [3, 20, 100]
+    for one in whole:
+        assert one.avalanche.size == gq.Probe(**SETTINGS).measure(gradient(one.step)).size
+        assert tuple(one.nulls) == NULLS
+    files = [as_path(folder / f"step_{step}.npy") for step in (20, 3)]
+    assert gq.measure(files, **SETTINGS).measurements == whole.measurements[:2]
+    assert len(gq.measure(as_path(folder / "step_3.npy"))[0].nulls["permuted"].draws) == 20
+
+
+def test_a_graph_or_a_builder_of_your_own_is_recorded_as_own(folder, tmp_path):
+    out = tmp_path / "runs.sqlite"
+    expected = gq.measure(folder, graph="ring", nulls=()).measurements
+    for width, graph in enumerate([ring(201), lambda n, seed: ring(n)]):  # noqa: ARG005
+        found = gq.measure(folder, graph=graph, nulls=(), out=out, labels={"width": width})
+        assert found.measurements == expected
+    with gq.open_study(out) as study:
+        sweep = study.select(surrogate="real")
+    assert sweep.attrs["topology"] == "own"
+    assert sweep["width"].values.tolist() == [0, 1]
+
+
+def test_a_series_shows_itself(folder):
+    series = gq.measure(folder, nulls=["permuted"])
+    assert repr(series).splitlines()[1].split() == ["step", "size", "permuted"]
+    assert len(repr(series).splitlines()) == 2 + len(series) == 5
+    assert series._repr_html_().count("<tr>") == 4
+    held = json.loads(json.dumps(series.to_json(), allow_nan=False))
+    assert [one["size"] for one in held["measurements"]] == [one.avalanche.size for one in series]
+
+
+def test_a_long_series_is_shown_in_part(tmp_path):
+    for step in range(30):
+        np.save(tmp_path / f"step_{step}.npy", gradient(step))
+    lines = repr(gq.measure(tmp_path, nulls=())).splitlines()
+    assert len(lines) == 23
+    assert lines[12] == "..."
+
+
+def test_progress_counts_every_avalanche(folder):
+    calls = []
+    gq.measure(folder, nulls=["permuted"], draws=2, progress=lambda *call: calls.append(call))
+    assert calls == [(done, 9) for done in range(1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"sample": 9}, "sample is for gradients in files, and the gradient is an array; give a path"),
+        ({"out": "s", "labels": {"a": 1}}, "out, labels are for gradients in files"),
+        ({"differences": True}, "differences is for gradients in files"),
+        ({"progress": print}, "progress is for gradients in files"),
+        ({"alpha": 2}, r"alpha is 2; a number in \(0, 1\) is needed"),
+        ({"graph": ring(9)}, "the gradient has 201 entries and the graph 9 nodes"),
+    ],
+)
+def test_options_that_an_array_cannot_have_are_refused(options, sentence):
+    with pytest.raises(gq.InputError, match=sentence):
+        gq.measure(gradient(), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"match": "*.weight"}, r"match is '\*.weight'; a list of patterns is needed"),
+        ({"nulls": "permuted"}, "nulls is 'permuted'; a list of names is needed"),
+        ({"nulls": ["white"]}, "a null is 'white'; one of gaussian, "),
+        ({"nulls": (), "draws": 3}, "draws is given without nulls"),
+        ({"labels": {"a": 1}}, "labels tell recorded runs apart; the study out is needed"),
+        ({"graph": "torus"}, "graph is 'torus'"),
+    ],
+)
+def test_options_that_files_cannot_have_are_refused(folder, options, sentence):
+    with pytest.raises(gq.InputError, match=sentence):
+        gq.measure(folder, **options)
