@@ -16,6 +16,7 @@ from gradquake.paper.output import as_json
 from gradquake.report.json import (
     attribution_json,
     collapse_json,
+    crossing_json,
     curve_json,
     estimate_json,
     exponents_json,
@@ -182,11 +183,12 @@ def _found_json(found: Found) -> dict[str, object]:
             str(level).replace(" ", "_"): estimate_json(found.levels[level]) for level in LEVELS
         },
         "truncated": {str(width): share for width, share in found.truncated.items()},
-        "exponents": {s: exponents_json(found.ladder.real, s) for s in STATISTICS},
-        "attribution": {s: attribution_json(found.ladder, s) for s in STATISTICS},
+        "exponents": exponents_json(found.ladder.real),
+        "attribution": attribution_json(found.ladder),
         "dimension": {
             f"{alignment}, {statistic}": {
                 **curve_json(view.real),
+                "crossing": crossing_json(view.up),
                 "crossing_down": estimate_json(view.down),
             }
             for alignment, of_each in found.views.items()
