@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.experiments import xor
 from gradquake.scrutiny import sensitivity, topologies
 from gradquake.scrutiny.scrutinize import scrutinize
@@ -68,7 +69,7 @@ def specified(sweep):
         "SPECIFIED_QUANTILES": (0.8, 0.9),
         "SPECIFIED_ALPHAS": (0.3,),
         "SPECIFIED_STEPS": (20,),
-        "TOPOLOGIES": ("barabasi_albert", "ring"),
+        "TOPOLOGIES": {name: TOPOLOGIES[name] for name in ("barabasi_albert", "ring")},
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, values in few.items():

@@ -17,7 +17,7 @@ from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.errors import counted, printable
-from gradquake.report.text import as_sentence, bracketed, time_decimals
+from gradquake.report.text import bracketed, time_decimals
 from gradquake.scrutiny.scrutinize import Scrutiny, notes_of
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ def _crossing(scrutiny: Scrutiny, statistic: Statistic) -> Iterator[str]:
         return
     if _is_defined(curve.crossing):
         lag = ""
-        if (timing := scrutiny.timing.get(statistic)) and _is_defined(timing.lag_of_one):
-            after = _shown(timing.lag_of_one, time_decimals(timing.lag_of_one))
+        if (timing := scrutiny.timing.get(statistic)) and _is_defined(timing.of_one.lag):
+            after = _shown(timing.of_one.lag, time_decimals(timing.of_one.lag))
             lag = f", {after} epochs after the median grokking epoch (negative: before it)"
         found = f"rises through 1 at epoch {_time(curve.crossing)}{lag}"
     else:
@@ -279,7 +279,7 @@ def _cautions(ladder: Ladder, statistics: Collection[Statistic]) -> Iterator[str
         for caution in ladder.exponent("real", phase, statistic).cautions:
             found.add(caution, NAMES[statistic], phase)
     for caution, of in found.subjects():
-        yield f"Caution for {_listed(of)}: {caution}."
+        yield f"Caution for {_listed(of)}: {caution}"
 
 
 def _undefined(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterator[str]:
@@ -293,14 +293,14 @@ def _undefined(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterato
             of_null = ladder.exponent(rung, phase, statistic).fit.message
             found.add(of_null, f"the {rung.replace('_', ' ')} null of {name}", phase)
     for message, of in found.subjects():
-        yield _capital(f"{_listed(of)} {_are(of)} not defined: {message}.")
+        yield _capital(f"{_listed(of)} {_are(of)} not defined: {message}")
     curves = [NAMES[s] for s in statistics if real.curves[s].dimension["value"].isnull().all()]
     if curves:
         names = _listed([f"{name}(t)" for name in curves])
         yield _capital(
             f"{names} {_are(curves)} not defined: at every epoch, a network size has no avalanche."
         )
-    yield from map(as_sentence, notes_of(scrutiny))
+    yield from notes_of(scrutiny)
 
 
 class _Grouped:

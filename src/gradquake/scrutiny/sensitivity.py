@@ -67,8 +67,8 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     scales = np.unique(sweeps[0]["n_parameters"].values)
     chosen = list(specifications.scale_choices(scales))
     every = sweeps[0].attrs["every"]
-    # Snapshots between the recorded ones can be had of what is trained, not of what is drawn.
-    halved = every % 2 == 0 and sweeps[0].attrs["experiment"] == "xor"
+    # Synthetic gradients are drawn at the snapshots and do not exist between them.
+    halved = every % 2 == 0 and sweeps[0].attrs["experiment"] != "synthetic"
     intervals = [every // 2, every, 2 * every] if halved else [every, 2 * every]
     names = topologies_of(scales)
     pairs = [(sweep, name, tuple(intervals)) for sweep in sweeps for name in names]
