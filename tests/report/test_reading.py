@@ -197,7 +197,7 @@ def test_no_run_groks(sentences):
     assert holds(said, " over all snapshots", "Of D - 1 over all snapshots, ")
     assert holds(said, "Do not conclude anything about grokking from these runs", "No run grokked, so ")
     assert holds(
-        said, "D after grokking and gamma after grokking are not defined: no snapshot at N = 100"
+        said, "D after grokking and gamma after grokking are not defined: There is no snapshot at N = 1"
     )
     assert not holds(said, "before grokking and")
 
@@ -224,23 +224,25 @@ def test_single_runs_have_no_intervals(sentences):
 def test_what_is_not_defined_has_a_reason(sentences):
     said = sentences("no avalanche")
     assert len(findings(said)) == 1
-    assert holds(said, "D and gamma are not defined: no positive size at N = 100, 200, 400, 800, 1600.")
+    assert holds(
+        said, "D and gamma are not defined: There is no avalanche with a positive size at N = 100"
+    )
     assert holds(
         said, "D(t) and gamma(t) are not defined: at every epoch, a network size has no avalanche"
     )
     said = sentences("no avalanche in the shuffled gradients")
-    assert holds(said, "The permuted null of D and the permuted null of gamma are not defined: no ")
+    assert holds(said, "The permuted null of D and the permuted null of gamma are not defined: There ")
     assert not any(sentence.startswith("Of ") for sentence in said)
 
 
 def test_cautions(sentences):
     said = sentences("few sizes")
-    assert holds(said, "Caution for D and gamma: only 3 scales; 5 or more fix a slope.")
+    assert holds(said, "Caution for D and gamma: The line goes through only 3 scales; 5 or more fix ")
     assert holds(
-        sentences("noise"), "Caution for D after grokking: R² = 0.", "for gamma before grokking"
+        sentences("noise"), "Caution for D after grokking: R² is 0.", "for gamma before grokking"
     )
     assert holds(
-        sentences("runs do not differ"), "the sizes do not change with N, so R² is not defined."
+        sentences("runs do not differ"), "The sizes do not change with N, so R² is not defined."
     )
 
 
