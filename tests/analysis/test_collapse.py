@@ -159,7 +159,7 @@ def test_a_shape_that_changes_with_scale_does_not_collapse(sweep_of):
     rng = np.random.default_rng(4)
     sizes = lognormal_sweep(rng, effect=0, width=lambda n: (n / 85) ** 0.4, scales=(85, 401, 3201))
     changing = best_collapse(ccdfs(sweep_of(sizes), n_resamples=100))
-    assert "no collapse, and the interval says nothing of D" in changing.message
+    assert "there is no collapse, and the interval says nothing about D." in changing.message
     assert changing.quality > 10
     made = best_collapse(logistic(rng, width=lambda n: (n / 85) ** 0.4))
     assert made.quality > 20
@@ -281,10 +281,10 @@ def test_a_rise_beyond_the_overlap_is_unknown():
 @pytest.mark.parametrize(
     ("scales", "message"),
     [
-        ([], "0 scales have an error"),
-        (logistic(np.random.default_rng(0))[:1], "1 scales have an error"),
-        ([scale_of(n, [1, 2, 3], [0.8, 0.4, 0], np.nan) for n in SCALES], "0 scales have an error"),
-        ([scale_of(n, [1, 2, 3], [0.8, 0.4, 0], 1e-17) for n in SCALES], "0 scales have an error"),
+        ([], "there are 0."),
+        (logistic(np.random.default_rng(0))[:1], "there are 1."),
+        ([scale_of(n, [1, 2, 3], [0.8, 0.4, 0], np.nan) for n in SCALES], "there are 0."),
+        ([scale_of(n, [1, 2, 3], [0.8, 0.4, 0], 1e-17) for n in SCALES], "there are 0."),
         ([scale_of(n, [n**4, n**4 + 1], [0.8, 0.4], 0.1) for n in SCALES], "overlap at no D"),
         ([scale_of(n, [3], [0.8], 0.1) for n in SCALES], "overlap at no D from 0 to 2.5"),
     ],
@@ -300,7 +300,7 @@ def test_without_a_collapse_the_message_says_why(scales, message):
 def test_a_single_run_a_scale_has_no_collapse(sweep_of):
     single = ccdfs(sweep_of(lognormal_sweep(np.random.default_rng(11), runs=1)), n_resamples=10)
     assert best_collapse(single).message == (
-        "0 scales have an error of P(> s), from runs that differ; 2 are needed"
+        "A collapse needs 2 scales with an error of P(> s), from runs that differ; there are 0."
     )
 
 

@@ -250,7 +250,7 @@ def test_cautions(sentences):
         sentences("noise"), "Caution for D after grokking: R² is 0.", "for gamma before grokking"
     )
     assert holds(
-        sentences("runs do not differ"), "the sizes do not change with N, so R² is not defined."
+        sentences("runs do not differ"), "The sizes do not change with N, so R² is not defined."
     )
 
 

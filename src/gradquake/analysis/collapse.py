@@ -1,4 +1,4 @@
-"""How well the CCDFs of several scales fall on one curve: the quality of the data collapse.
+"""The data collapse: how well the CCDFs of several scales fall on one curve.
 
 The quality S is that of J. Houdayer and A. K. Hartmann, Phys. Rev. B 70, 014418 (2004), appendix, with
 one exponent: x = log s - D log N, and y = P(> s) is not rescaled.
@@ -6,53 +6,67 @@ one exponent: x = log s - D log N, and y = P(> s) is not rescaled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.analysis.distributions import Ccdf
+from gradquake.analysis.distributions import Ccdf, ccdfs
+from gradquake.analysis.shown import Shown, interval_text
+from gradquake.analysis.transitions import Phase, phase
 from gradquake.errors import InputError, require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = [
+    "EXPONENT_DECIMALS",
+    "Collapse",
+    "best_collapse",
+    "phase_collapse",
+    "quality",
+    "quality_decimals",
+]
 
 Floats = NDArray[np.float64]
 
-# Neighboring points of a CCDF say nearly the same: more of them cost time.
+# Neighboring points of a CCDF are nearly the same, so that more of them only cost time.
 MOST_POINTS = 40
 
-# A smaller error of P(> s) is the rounding of a zero, and its weight would drown all others.
+# A smaller error of P(> s) is the rounding of a zero; its weight would exceed all others.
 CERTAIN = 1e-8
 
-# The spacing of the grid of exponents, and of the finer one around the best of them. S jumps whenever a
-# point enters the reach of another scale: a coarser grid steps over the smallest of its many minima.
+# The spacing of the grid of exponents, and of the finer grid around the best of them. S has many minima,
+# since it jumps if a point enters the range of another scale: a coarser grid would miss the smallest.
 STEPS = (0.001, 0.0001)
 
-# Exponents that are tried at once, so that what is computed of them stays in the caches.
+# The number of exponents that are tried at once, so that their arrays fit into the caches.
 AT_ONCE = 32
 
-# The decimals of an exponent that are stable: a start of the training that differs in its last bit moves
-# the ends of the interval by 0.005.
+# The stable decimals of an exponent: if the start of the training changes in its last bit, the ends of
+# the interval move by 0.005.
 EXPONENT_DECIMALS = 2
 
-# A perfect collapse has S of 1 to 2.5, as the number of runs may be; from here on it is none.
+# A perfect collapse has S from 1 to 2.5, depending on the number of runs; above this there is none.
 NO_COLLAPSE = 4.0
 
 
-@dataclass(frozen=True)
-class Collapse:
+@dataclass(frozen=True, repr=False)
+class Collapse(Shown):
     """The exponent D that collapses CCDFs best, against s / N^D.
 
     Attributes
     ----------
     exponent : float
-        Where S is smallest; NaN where there is none.
+        The D with the smallest S; NaN if there is none.
     low, high : float
-        Where S first exceeds its minimum by 1 on either side; NaN where it does not in the range
-        searched, or not before the overlap is lost. As the points of one CCDF move together, this is
-        near a 95 % interval: it held the D of simulated sweeps in 95 % with 20 runs a scale, 85 to
-        95 % with 5 to 8, but 60 % with 3.
+        The nearest D on either side at which S exceeds its minimum by 1; NaN if S does not in the range
+        searched, or not before the scales lose their overlap. As the points of one CCDF move together,
+        this is near a 95 % interval: it held the D of simulated sweeps in 95 % with 20 runs at each
+        scale, 85 to 95 % with 5 to 8, but 60 % with 3.
     quality : float
         The smallest S.
     n_points : int
@@ -60,7 +74,7 @@ class Collapse:
     n_scales : int
         The scales that have points.
     message : str
-        Empty, or why there is no exponent, or why it is not to be trusted.
+        A sentence that says why there is no exponent, or why it cannot be trusted; else empty.
     """
 
     exponent: float
@@ -76,6 +90,10 @@ class Collapse:
         """Half the distance from ``low`` to ``high``."""
         return (self.high - self.low) / 2
 
+    def _lines(self) -> Mapping[str, str]:
+        found = f"D = {interval_text(self.exponent, self.low, self.high)}, S = {self.quality:.3g}"
+        return {"": found, "but": self.message} if self.message else {"": found}
+
 
 class _Curve(NamedTuple):
     """A scale's points with an error: rows x ascending, y and its variance; and which to compare."""
@@ -89,13 +107,13 @@ def quality(scales: Sequence[Ccdf], exponents: ArrayLike) -> Floats:
     """Return the quality S of the collapse against s / N^D for each exponent D; NaN without overlap.
 
     S = (1/M) Σ (y - Y)² / (dy² + dY²) over the M points that another scale brackets. Y, with its error
-    dY, is the weighted least-squares line through the two neighbors in each scale that does. S is
-    about 1 where the curves agree within their errors and much larger where they do not. Errors from a
-    bootstrap over few runs R are uncertain: S is then 1.5 to 3 for R from 8 to 4 even where they do.
+    dY, is the weighted least-squares line through the two neighbors in each scale that does. S is about
+    1 if the curves agree within their errors, and much larger if they do not. Errors from a bootstrap
+    over few runs R are uncertain: for R from 8 to 4, S is 1.5 to 3 even if the curves agree.
 
-    Of each scale at most 40 points are compared, evenly spread over those with s > 0 and an error
-    above 0, since a certain P says nothing. All of those serve as neighbors: chords between few
-    points would miss the curve by more than its error.
+    At most 40 points of each scale are compared, evenly spread over those with s > 0 and an error above
+    0. All of those serve as neighbors: chords between few points would miss the curve by more than its
+    error.
     """
     tried = np.asarray(exponents, np.float64)
     require(bool(np.isfinite(tried).all()), "an exponent is not finite; finite numbers are needed")
@@ -106,10 +124,9 @@ def quality(scales: Sequence[Ccdf], exponents: ArrayLike) -> Floats:
 
 
 def quality_decimals(smallest: float) -> int:
-    """Return how many decimals of the smallest S are stable: those of two digits.
+    """Return the number of stable decimals of the smallest S: those of two digits.
 
-    It is the minimum of a rough landscape, which moves by 3 % when the training starts with a last bit
-    that differs.
+    S has many minima; the smallest moves by 3 % if the start of the training changes in its last bit.
     """
     return 0 if smallest >= 10 else 1
 
@@ -117,13 +134,13 @@ def quality_decimals(smallest: float) -> int:
 def best_collapse(scales: Sequence[Ccdf], search: tuple[float, float] = (0.0, 2.5)) -> Collapse:
     """Return the exponent with the smallest S (see ``quality``) in a range, to 0.0001.
 
-    Curves that hardly overlap can agree by chance. An exponent is therefore considered only where S
+    Curves that hardly overlap can agree by chance. An exponent is therefore considered only if S
     averages at least half as many points as at the exponent with the most.
 
     Raises
     ------
     InputError
-        For a range that is not two finite numbers, ascending.
+        If the range is not two finite numbers, ascending.
     """
     lowest, highest = search
     if not -np.inf < lowest < highest < np.inf:
@@ -131,12 +148,12 @@ def best_collapse(scales: Sequence[Ccdf], search: tuple[float, float] = (0.0, 2.
     curves = _curves(scales)
     lost = Collapse(np.nan, np.nan, np.nan, np.nan, 0, len(curves))
     if len(curves) < 2:
-        why = f"{len(curves)} scales have an error of P(> s), from runs that differ; 2 are needed"
-        return replace(lost, message=why)
+        needed = "A collapse needs 2 scales with an error of P(> s), from runs that differ"
+        return replace(lost, message=f"{needed}; there are {len(curves)}.")
     grid = _grid(lowest, highest, STEPS[0])
     s, m = _qualities(curves, grid)
     if not m.any():
-        return replace(lost, message=f"the scales overlap at no D from {lowest:g} to {highest:g}")
+        return replace(lost, message=f"The scales overlap at no D from {lowest:g} to {highest:g}.")
     fewest = m.max() / 2
     s = np.where(m >= fewest, s, np.inf)
     best = grid[np.argmin(s)]
@@ -152,8 +169,13 @@ def best_collapse(scales: Sequence[Ccdf], search: tuple[float, float] = (0.0, 2.
     message = ""
     if smallest > NO_COLLAPSE:
         shown = f"{smallest:.{quality_decimals(smallest)}f}"
-        message = f"S = {shown} at best: no collapse, and the interval says nothing of D"
+        message = f"S is {shown} at best: there is no collapse, and the interval says nothing about D."
     return Collapse(float(best), low, high, float(smallest), int(n_points), len(curves), message)
+
+
+def phase_collapse(dataset: xr.Dataset, which: Phase = "all") -> Collapse:
+    """Return the best collapse of a sweep's sizes over the snapshots of a phase."""
+    return best_collapse(ccdfs(dataset, phase(dataset, which)))
 
 
 def _grid(start: float, stop: float, step: float) -> Floats:
@@ -162,7 +184,7 @@ def _grid(start: float, stop: float, step: float) -> Floats:
 
 
 def _rise(curves: list[_Curve], fewest: float, level: float, path: Floats, s: Floats) -> float:
-    """Return where S first exceeds ``level`` on the path; NaN where it does not, or is infinite."""
+    """Return the first D on the path at which S exceeds ``level``; NaN if S does not, or is infinite."""
     for step in STEPS[1:]:
         if not (s > level).any():
             return np.nan
@@ -188,7 +210,7 @@ def _curves(scales: Sequence[Ccdf]) -> list[_Curve]:
 def _qualities(
     curves: list[_Curve], exponents: Floats, fewest: float = 0
 ) -> tuple[Floats, NDArray[np.intp]]:
-    """Return S, infinite where M < fewest, and M; each of shape (exponents,)."""
+    """Return S, infinite if M < fewest, and M; each of shape (exponents,)."""
     parts = np.array_split(exponents, max(1, -(-exponents.size // AT_ONCE)))
     s, m = zip(*(_of_some(curves, part) for part in parts), strict=True)
     points = np.concatenate(m)
@@ -210,7 +232,7 @@ def _of_some(curves: list[_Curve], exponents: Floats) -> tuple[Floats, NDArray[n
         left = np.zeros(at.shape, np.intp)
         left[inside] = np.searchsorted(its_x[1:-1], at[inside], side="right")
         for neighbor in (left, left + 1):
-            # Measured from the point itself: the line is wanted at 0, and the sums lose no digits.
+            # Distances from the point itself, so that the sums lose no digits.
             dx, value = its_x[neighbor] - at, its_y[neighbor]
             weight = inside / its_variance[neighbor]
             k += weight

@@ -22,8 +22,8 @@ from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.tails import TailFit
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs, Phase
-from gradquake.report.text import as_sentence
-from gradquake.scrutiny.scrutinize import Scrutiny, Timing, notes_of
+from gradquake.scrutiny.crossings import Timing
+from gradquake.scrutiny.scrutinize import Scrutiny, notes_of
 from gradquake.scrutiny.topologies import OnTopology
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def curve_json(curve: Curve) -> Object:
     """Return D(t); its intervals are null if none of them has a width."""
     names = ("epoch", "value", "low", "high", "r_squared")
     columns = {name: curve.dimension[name].values.tolist() for name in names}
-    if all(low == high or low != low for low, high in zip(columns["low"], columns["high"], strict=True)):
+    if not curve.has_intervals:
         columns |= dict.fromkeys(("low", "high"), [math.nan] * len(columns["value"]))
     return {
         name: column if name == "epoch" else [finite(value) for value in column]
@@ -146,7 +146,7 @@ def grokking_json(scale: GrokkingEpochs) -> Object:
         "n_parameters": scale.n_parameters,
         **estimate_json(scale.median),
         "runs": len(scale.epochs),
-        "runs_that_grok": sum(epoch == epoch for epoch in scale.epochs),
+        "runs_that_grok": scale.n_grokked,
     }
 
 
@@ -206,13 +206,13 @@ def topology_json(on: OnTopology) -> Object:
 def timing_json(timing: Timing) -> Object:
     """Return the crossings of D(t), and the test of whether its rise follows t_g."""
     crossings = {
-        "crossing_of_one": timing.of_one,
-        "crossing_of_null": timing.of_null,
-        "lag_of_one": timing.lag_of_one,
-        "lag_of_null": timing.lag_of_null,
-        "aligned_crossing": timing.aligned.crossing,
-        "aligned_null_crossing": timing.aligned_null.crossing,
-        "aligned_crossing_of_null": timing.aligned_of_null,
+        "crossing_of_one": timing.of_one.epoch,
+        "crossing_of_null": timing.of_null.epoch,
+        "lag_of_one": timing.of_one.lag,
+        "lag_of_null": timing.of_null.lag,
+        "aligned_crossing": timing.of_one.aligned,
+        "aligned_null_crossing": timing.null_of_one.aligned,
+        "aligned_crossing_of_null": timing.of_null.aligned,
     }
     return {
         **{name: crossing_json(crossing) for name, crossing in crossings.items()},
@@ -274,5 +274,5 @@ def analysis_json(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATIS
         },
         "grokking": [grokking_json(scale) for scale in real.grokking],
         "timing": timing or None,
-        "notes": [as_sentence(note) for note in notes_of(scrutiny)],
+        "notes": notes_of(scrutiny),
     }

@@ -17,7 +17,7 @@ from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.errors import counted, printable
-from gradquake.report.text import as_sentence, bracketed, time_decimals
+from gradquake.report.text import bracketed, time_decimals
 from gradquake.scrutiny.scrutinize import Scrutiny, notes_of
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ def _crossing(scrutiny: Scrutiny, statistic: Statistic) -> Iterator[str]:
         return
     if _is_defined(curve.crossing):
         lag = ""
-        if (timing := scrutiny.timing.get(statistic)) and _is_defined(timing.lag_of_one):
-            after = _shown(timing.lag_of_one, time_decimals(timing.lag_of_one))
+        if (timing := scrutiny.timing.get(statistic)) and _is_defined(timing.of_one.lag):
+            after = _shown(timing.of_one.lag, time_decimals(timing.of_one.lag))
             lag = f", {after} epochs after the median grokking epoch (negative: before it)"
         found = f"rises through 1 at epoch {_time(curve.crossing)}{lag}"
     else:
@@ -305,7 +305,7 @@ def _undefined(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterato
         yield _capital(
             f"{names} {_are(curves)} not defined: at every epoch, a network size has no avalanche."
         )
-    yield from map(as_sentence, notes_of(scrutiny))
+    yield from notes_of(scrutiny)
 
 
 class _Grouped:

@@ -31,8 +31,9 @@ from gradquake.report.tables import (
     topologies_table,
 )
 from gradquake.report.text import Table, with_interval
-from gradquake.scrutiny import measure, replay
-from gradquake.scrutiny.scrutinize import Scrutiny, beside, check_beside, scrutinize
+from gradquake.scrutiny import replay
+from gradquake.scrutiny.checks import check, check_beside
+from gradquake.scrutiny.scrutinize import Scrutiny, beside, scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.topologies import OnTopology, on_topologies
 from gradquake.study.pools import available_cores, open_executor
@@ -250,7 +251,7 @@ def analyze(
     sweep, beside_it = _chosen(study, recorded, settings)
     again = replay.can_replay(sweep)
     if again or sensitivity:
-        measure.check(sweep, sensitivity=sensitivity)
+        check(sweep, sensitivity=sensitivity)
     else:
         check_beside(sweep, beside_it)
     require(

@@ -10,7 +10,7 @@ from gradquake.analysis import specifications
 from gradquake.analysis.collapse import EXPONENT_DECIMALS, Collapse
 from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import Estimate, Interval, difference
+from gradquake.analysis.resampling import Estimate, Interval
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
@@ -18,7 +18,6 @@ from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, Phase
 from gradquake.report.text import (
     ONE_VALUE,
     Table,
-    as_sentence,
     bracketed,
     number,
     quality_of,
@@ -86,7 +85,7 @@ def exponents_table(ladder: Ladder, statistics: Collection[Statistic] = STATISTI
         "of one run for independent, so it is too narrow."
         + "".join(f"\n{', '.join(of)}: {warning}" for warning, of in warnings.items())
         + (ONE_VALUE_NOTE if one_value else "")
-        + ("" if grokked else f"\n{as_sentence(NO_RUN_GROKKED)}"),
+        + ("" if grokked else f"\n{NO_RUN_GROKKED}"),
     )
 
 
@@ -128,20 +127,17 @@ def timing_table(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATIST
     rows = []
     for statistic in statistics:
         timing = scrutiny.timing[statistic]
-        null = scrutiny.ladder.nulls["permuted"].curves[statistic].crossing
-        of_one = (timing.of_one, timing.lag_of_one, timing.aligned.crossing)
-        of_null = (timing.of_null, timing.lag_of_null, timing.aligned_of_null)
-        by_null = (null, difference(null, scrutiny.grokking), timing.aligned_null.crossing)
         for name, times, p_value in (
-            ("1", of_one, number(timing.follows.p_value)),
-            ("permuted null", of_null, ""),
-            ("1, by the null itself", by_null, ""),
+            ("1", timing.of_one, number(timing.follows.p_value)),
+            ("permuted null", timing.of_null, ""),
+            ("1, by the null itself", timing.null_of_one, ""),
         ):
-            rows.append((SYMBOLS[statistic], name, *map(time_with_interval, times), p_value))
+            cells = map(time_with_interval, (times.epoch, times.lag, times.aligned))
+            rows.append((SYMBOLS[statistic], name, *cells, p_value))
     median = (
         f"Median t_g of all runs: {time_with_interval(scrutiny.grokking)}."
         if math.isfinite(scrutiny.grokking.value)
-        else as_sentence(NO_MEDIAN)
+        else NO_MEDIAN
     )
     return Table(
         "When D(t) crosses",

@@ -15,7 +15,6 @@ from gradquake.errors import printable
 __all__ = [
     "ONE_VALUE",
     "Table",
-    "as_sentence",
     "bracketed",
     "number",
     "quality_of",
@@ -135,8 +134,3 @@ def time_decimals(found: Estimate) -> int:
 def quality_of(found: Collapse) -> str:
     """Return the S of the best collapse as text, with the decimals that are stable."""
     return number(found.quality, quality_decimals(found.quality))
-
-
-def as_sentence(note: str) -> str:
-    """Return a note as a sentence of its own: with a capital and a period."""
-    return f"{note[0].upper()}{note[1:]}."

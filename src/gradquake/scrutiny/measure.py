@@ -1,4 +1,4 @@
-"""A sweep's gradients made again and measured."""
+"""The gradients of a sweep, made again and measured."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis import specifications, timing
-from gradquake.analysis.scales import FEWEST_SCALES
+from gradquake.analysis import timing
 from gradquake.avalanche.surrogates import REAL
-from gradquake.errors import GradquakeError, InputError, require
+from gradquake.errors import GradquakeError, require
 from gradquake.experiments import readings
 from gradquake.experiments.experiment import ProbedRun
 from gradquake.experiments.readings import Reading
@@ -24,6 +23,8 @@ from gradquake.study.recording import GradientRecord, RunRecord, to_dataset
 if TYPE_CHECKING:
     import xarray as xr
 
+__all__ = ["aligned_offsets", "in_order", "measure", "measure_aligned"]
+
 
 def measure(
     sweep: xr.Dataset, readings: Sequence[Reading], executor: Executor | None = None
@@ -33,9 +34,9 @@ def measure(
     Raises
     ------
     InputError
-        Where the sweep is of no experiment whose gradients can be made again.
+        If the gradients of the sweep's experiment cannot be made again.
     GradquakeError
-        Where the gradients made again do not give the avalanches that the sweep holds.
+        If the gradients do not give the avalanches that the sweep holds.
     """
     found = _measure(sweep, readings, None, executor)
     for reading, measured in found.items():
@@ -49,31 +50,8 @@ def measure(
     return found
 
 
-def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
-    """Raise InputError where a sweep cannot be put under scrutiny, before anything is measured."""
-    replay.runs_of(sweep)
-    _check_scales(sweep)
-    if sensitivity:
-        specifications.scale_choices(np.unique(sweep["n_parameters"].values))
-
-
-def _check_scales(sweep: xr.Dataset) -> None:
-    require(sweep.sizes["epoch"] > 0, "no run has a snapshot; there is nothing to analyze")
-    require(
-        "size" in sweep,
-        "the runs have no avalanche sizes; D(t) needs the size of an avalanche at every snapshot",
-    )
-    scales = np.unique(sweep["n_parameters"].values)
-    if scales.size == 1:
-        raise InputError(f"all runs have N = {scales[0]}; D(t) needs at least three sizes of network")
-    if not scales.size >= FEWEST_SCALES:
-        raise InputError(
-            f"the sweep has {scales.size} scales; D(t) needs at least {FEWEST_SCALES} sizes of network"
-        )
-
-
 def aligned_offsets(sweep: xr.Dataset) -> NDArray[np.int64]:
-    """Return the times since t_g, multiples of the snapshot interval, that any run was measured at."""
+    """Return the times since t_g at which some run was measured: multiples of the snapshot interval."""
     reached = sweep["grokking_epoch"].values
     every, last = sweep.attrs["every"], int(sweep["epoch"].values[-1])
     first_offset = -(int(np.nanmax(reached)) // every) * every
@@ -83,19 +61,20 @@ def aligned_offsets(sweep: xr.Dataset) -> NDArray[np.int64]:
 def measure_aligned(
     sweep: xr.Dataset, readings: Sequence[Reading], executor: Executor | None = None
 ) -> dict[Reading, xr.Dataset]:
-    """Measure readings at each run's own t_g plus an offset, exactly, not at the nearest snapshot.
+    """Measure readings exactly at each run's own t_g plus an offset, not at the nearest snapshot.
 
-    Returns sweeps whose epochs are the offsets, and whose sizes are NaN where a run had not begun or
-    was over; all of them where that leaves a scale with fewer than half of its runs, since the largest
-    size of few runs is no match for that of many.
+    Returns sweeps whose epochs are the offsets. A size is NaN if its run had not begun or was over. All
+    sizes at an offset are NaN if a scale has fewer than half of its runs there, since the largest size
+    grows with the number of runs.
 
     Raises
     ------
     InputError
-        Where no run grokked.
+        If no run grokked.
     """
     require(
-        bool(np.isfinite(sweep["grokking_epoch"].values).any()), "no run grokked; none can be aligned"
+        bool(np.isfinite(sweep["grokking_epoch"].values).any()),
+        "no run grokked, so that no run can be aligned",
     )
     found = _measure(sweep, readings, aligned_offsets(sweep), executor)
     return {reading: timing.where_half_are_there(aligned) for reading, aligned in found.items()}
@@ -103,7 +82,7 @@ def measure_aligned(
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """Some runs, and what to read of their gradients; aligned at offsets from t_g, or at snapshots."""
+    """Readings to take of some runs: at offsets from t_g, or at the snapshots if these are None."""
 
     runs: Sequence[ProbedRun]
     readings: Sequence[Reading]
@@ -126,7 +105,7 @@ def _measure(
         for of_reading, part in zip(records, done, strict=True):
             of_reading += part
     return {
-        # The split into phases is the sweep's own, whatever it was set to.
+        # A caller may have set other grokking epochs, at which the phases are then split.
         reading: to_dataset(of_reading).assign_coords(
             grokking_epoch=("run", sweep["grokking_epoch"].values)
         )
@@ -145,7 +124,7 @@ def _read_task(task: _Task) -> list[list[RunRecord]]:
         return [[readings.read(record, reading) for record in records] for reading in task.readings]
     last = task.runs[0].epochs
     inside = [
-        # No offset is inside for a run that never grokked: comparisons with NaN are false.
+        # A run that never grokked has no offset inside: comparisons with NaN are false.
         (task.offsets + reached >= 0) & (task.offsets + reached <= last)
         for reached in task.grokking_epochs
     ]

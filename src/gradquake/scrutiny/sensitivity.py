@@ -1,8 +1,8 @@
-"""The specification curve of sweeps: measured after the fact, under every choice of measuring them."""
+"""The specification curve of sweeps: their gradients measured again under every choice of settings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ from gradquake.study.execution import each
 
 if TYPE_CHECKING:
     import xarray as xr
+
+__all__ = ["SPECIFIED_ALPHAS", "SPECIFIED_QUANTILES", "SPECIFIED_STEPS", "specify"]
 
 SPECIFIED_QUANTILES = (0.80, 0.85, 0.90, 0.95)
 SPECIFIED_ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -44,7 +46,7 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     Returns
     -------
     xarray.Dataset
-        A dimension a choice; ``pre``, ``post``, ``all``, ``average``, ``crossing`` and
+        One dimension for each choice; ``pre``, ``post``, ``all``, ``average``, ``crossing`` and
         ``worst_r_squared`` as in ``specifications.results``, and ``null_pre``, ``null_post`` and
         ``null_all`` of the permuted null.
 
@@ -54,10 +56,8 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
         For fewer than four scales, sweeps of different sizes, seeds or snapshots or of one
         ``alpha_train``, or a sweep whose gradients cannot be made again.
     """
-    import xarray as xr
-
     sweeps = [in_order(sweep) for sweep in sweeps]
-    # A synthetic sweep has no training.
+    # A sweep without training has no alpha_train.
     trained = [float(sweep.attrs.get("alpha_train", np.nan)) for sweep in sweeps]
     require(
         len(set(trained)) == len(sweeps) and all(same_runs(sweep, sweeps[0]) for sweep in sweeps),
@@ -67,17 +67,11 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     scales = np.unique(sweeps[0]["n_parameters"].values)
     chosen = list(specifications.scale_choices(scales))
     every = sweeps[0].attrs["every"]
-    # Snapshots between the recorded ones can be had of what is trained, not of what is drawn.
-    halved = every % 2 == 0 and sweeps[0].attrs["experiment"] == "xor"
+    # Synthetic gradients are drawn at the snapshots and do not exist between them.
+    halved = every % 2 == 0 and sweeps[0].attrs["experiment"] != "synthetic"
     intervals = [every // 2, every, 2 * every] if halved else [every, 2 * every]
     names = topologies_of(scales)
-    pairs = [(sweep, name, tuple(intervals)) for sweep in sweeps for name in names]
-    blocks = list(each(_specify, pairs, executor))
-    shape = (len(sweeps), len(names))
-    stacked = np.stack(blocks).reshape(*shape, *blocks[0].shape)
-    # (alpha_train, topology, result, quantile, ...) to (result, alpha_train, topology, ...)
-    of_result = np.moveaxis(stacked, 2, 0)
-    coordinates = {
+    coordinates: dict[str, Sequence[object]] = {
         "alpha_train": trained,
         "topology": names,
         "quantile": list(SPECIFIED_QUANTILES),
@@ -87,6 +81,22 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
         "interval": intervals,
         "scales": chosen,
     }
+    pairs = [(sweep, name, tuple(intervals)) for sweep in sweeps for name in names]
+    return _table(sweeps, coordinates, list(each(_specify, pairs, executor)))
+
+
+def _table(
+    sweeps: Sequence[xr.Dataset],
+    coordinates: Mapping[str, Sequence[object]],
+    blocks: Sequence[NDArray[np.float64]],
+) -> xr.Dataset:
+    """Return the table of the results that ``_specify`` gives for each sweep and topology."""
+    import xarray as xr
+
+    shape = (len(sweeps), len(coordinates["topology"]))
+    stacked = np.stack(blocks).reshape(*shape, *blocks[0].shape)
+    # (alpha_train, topology, result, quantile, ...) to (result, alpha_train, topology, ...)
+    of_result = np.moveaxis(stacked, 2, 0)
     names_of = [*specifications.RESULTS, *(f"null_{r}" for r in specifications.NULL_RESULTS)]
     reached = [sweep["grokking_epoch"].values for sweep in sweeps]
     reached = [r if np.isfinite(r).any() else np.full(1, np.inf) for r in reached]

@@ -1,7 +1,8 @@
-"""A sweep's gradients on every topology."""
+"""A sweep's gradients measured on every topology."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,24 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import scaling, transitions
-from gradquake.analysis.collapse import Collapse
+from gradquake.analysis.collapse import Collapse, phase_collapse
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.shown import Shown
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import SPLIT_PHASES, Phase
 from gradquake.avalanche.surrogates import REAL
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.experiments.readings import Reading
+from gradquake.scrutiny.measure import measure
 from gradquake.study.execution import each
 
 if TYPE_CHECKING:
     import xarray as xr
-from gradquake.scrutiny.measure import measure
-from gradquake.scrutiny.scrutinize import _collapse
+
+__all__ = ["OnTopology", "on_topologies", "topologies_of"]
 
 
-@dataclass(frozen=True, eq=False)
-class OnTopology:
+@dataclass(frozen=True, eq=False, repr=False)
+class OnTopology(Shown):
     """A sweep's gradients measured on one topology.
 
     Attributes
@@ -53,6 +56,18 @@ class OnTopology:
     def arrangement(self, phase: Phase, statistic: Statistic) -> Estimate:
         """Return D_real - D_permuted, paired: due to the arrangement of the entries on the graph."""
         return self.arrangements[phase][statistic]
+
+    @property
+    def _title(self) -> str:
+        return f"On {self.topology}"
+
+    def _lines(self) -> Mapping[str, str]:
+        return {
+            f"{STATISTICS[statistic].symbol} {phase}, {rung}": found.text
+            for rung, of_rung in self.exponents.items()
+            for phase, of_phase in of_rung.items()
+            for statistic, found in of_phase.items()
+        }
 
 
 def on_topologies(
@@ -95,7 +110,7 @@ class _OnTopology:
                 for rung, of_rung in exponents.items()
             },
             arrangements,
-            {phase: _collapse((measured[REAL], phase)) for phase in SPLIT_PHASES},
+            {phase: phase_collapse(measured[REAL], phase) for phase in SPLIT_PHASES},
         )
 
     def _exponent(self, dataset: xr.Dataset, phase: Phase, statistic: Statistic) -> Exponent:
