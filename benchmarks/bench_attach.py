@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import gradquake.torch as gqt
+from gradquake import Probe
 
 
 class Block(nn.Module):
@@ -88,7 +89,7 @@ class ResNet18(nn.Module):
 
 PROBES = {
     "whole": {},
-    "whole, on the ring": {"topology": "ring"},
+    "whole, on the ring": {"probe": Probe(graph="ring")},
     "sample of 1,000,000": {"sample": 1_000_000},
     "whole, with 2 nulls": {"nulls": ["gaussian", "permuted"]},
 }

@@ -431,7 +431,7 @@ def test_dimension_from_three_recorded_sizes(tmp_path, call):
         (["g.npy", "--draws", "0"], "draws is 0"),
         (["g.npy", "--no-nulls", "--all-nulls"], "choose one"),
         (["g.npy", "--no-nulls", "--draws", "3"], "--draws is a number of nulls, which --no-nulls"),
-        (["g.npy", "--label", "width=3"], "--label labels what --out records; --out is needed"),
+        (["g.npy", "--label", "width=3"], "--label is for the run that --out records; give --out too"),
         (["g.npy", "--out", "s", "--label", "width"], "--label is 'width'; name=value is needed"),
         (["g.npy", "--out", "s", "--label", "size=3"], "labels names size, which"),
         (

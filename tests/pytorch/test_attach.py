@@ -321,6 +321,27 @@ def test_the_computational_topology_of_any_module():
     assert quake.latest["size"] == Probe(graph).measure(flat(model)).size
 
 
+@pytest.mark.parametrize("graph", [ring(49), lambda n, seed: ring(n)])  # noqa: ARG005
+def test_a_graph_or_a_builder_of_your_own_is_measured_on_and_recorded_as_own(graph):
+    model = network()
+    optimizer = sgd(model)
+    with gqt.attach(model, optimizer, probe=Probe(graph=graph, alpha=0.2)) as quake:
+        train(model, optimizer, 1)
+    assert quake.latest["size"] == Probe("ring", alpha=0.2).measure(flat(model)).size
+    assert quake.dataset.attrs["topology"] == "own"
+    assert quake.dataset.attrs["alpha"] == 0.2
+
+
+def test_the_seed_is_that_of_the_probe_or_the_label():
+    model = network()
+    optimizer = sgd(model)
+    for options in ({"probe": Probe(seed=5)}, {"labels": {"seed": 5}}):
+        with gqt.attach(model, optimizer, **options) as quake:
+            train(model, optimizer, 1)
+        assert quake.latest["size"] == Probe(seed=5).measure(flat(model)).size
+        assert (quake.config["seed"], quake.config["labels"]) == (5, {})
+
+
 def test_wrapped_models_are_read_by_the_names_inside():
     model = network()
     wrapped = nn.DataParallel(model)

@@ -82,7 +82,7 @@ def measure(
 
     require(not (no_nulls and all_nulls), "--no-nulls and --all-nulls were both given; choose one")
     require(not (no_nulls and draws), "--draws is a number of nulls, which --no-nulls leaves out")
-    require(out is not None or not label, "--label labels what --out records; --out is needed")
+    require(out is not None or not label, "--label is for the run that --out records; give --out too")
     check_topology(topology)
     with progress(unit="avalanches") as advance:
         series = measure_files(

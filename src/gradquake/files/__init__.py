@@ -1,1 +1,1 @@
-"""Gradients and checkpoints in files, whatever program wrote them."""
+"""Gradients and checkpoints in files, written by any program."""

@@ -243,21 +243,33 @@ def _read_tensor(
             entries = entries[at - start]
             places = sorting[low:high] if one.by_column else slice(low, high)
         into[places] = entries
-        finite = np.isfinite(entries)
-        if not finite.all():
-            index = int(np.argmin(finite))
-            entry = start + index if at is None else int(at[index])
-            if one.by_column:
-                entry = int(np.ravel_multi_index(np.unravel_index(entry, shape, "F"), shape))
-            raise InputError(
-                f"{path}: entry {entry} of {one.tensor.name!r} is {entries[index]}; finite numbers are "
-                "needed: leave out this file, or choose other tensors with match"
-            )
+        _require_finite(path, one, entries, range(start, stop) if at is None else at)
         start = stop
     if start != size:
         raise InputError(
             f"{path} holds {start} of the {size} entries of {one.tensor.name!r}; it is damaged"
         )
+
+
+def _require_finite(
+    path: Path,
+    one: StoredTensor,
+    entries: NDArray[np.floating[Any]],
+    stored_at: Sequence[int] | NDArray[np.int64],
+) -> None:
+    """Raise InputError for an entry that is not finite, named by its position in the tensor."""
+    finite = np.isfinite(entries)
+    if finite.all():
+        return
+    index = int(np.argmin(finite))
+    entry = int(stored_at[index])
+    if one.by_column:
+        shape = one.tensor.shape
+        entry = int(np.ravel_multi_index(np.unravel_index(entry, shape, "F"), shape))
+    raise InputError(
+        f"{path}: entry {entry} of {one.tensor.name!r} is {entries[index]}; finite numbers are needed: "
+        "leave out this file, or choose other tensors with match"
+    )
 
 
 def _by_column(entries: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:

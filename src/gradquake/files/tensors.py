@@ -59,7 +59,7 @@ class StoredTensor:
     by_column: bool = False
 
 
-# The tensors of an open file, and descriptions of what else it holds.
+# The tensors of an open file, and descriptions of its other contents.
 Contents = tuple[list[StoredTensor], list[str]]
 
 

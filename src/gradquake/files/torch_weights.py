@@ -29,7 +29,7 @@ NEEDED = "a tensor, or a list or dict of tensors, at the top or under one key, i
 
 
 def open_weights(path: Path) -> tuple[list[StoredTensor], list[str]]:
-    """Return the tensors of a file, and descriptions of what is left out.
+    """Return the tensors of a file, and descriptions of the parts that are left out.
 
     Objects that are neither tensors nor plain containers are never made: each is replaced by an
     ``Unmade``.

@@ -86,10 +86,7 @@ class FlatGradient:
         self.strangers = len(self._known) - len(trained)
         lengths = [parameter.numel() for parameter in self._parameters]
         self.total = sum(lengths)
-        places = {parameter.device for parameter in self._parameters}
-        place = places.pop() if len(places) == 1 else torch.device("cpu")
-        # Thresholds need double precision, which Metal does not have.
-        self.device = torch.device("cpu") if place.type == "mps" else place
+        self.device = _device_of(self._parameters)
         self._picked = _sample(lengths, sample, seed) if sample and sample < self.total else None
         if self._picked is not None:
             lengths = [len(picked) for picked in self._picked]
@@ -218,7 +215,7 @@ def innermost(optimizer: Any) -> torch.optim.Optimizer:
 
 
 def scaling(optimizer: torch.optim.Optimizer) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Return what a GradScaler leaves with an optimizer that unscales gradients itself.
+    """Return the values that a GradScaler gives to an optimizer that unscales gradients itself.
 
     Returns
     -------
@@ -256,6 +253,13 @@ def _sample(lengths: Sequence[int], sample: int, seed: int) -> list[Any]:
     ends = np.cumsum(lengths)
     parts = np.split(picked, np.searchsorted(picked, ends[:-1]))
     return [part - start for part, start in zip(parts, [0, *ends[:-1]], strict=True)]
+
+
+def _device_of(parameters: Sequence[nn.Parameter]) -> torch.device:
+    devices = {parameter.device for parameter in parameters}
+    device = devices.pop() if len(devices) == 1 else torch.device("cpu")
+    # Thresholds need double precision, which Metal does not have.
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _refuse_unreadable(named: Sequence[tuple[str, nn.Parameter]]) -> None:

@@ -1,4 +1,4 @@
-"""How a probe speaks in a user's training: it says what failed, and does not end the training."""
+"""Warnings of a probe in a user's training: they name a failure, and do not end the training."""
 
 from __future__ import annotations
 

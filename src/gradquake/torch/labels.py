@@ -1,4 +1,4 @@
-"""The labels of a run, made of whatever a script has, such as ``vars(args)``."""
+"""The labels of a run, made from the values that a script has, such as ``vars(args)``."""
 
 from __future__ import annotations
 

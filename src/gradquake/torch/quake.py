@@ -1,4 +1,4 @@
-"""A probe on an optimizer: the hook that measures each step, and what it says of steps it could not."""
+"""A probe on an optimizer: the hook that measures its steps."""
 
 from __future__ import annotations
 
@@ -198,11 +198,7 @@ class Quake:
         return changed
 
     def _on_step(
-        self,
-        step: int,
-        optimizer: torch.optim.Optimizer,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, step: int, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments | None:
         """Measure a step, and return its arguments if they change: with a closure that is measured."""
         found_inf, scale = scaling(optimizer)

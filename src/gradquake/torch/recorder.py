@@ -27,7 +27,7 @@ LARGEST_SHARE = 1.001
 
 
 class Recorder:
-    """Gives what is measured and logged to the journal, and to loggers.
+    """Gives measurements and outcomes to the journal and to loggers.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Recorder:
         for name, value in given.items():
             try:
                 check_outcome(name, value, self._labels)
-                # Reading a number from an accelerator waits for it, so only what is kept is read.
+                # Reading a number from an accelerator waits for it, so only outcomes to keep are read.
                 if self.records and (name not in self.latest or self._may_grok(name)):
                     good[name] = _number(value)
             except Exception as error:
