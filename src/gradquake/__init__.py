@@ -22,7 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from gradquake.analysis import scaling
     from gradquake.avalanche import graphs, surrogates
     from gradquake.avalanche.cascade import Avalanche, AvalancheBatch, relax
     from gradquake.avalanche.graphs import Graph
@@ -59,11 +58,10 @@ _MODULES = {
     "relax": "avalanche.cascade",
     "reproduce": "paper.reproduce",
     "run": "experiments.run",
-    "scaling": "analysis.scaling",
     "surrogates": "avalanche.surrogates",
     "watch": "report.watch",
 }
-_WHOLE = ("graphs", "scaling", "surrogates")
+_WHOLE = ("graphs", "surrogates")
 
 __all__ = [
     "Avalanche",
@@ -84,7 +82,6 @@ __all__ = [
     "relax",
     "reproduce",
     "run",
-    "scaling",
     "surrogates",
     "watch",
 ]
