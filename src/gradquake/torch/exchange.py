@@ -26,7 +26,7 @@ class Exchange:
     Attributes
     ----------
     rank, size : int
-        Of this process in the group, and how many there are.
+        The number of this process in the group, from 0, and of all processes, as mpi4py names them.
 
     Raises
     ------
