@@ -56,7 +56,7 @@ def found(
         datasets[rung] = to_dataset(records)
     with pytest.MonkeyPatch.context() as patch:
         # A reading says nothing of the collapse, which takes most of the time.
-        patch.setattr(scrutinize, "best_collapse", lambda _: None)
+        patch.setattr(scrutinize, "phase_collapse", lambda *_: None)
         return scrutinize.beside(datasets.pop("real"), datasets, n_resamples=RESAMPLES)
 
 
@@ -250,7 +250,7 @@ def test_cautions(sentences):
         sentences("noise"), "Caution for D after grokking: R² is 0.", "for gamma before grokking"
     )
     assert holds(
-        sentences("runs do not differ"), "The sizes do not change with N, so R² is not defined."
+        sentences("runs do not differ"), "the sizes do not change with N, so R² is not defined."
     )
 
 
