@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from gradquake.analysis.ladder import Ladder, Span
@@ -17,20 +16,15 @@ from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.errors import counted, printable
+from gradquake.report.doubts import PLACES, capital, cautions, listed, missing
 from gradquake.report.text import bracketed, time_decimals
-from gradquake.scrutiny.scrutinize import Scrutiny, notes_of
+from gradquake.scrutiny.scrutinize import Scrutiny
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["reading"]
 
-NAMES = {name: statistic.symbol for name, statistic in STATISTICS.items()}
-PLACES: dict[Phase, str] = {
-    "all": "over all snapshots",
-    "pre": "before grokking",
-    "post": "after grokking",
-}
 NO_INTERVAL = "(no interval)"
 
 # The p-value below which a change is said to follow the grokking epochs.
@@ -49,8 +43,8 @@ def reading(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATISTICS) 
     """
     return [
         *_findings(scrutiny, statistics),
-        *_cautions(scrutiny.ladder, statistics),
-        *_undefined(scrutiny, statistics),
+        *cautions(scrutiny.ladder, statistics),
+        *missing(scrutiny, statistics),
     ]
 
 
@@ -125,7 +119,7 @@ def _exponents(ladder: Ladder, statistic: Statistic) -> Iterator[str]:
 
 def _named(statistic: Statistic) -> str:
     symbol, label = STATISTICS[statistic].symbol, STATISTICS[statistic].label
-    return _capital(f"{symbol}, the exponent of the {label} avalanche ({label} size ~ N^{symbol}),")
+    return capital(f"{symbol}, the exponent of the {label} avalanche ({label} size ~ N^{symbol}),")
 
 
 def _change(rise: Estimate) -> str:
@@ -154,7 +148,7 @@ def _beside_one(found: dict[str, Estimate]) -> str:
 
 
 def _crossing(scrutiny: Scrutiny, statistic: Statistic) -> Iterator[str]:
-    curve, name = scrutiny.ladder.real.curves[statistic], NAMES[statistic]
+    curve, name = scrutiny.ladder.real.curves[statistic], STATISTICS[statistic].symbol
     known = curve.dimension.dropna("epoch", subset=["value"])
     if not known.sizes["epoch"]:
         return
@@ -171,7 +165,7 @@ def _crossing(scrutiny: Scrutiny, statistic: Statistic) -> Iterator[str]:
         )
     null = scrutiny.ladder.nulls["permuted"].curves[statistic].crossing
     of_null = f"cross 1 at epoch {_time(null)}" if _is_defined(null) else "do not cross 1"
-    yield _capital(f"{name}(t) {found}; shuffled gradients {of_null}.")
+    yield capital(f"{name}(t) {found}; shuffled gradients {of_null}.")
 
 
 def _at(curve: xr.Dataset, place: int) -> str:
@@ -190,7 +184,7 @@ def _time(crossing: Estimate) -> str:
 
 def _attribution(ladder: Ladder, span: Span, statistic: Statistic) -> str:
     parts = ladder.attribution(span, statistic)
-    name = NAMES[statistic]
+    name = STATISTICS[statistic].symbol
     if span == "rise":
         of = f"Of the change of {name}, {_shown(parts.total)}"
     else:
@@ -219,13 +213,13 @@ def _conclusions(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> str:
     found: dict[str, list[str]] = {}
     for statistic in statistics:
         if conclusion := _conclusion(scrutiny, statistic):
-            found.setdefault(conclusion, []).append(NAMES[statistic])
+            found.setdefault(conclusion, []).append(STATISTICS[statistic].symbol)
     if not found:
         return (
             "Do not conclude anything about grokking from these runs: there is no exponent both before "
             "and after it."
         )
-    parts = [conclusion.format(_listed(names)) for conclusion, names in found.items()]
+    parts = [conclusion.format(listed(names)) for conclusion, names in found.items()]
     return f"Do not {'; and do not '.join(parts)}."
 
 
@@ -271,71 +265,6 @@ def _bias(ladder: Ladder, spans: Sequence[Span]) -> Iterator[str]:
         )
 
 
-# Cautions, and what is not defined
-
-
-def _cautions(ladder: Ladder, statistics: Collection[Statistic]) -> Iterator[str]:
-    found = _Grouped()
-    for statistic, phase in product(statistics, PHASES):
-        for caution in ladder.exponent("real", phase, statistic).cautions:
-            found.add(caution, NAMES[statistic], phase)
-    for caution, of in found.subjects():
-        yield f"Caution for {_listed(of)}: {_clause(caution)}"
-
-
-def _undefined(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterator[str]:
-    ladder, real = scrutiny.ladder, scrutiny.ladder.real
-    found, intervals = _Grouped(), _Grouped()
-    for statistic, phase in product(statistics, PHASES):
-        name, exponent = NAMES[statistic], real.exponent(phase, statistic)
-        message = exponent.fit.message
-        found.add(message, name, phase)
-        if not message and math.isnan(exponent.low) and exponent.runs >= FEWEST_RUNS:
-            intervals.add(f"{exponent.invalid:.0%} of the resamples have no value", name, phase)
-        for rung in ladder.nulls if not message else ():
-            of_null = ladder.exponent(rung, phase, statistic).fit.message
-            found.add(of_null, f"the {rung.replace('_', ' ')} null of {name}", phase)
-    for message, of in found.subjects():
-        yield _capital(f"{_listed(of)} {_are(of)} not defined: {_clause(message)}")
-    for reason, of in intervals.subjects():
-        yield _capital(f"{_listed(of)} {'has' if len(of) == 1 else 'have'} no interval: {reason}.")
-    curves = [NAMES[s] for s in statistics if real.curves[s].dimension["value"].isnull().all()]
-    if curves:
-        names = _listed([f"{name}(t)" for name in curves])
-        yield _capital(
-            f"{names} {_are(curves)} not defined: at every epoch, a network size has no avalanche."
-        )
-    yield from notes_of(scrutiny)
-
-
-class _Grouped:
-    """Texts, each with the subjects and the phases that it is about."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, dict[str, list[Phase]]] = {}
-
-    def add(self, text: str, subject: str, phase: Phase) -> None:
-        """Add a text about a subject in a phase; an empty text is nothing to tell."""
-        if text:
-            self._found.setdefault(text, {}).setdefault(subject, []).append(phase)
-
-    def subjects(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield each text with its subjects; a subject in all phases needs none."""
-        for text, of in self._found.items():
-            yield (
-                text,
-                [
-                    name
-                    for subject, phases in of.items()
-                    for name in (
-                        [subject]
-                        if len(phases) == len(PHASES)
-                        else [f"{subject} {PLACES[phase]}" for phase in phases]
-                    )
-                ],
-            )
-
-
 # Words
 
 
@@ -361,21 +290,3 @@ def _shown(found: Estimate, decimals: int | None = None) -> str:
 def _bracketed(value: float, low: float, high: float, decimals: int | None = None) -> str:
     shown = bracketed(value, low, high, decimals)
     return shown if "[" in shown else f"{shown} {NO_INTERVAL}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _are(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
-def _capital(sentence: str) -> str:
-    return f"{sentence[0].upper()}{sentence[1:]}"
-
-
-def _clause(sentence: str) -> str:
-    """Return a sentence to stand after a colon."""
-    articles = ("The ", "There ")
-    return f"{sentence[0].lower()}{sentence[1:]}" if sentence.startswith(articles) else sentence
