@@ -275,7 +275,7 @@ def check_topology(topology: object, name: str = "topology", *others: str) -> No
 
 
 def kept_graph(topology: str, n: int, seed: int) -> Graph:
-    """Return what ``build`` does. The last graphs are kept, up to 512 MiB of them in a process."""
+    """Return the graph of ``build``. A process keeps the last ones, up to 512 MiB of them."""
     return _KEPT.graph(topology, n, seed)
 
 
