@@ -57,10 +57,10 @@ def require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
-def out_of_memory(what: str) -> OutOfMemoryError:
-    """Return the error for a measurement of ``what`` for which there is not enough memory."""
+def out_of_memory(measured: str) -> OutOfMemoryError:
+    """Return the error for a measurement of ``measured`` for which there is not enough memory."""
     return OutOfMemoryError(
-        f"there is not enough memory to measure {what}; free some memory, or measure fewer entries"
+        f"there is not enough memory to measure {measured}; free some memory, or measure fewer entries"
     )
 
 

@@ -37,7 +37,6 @@ __all__ = [
     "relax_stack",
 ]
 
-
 # For kernels that find thresholds themselves.
 NO_THRESHOLDS = np.empty(0)
 
@@ -295,7 +294,7 @@ def relax_stack(
 def _sum_over_blocks(
     gradients: Gradient, relaxed: Gradient, graphs: GraphStack, angles: bool, outcomes: NDArray[np.void]
 ) -> int:
-    """Fill in what is summed over gradients of several blocks; return one that overflowed, or -1."""
+    """Fill in the sums over gradients of several blocks; return a gradient that overflowed, or -1."""
     broken = -1
     for b in np.flatnonzero(np.diff(graphs.offsets) > _kernels_angle.BLOCK).tolist():
         part = slice(graphs.offsets[b], graphs.offsets[b + 1])

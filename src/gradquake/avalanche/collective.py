@@ -47,7 +47,7 @@ class Exchange(Protocol):
         ...
 
     def alltoall(self, values: Sequence[Any], /) -> list[Any]:
-        """Send ``values[r]`` to process r; return what each sent to this one."""
+        """Send ``values[r]`` to process r; return the values that each sent to this one."""
         ...
 
 

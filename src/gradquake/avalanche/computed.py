@@ -26,7 +26,7 @@ class ComputedGraph(Graph):
     neighbors : kernel
         ``(nodes, first, n, *rule, rows)`` fills ``rows`` with the 4 neighbors of each node.
     rule
-        What the kernel needs to know beside ``n``.
+        The further arguments of the kernel.
     computed_from : int
         The number of nodes from which the arrays are not used.
     """

@@ -132,7 +132,7 @@ class _Cascade:
         return part.count, new
 
     def _go_on(self, part: Part, sent: Sequence[Shares], dense: bool) -> tuple[int, int]:
-        """Let a part receive its shares and topple; return what ``_open`` does."""
+        """Let a part receive its shares and topple; return the numbers that ``_open`` returns."""
         part.count = new = 0
         # If many nodes topple, bin by bin, so that a bin is still in the caches.
         for bins in [range(b, b + 1) for b in part.bins] if dense else [part.bins]:

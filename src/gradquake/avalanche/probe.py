@@ -35,6 +35,8 @@ SAMPLE_STREAM = 0x73616D70
 # Smaller batches take less time than the start of threads.
 THREADS_FROM = 200_000
 
+CORES = os.cpu_count() or 1
+
 # Gradients of at least this many entries are relaxed in parts.
 LARGE = 1 << 22
 
@@ -195,7 +197,7 @@ class Probe:
         """
         _check_threads(threads)
         if threads is None:
-            threads = _cores() if exchange is None else 1
+            threads = CORES if exchange is None else 1
         try:
             return relax_pieces(
                 pieces, self.graph_on, self.quantile, self.alpha, self.max_steps,
@@ -282,7 +284,7 @@ class Probe:
         self, flat: Gradient, graphs: GraphStack, threads: int | None
     ) -> tuple[Gradient, NDArray[np.void]]:
         if threads is None:
-            threads = _cores() if flat.size >= THREADS_FROM else 1
+            threads = CORES if flat.size >= THREADS_FROM else 1
         return relax_stack(
             flat, graphs, self.alpha, self.max_steps, quantile=self.quantile, threads=threads
         )
@@ -291,10 +293,6 @@ class Probe:
 def _check_threads(threads: int | None) -> None:
     if threads is not None:
         require_count("threads", threads, 1)
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
 
 
 def _laid_end_to_end(

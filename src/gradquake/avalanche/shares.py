@@ -102,6 +102,6 @@ class Part:
             yield first, min(first + _kernels_angle.BLOCK, self.last)
 
     def listed(self, unstable: IntArray, moved: Gradient) -> tuple[IntArray, Gradient]:
-        """Return the part's toppled nodes and what each gives away, from the lists of the process."""
+        """Return the part's toppled nodes and the amount that each gives away."""
         own = slice(self.first, self.first + self.count)
         return unstable[own], moved[own]

@@ -245,7 +245,7 @@ class Surrogate:
     label : str
         The name in figures.
     keeps : str
-        What it keeps of the gradient.
+        The property of the gradient that it keeps.
     stream : int
         The number of its random stream, of no other surrogate.
     by_tensor : bool

@@ -214,7 +214,7 @@ def computational(hidden: int) -> Graph:
 def _computational_of_size(n: int, seed: int) -> Graph:  # noqa: ARG001
     n = count_of("n", n, 5)
     if n % 4 != 1:
-        raise InputError(f"n is {n}; a number 4 h + 1 is needed, the parameters of a 2-h-1 network")
+        raise InputError(f"n is {n}; the graph of a 2-h-1 network has 4 h + 1 nodes")
     return computational(n // 4)
 
 
@@ -275,7 +275,7 @@ def check_topology(topology: object, name: str = "topology", *others: str) -> No
 
 
 def kept_graph(topology: str, n: int, seed: int) -> Graph:
-    """Return what ``build`` does. The last graphs are kept, up to 512 MiB of them in a process."""
+    """Return the graph of ``build``. A process keeps the last ones, up to 512 MiB of them."""
     return _KEPT.graph(topology, n, seed)
 
 
