@@ -2,7 +2,7 @@
 
 The fewest bytes of N entries of w bytes, s topplings and m shares: the threshold reads the gradient
 (N w), the cascade reads it and writes the relaxed one (2 N w), a toppling reads where its row begins and
-its neighbours (4 bytes each, where they are stored), a share is added to an entry (2 w), and the angle
+its neighbors (4 bytes each, where they are stored), a share is added to an entry (2 w), and the angle
 reads both gradients (2 N w). Bandwidth is that of copying as many entries, each read and written once,
 on as many threads.
 

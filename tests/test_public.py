@@ -9,14 +9,6 @@ import pytest
 
 import gradquake as gq
 
-SUBMODULES = {
-    "gradquake.experiments": {"modular_addition", "readings", "synthetic", "xor"},
-    "gradquake.analysis": {
-        "collapse", "early_warning", "ladder", "power", "resampling", "scaling", "specifications",
-        "sweep", "tails", "timing", "transitions",
-    },
-}  # fmt: skip
-
 
 def fresh(code):
     """Return what a new process prints as JSON."""
@@ -36,20 +28,25 @@ def test_a_public_module_has_the_names_that_it_lists(name):
         assert hasattr(module, one)
 
 
-def test_the_modules_of_a_package_load_when_they_are_used():
+def test_dir_shows_what_a_user_needs():
+    assert dir(gq) == sorted([*gq.__all__, "__version__"])
+    for hidden in ("annotations", "importlib", "TYPE_CHECKING"):
+        assert hidden not in dir(gq)
+
+
+def test_every_name_loads_when_it_is_used():
     code = """
 import json, sys
 import gradquake as gq
-light = [name for name in ("numpy", "numba", "xarray") if name in sys.modules]
-run = gq.experiments.xor.XorRun(3, 0)
-print(json.dumps([light, run.n_parameters, "gradquake.experiments.synthetic" in dir(gq.experiments)]))
+heavy = ("numpy", "numba", "xarray", "rich", "matplotlib", "torch")
+light = [name for name in heavy if name in sys.modules]
+named = [name for name in gq.__all__ if getattr(gq, name) is None]
+print(json.dumps([light, named, "torch" in sys.modules]))
 """
-    assert fresh(code) == [[], 13, False]
+    assert fresh(code) == [[], [], False]
 
 
-@pytest.mark.parametrize(("package", "modules"), SUBMODULES.items())
-def test_a_package_lists_its_modules(package, modules):
-    code = f"import json, {package}; print(json.dumps(dir({package})))"
-    assert set(fresh(code)) == modules
-    code = f"import json, {package} as of; print(json.dumps(hasattr(of, 'nothing')))"
-    assert fresh(code) is False
+def test_every_command_is_a_public_function():
+    for command in ("reproduce", "run", "measure", "analyze", "watch", "plot", "info"):
+        assert callable(getattr(gq, command))
+        assert command in gq.__all__

@@ -1,6 +1,6 @@
-"""The `gradquake` command: an interrupt is one line and exit status 130, from the first import on.
+"""The `gradquake` command: an interrupt gives one line and exit status 130, even during imports.
 
-Nothing that takes long to load is imported before interrupts are taken care of.
+Nothing that takes long to load is imported before interrupts are handled.
 """
 
 import os
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MESSAGE = "gradquake: interrupted; what was finished is kept, and the same command continues from there"
 
-# Seconds after which an interrupt that came at a bad moment is tried again.
+# The seconds after which an interrupt that came at a bad moment is raised again.
 SOON = 0.01
 
 
@@ -28,28 +28,26 @@ def main() -> None:
 def _main() -> None:
     import signal
 
-    # Who started this in the background of a shell wants no interrupts.
-    listened_to = (
-        [signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.default_int_handler else []
-    )
-    if listened_to:
+    # In the background of a shell, interrupts are ignored and stay so.
+    handled = [signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.default_int_handler else []
+    if handled:
         if hasattr(signal, "setitimer"):
-            listened_to.append(signal.SIGALRM)
-        for number in listened_to:
+            handled.append(signal.SIGALRM)
+        for number in handled:
             signal.signal(number, _interrupt)
-        sys.unraisablehook = _raise_what_is_ignored
+        sys.unraisablehook = _raise_ignored_interrupt
     from gradquake.cli.app import main as run
 
     try:
         run()
     finally:
-        # All is done and said; what is left is the interpreter's own end.
-        for number in listened_to:
+        # The work is done: an interrupt must not disturb the end of the interpreter.
+        for number in handled:
             signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt(_: int, frame: "FrameType | None") -> None:
-    """Raise KeyboardInterrupt; but after an import, which may swallow it or break by it."""
+    """Raise KeyboardInterrupt, but not during an import, which may swallow it or break."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             _interrupt_soon()
@@ -58,8 +56,8 @@ def _interrupt(_: int, frame: "FrameType | None") -> None:
     raise KeyboardInterrupt
 
 
-def _raise_what_is_ignored(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Raise an interrupt again that Python ignores, as it does in finalizers and callbacks."""
+def _raise_ignored_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Raise an interrupt again if Python ignored it, as it does in finalizers and callbacks."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         _interrupt_soon()
     else:
@@ -76,8 +74,8 @@ def _interrupt_soon() -> None:
 
 
 def _stop() -> "NoReturn":
-    # A study is whole at every moment, and workers end with this process: nothing is left to do but
-    # to show the cursor again that a progress bar hides.
+    # A study is consistent at every moment, and workers end with this process. Only the cursor, which a
+    # progress bar hides, must be shown again.
     shown = "\r\x1b[2K\x1b[?25h" if os.isatty(2) else ""
     os.write(2, f"{shown}{MESSAGE}\n".encode())
     os._exit(130)

@@ -1,9 +1,30 @@
-"""What gradquake raises: one base class, and messages that say what was given and what is needed."""
+"""The errors that gradquake raises, and checks that raise them.
+
+A message says what was given, what is needed and, if it helps, what to do.
+"""
 
 from __future__ import annotations
 
 import math
 from numbers import Integral, Real
+
+__all__ = [
+    "GradquakeError",
+    "InputError",
+    "OutOfMemoryError",
+    "RunTakenError",
+    "StudyError",
+    "a_type",
+    "counted",
+    "out_of_memory",
+    "printable",
+    "require",
+    "require_between",
+    "require_count",
+    "require_number",
+    "require_seed",
+    "told",
+]
 
 
 class GradquakeError(Exception):
@@ -15,7 +36,7 @@ class InputError(GradquakeError, ValueError):
 
 
 class OutOfMemoryError(GradquakeError, MemoryError):
-    """A measurement that needs more memory than there is."""
+    """A measurement for which there is not enough memory."""
 
 
 class StudyError(GradquakeError):
@@ -23,21 +44,21 @@ class StudyError(GradquakeError):
 
 
 class RunTakenError(StudyError):
-    """A run that was begun here and is no longer: it was removed, or another process continued it."""
+    """A run that this process began, but that was removed or that another process continued since."""
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise :class:`InputError` with ``message`` unless ``condition`` holds.
+    """Raise :class:`InputError` with a constant message unless ``condition`` holds.
 
-    For constant messages. One that has to be built belongs under ``if not ...: raise InputError``, so
-    that it is built only if the check fails.
+    A message that is built from values belongs under ``if not ...: raise InputError``, so that it is
+    built only if the check fails.
     """
     if not condition:
         raise InputError(message)
 
 
 def out_of_memory(what: str) -> OutOfMemoryError:
-    """Return the error for a measurement of ``what`` that needs more memory than there is."""
+    """Return the error for a measurement of ``what`` for which there is not enough memory."""
     return OutOfMemoryError(
         f"there is not enough memory to measure {what}; free some memory, or measure fewer entries"
     )
@@ -50,7 +71,7 @@ def a_type(value: object) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number and what it counts, in the singular or plural: "1 entry", "2 entries"."""
+    """Return a number and its noun, in the singular or plural: "1 entry", "2 entries"."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
 
@@ -58,7 +79,7 @@ def counted(number: int, noun: str) -> str:
 def require_between(
     name: str, value: float, low: float, high: float, *, inclusive: bool = False
 ) -> None:
-    """Raise :class:`InputError` unless ``low < value < high`` (``<=`` where ``inclusive``)."""
+    """Raise :class:`InputError` unless ``low < value < high`` (``<=`` if ``inclusive``)."""
     number = require_number(name, value)
     inside = low <= number <= high if inclusive else low < number < high
     brackets = "[]" if inclusive else "()"
@@ -69,7 +90,7 @@ def require_between(
 
 
 def require_number(name: str, value: object) -> float:
-    """Return ``value`` as a float, or raise :class:`InputError` where it is not a real number."""
+    """Return ``value`` as a float, or raise :class:`InputError` if it is not a real number."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise InputError(f"{name} is {value!r}; a number is needed")
     try:
@@ -95,11 +116,11 @@ def require_seed(value: int) -> None:
 
 
 def printable(text: str) -> str:
-    """Return text with what cannot be printed, a line's end among it, as escapes."""
+    """Return text on one line, with escapes for characters that cannot be printed."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def told(error: Exception) -> str:
-    """Return what another library's error says, in one line and not at length."""
+    """Return the message of another library's error, in one short line."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return printable(" ".join((reason or type(error).__name__).split()))[:160].rstrip(". ")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gradquake import InputError, Probe, relax
 from gradquake.avalanche import graphs, topologies
-from gradquake.avalanche.cascade import as_gradient
+from gradquake.avalanche.checks import as_gradient
 from gradquake.avalanche.graphs import from_edges
 
 COUNTS = ("size", "duration", "area", "peak", "truncated")
@@ -41,7 +41,7 @@ def quantile(gradient, q=0.8):
 
 
 def connected_edges(rng, n):
-    """A random tree and as many edges again: no node is without a neighbour."""
+    """A random tree and as many edges again: no node is without a neighbor."""
     tree = [(i, int(rng.integers(i))) for i in range(1, n)]
     more = {tuple(sorted(pair)) for pair in rng.integers(n, size=(n, 2)).tolist()}
     more -= {tuple(sorted(pair)) for pair in tree}
@@ -100,7 +100,7 @@ def test_opposite_shares_cancel_at_a_node_that_stays_stable():
     assert avalanche.deviation == 0
 
 
-def test_a_node_without_neighbours_loses_its_share_to_nowhere():
+def test_a_node_without_neighbors_loses_its_share_to_nowhere():
     # 4 -> 3 -> 2.25 -> 1.6875, a quarter lost at each step: 1 + 0.75 + 0.5625 = 2.3125.
     avalanche = relax([4.0, -1.0], APART, threshold=2, alpha=0.25)
     assert avalanche.relaxed.tolist() == [1.6875, -1]
@@ -156,7 +156,7 @@ def test_the_cascade_is_the_update_written_with_matrices(case, alpha, max_steps)
 
 @examples(60)
 @given(case=cases(), alpha=alphas, dtype=st.sampled_from(["float32", "float64"]))
-def test_the_sum_is_conserved_where_every_node_has_a_neighbour(case, alpha, dtype):
+def test_the_sum_is_conserved_where_every_node_has_a_neighbor(case, alpha, dtype):
     gradient, graph = case[0].astype(dtype), case[1]
     avalanche = relax(gradient, graph, threshold=quantile(gradient), alpha=alpha)
     before, after = (float(g.sum(dtype=np.float64)) for g in (gradient, avalanche.relaxed))

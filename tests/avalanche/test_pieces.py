@@ -14,7 +14,7 @@ from gradquake import Probe, relax
 from gradquake.avalanche import graphs, probe, topologies
 from gradquake.avalanche._kernels_angle import BLOCK
 from gradquake.avalanche.cascade import Avalanche
-from gradquake.avalanche.graphs import ComputedGraph
+from gradquake.avalanche.computed import ComputedGraph
 from gradquake.avalanche.probe import LARGE
 from gradquake.errors import InputError
 
@@ -189,7 +189,7 @@ def test_a_large_gradient_on_another_graph_is_told_as_any_other(monkeypatch, n):
 
 
 def test_a_hub_gives_more_than_there_was_room_for():
-    # Node 0 has 70,000 neighbours, the others one or two: its shares need many chunks at once.
+    # Node 0 has 70,000 neighbors, the others one or two: its shares need many chunks at once.
     n = 3 * BLOCK
     edges = [(0, leaf) for leaf in range(1, 70_001)] + [
         (leaf, leaf + 1) for leaf in range(70_001, n - 1)
@@ -214,7 +214,7 @@ def test_a_sample_that_misleads_costs_nothing_but_time(quantile):
 
 
 def test_a_threshold_that_float32_would_round_is_not_rounded():
-    # The threshold lies between two neighbours of float32; the larger ones return to where they were.
+    # The threshold lies between two neighbors of float32; the larger ones return to where they were.
     one = np.float32(1)
     vector = np.array([one] * 4 + [np.nextafter(one, np.float32(2))] * 4)
     pairs = graphs.from_edges(8, [(0, 1), (2, 3), (4, 5), (6, 7)])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from gradquake import Avalanche, InputError, Probe, relax
 from gradquake.avalanche import topologies
 from gradquake.avalanche.graphs import Graph, from_edges, stack
-from gradquake.avalanche.probe import THREADS_FROM, _RecentGraphs
-from gradquake.avalanche.topologies import TOPOLOGIES, build
+from gradquake.avalanche.probe import THREADS_FROM
+from gradquake.avalanche.topologies import TOPOLOGIES, _KeptGraphs, build
 
 DTYPES = ["float32", "float64"]
 FIELDS = ("size", "duration", "area", "peak", "truncated", "deviation", "threshold", "dissipated")
@@ -73,7 +73,7 @@ def test_the_defaults_are_those_of_the_protocol():
 def test_a_graph_of_ones_own_takes_the_place_of_the_topology():
     graph = from_edges(4, [(0, 1), (1, 2)])
     gradient = np.array([8.0, 1.0, 1.0, 4.0])
-    # Magnitudes 1, 1, 4, 8: the median is 2.5. Nodes 0 and 3 topple; 3 has no neighbour.
+    # Magnitudes 1, 1, 4, 8: the median is 2.5. Nodes 0 and 3 topple; 3 has no neighbor.
     avalanche = Probe(graph, alpha=0.5, quantile=0.5, max_steps=1).measure(gradient)
     assert avalanche.threshold == 2.5
     assert avalanche.relaxed.tolist() == [4, 5, 1, 2]
@@ -337,7 +337,7 @@ def test_a_builder_that_returns_no_graph_of_this_size(result):
 
 def test_graphs_are_kept_within_a_number_of_bytes():
     one = topologies.ring(100).nbytes
-    kept = _RecentGraphs(2 * one + 4)
+    kept = _KeptGraphs(2 * one + 4)
     first, second = (kept.graph("erdos_renyi", 100, seed) for seed in range(2))
     assert kept.graph("erdos_renyi", 100, 0) is first
     kept.graph("erdos_renyi", 100, 2)

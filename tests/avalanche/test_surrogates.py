@@ -190,7 +190,7 @@ def test_gaussian_knows_of_shape_and_dtype_only(case, seed, scale):
 def test_gaussian_numbers_are_standard_normal_and_independent(dtype):
     drawn = surrogates.gaussian(np.zeros((200, 100), dtype), seed=1)
     assert stats.kstest(drawn.ravel(), "norm").pvalue > 1e-3
-    # A correlation of n pairs is normal with deviation 1/sqrt(n): neighbours in a row, and rows.
+    # A correlation of n pairs is normal with deviation 1/sqrt(n): neighbors in a row, and rows.
     for first, second in ((drawn[:, :-1], drawn[:, 1:]), (drawn[:-1], drawn[1:])):
         correlation = np.corrcoef(first.ravel(), second.ravel())[0, 1]
         assert abs(correlation) < 3.5 / np.sqrt(first.size)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import gradquake as gq
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.cli.app import main
@@ -24,7 +25,6 @@ from gradquake.paper import reproduce
 from gradquake.paper.claim import JudgedClaim
 from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.xor import plan as xor_plan
-from gradquake.scrutiny import scrutinize as scrutiny
 from gradquake.scrutiny import sensitivity
 from gradquake.study.recording import RunRecord
 from gradquake.study.study import open_study
@@ -32,7 +32,6 @@ from gradquake.study.study import open_study
 COMMAND = str(Path(sys.executable).with_name("gradquake"))
 SMALL = ["--hidden", "3,5,8", "--seeds", "2", "--epochs", "60", "--jobs", "1"]
 README = Path(__file__).parents[2] / "README.md"
-ENDS = {"estimate", "low", "high"}
 PHASES = ("all", "pre", "post")
 
 
@@ -105,9 +104,11 @@ def test_every_command_has_help(command):
     assert "Traceback" not in done.stderr
 
 
-def test_the_readme_shows_every_command():
+def test_the_documentation_shows_every_command():
     pattern = rf"gradquake ({'|'.join(c for c in COMMANDS if c != 'run')})\b"
-    assert set(re.findall(pattern, README.read_text("utf-8"))) == {*COMMANDS} - {"run"}
+    pages = [README, *README.parent.glob("docs/*.md")]
+    shown = {name for page in pages for name in re.findall(pattern, page.read_text("utf-8"))}
+    assert shown == {*COMMANDS} - {"run"}
 
 
 def test_version():
@@ -145,48 +146,51 @@ def test_info_counts_what_is_missing(tmp_path):
     assert begun["missing"] == [{"n_parameters": 13, "seed": seed} for seed in (1, 2, 3)]
     assert (planned["runs"], planned["missing"]) == (0, [{"n_parameters": 21, "seed": 7}])
     text = gradquake("info", tmp_path / "s.sqlite").stdout
-    assert "1 runs finished, 4 planned and missing" in text
+    assert "1 run finished, 4 planned and missing" in text
 
 
 def test_analyze_json(study):
     # As a process of its own, with as many workers as there are cores.
     found = strict_json(gradquake("analyze", study, "--json"))
+    assert found["version"] == 1
     assert found["settings"]["alpha_train"] == 0.3
-    assert found["statistic"] == "max"
-    assert set(found["nulls"]) == set(found["nulls_D_t"]) == {"gaussian", "permuted"}
-    for phase in PHASES:
-        assert set(found["D"][phase]) >= ENDS
-        assert set(found["nulls"]["gaussian"][phase]) >= ENDS
-        assert set(found["nulls"]["permuted"][phase]) >= ENDS
-        assert set(found["excess"][phase]) == ENDS
-    whole = found["D"]["all"]["estimate"]
-    excess = whole - found["nulls"]["permuted"]["all"]["estimate"]
-    assert found["excess"]["all"]["estimate"] == pytest.approx(excess, abs=1e-12)
-    assert len(found["D_t"]["exponent"]) == len(found["D_t"]["epoch"]) == 7
+    assert found["reading"][0].startswith("The sweep has 6 runs of the experiment xor")
+    assert set(found["nulls"]) == set(found["null_dimension"]) == {"gaussian", "permuted"}
+    whole = found["exponents"]["all"]["max"]["value"]
+    arrangement = whole - found["nulls"]["permuted"]["all"]["max"]["value"]
+    assert found["attribution"]["all"]["max"]["arrangement"]["value"] == pytest.approx(
+        arrangement, abs=1e-12
+    )
+    assert len(found["dimension"]["max"]["value"]) == len(found["dimension"]["max"]["epoch"]) == 7
     assert "topologies" not in found
     assert "sensitivity" not in found
+
+
+def test_analyze_is_a_call_of_the_function(study, call):
+    found = gq.analyze(study, jobs=1)
+    assert call("analyze", study, "--json", "--jobs", 1).stdout == f"{found.to_json()}\n"
+    printed = call("analyze", study, "--jobs", 1).stdout
+    assert printed.split("\n\n")[0].split("\n") == [f"- {sentence}" for sentence in found.reading]
 
 
 def test_analyze_text(study, call):
     done = call("analyze", study, "--jobs", 1)
     assert done.returncode == 0, done.stderr
-    for words in (
-        "6 runs: ",
-        "experiment=xor",
-        "D(t), max: from",
-        "D(t), mean: from",
-        "runs grok at epochs",
-        "Exponents and their nulls",
-        "What accounts for the exponent",
-        "marginal distribution",
-        "When D(t) crosses",
-        "D (largest)",
-        "gamma (mean)",
-        "gaussian",
-        "permuted",
-    ):
+    places = [
+        done.stdout.index(words)
+        for words in (
+            "The sweep has 6 runs of the experiment xor",
+            "D(t) ",
+            "Settings: ",
+            "Exponents and their nulls",
+            "What accounts for the exponent",
+            "When D(t) crosses",
+        )
+    ]
+    assert places == sorted(places)
+    for words in ("D (largest)", "gamma (mean)", "gaussian", "permuted", "distribution"):
         assert words in done.stdout, words
-    for words in ("sign flipped", "computational", "Which choice matters", "nan"):
+    for words in ("sign flipped", "computational", "Which choice matters", "nan", "window"):
         assert words not in done.stdout, words
 
 
@@ -196,43 +200,32 @@ def test_analyze_text_does_not_depend_on_the_jobs(study, call):
 
 
 def test_analyze_one_statistic(study, call):
-    largest, mean = (
-        strict_json(call("analyze", study, "--statistic", s, "--json", "--jobs", 1))
-        for s in ("max", "mean")
-    )
-    default = strict_json(call("analyze", study, "--json", "--jobs", 1))
-    assert default == {**largest, "mean": mean}
-    assert (largest["statistic"], mean["statistic"]) == ("max", "mean")
-    assert largest["D"]["all"]["estimate"] != mean["gamma"]["all"]["estimate"]
-    assert mean["gamma"].keys() == largest["D"].keys()
-    assert "D" not in mean
-    assert "gamma" not in largest
+    found = strict_json(call("analyze", study, "--statistic", "mean", "--json", "--jobs", 1))
+    both = strict_json(call("analyze", study, "--json", "--jobs", 1))
+    assert set(found["exponents"]["all"]) == set(found["dimension"]) == {"mean"}
+    assert found["exponents"]["all"]["mean"] == both["exponents"]["all"]["mean"]
+    assert set(both["exponents"]["all"]) == {"max", "mean"}
     text = call("analyze", study, "--statistic", "mean", "--jobs", 1).stdout
     assert "gamma (mean)" in text
-    assert "D(t), mean" in text
     assert "D (largest)" not in text
-    assert "D(t), max" not in text
 
 
 def test_analyze_with_the_whole_ladder_and_every_topology(study, call):
     found = strict_json(call("analyze", study, "--nulls", "--json", "--jobs", 1))
-    assert tuple(found["nulls"]) == tuple(found["nulls_D_t"]) == RUNGS
-    for rung in RUNGS:
-        for phase in PHASES:
-            assert set(found["nulls"][rung][phase]) >= ENDS
-    assert {"which_tensor", "place_in_tensor", "signs"} < set(found["attribution"]["all"])
+    assert tuple(found["nulls"]) == tuple(found["null_dimension"]) == RUNGS
+    assert {"which_tensor", "place_in_tensor", "signs"} < set(found["attribution"]["all"]["max"])
     assert set(found["collapse"]) == {"real", *RUNGS}
     assert [on["topology"] for on in found["topologies"]] == list(TOPOLOGIES)
     own = next(on for on in found["topologies"] if on["topology"] == found["settings"]["topology"])
     for phase in ("pre", "post"):
-        of = own["max"][phase]
-        assert of["real"]["estimate"] == found["D"][phase]["estimate"]
-        assert of["gaussian"]["estimate"] == found["nulls"]["gaussian"][phase]["estimate"]
-        assert of["excess"] == found["excess"][phase]
+        own_real, real = (of["exponents"][phase]["max"]["value"] for of in (own, found))
+        assert own_real == real
+        null = own["nulls"]["gaussian"][phase]["max"]
+        assert null == found["nulls"]["gaussian"][phase]["max"]
+        assert own["arrangement"][phase]["max"] == found["attribution"][phase]["max"]["arrangement"]
     assert "sensitivity" not in found
     plain = strict_json(call("analyze", study, "--json", "--jobs", 1))
-    assert plain["D"] == found["D"]
-    assert plain["excess"] == found["excess"]
+    assert plain["exponents"] == found["exponents"]
 
 
 def test_analyze_text_with_the_whole_ladder(study, call):
@@ -285,13 +278,13 @@ def test_analyze_what_never_groks(tmp_path, call):
     path = tmp_path / "flat.sqlite"
     call("run", "xor", "--out", path, *SMALL, "--learning-rate", 0.0001)
     found = strict_json(call("analyze", path, "--json", "--jobs", 1))
-    assert found["D"]["post"]["estimate"] is None
-    assert found["D"]["post"]["message"].startswith("There is no snapshot at N = 13")
-    assert found["excess"]["post"] == dict.fromkeys(("estimate", "low", "high"))
+    assert found["exponents"]["post"]["max"]["value"] is None
+    assert found["exponents"]["post"]["max"]["message"].startswith("There is no snapshot at N = 13")
+    assert found["attribution"]["post"]["max"]["arrangement"] == dict.fromkeys(("value", "low", "high"))
     assert found["timing"] is None
     text = call("analyze", path, "--jobs", 1).stdout
-    assert "no run grokked, so times relative to grokking are not defined" in text
-    assert found["notes"] == [scrutiny.NO_RUN_GROKKED]
+    assert "No run grokked, so times relative to grokking are not defined" in text
+    assert found["notes"] == [found["reading"][-1]]
     assert "When D(t) crosses" not in text
 
 
@@ -309,12 +302,12 @@ def test_analyze_asks_which_sweep(study, tmp_path, call, refused):
 @pytest.mark.parametrize("statistic", ["median", "", "MAX", "p95"])
 def test_another_statistic_is_refused(study, refused, statistic):
     message = refused("analyze", study, "--statistic", statistic)
-    assert message == f"gradquake: statistic is {statistic!r}; one of max, mean is needed\n"
+    assert message == f"gradquake: the statistic is {statistic!r}; one of max, mean is needed\n"
 
 
 def test_three_scales_are_too_few_to_leave_one_out(study, refused):
     message = refused("analyze", study, "--sensitivity", "--json")
-    assert "the sweep has 3 scales; at least 4 are needed to leave each of them out" in message
+    assert "the sweep has 3 scales; at least 4 are needed, since each is left out in turn" in message
 
 
 def test_the_options_of_a_run_are_in_its_study(tmp_path, call):
@@ -452,11 +445,11 @@ def test_a_single_seed_gives_estimates_without_intervals(tmp_path, call):
     path = tmp_path / "s.sqlite"
     call("run", "xor", "--out", path, *SMALL, "--seeds", 1)
     found = strict_json(call("analyze", path, "--json", "--jobs", 1))
-    assert found["D"]["all"]["estimate"] is not None
-    assert found["D"]["all"]["low"] is None
+    assert found["exponents"]["all"]["max"]["value"] is not None
+    assert found["exponents"]["all"]["max"]["low"] is None
     text = call("analyze", path, "--jobs", 1).stdout
-    assert "a size has a single run, so there are no intervals over runs" in text
-    assert "a size has a single run, so there are no intervals over runs" in found["notes"]
+    assert "A size has a single run, so there are no intervals over runs." in text
+    assert "A size has a single run, so there are no intervals over runs." in found["notes"]
 
 
 # The whole paper
@@ -545,7 +538,7 @@ ATTRIBUTED = JudgedClaim(
 def test_claims_fit_narrow_and_wide_terminals(width, monkeypatch, capsys):
     from rich.console import Console
 
-    monkeypatch.setattr("gradquake.cli.reproduce._console", lambda: Console(width=width))
+    monkeypatch.setattr("gradquake.report.console.console", lambda: Console(width=width))
     _print_claims([ATTRIBUTED])
     text = capsys.readouterr().out
     for words in (
@@ -585,12 +578,12 @@ RUNGS_BESIDE = ("real", "gaussian", "permuted")
 
 # By name, a study and the beginning of a note on it.
 ODD_STUDIES = {
-    "nothing groks": ({"reached": [None] * 3}, "no run grokked, so times relative to grokking"),
-    "one of three groks": ({"reached": [100, None, None]}, "fewer than half of the runs grokked, so"),
+    "nothing groks": ({"reached": [None] * 3}, "No run grokked, so times relative to grokking"),
+    "one of three groks": ({"reached": [100, None, None]}, "Fewer than half of the runs grokked, so"),
     "after the end": ({"reached": [100, 200, 900]}, "3 of 9 runs grokked after the last snapshot, at"),
-    "one run a size": ({"seeds": 1}, "a size has a single run, so there are no intervals over runs"),
-    "one seed": ({"shared_seed": True}, "runs of one size share a seed (N = 41, 81, 121), so their"),
-    "one snapshot": ({"snapshots": 1, "reached": [None] * 3}, "no run grokked, so times relative"),
+    "one run a size": ({"seeds": 1}, "A size has a single run, so there are no intervals over runs"),
+    "one seed": ({"shared_seed": True}, "Runs of one size share a seed (N = 41, 81, 121), so their"),
+    "one snapshot": ({"snapshots": 1, "reached": [None] * 3}, "No run grokked, so times relative"),
     "no avalanche": ({"size": lambda _n, _seed, _rung: np.zeros(40)}, None),
     "no avalanche at one size": ({"size": lambda n, _s, _r: np.full(40, n) * (n != 81)}, None),
     "equal sizes": ({"size": lambda _n, _seed, _rung: np.full(40, 7)}, None),
@@ -606,8 +599,10 @@ def test_what_is_not_defined_is_left_out_and_told(tmp_path, call, name):
     assert not re.search(r"\b(inf|nan|never)\b", done.stdout, re.IGNORECASE)
     for low, high in re.findall(r"\[([-\d.]+), ([-\d.]+)\]", done.stdout):
         assert low != high
-    notes = strict_json(call("analyze", path, "--json", "--jobs", 1)).get("notes", [])
-    assert all(of in done.stdout.replace("\n", " ") for of in notes)
+    found = strict_json(call("analyze", path, "--json", "--jobs", 1))
+    notes = found["notes"]
+    assert {*notes} <= {*found["reading"]}
+    assert all(f"- {sentence}\n" in done.stdout for sentence in found["reading"])
     assert [of.startswith(note) for of in notes] == ([] if note is None else [True])
 
 
@@ -618,18 +613,18 @@ def test_a_null_that_all_runs_share_has_no_interval(tmp_path, call):
 
     path = attached(tmp_path / "s.sqlite", shared_seed=True, size=size)
     found = strict_json(call("analyze", path, "--json", "--jobs", 1))
-    null = found["nulls"]["gaussian"]["all"]
+    null, permuted = (found["nulls"][rung]["all"]["max"] for rung in ("gaussian", "permuted"))
     assert null["equal_in_all_resamples"] is True
     assert null["low"] is null["high"] is None
-    assert found["nulls"]["permuted"]["all"]["low"] < found["nulls"]["permuted"]["all"]["high"]
-    assert set(found["nulls_D_t"]["gaussian"]["low"]) == {None}
-    assert set(found["nulls_D_t"]["permuted"]["low"]) != {None}
-    estimator = found["attribution"]["all"]["estimator"]
+    assert permuted["low"] < permuted["high"]
+    assert set(found["null_dimension"]["gaussian"]["max"]["low"]) == {None}
+    assert set(found["null_dimension"]["permuted"]["max"]["low"]) != {None}
+    estimator = found["attribution"]["all"]["max"]["estimator"]
     assert estimator["low"] is None
     assert estimator["equal_in_all_resamples"]
     text = call("analyze", path, "--jobs", 1).stdout
-    assert f"{null['estimate']:.3f} (one value)" in text
-    assert "One value: every resample of the runs gives the same" in text
+    assert f"{null['value']:.3f} (one value)" in text
+    assert "One value: every resample of the runs gives the same value" in text
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 
 import gradquake as gq
 from gradquake.avalanche.surrogates import RUNGS
-from gradquake.cli import terminal
 from gradquake.files import measure
 from gradquake.files.saved import open_gradients
+from gradquake.report import console
 
 NULLS = ("gaussian", "permuted", "sign_flipped")
 GUIDE = Path(__file__).parents[2] / "docs" / "files.md"
@@ -55,7 +55,7 @@ def refused(call):
 @pytest.fixture
 def narrow(monkeypatch):
     """A terminal of 80 columns."""
-    monkeypatch.setattr(terminal, "_console", lambda: Console(width=80))
+    monkeypatch.setattr(console, "console", lambda: Console(width=80))
 
 
 def gradient(seed=0, n=201):
@@ -338,7 +338,7 @@ def test_a_series_is_recorded_beside_its_nulls(folder, tmp_path, read, call):
         "differences": False, "sample": None, "match": [], "labels": {"width": 8, "optimizer": "sgd"},
     }  # fmt: skip
     listed = call("info", out).stdout
-    assert "1 runs finished, 0 planned and missing, 0 unfinished; 3 records of nulls" in listed
+    assert "1 run finished, 0 planned and missing, 0 unfinished; 3 records of nulls" in listed
 
 
 def test_a_part_is_recorded_with_the_size_of_the_whole(checkpoints, tmp_path, call):

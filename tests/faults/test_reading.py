@@ -137,7 +137,7 @@ def test_commands_that_read_while_it_is_written(written, tmp_path):
         )
         return done.stdout
 
-    with writing(path, 0.01) as writer:
+    with writing(path, 0.02) as writer:
         while writer.poll() is None:
             counts.append(check_summary(json.loads(run("info", path, "--json"))["sweeps"]))
             assert "xor" in run("watch", path, "--once") or counts[-1] == 0

@@ -64,7 +64,7 @@ def test_a_series_shows_itself(folder):
     assert repr(series).splitlines()[1].split() == ["step", "size", "permuted"]
     assert len(repr(series).splitlines()) == 2 + len(series) == 5
     assert series._repr_html_().count("<tr>") == 4
-    held = json.loads(json.dumps(series.to_json(), allow_nan=False))
+    held = json.loads(series.to_json())
     assert [one["size"] for one in held["measurements"]] == [one.avalanche.size for one in series]
 
 

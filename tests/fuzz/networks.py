@@ -61,7 +61,7 @@ def check_graph(graph: Graph) -> None:
     check(indptr[0] == 0 and indptr[-1] == indices.size == 2 * graph.n_edges, "its ends are wrong")
     check((np.diff(indptr) >= 0).all(), "its row pointers fall")
     rows = np.repeat(np.arange(n), np.diff(indptr))
-    check(((indices >= 0) & (indices < n)).all(), "a neighbour is no node")
+    check(((indices >= 0) & (indices < n)).all(), "a neighbor is no node")
     check((rows != indices).all(), "there is a loop")
     codes, transposed = rows * n + indices, indices * n + rows
     check((np.diff(codes) > 0).all(), "a row does not ascend")
@@ -112,7 +112,7 @@ def _own(choices: Choices) -> None:
     graph = _refused_or(Graph, *given)
     if graph is not None:
         check_graph(graph)
-        check(np.array_equal(graph.indices, given[1]), "the neighbours are others")
+        check(np.array_equal(graph.indices, given[1]), "the neighbors are others")
 
 
 def _of_edges(choices: Choices) -> None:

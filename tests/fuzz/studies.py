@@ -1,4 +1,4 @@
-"""Study files that are damaged, and study files that somebody wrote with intent."""
+"""Damaged study files, and study files that somebody made to mislead."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradquake.study.study import Study, open_study
 
 SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring", "surrogate": "real"}
 
-# Of the schema and of JSON, each with one that is as long.
+# Words of the schema and of JSON, each with a replacement of the same length.
 WORDS = tuple(
     (old.encode(), new.encode())
     for old, new in (
@@ -39,7 +39,7 @@ WORDS = tuple(
 
 
 class Whole(NamedTuple):
-    """A study that nothing is wrong with, and what is read of it."""
+    """A sound study, and its contents as text."""
 
     content: bytes
     page: int
@@ -61,7 +61,7 @@ def _whole(write: Callable[[Study], Any], page: int, journal: str) -> Whole:
         write(study)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
-        # They are drawn anew for every writer; the bytes are to be the same every time.
+        # Tokens are random; the bytes have to be the same every time.
         ids = connection.execute("SELECT id FROM unfinished ORDER BY key").fetchall()
         for new, (old,) in enumerate(ids, 10**17):
             connection.execute("UPDATE snapshots SET run = ? WHERE run = ?", (new, old))
@@ -107,7 +107,7 @@ def _all_of_it(study: Study) -> None:
 
 
 def _reading(study: Study) -> str:
-    """Return everything that is read of a study but its datasets, as text."""
+    """Return everything in a study but its datasets, as text."""
     records = [_text(record) for record in (*study.records(), *study.unfinished())]
     return repr((sorted(study.keys()), study.missing(), study.contents(), records))
 
@@ -118,7 +118,7 @@ def _text(record: RunRecord) -> str:
 
 
 def read(content: bytes, *, datasets: bool = False) -> str | None:
-    """Return what is read of the bytes of a study file, None where it is refused."""
+    """Return the contents of a study file, as text, or None if it is refused."""
     path = scratch() / "study.gq"
     path.write_bytes(content)
     try:
@@ -148,7 +148,7 @@ def _read_datasets(study: Study) -> None:
 
 
 def damaged(choices: Choices) -> None:
-    """Read a study of which bytes were changed: as it was, or not at all."""
+    """Read a study in which bytes were changed: it reads as it was, or not at all."""
     whole = choices.pick(wholes())
     pages = bytearray(whole.content)
     for _ in range(choices.integer(0, 3)):
@@ -200,7 +200,7 @@ HOSTILE_VALUES = (
 
 
 def hostile(choices: Choices) -> None:
-    """Read a study in which rows say what no writer of gradquake would, with the right checksums."""
+    """Read a study with rows that gradquake would not write, and with the right checksums."""
     path = scratch() / "hostile.gq"
     write_hostile(choices, path)
     read(path.read_bytes(), datasets=choices.flag(6))
@@ -221,7 +221,7 @@ def write_hostile(choices: Choices, path: Path) -> None:
         connection.execute("COMMIT")
 
 
-# Settings and labels that people may have, and what they may have measured.
+# Settings, labels and measurements that people may have.
 ODD = (
     None, True, 0, -1, 2**62, 2**70, 0.3, float("nan"), float("inf"), "", "a", "[red]", "\x1b]0;x\x07",
     "\u202e", "$x", ["a", 1], [], {"a": None}, ":bomb:", "a\nb",
@@ -235,7 +235,7 @@ MEASURED = {
 
 
 def write_odd(choices: Choices, path: Path) -> None:
-    """Write a study as gradquake itself does, of runs as nobody would think of; some are refused."""
+    """Write a study as gradquake does, with odd runs; some are refused."""
     path.unlink(missing_ok=True)
     shared = {choices.pick(("experiment", "surrogate", "alpha", "max_steps", "every", "lr", "topology"))
               for _ in range(choices.integer(0, 2))}  # fmt: skip
@@ -250,7 +250,7 @@ def write_odd(choices: Choices, path: Path) -> None:
                 for rung in ("real", "gaussian", "permuted")[: choices.pick((3, 3, 1, 2))]:
                     config = SETTINGS | plain | {"n_parameters": n, "seed": 0, "surrogate": rung} | odd
                     if choices.flag(3):
-                        name = choices.pick(("seed", "n_parameters", "run", "hidden", "surrogate"))
+                        name = choices.pick(("seed", "n_parameters", "labels", "hidden", "surrogate"))
                         config[name] = choices.pick((*ODD, {"lab": choices.pick(ODD)}))
                     if choices.flag(6):
                         del config[choices.pick(tuple(config))]
@@ -294,7 +294,7 @@ def _key(choices: Choices) -> Any:
     if choices.flag(3):
         return choices.pick(HOSTILE_KEYS)
     config: dict[str, Any] = SETTINGS | {"n_parameters": 41, "seed": choices.integer(0, 9)}
-    names = (*config, "hidden", "width", "run", "epoch", "size", "lr")
+    names = (*config, "hidden", "width", "labels", "epoch", "size", "lr")
     for _ in range(choices.integer(0, 3)):
         name = choices.text() if choices.flag(8) else choices.pick(names)
         config[name] = choices.pick(HOSTILE_VALUES)
@@ -322,7 +322,7 @@ def _finish(choices: Choices, connection: sqlite3.Connection) -> None:
         "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) VALUES (?, ?, ?, ?, 0)",
         header,
     ).lastrowid
-    # As the columns keep it, whose types change it.
+    # As the columns store it: their types change it.
     sql = "SELECT key, grokking_epoch, software, measured FROM runs WHERE id = ?"
     checksum = crc(*connection.execute(sql, (row,)).fetchone())
     connection.execute("UPDATE runs SET checksum = ? WHERE id = ?", (checksum, row))
@@ -356,7 +356,7 @@ def _leave_unfinished(choices: Choices, connection: sqlite3.Connection) -> None:
         )
 
 
-# A view or a column that is computed can take any time and memory.
+# A view or a computed column can take any time and memory.
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {limit})"
 SHAPES = (
     "ALTER TABLE {table} RENAME TO gone; CREATE VIEW {table} AS {endless} SELECT x AS id, x AS key, "

@@ -18,9 +18,10 @@ from gradquake.experiments import modular_addition
 from gradquake.paper.claim import judge
 from gradquake.paper.modadd import evidence
 from gradquake.paper.modadd.claims import CLAIMS
-from gradquake.paper.modadd.evidence import TEST_90, Evidence, Level, View, first_reaching
+from gradquake.paper.modadd.evidence import Evidence
 from gradquake.paper.modadd.plan import ARCHITECTURES, CONTROLS, GROKKING, STUDY, Plan, plan
 from gradquake.paper.modadd.plates import PLATES
+from gradquake.paper.modadd.views import TEST_90, Level, View, first_reaching
 from gradquake.paper.modadd.warning import numbers_of_runs
 from gradquake.paper.reproduce import carry_out
 

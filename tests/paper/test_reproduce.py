@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from itertools import product
 
 import pytest
@@ -18,11 +19,12 @@ from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
 from gradquake.paper import reproduce as module
+from gradquake.paper.claim import Agrees, Claim, Measured, Rule
 from gradquake.paper.claims_page import attribution_text, null_text, value_text
-from gradquake.paper.reproduce import carry_out, paper_of, reproduce
+from gradquake.paper.quantity import Quantity
+from gradquake.paper.reproduce import Paper, carry_out, paper_of, reproduce
 from gradquake.paper.xor.conditions import conditions
 from gradquake.paper.xor.plan import MORE_PLATES, PLATES, Plan
-from gradquake.report.json import EXPONENTS
 from gradquake.study.pools import open_executor
 from gradquake.study.study import open_study
 
@@ -205,15 +207,14 @@ def test_the_scrutiny_is_one_strict_object(scrutiny):
     assert set(scrutiny) == {*parts, "follows_grokking", "many_seeds"}
     assert set(scrutiny["sweeps"]) == {"inline", "shadow"}
     for name, alpha_train in (("inline", 0.3), ("shadow", 0.0)):
-        for statistic in STATISTICS:
-            of, exponent = scrutiny["sweeps"][name][statistic], EXPONENTS[statistic]
-            assert of["settings"]["alpha_train"] == alpha_train
-            assert of["statistic"] == statistic
-            assert tuple(of["nulls"]) == RUNGS
-            for phase in PHASES:
-                assert {"value", "low", "high"} <= set(of[exponent][phase])
-                assert {"value", "low", "high"} == set(of["arrangement"][phase])
-            assert of["timing"] is not None
+        of = scrutiny["sweeps"][name]
+        assert of["settings"]["alpha_train"] == alpha_train
+        assert tuple(of["nulls"]) == RUNGS
+        for phase, statistic in product(PHASES, STATISTICS):
+            assert {"value", "low", "high"} <= set(of["exponents"][phase][statistic])
+            parts = of["attribution"][phase][statistic]
+            assert {"value", "low", "high"} == set(parts["arrangement"])
+        assert of["timing"] is not None
     of_modes = ("topologies", "tails", "power", "follows_grokking", "many_seeds")
     for of in (scrutiny[name] for name in of_modes):
         assert set(of) == {"inline", "shadow"}
@@ -238,14 +239,14 @@ def test_the_scrutiny_and_the_claims_say_the_same(whole, scrutiny):
         ("D-agg", "max", "all"),
         ("gamma-agg", "mean", "all"),
     ):
-        of = inline[statistic]
-        own, null = of[EXPONENTS[statistic]][phase], of["nulls"]["gaussian"][phase]
+        own = inline["exponents"][phase][statistic]
+        null = inline["nulls"]["gaussian"][phase][statistic]
         for end in ("value", "low", "high"):
             assert by_id[name][end] == own[end]
             assert by_id[name]["null"][end] == null[end]
         for part, found in by_id[name]["attribution"].items():
-            assert found == of["attribution"][phase][part]
-    assert by_id["collapse"]["value"] == inline["max"]["collapse"]["real"]["all"]["quality"]
+            assert found == inline["attribution"][phase][statistic][part]
+    assert by_id["collapse"]["value"] == inline["collapse"]["real"]["all"]["quality"]
 
 
 def test_every_condition_is_there(scrutiny):
@@ -254,14 +255,13 @@ def test_every_condition_is_there(scrutiny):
     assert names == own + [(c.group, c.name) for c in conditions()]
     sweeps = [scrutiny["sweeps"][name] for name in ("inline", "shadow")]
     for of, sweep in zip(scrutiny["conditions"], sweeps, strict=False):
-        for statistic in STATISTICS:
-            for phase in PHASES:
-                exponent = EXPONENTS[statistic]
-                estimate = of[statistic][exponent][phase]["value"]
-                assert estimate == sweep[statistic][exponent][phase]["value"]
-                assert of[statistic]["arrangement"][phase] == sweep[statistic]["arrangement"][phase]
-            assert of[statistic]["rise"] == sweep[statistic]["rise"]
-            assert of[statistic]["arrangement"]["rise"] == sweep[statistic]["arrangement"]["rise"]
+        for phase, statistic in product(PHASES, STATISTICS):
+            estimate = of["exponents"][phase][statistic]["value"]
+            assert estimate == sweep["exponents"][phase][statistic]["value"]
+        for span, statistic in product((*PHASES, "rise"), STATISTICS):
+            part = sweep["attribution"][span][statistic]["arrangement"]
+            assert of["arrangement"][span][statistic] == part
+        assert of["rise"] == sweep["rise"]
     assert all(of["runs"] == 12 for of in scrutiny["conditions"])
     assert scrutiny["conditions"][1]["later_than_shadow"]["value"] == 0
 
@@ -315,9 +315,9 @@ def test_there_is_a_row_a_specification(whole, scrutiny):
     own = ("barabasi_albert", "0.9", "0.3", "20", "max", "10", "all")
     for alpha_train, name in (("0", "shadow"), ("0.3", "inline")):
         row = rows[found.index((alpha_train, *own))]
-        of = scrutiny["sweeps"][name]["max"]
+        of = scrutiny["sweeps"][name]["exponents"]
         for phase in PHASES:
-            assert float(row[phase]) == pytest.approx(of["D"][phase]["value"], rel=1e-5)
+            assert float(row[phase]) == pytest.approx(of[phase]["max"]["value"], rel=1e-5)
 
 
 # Nothing disturbs it
@@ -350,7 +350,7 @@ def test_a_single_seed_leaves_little_to_judge(tmp_path):
     assert judged <= {"grok-h21", "angle", "gini", "heavy-tail"}
     assert "At least one size has a single run" in (tmp_path / "claims.md").read_text(encoding="utf-8")
     assert "nan" not in (tmp_path / "scrutiny.md").read_text(encoding="utf-8")
-    assert read(tmp_path / "scrutiny.json")["sweeps"]["inline"]["max"]["D"]["all"]["low"] is None
+    assert read(tmp_path / "scrutiny.json")["sweeps"]["inline"]["exponents"]["all"]["max"]["low"] is None
 
 
 # Plans
@@ -430,3 +430,42 @@ def test_a_figure_that_does_not_exist_is_told_with_those_that_do():
 
 def test_plates_are_those_of_the_plan():
     assert set(Plan().plates) == set(paper_of("xor").plates())
+
+
+# A paper from elsewhere
+
+
+@dataclass(frozen=True)
+class ToyPlan:
+    seeds: int
+    n_runs = 1
+    studies = ("toy.sqlite",)
+    plates = ("toy",)
+    has_intervals = True
+
+
+def test_a_paper_is_one_entry_in_a_table(tmp_path, monkeypatch):
+    claim = Claim(
+        "toy-answer",
+        "the answer",
+        "42",
+        lambda found: Measured((Quantity("answer", found, paper=42),)),
+        Rule(Agrees("answer")),
+        "The answer must agree.",
+    )
+    toy = Paper(
+        plan=lambda seeds, _: ToyPlan(seeds),
+        measure=lambda plan, *others: others[-1](plan.n_runs),
+        gather=lambda plan, *_: plan.seeds,
+        claims=(claim,),
+        documents=lambda found: {"toy.md": f"# {found}\n"},
+        plates=lambda: {"toy": lambda _, path: path.with_suffix(".png").write_bytes(b"drawn")},
+        page="toy",
+    )
+    monkeypatch.setitem(module.PAPERS, "toy", toy)
+    for seeds, verdict in ((42, "reproduced"), (41, "not reproduced")):
+        (judged,) = reproduce("toy", out=tmp_path, seeds=seeds, jobs=1)
+        assert judged.verdict == verdict
+    assert (tmp_path / "toy.md").read_text() == "# 41\n"
+    assert (tmp_path / "figures" / "toy.png").read_bytes() == b"drawn"
+    assert "| toy-answer | the answer | 42 | answer | 41 |" in (tmp_path / "claims.md").read_text()

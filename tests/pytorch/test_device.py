@@ -26,7 +26,7 @@ def examples(count):
 
 
 def adjacent(rng, n):
-    """Neighbouring numbers of single precision, between which a threshold is not one of them."""
+    """Neighboring numbers of single precision, between which a threshold is not one of them."""
     return np.ldexp(2**23 + rng.integers(0, 3, n), -23) * rng.choice([-1, 1], n)
 
 
@@ -200,7 +200,7 @@ def test_a_threshold_between_two_singles_parts_them(gradient, quantile):
 
 
 def test_a_single_just_above_the_threshold_topples():
-    # The threshold, three tenths below the larger of two neighbours, is that one in single precision.
+    # The threshold, three tenths below the larger of two neighbors, is that one in single precision.
     gradient = np.array([1, np.nextafter(np.float32(1), np.float32(2))], np.float32)
     threshold = naive_threshold(gradient, 0.7)
     assert np.float32(threshold) == gradient[1] > threshold

@@ -375,7 +375,7 @@ def test_lightning(pl, precision):
     assert steps_of("other.sqlite") == [{}, {None: [0, 2, 4, 6]}]
     with pytest.warns(
         UserWarning,
-        match="outcomes names top1 as 'acc', which was never logged; the logged metrics are train_acc, val",
+        match="outcomes names top1 as 'acc', which was never logged; the logged metrics are train_acc, ",
     ):
         fit([GradquakeCallback(outcomes={"top1": "acc", "accuracy": "val_acc"})], 1)
     # A checkpoint of a run with the callback, and so with the callback's own count of steps.

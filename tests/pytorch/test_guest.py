@@ -1,14 +1,8 @@
 """The probe is a guest: whatever fails in it, training goes on as if it were not there."""
 
 import copy
-import gc
 import os
 import pickle
-import sqlite3
-import subprocess
-import sys
-import threading
-import time
 import warnings
 
 import numpy as np
@@ -18,7 +12,6 @@ from torch import nn
 
 import gradquake.torch as gqt
 from gradquake import InputError, Probe, StudyError, open_study
-from gradquake.study.study import Study
 from gradquake.torch import journal, measurement, recorder
 from gradquake.torch import quake as hook
 from gradquake.torch.gradients import FlatGradient
@@ -403,57 +396,6 @@ def test_a_seed_that_seeds_nothing_becomes_a_label(seed):
 # The study
 
 
-def test_a_forgotten_probe_leaves_what_it_measured(tmp_path):
-    path = tmp_path / "runs.sqlite"
-
-    def forget():
-        model = network()
-        optimizer = Plain(model.parameters())
-        gqt.attach(model, optimizer, every=1, study=path)
-        train(model, optimizer)
-
-    before = set(threading.enumerate())
-    forget()
-    threads = set(threading.enumerate()) - before
-    assert len(threads) == 1
-    gc.collect()
-    deadline = time.monotonic() + 60
-    found = []
-    while not found and time.monotonic() < deadline:
-        time.sleep(0.05)
-        with open_study(path) as study:
-            found = [record.epochs.tolist() for record in study.unfinished()]
-    assert found == [list(range(STEPS))]
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-
-
-def test_no_step_waits_for_a_study_that_another_process_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "FLUSH_EVERY", 0.05)
-    monkeypatch.setattr(journal, "SHORT_PATIENCE", 0.2)
-    path = tmp_path / "runs.sqlite"
-    model = network()
-    optimizer = Plain(model.parameters())
-    quake = gqt.attach(model, optimizer, every=1, study=path)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    # A step that waited for the lock would wait until this test lets go of it: for ever.
-
-    def go_on():
-        for _ in range(40):
-            train(model, optimizer, quake)
-            time.sleep(0.02)
-
-    with pytest.warns(UserWarning, match="locked.*measurements stay in memory"):
-        go_on()
-    other.execute("ROLLBACK")
-    other.close()
-    quake.detach()
-    with open_study(path) as study:
-        assert study.dataset.sizes["epoch"] == 40 * STEPS
-
-
 def test_a_study_whose_file_is_deleted_is_told_and_training_goes_on(tmp_path, alone):
     path = tmp_path / "runs.sqlite"
     weights, quake, said = guest(study=path, midway=path.unlink)
@@ -462,128 +404,12 @@ def test_a_study_whose_file_is_deleted_is_told_and_training_goes_on(tmp_path, al
     assert not quake.attached
 
 
-def test_a_run_that_was_never_measured_blocks_nothing(tmp_path):
-    path = tmp_path / "runs.sqlite"
-    model = network()
-    with pytest.raises(NameError), gqt.attach(model, Plain(model.parameters()), study=path):
-        raise NameError("lossfn")
-    guest(study=path)
-    with open_study(path) as study:
-        assert study.dataset["epoch"].values.tolist() == list(range(STEPS))
-        assert study.unfinished() == []
-
-
-def test_a_finished_run_is_trained_longer(tmp_path):
-    path = tmp_path / "runs.sqlite"
-    for step in (None, STEPS):
-        _, _, said = guest(study=path, step=step, every=2, nulls=["permuted"])
-        assert said == []
-    with open_study(path) as study:
-        for name in ("real", "permuted"):
-            found = study.select(surrogate=name)
-            assert found["epoch"].values.tolist() == list(range(0, 2 * STEPS, 2))
-    with pytest.raises(StudyError, match="would remove finished measurements"):
-        guest(study=path, step=2, every=2, nulls=["permuted"])
-
-
-def test_without_a_thread_everything_is_written_at_the_end(tmp_path):
-    code = f"""
-import resource, threading, torch, gradquake.torch as gqt
-torch.set_num_threads(1)
-model = torch.nn.Linear(4, 2)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for p in model.parameters():
-    p.grad = torch.ones_like(p)
-def start(self):
-    raise RuntimeError("can't start new thread")
-threading.Thread.start = start
-with gqt.attach(model, optimizer, every=1, study={str(tmp_path / "r.sqlite")!r}):
-    for _ in range(3):
-        optimizer.step()
-"""
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
-    with open_study(tmp_path / "r.sqlite") as study:
-        assert study.dataset["epoch"].values.tolist() == [0, 1, 2]
-
-
 def test_bad_input_is_raised_before_training_begins(tmp_path):
     model = network()
     with pytest.raises(InputError, match="labels names size"):
         gqt.attach(model, Plain(model.parameters()), labels={"size": 1})
     with pytest.raises(StudyError, match="is a folder"):
         gqt.attach(model, Plain(model.parameters()), study=tmp_path)
-
-
-def test_a_run_that_another_process_took_over_is_told_once_and_keeps_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "FLUSH_EVERY", 0.05)
-    path = tmp_path / "runs.sqlite"
-    model, other = network(), network()
-    optimizer = Plain(model.parameters())
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        quake = gqt.attach(model, optimizer, every=1, study=path)
-        train(model, optimizer, quake)
-        quake.dataset  # noqa: B018
-        second = gqt.attach(other, Plain(other.parameters()), every=1, study=path, step=0)
-        for _ in range(20):
-            train(model, optimizer, quake)
-            time.sleep(0.02)
-        quake.detach()
-    second.detach(finished=False)
-    (told,) = [str(warning.message) for warning in said]
-    assert told.endswith(
-        "another process continued it; what this process measures is no longer recorded"
-    )
-    assert quake._journal not in journal._OPEN
-
-
-def test_what_a_forgotten_probe_could_not_write_is_written_at_exit(tmp_path):
-    code = f"""
-import gc, sqlite3, threading, time, torch, gradquake.torch as gqt
-from gradquake import open_study
-from gradquake.torch import journal
-STUDY = {str(tmp_path / "r.sqlite")!r}
-journal.PATIENCE, journal.SHORT_PATIENCE, journal.FLUSH_EVERY = 0.5, 0.1, 0.05
-def forget():
-    model = torch.nn.Linear(4, 2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    gqt.attach(model, optimizer, every=1, study=STUDY)
-    for p in model.parameters():
-        p.grad = torch.ones_like(p)
-    for _ in range(3):
-        optimizer.step()
-    other.execute("BEGIN IMMEDIATE")
-open_study(STUDY, create=True).close()
-other = sqlite3.connect(STUDY, isolation_level=None)
-forget()
-gc.collect()
-while any(t.name == "gradquake journal" for t in threading.enumerate()):
-    time.sleep(0.05)
-other.execute("ROLLBACK")
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-    with open_study(tmp_path / "r.sqlite") as study:
-        assert [record.epochs.tolist() for record in study.unfinished()] == [[0, 1, 2]]
-
-
-def test_a_handler_that_detaches_while_a_write_is_interrupted_hangs_on_nothing(tmp_path, monkeypatch):
-    path = tmp_path / "runs.sqlite"
-    model = network()
-    optimizer = Plain(model.parameters())
-    quake = gqt.attach(model, optimizer, every=1, study=path)
-    train(model, optimizer, quake)
-    really = journal.open_study
-
-    def interrupted(*arguments, **options):
-        monkeypatch.setattr(journal, "open_study", really)
-        quake.detach(finished=False)
-        return really(*arguments, **options)
-
-    monkeypatch.setattr(journal, "open_study", interrupted)
-    with pytest.warns(UserWarning, match="the code that was interrupted is writing the study"):
-        quake.detach()
-    with open_study(path) as study:
-        assert study.dataset["epoch"].values.tolist() == list(range(STEPS))
 
 
 def test_a_label_that_is_a_set_is_the_same_text_in_every_process():
@@ -680,136 +506,3 @@ def test_a_model_that_holds_its_probe_can_be_copied(tmp_path, copied):
     model.quake.detach()
     with open_study(path) as study:
         assert study.dataset["epoch"].values.tolist() == list(range(2 * STEPS))
-
-
-SCRIPT = """
-import multiprocessing, os, sys, threading, torch, gradquake.torch as gqt
-from gradquake.torch import journal
-journal.FLUSH_EVERY = {every}
-path = {path!r}
-torch.set_num_threads(1)
-def begin(run):
-    model = torch.nn.Linear(4, 2)
-    for p in model.parameters():
-        p.grad = torch.ones_like(p)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return optimizer, gqt.attach(model, optimizer, every=1, study=path, labels={{"name": run}})
-"""
-
-
-def _run(tmp_path, code, every=60.0):
-    path = tmp_path / "runs.sqlite"
-    whole = SCRIPT.format(path=str(path), every=every) + code
-    subprocess.run([sys.executable, "-W", "error", "-c", whole], check=True, timeout=60)
-    with open_study(path) as study:
-        finished, unfinished = study.records(), study.unfinished()
-    return [
-        {record.config["labels"]["name"]: len(record.epochs) for record in records}
-        for records in (finished, unfinished)
-    ]
-
-
-def test_a_process_that_multiprocessing_forked_keeps_what_it_measured(tmp_path):
-    code = """
-def train():
-    optimizer, quake = begin("child")
-    optimizer.step()
-optimizer, quake = begin("parent")
-optimizer.step()
-process = multiprocessing.get_context("fork").Process(target=train)
-process.start()
-process.join()
-optimizer.step()
-quake.detach()
-"""
-    assert _run(tmp_path, code) == [{"parent": 2}, {"child": 1}]
-
-
-def test_what_is_lost_at_the_end_is_told_once(tmp_path):
-    code = """
-optimizer, quake = begin("a")
-optimizer.step()
-os.unlink(path)
-"""
-    whole = SCRIPT.format(path=str(tmp_path / "runs.sqlite"), every=60.0) + code
-    done = subprocess.run([sys.executable, "-c", whole], check=True, capture_output=True, text=True)
-    assert done.stderr.count("does not exist; a study file is needed; what was measured") == 1
-
-
-def test_several_threads_may_fork(tmp_path):
-    code = """
-optimizer, quake = begin("a")
-def fork():
-    for _ in range(30):
-        child = os.fork()
-        if child == 0:
-            os._exit(0)
-        os.waitpid(child, 0)
-threads = [threading.Thread(target=fork) for _ in range(3)]
-for thread in threads:
-    thread.start()
-while any(thread.is_alive() for thread in threads):
-    optimizer.step()
-for thread in threads:
-    thread.join()
-steps = quake.step
-quake.detach()
-assert len(quake.dataset["epoch"]) == steps
-"""
-    assert list(_run(tmp_path, code, every=0.001)[0]) == ["a"]
-
-
-def test_an_interrupt_while_a_lock_is_taken_leaves_no_lock_behind(tmp_path):
-    # As a signal does, between the taking of a condition's lock and the block that it guards.
-    code = """
-optimizer, quake = begin("a")
-optimizer.step()
-def interrupt(frame, event, argument):
-    where = frame.f_code.co_filename, frame.f_code.co_name
-    if event == "c_return" and where == (threading.__file__, "__enter__"):
-        sys.setprofile(None)
-        raise KeyboardInterrupt
-sys.setprofile(interrupt)
-try:
-    optimizer.step()
-    quake.log(loss=1.0, accuracy=1.0)
-    quake.detach(finished=True)
-except KeyboardInterrupt:
-    pass
-sys.setprofile(None)
-quake.detach()
-"""
-    assert _run(tmp_path, code) == [{"a": 2}, {}]
-
-
-def test_an_interrupt_just_after_a_run_was_finished_is_no_loss(tmp_path, monkeypatch, capsys):
-    path = tmp_path / "runs.sqlite"
-    model = network()
-    optimizer = Plain(model.parameters())
-    quake = gqt.attach(model, optimizer, every=1, study=path)
-    train(model, optimizer)
-    finish = Study.finish
-
-    def interrupted(*args):
-        finish(*args)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Study, "finish", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        quake.detach()
-    quake.detach()
-    assert capsys.readouterr().err == ""
-    with open_study(path) as study:
-        assert study.dataset["epoch"].values.tolist() == list(range(STEPS))
-
-
-def test_a_study_of_unfinished_runs_says_how_they_are_finished(tmp_path):
-    model = network()
-    optimizer = Plain(model.parameters())
-    quake = gqt.attach(model, optimizer, every=1, study=tmp_path / "runs.sqlite")
-    train(model, optimizer)
-    quake.detach(finished=False)
-    with open_study(tmp_path / "runs.sqlite") as study:
-        for ask in (study.select, study.with_nulls):
-            with pytest.raises(StudyError, match=r"holds unfinished runs only.*or calls detach\(\)"):
-                ask()

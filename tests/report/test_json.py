@@ -65,7 +65,7 @@ def test_the_schema_is_a_schema():
 
 
 @pytest.mark.parametrize("name", ["found", "flat", "halted", "single"])
-@pytest.mark.parametrize("statistics", [STATISTICS, ("max",), ("mean",)])
+@pytest.mark.parametrize("statistics", [tuple(STATISTICS), ("max",), ("mean",)])
 def test_a_result_fits_the_schema(name, statistics, request):
     result = Result(request.getfixturevalue(name), statistics)
     read = json.loads(result.to_json(), parse_constant=pytest.fail)

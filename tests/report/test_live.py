@@ -16,7 +16,7 @@ import pytest
 
 from gradquake import StudyError, open_study
 from gradquake.analysis.dimension import dimension
-from gradquake.report import live
+from gradquake.report import live, plot, watch
 from gradquake.study.recording import RunRecord, to_dataset
 
 SETTINGS = {
@@ -58,7 +58,7 @@ def test_finished_and_unfinished_runs_are_one_sweep_with_its_nulls(study):
 
 def test_dimension_is_that_of_the_steps_that_all_runs_have(study):
     (sweep,) = live.read(study)
-    found = sweep.dimension(live.COLUMNS)
+    found = sweep.dimension(watch.COLUMNS)
     assert found["epoch"].values.tolist() == [0, 10]
     expected = dimension(to_dataset(sweep.runs).isel(epoch=[0, 1]), "max", n_resamples=1)
     np.testing.assert_array_equal(found["value"].values, expected["value"].values)
@@ -70,13 +70,13 @@ def test_two_sizes_give_no_dimension(tmp_path):
     with open_study(tmp_path / "s", create=True) as opened:
         opened.write([record(100), record(200)])
     (sweep,) = live.read(tmp_path / "s")
-    assert sweep.dimension(live.COLUMNS) is None
-    assert "D(t) needs runs of three sizes: 1 more" in live.table(sweep).note
+    assert sweep.dimension(watch.COLUMNS) is None
+    assert "D(t) needs runs of three network sizes: 1 more." in watch.sweep_table(sweep).note
 
 
 def test_table(study):
     (sweep,) = live.read(study)
-    table = live.table(sweep)
+    table = watch.sweep_table(sweep)
     assert table.header == ("run", "N", "step", "s/N", "Gaussian", "loss")
     assert [row[:3] for row in table.rows] == [
         ("width=10, seed=0 ✓", "100", "20"),
@@ -100,12 +100,12 @@ def test_table(study):
     ],
 )
 def test_sparkline(values, line):
-    assert live.sparkline(np.array(values, float)) == line
+    assert watch.sparkline(np.array(values, float)) == line
 
 
 def test_a_long_sparkline_keeps_its_ends():
-    line = live.sparkline(np.arange(1000.0))
-    assert (len(line), line[0], line[-1]) == (live.SPARKLINE, "▁", "█")
+    line = watch.sparkline(np.arange(1000.0))
+    assert (len(line), line[0], line[-1]) == (watch.SPARKLINE, "▁", "█")
 
 
 def test_the_level_of_a_graph_of_the_models_own_is_not_known():
@@ -115,16 +115,15 @@ def test_the_level_of_a_graph_of_the_models_own_is_not_known():
 def test_choose(study):
     with open_study(study) as opened:
         opened.write([record(100, alpha=0.2)])
-    sweeps = live.read(study)
-    assert live.choose(sweeps, study, {"alpha": 0.2}).runs[0].config["alpha"] == 0.2
-    assert [table.title for table in live.tables(sweeps)] == [
+    assert live.choose(study, {"alpha": 0.2}).runs[0].config["alpha"] == 0.2
+    assert [table.title for table in watch.tables(live.read(study))] == [
         "attached, alpha=0.2",
         "attached, alpha=0.3",
     ]
     with pytest.raises(StudyError, match=r"holds 2 sweeps; .* they differ: alpha \(0\.2, 0\.3\)$"):
-        live.choose(sweeps, study, {})
+        live.choose(study, {})
     with pytest.raises(StudyError, match=r"no run with alpha=0\.7; its settings are alpha, exp"):
-        live.choose(sweeps, study, {"alpha": 0.7})
+        live.choose(study, {"alpha": 0.7})
 
 
 def test_watch_once_plot_and_info(study, call, tmp_path):
@@ -136,7 +135,7 @@ def test_watch_once_plot_and_info(study, call, tmp_path):
     assert {path.suffix for path in tmp_path.glob("a.*")} == {".png", ".svg"}
     listed = call("info", study).stdout
     assert "gaussian" in listed
-    assert "2 runs finished, 0 planned and missing, 1 unfinished; 1 records of nulls" in listed
+    assert "2 runs finished, 0 planned and missing, 1 unfinished; 1 record of nulls" in listed
 
 
 def test_bad_input(study, call, tmp_path):
@@ -145,7 +144,7 @@ def test_bad_input(study, call, tmp_path):
         opened.write([record(n, surrogate=of) for n in (100, 200, 400) for of in ("real", "gaussian")])
     for arguments, sentence in (
         (["watch", tmp_path / "none"], "does not exist; a study file is needed"),
-        (["watch", study, "--interval", 0], "--interval is 0.0; a number in [0.1, 3600] is needed"),
+        (["watch", study, "--interval", 0], "interval is 0.0; a number in [0.1, 3600] is needed"),
         (["plot", study, "--out", tmp_path / "a.gif"], "a .png or .svg name is needed"),
         (["plot", study, "--out", tmp_path / "no" / "a.png"], "there is no folder"),
         (["analyze", study], "the sweep has 2 scales; D(t) needs at least 3"),
@@ -201,14 +200,14 @@ def texts_of_figure(path, records):
     with open_study(path, create=True) as opened:
         opened.write(records)
     (sweep,) = live.read(path)
-    live.draw(sweep, path)
+    plot.draw(sweep, path)
     return re.findall(r"<text[^>]*>([^<]*)</text>", path.with_suffix(".svg").read_text("utf-8"))
 
 
 def test_a_figure_names_at_most_eight_sizes_and_says_what_was_not_logged(tmp_path):
     texts = texts_of_figure(tmp_path / "many", [record(100 * 2**i) for i in range(14)])
     named = [text for text in texts if text.startswith("N = ")]
-    assert len(named) == live.MOST_NAMED
+    assert len(named) == plot.MOST_NAMED
     assert (named[0], named[-1]) == ("N = 100", "N = 819,200")
     assert "accuracy: not logged" in texts
     assert "loss" in texts
@@ -314,7 +313,7 @@ def test_an_odd_study_is_shown(tmp_path, call, changed):
         in call("info", path).stdout
     )
     assert "D(t) of s_max" in call("watch", path, "--once").stdout
-    assert "D(t), max" in call("analyze", path, "--jobs", "1").stdout
+    assert "- D, the exponent of the largest" in call("analyze", path, "--jobs", "1").stdout
     for arguments in (("info", path), ("analyze", path, "--jobs", "1")):
         json.loads(call(*arguments, "--json").stdout, parse_constant=pytest.fail)
 
@@ -345,8 +344,8 @@ def test_runs_without_a_surrogate_are_runs(tmp_path, call):
     [
         ([], ["size", "loss"], "D(t) needs steps that all runs share"),
         ([0, 1], ["loss"], "D(t) needs the avalanche size of every run"),
-        ([2**62, 2**63 - 1], ["size", "accuracy"], f"at step {2**63 - 1}, from 3 sizes"),
-        ([-5, 0], ["size", "loss"], "at step 0, from 3 sizes"),
+        ([2**62, 2**63 - 1], ["size", "accuracy"], f"at step {2**63 - 1}, from 3 network sizes"),
+        ([-5, 0], ["size", "loss"], "at step 0, from 3 network sizes"),
     ],
 )
 def test_odd_measurements_are_shown(tmp_path, call, steps, names, said):
@@ -374,7 +373,7 @@ def test_a_long_run_is_thinned_to_what_is_drawn(tmp_path):
             values = {"size": rng.integers(1, n, 5000)}
             opened.write([RunRecord(config(n), None, steps, values)])
     (sweep,) = live.read(tmp_path / "long")
-    found = sweep.dimension(live.COLUMNS)
-    assert (found.sizes["epoch"], *found["epoch"].values[[0, -1]]) == (live.COLUMNS, 0, 4999)
+    found = sweep.dimension(watch.COLUMNS)
+    assert (found.sizes["epoch"], *found["epoch"].values[[0, -1]]) == (watch.COLUMNS, 0, 4999)
     whole = dimension(to_dataset(sweep.runs), "max", n_resamples=1)
     np.testing.assert_array_equal(found["value"].values, whole["value"].sel(epoch=found["epoch"]).values)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from gradquake.report.reading import reading
-from gradquake.scrutiny.scrutinize import beside
+from gradquake.scrutiny import scrutinize
 from gradquake.study.recording import RunRecord, to_dataset
 
 SIZES = (100, 200, 400, 800, 1600)
 EPOCHS = np.arange(40) * 10
-RESAMPLES = 200
+RESAMPLES = 100
 
 
 def growing(before, after, spread=0.02, at=200):
@@ -54,7 +54,10 @@ def found(
             size = np.asarray(of(n, rng), np.int64)
             records.append(RunRecord(config, epoch, EPOCHS[: size.size], {"size": size}))
         datasets[rung] = to_dataset(records)
-    return beside(datasets.pop("real"), datasets, n_resamples=RESAMPLES)
+    with pytest.MonkeyPatch.context() as patch:
+        # A reading says nothing of the collapse, which takes most of the time.
+        patch.setattr(scrutinize, "phase_collapse", lambda *_: None)
+        return scrutinize.beside(datasets.pop("real"), datasets, n_resamples=RESAMPLES)
 
 
 RISE = growing(0.8, 1.2)
@@ -96,12 +99,15 @@ def sentences():
     return of
 
 
+NOT_FINDINGS = re.compile(
+    r"^Caution|^No run grokked|^Fewer than half|^A size has a single run|^The interval|not defined"
+    r"|grokked after|ha(s|ve) no interval: "
+)
+
+
 def findings(said):
     """The sentences that are neither a caution nor about what is not defined."""
-    told = ("Caution", "No run grokked", "Fewer than half", "A size has a single run", "The interval")
-    return [
-        s for s in said if not s.startswith(told) and "not defined" not in s and "grokked after" not in s
-    ]
+    return [sentence for sentence in said if not NOT_FINDINGS.search(sentence)]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -197,7 +203,8 @@ def test_no_run_groks(sentences):
     assert holds(said, " over all snapshots", "Of D - 1 over all snapshots, ")
     assert holds(said, "Do not conclude anything about grokking from these runs", "No run grokked, so ")
     assert holds(
-        said, "D after grokking and gamma after grokking are not defined: There is no snapshot at N = 1"
+        said,
+        "D after grokking and gamma after grokking are not defined: there is no snapshot at N = 100, ",
     )
     assert not holds(said, "before grokking and")
 
@@ -206,6 +213,7 @@ def test_few_runs_grok(sentences):
     said = sentences("one of four groks")
     assert holds(said, "Fewer than half of the runs grokked, so the median t_g")
     assert not holds(said, "epochs after the median grokking epoch")
+    assert holds(said, "D after grokking and gamma after grokking have no interval: 8")
 
 
 def test_runs_that_grok_after_the_last_snapshot(sentences):
@@ -224,25 +232,25 @@ def test_single_runs_have_no_intervals(sentences):
 def test_what_is_not_defined_has_a_reason(sentences):
     said = sentences("no avalanche")
     assert len(findings(said)) == 1
-    assert holds(
-        said, "D and gamma are not defined: There is no avalanche with a positive size at N = 100"
-    )
+    assert holds(said, "D and gamma are not defined: there is no avalanche with a positive size at N =")
     assert holds(
         said, "D(t) and gamma(t) are not defined: at every epoch, a network size has no avalanche"
     )
     said = sentences("no avalanche in the shuffled gradients")
-    assert holds(said, "The permuted null of D and the permuted null of gamma are not defined: There ")
+    assert holds(
+        said, "The permuted null of D and the permuted null of gamma are not defined: there is no "
+    )
     assert not any(sentence.startswith("Of ") for sentence in said)
 
 
 def test_cautions(sentences):
     said = sentences("few sizes")
-    assert holds(said, "Caution for D and gamma: The line goes through only 3 scales; 5 or more fix ")
+    assert holds(said, "Caution for D and gamma: the line goes through only 3 scales; 5 or more fix ")
     assert holds(
         sentences("noise"), "Caution for D after grokking: R² is 0.", "for gamma before grokking"
     )
     assert holds(
-        sentences("runs do not differ"), "The sizes do not change with N, so R² is not defined."
+        sentences("runs do not differ"), "the sizes do not change with N, so R² is not defined."
     )
 
 

@@ -485,7 +485,7 @@ def test_a_truncated_study_is_refused(path, whole, kept):
 @pytest.mark.parametrize("bit", [0, 7])
 def test_a_flipped_bit_in_a_measurement_is_found(path, whole, name, bit):
     data = record(seed=5, snapshots=51).values[name].tobytes()
-    # The middle of the array; none of its neighbourhood occurs elsewhere in the file.
+    # The middle of the array; none of its neighborhood occurs elsewhere in the file.
     at = whole.index(data[len(data) // 2 :][:20])
     damaged = bytearray(whole)
     damaged[at] ^= 1 << bit

@@ -1,1 +1,6 @@
-"""One gradient, one avalanche: graphs, the cascade, the probe and the surrogates of nulls."""
+"""One gradient becomes one avalanche: graphs, cascades, surrogates, and the probe that joins them.
+
+Nothing here reads or writes files, or computes statistics of avalanches.
+"""
+
+__all__: list[str] = []

@@ -9,21 +9,33 @@ import numpy as np
 from gradquake.avalanche._kernels_elementary import degrees
 from gradquake.avalanche._numba import Array, kernel
 
-# Sums of squares outside this range have lost digits to overflow or underflow somewhere.
+__all__ = [
+    "BLOCK",
+    "LARGEST_SQUARE",
+    "SMALLEST_SQUARE",
+    "angle",
+    "block_products",
+    "deviation",
+    "dissipation",
+    "norms",
+    "products",
+]
+
+# Sums of squares outside this range have lost digits to overflow or underflow.
 LARGEST_SQUARE = 1e140
 SMALLEST_SQUARE = 1e-140
 
-# Sums over a gradient are exact sums of what blocks of this many entries sum up to, so that they do not
-# depend on how it is cut.
+# Sums over a gradient are exact sums of the sums of blocks of this many entries, so that they do not
+# depend on how the gradient is cut.
 BLOCK = 1 << 16
 
-# The sums that run side by side where squares are summed, for the sake of vector instructions.
+# Sums of squares that run side by side, for vector instructions.
 LANES = 16
 
 
 @kernel
 def dissipation(before: Array, after: Array, indptr: Array) -> float:
-    """Return what nodes without neighbours, which lose what they give away, have lost."""
+    """Return the sum that nodes without neighbors have lost, which give away to nobody."""
     lost = 0.0
     for i in range(before.size):
         if indptr[i] == indptr[i + 1]:
@@ -35,8 +47,8 @@ def dissipation(before: Array, after: Array, indptr: Array) -> float:
 def products(before: Array, after: Array, scale: float) -> tuple[float, float, float]:
     """Return |before|^2, |after - before|^2 and before . (after - before), all times scale^2.
 
-    Each is a sum of ``LANES`` sums, of every ``LANES``-th entry. A compiler that were free to choose
-    an order would choose by the width of the processor's vectors.
+    Each is a sum of ``LANES`` sums, of every ``LANES``-th entry: a compiler that chose the order itself
+    would choose by the width of the processor's vectors.
     """
     lanes = np.zeros((3, LANES))
     whole = before.size - before.size % LANES
@@ -74,7 +86,7 @@ def deviation(before: Array, after: Array) -> float:
     """Return the angle in degrees between two vectors that are not zero.
 
     With d = after - before, tan(angle) = sqrt(|before|^2 |d|^2 - (before . d)^2) / before . after:
-    exactly 0 where nothing changed, and accurate for small angles where the arc cosine is not.
+    exactly 0 if nothing changed, and accurate for small angles, for which the arc cosine is not.
     """
     scale = 1.0
     for _ in range(2):

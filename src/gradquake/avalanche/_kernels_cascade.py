@@ -1,12 +1,4 @@
-"""Compiled loops: arrays in, arrays out, no checks, no classes.
-
-Every function here has a naive twin in ``tests/test_kernels.py``. All of them release the GIL, so that
-a batch can be shared among threads. One input gives one result, bit for bit, on every processor: sums
-run in a fixed order, and only +, -, *, / and the square root are used, whose rounding IEEE 754 fixes.
-The elementary functions are built from these, since the last bit of those of a mathematical library
-depends on the library and on the instructions that the processor has. No kernel may be compiled with
-``fastmath``.
-"""
+"""The cascade."""
 
 from __future__ import annotations
 
@@ -19,18 +11,20 @@ from gradquake.avalanche._kernels_angle import BLOCK, deviation, dissipation
 from gradquake.avalanche._kernels_threshold import magnitude_quantile, mark_above
 from gradquake.avalanche._numba import Array, index, inlined, kernel, prefetch
 
-# A step in which at least one node in this many topples is dense.
+__all__ = ["AHEAD", "DENSE", "cascade", "fetch", "measure_segments", "topple", "topple_marked"]
+
+# A step is dense if at least one node in this many topples.
 DENSE = 128
 
-# From this many nodes on a gradient does not stay in the caches, and what a node needs is asked for this
-# many nodes ahead.
+# A gradient of this many nodes or more does not stay in the caches. Data are then prefetched this many
+# nodes ahead.
 FAR = 1 << 18
 AHEAD = 8
 
 
 @inlined
 def fetch(gradient: Array, indptr: Array, indices: Array, nodes: Array, k: int, last: int) -> None:
-    """Ask for what nodes some places after the ``k``-th will need, so that no one waits for memory."""
+    """Prefetch the data of the nodes that follow the ``k``-th."""
     prefetch(indices, index(indptr[index(nodes[min(k + index(2 * AHEAD), last)])]))
     i = index(nodes[min(k + index(AHEAD), last)])
     for edge in range(index(indptr[i]), index(indptr[i + index(1)])):
@@ -52,9 +46,9 @@ def topple_marked(
 ) -> tuple[int, int, bool]:
     """Let the marked nodes that are unstable topple, in order.
 
-    Appends their numbers, counted from ``first``, to ``unstable``, and what each gives away to
-    ``moved``; leaves marked what is unstable still. Returns how many are listed now, how many of them
-    toppled for the first time, and whether any is still marked.
+    Appends their numbers, counted from ``first``, to ``unstable``, and the amount that each gives away
+    to ``moved``. Nodes that are still unstable stay marked. Returns the number of nodes listed, the
+    number that toppled for the first time, and whether any is still marked.
     """
     one = index(1)
     area = 0
@@ -70,7 +64,7 @@ def topple_marked(
             node = index(64 * word) + index(trailing_zeros(remaining))
             remaining ^= bit
             value = gradient[node]
-            # A node marked on the way may have been pulled back below by a later share.
+            # A later share may have pulled a marked node back below the threshold.
             if abs(value) > threshold:
                 unstable[count] = index(first) + node
                 moved[count] = alpha * value
@@ -101,11 +95,11 @@ def topple(
     moved: Array,
     count: int,
 ) -> tuple[int, int]:
-    """Let what is unstable topple, and hand on nothing yet: the first half of a step of a cascade.
+    """Let all unstable nodes topple: the first half of a step, before shares are handed on.
 
-    Looks at all nodes where the step is ``dense``, and else at those marked on pages that say so.
-    Appends to ``unstable`` and ``moved`` from ``count`` on, as ``topple_marked`` does. Returns how many
-    are listed now, and how many of them toppled for the first time.
+    Looks at all nodes if the step is ``dense``, and else at the marked nodes of marked pages. Appends to
+    ``unstable`` and ``moved`` from ``count`` on, as ``topple_marked`` does. Returns the number of nodes
+    listed, and the number that toppled for the first time.
     """
     words = marks.size
     area = 0
@@ -142,8 +136,8 @@ def cascade(
 ) -> tuple[int, int, int, int, bool, bool]:
     """Relax ``original`` into ``gradient``: all unstable nodes topple at once, step by step.
 
-    Every node receives its neighbours' shares one at a time in ascending order of the neighbour, so
-    the result does not depend on how the unstable nodes were found. ``alpha`` and ``keep`` =
+    Every node receives its neighbors' shares one at a time in ascending order of the neighbor, so the
+    result does not depend on the way in which unstable nodes are found. ``alpha`` and ``keep`` =
     1 - alpha come in the gradient's own precision. The last five arrays are scratch: a bit a node, a
     bit a node, a byte a page of 4,096 nodes, an index and a number of the gradient's dtype a node.
     Returns size, duration, area, peak, whether a node is still unstable, and whether a node without
@@ -157,8 +151,8 @@ def cascade(
     size = duration = area = peak = count = 0
     lossy = False
     far = gradient.size >= FAR
-    # Where many topple it is cheaper to look at all nodes in the next step, which runs through memory
-    # in order, than to mark what rises above the threshold on the way, which branches.
+    # If many topple, a look at all nodes in the next step, which runs through memory in order, is
+    # cheaper than to mark nodes that rise above the threshold, which takes a branch for each share.
     dense = True
     while duration < max_steps:
         count, new = topple(
@@ -175,7 +169,7 @@ def cascade(
             i = index(unstable[k])
             start, stop = index(indptr[i]), index(indptr[i + one])
             lossy |= start == stop
-            # By way of memory, which rounds it to the gradient's own precision.
+            # Stored first, which rounds it to the gradient's own precision.
             moved[k] = moved[k] / max(stop - start, one)
             given = moved[k]
             if dense:

@@ -8,8 +8,21 @@ import numpy as np
 
 from gradquake.avalanche._numba import Array, inlined, kernel
 
-# The reduction of the exponential: ln 2 in two parts, of which the first times an integer is exact, and
-# a number so large that those beside it are the integers.
+__all__ = [
+    "bits",
+    "decaying",
+    "degrees",
+    "exponential",
+    "log1p",
+    "odd_series",
+    "power_of_two",
+    "sigmoid",
+    "softplus",
+    "tanh",
+]
+
+# The reduction of the exponential: ln 2 in two parts, the first of which times an integer is exact; and
+# a number so large that the floats next to it are integers.
 INVERSE_LN2 = 1.4426950408889634074
 LN2_HIGH = float.fromhex("0x1.62e42feep-1")
 LN2_LOW = 1.90821492927058770002e-10
@@ -17,9 +30,6 @@ SHIFT = 1.5 * 2.0**52
 SHIFT_BITS = np.float64(SHIFT).view(np.int64)
 SIGN_BIT = np.int64(-(2**63))
 E2, E3, E4, E5, E6, E7, E8, E9, E10, E11, E12, E13 = (1 / math.factorial(n) for n in range(2, 14))
-
-
-# Elementary functions, from operations that IEEE 754 fixes
 
 
 @inlined
@@ -38,10 +48,10 @@ def power_of_two(exponent: int) -> float:
 def exponential(x: float) -> tuple[int, float, float]:
     """Return k, high and low, such that e^x = 2^k (high + low) with an error under 2^-56, for |x| < 1e5.
 
-    Cody and Waite's reduction x = k ln 2 + r, |r| <= ln(2) / 2, and the Taylor series of e^r. Straight
-    on without a branch, so that a loop around it becomes vector instructions.
+    Cody and Waite's reduction x = k ln 2 + r, |r| <= ln(2) / 2, and the Taylor series of e^r. There is
+    no branch, so that a loop around it becomes vector instructions.
     """
-    # The sum has no bits left for a fraction: what was added to the number is the nearest integer.
+    # The sum has no bits left for a fraction: it rounds to the nearest integer.
     shifted = x * INVERSE_LN2 + SHIFT
     k = shifted - SHIFT
     head = x - k * LN2_HIGH
@@ -49,7 +59,7 @@ def exponential(x: float) -> tuple[int, float, float]:
     r = head - tail
     r2 = r * r
     r4 = r2 * r2
-    # In pairs: one after the other, each step would wait for the one before.
+    # In pairs, so that no step waits for the one before.
     s = (E2 + E3 * r) + (E4 + E5 * r) * r2
     s += ((E6 + E7 * r) + (E8 + E9 * r) * r2) * r4
     s += ((E10 + E11 * r) + (E12 + E13 * r) * r2) * (r4 * r4)
@@ -63,14 +73,14 @@ def tanh(values: Array) -> None:
     """Replace each value by its hyperbolic tangent; the error is under 0.8 units in the last place.
 
     Below 0.55 it is x - x^3 / (3 + x^2 + x^2 / (5 + x^2 / (7 + ... 15))), Lambert's continued
-    fraction, and above 1 - 2 / (e^(2 x) + 1), with what the sums lose added at the end. Both without
-    a branch and with one division.
+    fraction, and above it 1 - 2 / (e^(2 x) + 1), with the rounding errors of the sums added at the end.
+    There is no branch and one division.
     """
     for i in range(values.size):
         value = values[i]
         x = abs(value)
         z = x * x
-        # 1 to the last bit from here on; NaN passes.
+        # Above 20 the result is 1 to the last bit; NaN stays NaN.
         k, high, low = exponential(40.0 if x > 20.0 else 2.0 * x)
         scale = power_of_two(k)
         above_one = scale * high + 1.0
@@ -90,7 +100,7 @@ def tanh(values: Array) -> None:
 def decaying(x: float) -> float:
     """Return e^-|x|."""
     k, high, low = exponential(-800.0 if abs(x) > 800.0 else -abs(x))
-    # In two steps, since numbers below the normal ones are wanted too.
+    # In two steps, which subnormal results need.
     return (high + low) * power_of_two(k >> 1) * power_of_two(k - (k >> 1))
 
 
@@ -114,7 +124,7 @@ def log1p(x: float) -> float:
         f = whole * power_of_two(-k) - 1.0
     elif x > 0.5:
         k, f = np.int64(1), 0.5 * (x - 1.0)
-    # 2 artanh(s), of which f and half its square are taken apart: they are nearly all of it.
+    # 2 artanh(s), with f and half its square apart: they are nearly all of it.
     s = f / (2.0 + f)
     half = 0.5 * f * f
     rest = s * (half + 2.0 * odd_series(s * s, 16))
@@ -149,7 +159,7 @@ def degrees(y: float, x: float) -> float:
     short, long = (abs(x), y) if steep else (y, abs(x))
     if long == 0.0:
         return 0.0
-    # From 22.5 degrees on, from the diagonal.
+    # Above 22.5 degrees, relative to the diagonal.
     turned = short > long * 0.4142135623730950488
     s = (short - long) / (short + long) if turned else short / long
     angle = (s + s * odd_series(-s * s, 21)) * 57.295779513082320877

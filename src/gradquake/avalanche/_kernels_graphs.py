@@ -1,4 +1,4 @@
-"""Graphs as arrays, and neighbors that are computed."""
+"""The arrays of graphs, and computed neighbors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import numpy as np
 
 from gradquake.avalanche._kernels_random import next_random, permuted, random_below, unpermuted
 from gradquake.avalanche._numba import Array, index, kernel
+
+__all__ = [
+    "adjacency",
+    "circulant_neighbors",
+    "cycle_neighbors",
+    "find_defect",
+    "grown_adjacency",
+    "preferred_targets",
+    "rewire_ring",
+    "shares_an_edge",
+]
 
 
 @kernel
@@ -15,8 +26,8 @@ def adjacency(
     """Fill the CSR arrays of the undirected edges (sources[e], targets[e]), rows ascending.
 
     ``indptr`` comes as zeros; ``cursor`` (a number a node) and ``unsorted`` (like ``indices``) are
-    scratch. The rows are filled by counting, in any order, and a transposition (of a symmetric
-    matrix: itself) sorts them, so that the cost is linear.
+    scratch. The rows are filled by counting, in any order. Then a transposition sorts them: it leaves a
+    symmetric matrix the same. The cost is linear.
     """
     nodes = indptr.size - 1
     for e in range(sources.size):
@@ -42,12 +53,12 @@ def adjacency(
 
 @kernel
 def find_defect(indptr: Array, indices: Array, cursor: Array) -> tuple[int, int, int]:
-    """Return (kind, i, j) of the first defect of a CSR adjacency, kind 0 where there is none.
+    """Return (kind, i, j) of the first defect of a CSR adjacency, kind 0 if there is none.
 
-    Kinds: 1 neighbour out of range, 2 self-loop, 3 duplicate, 4 row not ascending, 5 not symmetric
-    (j in row i, not i in row j). With ascending rows, walking all rows in order must visit every
-    row's entries in order too; so one cursor a row, which comes as a copy of the rows' starts,
-    decides symmetry in linear time.
+    Kinds: 1 neighbor out of range, 2 self-loop, 3 duplicate, 4 row not ascending, 5 not symmetric
+    (j in row i, not i in row j). If rows ascend, a walk through all rows visits the entries of every
+    other row in order too. So one cursor a row, which comes as a copy of the rows' starts, decides
+    symmetry in linear time.
     """
     nodes = indptr.size - 1
     for i in range(nodes):
@@ -76,8 +87,8 @@ def find_defect(indptr: Array, indices: Array, cursor: Array) -> tuple[int, int,
 def preferred_targets(m: int, state: Array, targets: Array) -> None:
     """Grow a preferential-attachment graph from a star on m + 1 nodes.
 
-    Edge e joins ``targets[e]`` to node 0 where e < m, and else to the newer node e // m + m. A uniform
-    choice among the ends of all edges so far is a choice of a node by its degree.
+    Edge e joins ``targets[e]`` to node 0 if e < m, and else to the newer node e // m + m. A uniform
+    choice among the ends of all edges so far chooses a node by its degree.
     """
     for e in range(m):
         targets[e] = e + 1
@@ -87,7 +98,7 @@ def preferred_targets(m: int, state: Array, targets: Array) -> None:
             while not fresh:
                 end = random_below(2 * first, state)
                 edge = end >> 1
-                # Both are looked up, since which of them is wanted cannot be foreseen.
+                # Both are looked up, since a branch would be mispredicted.
                 older, newer = targets[edge], edge // m + m if edge >= m else 0
                 chosen = newer if end & 1 else older
                 fresh = True
@@ -100,8 +111,9 @@ def preferred_targets(m: int, state: Array, targets: Array) -> None:
 def grown_adjacency(m: int, targets: Array, indptr: Array, indices: Array, cursor: Array) -> None:
     """Fill the CSR arrays of a graph that ``preferred_targets`` has grown, rows ascending.
 
-    A row holds the m older nodes that its node chose, and then, as they came, those that chose it; so
-    one pass over the edges fills it. ``indptr`` comes as zeros; ``cursor`` is scratch, a number a node.
+    A row holds the m older nodes that its node chose, then the younger nodes that chose it, in their
+    order; so one pass over the edges fills it. ``indptr`` comes as zeros; ``cursor`` is scratch, a
+    number a node.
     """
     nodes = indptr.size - 1
     for e in range(targets.size):
@@ -114,7 +126,7 @@ def grown_adjacency(m: int, targets: Array, indptr: Array, indices: Array, curso
         indptr[i + 1] += indptr[i]
     for i in range(m + 1, nodes):
         for e in range((i - m) * m, (i - m + 1) * m):
-            # Among few, by insertion.
+            # By insertion, since m is small.
             place = cursor[i]
             while place > indptr[i] and indices[place - 1] > targets[e]:
                 indices[place] = indices[place - 1]
@@ -135,8 +147,8 @@ def grown_adjacency(m: int, targets: Array, indptr: Array, indices: Array, curso
 def rewire_ring(probability: float, state: Array, ends: Array) -> None:
     """Rewire the far end of each edge of a ring with some probability (Watts and Strogatz 1998).
 
-    Node i owns the edges to ``ends[i]``; so whether two nodes are joined shows in their two rows.
-    A node joined to all others keeps its edge.
+    Node i owns the edges to ``ends[i]``; so the rows of two nodes tell whether they are joined. A node
+    that is joined to all others keeps its edge.
     """
     nodes, owned = ends.shape
     degree = np.full(nodes, 2 * owned)
@@ -173,8 +185,8 @@ def shares_an_edge(n: int, first: Array, second: Array, start: int, stop: int) -
 
 
 @kernel
-def cycle_neighbours(nodes: Array, start: int, n: int, first: Array, second: Array, rows: Array) -> None:
-    """Fill ``rows`` (nodes, 4) with the neighbours of nodes, counted from ``start``, on two cycles."""
+def cycle_neighbors(nodes: Array, start: int, n: int, first: Array, second: Array, rows: Array) -> None:
+    """Fill ``rows`` (nodes, 4) with the neighbors of nodes, counted from ``start``, on two cycles."""
     size, one = index(n), index(1)
     for k in range(nodes.size):
         node = index(start) + index(nodes[k])
@@ -188,7 +200,7 @@ def cycle_neighbours(nodes: Array, start: int, n: int, first: Array, second: Arr
 
 
 @kernel
-def circulant_neighbours(nodes: Array, start: int, n: int, near: int, far: int, rows: Array) -> None:
+def circulant_neighbors(nodes: Array, start: int, n: int, near: int, far: int, rows: Array) -> None:
     """Fill ``rows`` (nodes, 4) with the nodes ``near`` and ``far`` before and after each on a ring."""
     for k in range(nodes.size):
         node = start + nodes[k]

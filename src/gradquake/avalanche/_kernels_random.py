@@ -9,7 +9,18 @@ import numpy as np
 from gradquake.avalanche._kernels_elementary import decaying, log1p
 from gradquake.avalanche._numba import Array, index, inlined, kernel
 
-# Where the tail of the ziggurat begins, and the area of each of its 256 layers under e^(-x^2 / 2).
+__all__ = [
+    "next_random",
+    "normals",
+    "permuted",
+    "random_below",
+    "scrambled",
+    "uniform",
+    "unpermuted",
+    "ziggurat_tables",
+]
+
+# The start of the ziggurat's tail, and the area of each of its 256 layers under e^(-x^2 / 2).
 TAIL = 3.6541528853610088
 AREA = 0.00492867323397465524494
 
@@ -22,7 +33,7 @@ def uniform(word: int) -> float:
 
 @kernel
 def ziggurat_tables(widths: Array, limits: Array, heights: Array) -> None:
-    """Fill the tables of ``normals``: of layer i, the width over 2^52, what is inside, and its height.
+    """Fill the tables of ``normals``: width over 2^52, limit of the inside, and height of each layer.
 
     The layers have equal areas, from the tail (0) and the bottom (255) up to the top (1).
     """
@@ -46,16 +57,16 @@ def ziggurat_tables(widths: Array, limits: Array, heights: Array) -> None:
 def normals(
     words: Array, widths: Array, limits: Array, heights: Array, values: Array
 ) -> tuple[int, int]:
-    """Fill ``values`` with standard normal numbers, from random words, while there are enough of them.
+    """Fill ``values`` with standard normal numbers from random words, until the words are used up.
 
-    The ziggurat of G. Marsaglia and W. W. Tsang (J. Stat. Softw. 5, 8 (2000)) as NumPy has it: from the
-    same words come the same numbers, but for rounding. Returns how many, and how many words they took.
+    The ziggurat of G. Marsaglia and W. W. Tsang (J. Stat. Softw. 5, 8 (2000)) as in NumPy: the same
+    words give the same numbers up to rounding. Returns the number of values filled and of words used.
     """
     used = 0
     for i in range(values.size):
         begin = used
         while True:
-            # The most that one pass takes, but for what the tail turns down.
+            # One pass takes at most 3 words, except in the tail.
             if used + 3 > words.size:
                 return i, begin
             word = words[used]
@@ -102,12 +113,12 @@ def random_below(bound: int, state: Array) -> int:
     return int((next_random(state) >> np.uint64(11)) * 2.0**-53 * bound)
 
 
-# Neighbours that are computed
+# Permutations
 
 
 @inlined
 def scrambled(value: int, key: int) -> int:
-    """Return 31 bits that depend on all bits of both."""
+    """Return 31 bits that depend on all bits of ``value`` and ``key``."""
     return ((value ^ key) * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(33)
 
 
@@ -115,10 +126,9 @@ def scrambled(value: int, key: int) -> int:
 def permuted(x: int, n: int, keys: Array) -> int:
     """Return the image of ``x`` under the permutation of 0..n - 1 that ``keys`` choose.
 
-    The first of them say how many bits are in the lower half of a number, and mask the higher half.
-
-    A Feistel network on as few bits as n needs, walked on until it is below n again (J. Black and
-    P. Rogaway, Ciphers with arbitrary finite domains, 2002).
+    A Feistel network on as few bits as n needs, applied until the result is below n (J. Black and
+    P. Rogaway, Ciphers with arbitrary finite domains, 2002). The first two keys are the number of bits
+    in the lower half of a number, and the mask of the higher half.
     """
     low_bits, high_mask = keys[0], keys[1]
     low_mask = (index(1) << low_bits) - index(1)
@@ -134,7 +144,7 @@ def permuted(x: int, n: int, keys: Array) -> int:
 
 @kernel
 def unpermuted(x: int, n: int, keys: Array) -> int:
-    """Return what ``permuted`` maps to ``x``."""
+    """Return the number that ``permuted`` maps to ``x``."""
     low_bits, high_mask = keys[0], keys[1]
     low_mask = (index(1) << low_bits) - index(1)
     while True:

@@ -7,7 +7,18 @@ import numpy as np
 from gradquake.avalanche._kernels_cascade import AHEAD
 from gradquake.avalanche._numba import Array, index, kernel, prefetch
 
-# Shares on their way are listed in chunks of 2^CHUNK_BITS numbers.
+__all__ = [
+    "CHUNK_BITS",
+    "histogram",
+    "matching",
+    "receive",
+    "sort_neighbors_shares",
+    "sort_shares",
+    "split",
+    "stored_targets",
+]
+
+# Shares are listed in chunks of 2^CHUNK_BITS numbers.
 CHUNK_BITS = 11
 
 
@@ -15,7 +26,7 @@ CHUNK_BITS = 11
 def histogram(bits: Array, mask: int, shift: int, counts: Array) -> None:
     """Count floats, given as unsigned integers, by 16 of their bits from ``shift`` on, under a mask.
 
-    The bits of positive floats are ordered as they are, and those of what is not finite come last.
+    The bits of positive floats are ordered as the floats are, and those of infinity and NaN come last.
     """
     for i in range(bits.size):
         counts[((index(bits[i]) & index(mask)) >> index(shift)) & index(0xFFFF)] += 1
@@ -23,7 +34,10 @@ def histogram(bits: Array, mask: int, shift: int, counts: Array) -> None:
 
 @kernel
 def matching(bits: Array, mask: int, shift: int, prefix: int, found: Array) -> None:
-    """List the masked bits that from ``shift`` on are ``prefix``; there is room for one more."""
+    """List the masked bits that begin with ``prefix``; ``found`` has room for one more.
+
+    ``prefix`` stands from bit ``shift`` on.
+    """
     count = 0
     for i in range(bits.size):
         value = index(bits[i]) & index(mask)
@@ -35,9 +49,9 @@ def matching(bits: Array, mask: int, shift: int, prefix: int, found: Array) -> N
 def stored_targets(
     nodes: Array, moved: Array, begin: int, indptr: Array, indices: Array, targets: Array, given: Array
 ) -> tuple[int, int]:
-    """List the neighbours of nodes from the ``begin``-th on, and what each gets, while there is room.
+    """List the neighbors of nodes from the ``begin``-th on, and the share of each, while there is room.
 
-    Returns the first node that is not listed, and the number of neighbours listed.
+    Returns the first node that is not listed, and the number of neighbors listed.
     """
     one = index(1)
     used = index(0)
@@ -68,13 +82,13 @@ def sort_shares(
     shares: Array,
     used: int,
 ) -> int:
-    """Append shares to the lists of the bins that their targets lie in, in order; return ``used``.
+    """Append shares to the lists of their targets' bins, in order; return ``used``.
 
     Bin b holds the nodes from b << ``shift`` on. Its list is a chain of chunks: its first chunk is
     the b-th, chunk ``links[c]`` follows chunk c, and the list ends before ``ends[b]``. A share takes
-    two places of one memory, which ``places`` reads as integers and ``shares`` as floats: the
-    number of its target within the bin, and itself. ``used`` chunks are taken, and there must be
-    room for one more a bin, beside those that the shares fill.
+    two places of one memory, which ``places`` reads as integers and ``shares`` as floats: the number
+    of its target within the bin, and the share itself. ``used`` chunks are in use. Beside the chunks
+    that the shares fill, there must be room for one more a bin.
     """
     one, two, bits = index(1), index(2), index(CHUNK_BITS)
     within_chunk, within_bin = (one << bits) - one, (one << index(shift)) - one
@@ -94,7 +108,7 @@ def sort_shares(
 
 
 @kernel
-def sort_neighbours_shares(
+def sort_neighbors_shares(
     nodes: Array,
     moved: Array,
     begin: int,
@@ -107,12 +121,12 @@ def sort_neighbours_shares(
     shares: Array,
     used: int,
 ) -> tuple[int, int]:
-    """Do with the shares of the neighbours of nodes what ``sort_shares`` does, while there is room.
+    """Sort the shares of the neighbors of nodes as ``sort_shares`` does, while there is room.
 
-    ``moved`` is what each node gives away. Begins with the ``begin``-th node; returns the first one
-    that was left, and ``used``.
+    Each node gives away ``moved``. Begins with the ``begin``-th node; returns the first node that is
+    left, and ``used``.
     """
-    # The loop of ``sort_shares`` once more: as a function of its own it is four times slower.
+    # The loop of ``sort_shares`` again: as a common function it would be four times slower.
     one, two, bits = index(1), index(2), index(CHUNK_BITS)
     within_chunk, within_bin = (one << bits) - one, (one << index(shift)) - one
     last = index(nodes.size - 1)
@@ -154,9 +168,9 @@ def receive(
     marks: Array,
     pages: Array,
 ) -> None:
-    """Add what ``sort_shares`` has listed for bins ``first`` to ``last``, in order.
+    """Add the shares that ``sort_shares`` has listed for bins ``first`` to ``last``, in order.
 
-    Marks what rises above the threshold, unless the step is ``dense``.
+    Marks nodes that rise above the threshold, unless the step is ``dense``.
     """
     one, two, bits = index(1), index(2), index(CHUNK_BITS)
     for b in range(index(first), index(last)):
@@ -179,10 +193,10 @@ def receive(
 
 @kernel
 def split(targets: Array, given: Array, edges: Array, ends: Array, places: Array, gifts: Array) -> None:
-    """Sort shares by the part that their target lies in, and number the targets within it.
+    """Sort shares by the part that holds their target, and number the targets within the part.
 
-    Part p holds the nodes ``edges[p]`` to ``edges[p + 1]``; its shares come, in the order in which
-    they were, before ``ends[p]``.
+    Part p holds the nodes ``edges[p]`` to ``edges[p + 1]``; its shares come before ``ends[p]``, in their
+    old order.
     """
     parts = ends.size
     home = np.empty(targets.size, np.int32)

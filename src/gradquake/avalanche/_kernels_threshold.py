@@ -9,17 +9,19 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 
 from gradquake.avalanche._numba import Array, index, kernel
 
-# From this many entries on, a sample brackets the quantile so that only the few entries inside the
-# bracket are selected from.
+__all__ = ["bracket", "gather_between", "interpolated", "magnitude_quantile", "mark_above", "select"]
+
+# At this many entries or more, a sample brackets the quantile, and the selection looks only at the few
+# entries inside the bracket.
 SAMPLE_FROM = 512
 
 
 @kernel
 def select(values: Array, count: int, rank: int) -> float:
-    """Return the ``rank``-th smallest of the first ``count`` values, with no smaller one to its right.
+    """Return the ``rank``-th smallest of the first ``count`` values; none to its right is smaller.
 
-    Quickselect with Lomuto's partition, which needs no branch on a value: what is random is badly
-    predicted. Values equal to the pivot are set apart, so that ties cost nothing.
+    Quickselect with Lomuto's partition, which needs no branch on a value: such branches are
+    mispredicted. Values equal to the pivot are set apart, so that ties cost nothing.
     """
     low, high = 0, count - 1
     while low < high:
@@ -39,7 +41,7 @@ def select(values: Array, count: int, rank: int) -> float:
             values[i] = values[equal]
             values[equal] = value
             equal += value <= pivot
-        # Of NaN, nothing is smaller than it or equal to it.
+        # If the pivot is NaN, no value is smaller or equal.
         if rank < equal or equal == low:
             return pivot
         low = equal
@@ -66,7 +68,7 @@ def interpolated(values: Array, count: int, rank: int, weight: float) -> float:
 def mark_above(gradient: Array, level: float, marks: Array) -> None:
     """Set the bits of all entries whose magnitude is above ``level``; bit i & 63 of word i >> 6.
 
-    Whole words in a loop of fixed length, which the compiler turns into vector comparisons.
+    Whole words have a loop of fixed length, which the compiler turns into vector comparisons.
     """
     whole = gradient.size >> 6
     for word in range(whole):
@@ -83,7 +85,7 @@ def mark_above(gradient: Array, level: float, marks: Array) -> None:
 
 @kernel
 def bracket(sample: Array, size: int, quantile: float) -> tuple[float, float]:
-    """Return magnitudes between which the quantile lies almost surely, judged from a sample of them."""
+    """Return two magnitudes, from a sample, between which the quantile lies almost surely."""
     # Three standard deviations of a binomial rank.
     margin = 3.0 * math.sqrt(size * quantile * (1.0 - quantile)) + 2.0
     low = select(sample, size, max(int(quantile * size - margin), 0))
@@ -93,10 +95,10 @@ def bracket(sample: Array, size: int, quantile: float) -> tuple[float, float]:
 
 @kernel
 def gather_between(gradient: Array, low: float, high: float, found: Array) -> tuple[int, int]:
-    """List the magnitudes in (low, high]; return how many, and how many are above.
+    """List the magnitudes in (low, high]; return their number, and the number above ``high``.
 
-    One pass over the memory, in words of fixed length for the sake of vector comparisons. Returns
-    (-1, -1) where an entry is not finite.
+    Returns (-1, -1) if an entry is not finite. One pass over the memory, in words of fixed length for
+    vector comparisons.
     """
     finite = True
     inside, above = np.int64(0), np.int64(0)
@@ -128,8 +130,8 @@ def gather_between(gradient: Array, low: float, high: float, found: Array) -> tu
 def magnitude_quantile(gradient: Array, quantile: float, scratch: Array) -> float:
     """Return ``numpy.quantile(abs(gradient), quantile)`` in float64, or NaN if an entry is not finite.
 
-    Exact whatever the bracket: where it misses (or the gradient is short), all entries are selected
-    from. ``scratch`` has the gradient's size and dtype.
+    Always exact: if the bracket misses, or the gradient is short, the selection looks at all entries.
+    ``scratch`` has the gradient's size and dtype.
     """
     size = gradient.size
     position = quantile * (size - 1)

@@ -1,4 +1,12 @@
-"""How kernels are compiled, and how their machine code is kept."""
+"""How kernels are compiled, and how their machine code is kept.
+
+Kernels are the functions of files ``_kernels*.py``: compiled loops, arrays in, arrays out, no checks.
+Each has a naive twin in the tests. Each releases the GIL, so that threads can share a batch. One input
+gives one result, bit for bit, on every processor: sums run in a fixed order, and only +, -, *, / and the
+square root are used, whose rounding IEEE 754 fixes. Elementary functions are built from these, since the
+last bit of a mathematical library's results depends on the library and the processor. No kernel may be
+compiled with ``fastmath``.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +31,28 @@ from numba.core.caching import (
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+__all__ = [
+    "Array",
+    "KernelFolder",
+    "MachineCode",
+    "NamedFolder",
+    "Places",
+    "SourceFolder",
+    "UserFolder",
+    "compiled",
+    "index",
+    "inlined",
+    "kernel",
+    "prefetch",
+]
+
 Array = NDArray[Any]
 
-# An unsigned index spares the compiled code the test for Python's indices from the end.
+# An unsigned index saves the test for negative indices, which count from the end.
 index = np.uint64
 
 
-# A kernel is compiled together with the kernels that it calls, whichever file they are in.
+# A kernel is compiled together with the kernels that it calls, in any file.
 SOURCES = tuple(
     (file.stat().st_mtime, file.stat().st_size)
     for file in (Path(__file__), *sorted(Path(__file__).parents[1].glob("*/_kernels*.py")))
@@ -37,7 +60,7 @@ SOURCES = tuple(
 
 
 class KernelFolder:
-    """A cache whose code is out of date as soon as any file of kernels has changed."""
+    """A cache whose code is out of date if any file of kernels has changed."""
 
     def get_source_stamp(self) -> tuple[tuple[float, int], ...]:
         """Return the state of all files of kernels."""
@@ -53,12 +76,12 @@ class SourceFolder(KernelFolder, InTreeCacheLocator):
 
 
 class UserFolder(KernelFolder, UserWideCacheLocator):
-    """The user's own cache folder; no folder if somebody else could put code there."""
+    """The user's own cache folder; no folder if another user could put code there."""
 
     def ensure_cache_path(self) -> None:
         """Make the folder, or raise OSError."""
         folder = Path(self.get_cache_path())
-        # Without a home the path is relative, and would lie in whatever folder the program runs in.
+        # Without a home folder the path is relative to the folder in which the program runs.
         if not folder.is_absolute():
             raise FileNotFoundError("the user has no home folder")
         super().ensure_cache_path()
@@ -72,29 +95,29 @@ class UserFolder(KernelFolder, UserWideCacheLocator):
 def _is_safe(place: Path, folder: Path) -> bool:
     """Return whether no other user can replace anything below ``place`` on the way to ``folder``."""
     status = place.stat()
-    # As in /tmp: everybody may add files there, and rename only their own.
+    # As in /tmp: users may add files, and rename only their own.
     sticky = status.st_mode & stat.S_ISVTX and place != folder
     return status.st_uid in (0, os.geteuid()) and (sticky or not status.st_mode & stat.S_IWOTH)
 
 
 class Places(CompileResultCacheImpl):
-    """The folders that may keep machine code, in the order in which they are tried."""
+    """The folders that may keep machine code, in the order of trial."""
 
     _locator_classes = (NamedFolder, SourceFolder, UserFolder)
 
 
 class MachineCode(FunctionCache):
-    """The compiled code of a kernel on disk. Whatever is wrong there, the kernel is compiled anew."""
+    """The compiled code of a kernel on disk. If it cannot be read, the kernel is compiled again."""
 
     _impl_class = Places
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the code for a signature, or None."""
-        # A damaged file can raise anything when it is unpickled.
+        # Unpickling a damaged file can raise any exception.
         try:
             return super().load_overload(sig, target_context)
         except Exception:
-            # Without its index, the next process would find the same damage.
+            # Without a new index, the next process would find the same damage.
             with suppress(Exception):
                 self.flush()
             return None
@@ -110,7 +133,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher = njit(nogil=True, error_model="numpy", **options)(function)
-        # There may be no place at all, or no source file: the kernel is then compiled in every process.
+        # If there is no folder or no source file, the kernel is compiled in every process.
         with suppress(Exception):
             dispatcher._cache = MachineCode(function)
         return dispatcher
@@ -119,13 +142,13 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 kernel = compiled()
-# For what is small and called inside other kernels: it is then compiled with them, not besides.
+# For small functions that other kernels call: they are compiled as part of their callers.
 inlined = compiled(inline="always")
 
 
 @intrinsic
 def prefetch(context: Any, array: Any, i: Any) -> Any:  # noqa: ARG001
-    """Ask for ``array[i]`` to be brought into the caches, to be written to; it changes nothing else."""
+    """Prefetch ``array[i]`` into the caches, for writing."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from html import escape
-from threading import Event
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.avalanche import _kernels_angle, _kernels_cascade
+from gradquake.avalanche.checks import as_gradient, check_cascade, check_length, not_finite
 from gradquake.avalanche.graphs import Graph, GraphStack, check_graph
+from gradquake.avalanche.sums import Gradient, angle_between, dissipations, exact_sum
+from gradquake.avalanche.threads import shared_among
 from gradquake.errors import (
     InputError,
     counted,
     out_of_memory,
-    require_between,
-    require_count,
     require_number,
 )
 
-Gradient = NDArray[np.floating[Any]]
+__all__ = [
+    "FIELDS",
+    "MEASURED",
+    "NO_THRESHOLDS",
+    "OUTCOME",
+    "Avalanche",
+    "AvalancheBatch",
+    "AvalancheNumbers",
+    "Gradient",
+    "avalanche",
+    "relax",
+    "relax_stack",
+]
 
-# ``map``, or that of a pool of threads.
-Run = Callable[..., Iterable[Any]]
-
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 # For kernels that find thresholds themselves.
 NO_THRESHOLDS = np.empty(0)
@@ -173,9 +179,9 @@ def relax(
     """Let a gradient relax on a graph.
 
     All nodes with ``|g_i| > threshold`` topple at the same instant: each keeps (1 - alpha) g_i and
-    hands alpha g_i / k_i to each of its k_i neighbours. This repeats until no node is unstable or
+    hands alpha g_i / k_i to each of its k_i neighbors. This repeats until no node is unstable or
     ``max_steps`` steps are done. The update is that of Olami, Feder and Christensen, Phys. Rev. Lett.
-    68, 1244 (1992), with signed, degree-normalised shares. The gradient given is left as it is.
+    68, 1244 (1992), with signed, degree-normalized shares. The gradient given is not changed.
 
     Parameters
     ----------
@@ -193,7 +199,7 @@ def relax(
     Returns
     -------
     Avalanche
-        Of size 0, with the gradient as it was, where no magnitude is above the threshold.
+        Of size 0, with the gradient as it was, if no magnitude is above the threshold.
 
     Raises
     ------
@@ -201,7 +207,7 @@ def relax(
         For a gradient of the wrong length, shape or dtype, NaN or infinity in it, or a parameter out
         of range.
     OutOfMemoryError
-        Of ``gradquake.errors``, which is a ``GradquakeError`` and a ``MemoryError``.
+        If there is not enough memory.
     """
     vector = as_gradient(gradient)
     check_cascade(alpha, max_steps)
@@ -251,7 +257,7 @@ def relax_stack(
     InputError
         For a gradient that is not finite, or whose cascade overflows.
     """
-    # Any other layout would have the kernels compiled anew, and sum in another order.
+    # For another layout the kernels would be compiled again, and sum in another order.
     if not (gradients.flags.c_contiguous and gradients.flags.behaved):
         gradients = np.array(gradients)
     batch, longest = len(graphs), graphs.longest
@@ -273,7 +279,7 @@ def relax_stack(
     if threads == 1 or batch == 1:
         broken = work(0, batch)
     else:
-        # Equal shares of nodes, since the cost of a cascade is linear in them.
+        # The cost of a cascade is linear in the number of nodes.
         shares = np.linspace(0, graphs.n_nodes, min(threads, batch) + 1)
         edges = np.searchsorted(graphs.offsets, shares).tolist()
         with shared_among(min(threads, batch)) as run:
@@ -298,128 +304,12 @@ def _sum_over_blocks(
             pointers = graphs.indptr[graphs.rows[b] : graphs.rows[b] + after.size + 1]
             outcome["dissipated"] = exact_sum(dissipations(before, after, pointers))
         if angles and outcome["size"] > 0:
-            outcome["deviation"] = _angle_between(before, after)
+            outcome["deviation"] = angle_between(before, after)
         broken = b if math.isnan(outcome["deviation"]) else broken
     return broken
-
-
-@contextmanager
-def shared_among(threads: int) -> Iterator[Run]:
-    """Yield a ``map`` that shares the work among threads: fewer of them if the system starts no more."""
-    with _pool(threads) or nullcontext() as pool:
-        yield map if pool is None else pool.map
-
-
-def _pool(threads: int) -> ThreadPoolExecutor | None:
-    """Return a pool whose threads are all running, or None if it would have only one."""
-    while threads > 1:
-        pool, gate, waiting = ThreadPoolExecutor(threads), Event(), list[Future[bool]]()
-        try:
-            # Each task takes a thread of its own, since all wait: later, every thread is there.
-            while len(waiting) < threads:
-                waiting.append(pool.submit(gate.wait))
-        except RuntimeError:
-            threads = len(waiting)
-        else:
-            return pool
-        finally:
-            gate.set()
-        pool.shutdown()
-    return None
-
-
-def products(before: Gradient, after: Gradient, scale: float) -> NDArray[np.float64]:
-    """Return the sums from which the angle follows, of every block, shape (blocks, 3)."""
-    sums = np.empty((-(-before.size // _kernels_angle.BLOCK), 3))
-    _kernels_angle.block_products(before, after, scale, _kernels_angle.BLOCK, sums)
-    return sums
-
-
-def dissipations(before: Gradient, after: Gradient, indptr: Any) -> list[float]:
-    """Return what the nodes without neighbours have lost, block by block."""
-    return [
-        _kernels_angle.dissipation(before[i : i + n], after[i : i + n], indptr[i:])
-        for n in [_kernels_angle.BLOCK]
-        for i in range(0, before.size, n)
-    ]
-
-
-def exact_sum(numbers: Iterable[float]) -> float:
-    """Return the correctly rounded sum; infinity where it, or any of the numbers, is not finite."""
-    try:
-        total = math.fsum(numbers)
-    except (OverflowError, ValueError):
-        return math.inf
-    return total if math.isfinite(total) else math.inf
-
-
-def _angle_between(before: Gradient, after: Gradient) -> float:
-    def sums_at(scale: float) -> list[float]:
-        return [exact_sum(column) for column in products(before, after, scale).T]
-
-    return angle(sums_at, lambda: float(np.abs(before).max()))
-
-
-def angle(sums_at: Callable[[float], Sequence[float]], largest: Callable[[], float]) -> float:
-    """Return the angle in degrees from exact sums, scaled where squares would be infinite or 0.
-
-    As ``_kernels.deviation`` does for one block. NaN where the cascade overflowed.
-    """
-    sums = sums_at(1.0)
-    if not _kernels_angle.SMALLEST_SQUARE < sums[0] < _kernels_angle.LARGEST_SQUARE:
-        sums = sums_at(math.ldexp(1.0, -max(math.frexp(largest())[1], -1000)))
-    degrees: float = _kernels_angle.angle(*sums)
-    return degrees if all(map(math.isfinite, sums)) else math.nan
 
 
 def avalanche(outcome: np.void, relaxed: Gradient) -> Avalanche:
     """Return one outcome as an ``Avalanche``, its numbers of Python's own types."""
     values = (*outcome.item()[:-1], relaxed)
     return Avalanche(*values)
-
-
-def as_gradient(values: ArrayLike, name: str = "the gradient") -> Gradient:
-    """Return ``values`` as a vector of float32 or float64 without a copy, or raise InputError."""
-    try:
-        vector = np.asarray(values)
-    except (ValueError, TypeError):
-        raise InputError(f"{name} cannot be made an array; a flat vector (N,) is needed") from None
-    if vector.dtype not in FLOATS:
-        raise InputError(f"{name} has dtype {vector.dtype}; float32 or float64 is needed")
-    if vector.ndim != 1:
-        raise InputError(f"{name} has shape {vector.shape}; a flat vector (N,) is needed")
-    if vector.size == 0:
-        raise InputError(f"{name} is empty; at least one entry is needed")
-    return vector
-
-
-def check_cascade(alpha: float, max_steps: int) -> None:
-    """Raise InputError unless the parameters of a cascade are in range."""
-    require_between("alpha", alpha, 0, 1)
-    require_count("max_steps", max_steps, 1)
-
-
-def check_length(n_entries: int, n_nodes: int) -> None:
-    """Raise InputError unless a gradient has as many entries as its graph has nodes."""
-    if n_entries != n_nodes:
-        raise InputError(
-            f"the gradient has {counted(n_entries, 'entry')} and the graph {counted(n_nodes, 'node')}; "
-            "they must be equal"
-        )
-
-
-def not_finite(name: str, vector: Gradient) -> InputError:
-    """Return the error for a gradient with NaN or infinity in it, or whose cascade overflowed."""
-    where = np.flatnonzero(~np.isfinite(vector))
-    if where.size == 0:
-        return InputError(
-            f"{name} is so large that its cascade overflows {vector.dtype}; scale it down, which "
-            "changes nothing else"
-        )
-    return broken_entries(name, where.size, int(where[0]), vector[where[0]])
-
-
-def broken_entries(name: str, count: int, first: int, value: Any) -> InputError:
-    """Return the error for a gradient in which so many entries are not finite."""
-    told = "entry that is not finite," if count == 1 else "entries that are not finite, the first"
-    return InputError(f"{name} has {count} {told} at {first} ({value}); finite numbers are needed")

@@ -1,13 +1,8 @@
-"""The graphs on which gradients relax: simple, undirected, in compressed sparse row (CSR) form.
-
-Every generator takes the number of nodes and, where it draws anything, an explicit seed; the same
-call gives the same graph. Graphs of different sizes from one seed are independent draws. Their cost is
-linear in the number of nodes, but for one sort of integers in ``erdos_renyi``.
-"""
+"""The graphs on which gradients relax: simple, undirected, in compressed sparse row (CSR) form."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,19 +17,37 @@ if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
 
 
+__all__ = [
+    "TOO_MANY",
+    "Floats",
+    "Graph",
+    "GraphStack",
+    "IntArray",
+    "check_graph",
+    "count_of",
+    "from_edges",
+    "from_scipy",
+    "from_trusted",
+    "index_dtype",
+    "joined",
+    "repeat",
+    "stack",
+]
+
 IntArray = NDArray[np.signedinteger[Any]]
 
 Floats = NDArray[np.floating[Any]]
 
-# Nodes, or edges, that no memory holds.
+# More nodes or edges than any memory holds.
 TOO_MANY = 2**40
 
+# By the numbers that the kernel ``find_defect`` returns.
 DEFECTS = {
-    1: "node {i} has neighbour {j}, outside 0..{last}",
-    2: "node {i} is its own neighbour; self-loops are not allowed",
-    3: "node {i} lists neighbour {j} twice; an edge may stand once",
-    4: "the neighbours of node {i} are not in ascending order",
-    5: "node {i} lists neighbour {j}, but node {j} does not list {i}; an undirected graph is needed",
+    1: "node {i} has neighbor {j}, outside 0..{last}",
+    2: "node {i} is its own neighbor; self-loops are not allowed",
+    3: "node {i} lists neighbor {j} twice; every edge is needed once",
+    4: "the neighbors of node {i} are not in ascending order",
+    5: "node {i} lists neighbor {j}, but node {j} does not list {i}; an undirected graph is needed",
 }
 
 
@@ -46,13 +59,13 @@ class Graph:
     indptr : array of int32 or int64, shape (n_nodes + 1,)
         Row i of ``indices`` is ``indices[indptr[i]:indptr[i + 1]]``.
     indices : array of int32 or int64, shape (2 * n_edges,)
-        The neighbours of every node, ascending in each row. 32-bit where they fit.
+        The neighbors of every node, ascending in each row. Stored in 32 bits if they fit.
 
     Raises
     ------
     InputError
-        Where the arrays are not a simple, symmetric adjacency with ascending rows. ``from_edges``
-        and ``from_scipy`` take what is not in that form yet.
+        If the arrays are not a simple, symmetric adjacency with ascending rows. ``from_edges`` and
+        ``from_scipy`` take other forms.
     """
 
     def __init__(self, indptr: ArrayLike, indices: ArrayLike) -> None:
@@ -73,11 +86,11 @@ class Graph:
                 f"indptr does not fit {indices.size} indices; it must have at least 2 entries, start at "
                 f"0, never fall, and end at {indices.size}"
             )
-        dtype = _index_dtype(indptr.size - 1, indices.size)
-        # Before the cast, which would wrap; the rest is checked after it.
+        dtype = index_dtype(indptr.size - 1, indices.size)
+        # The cast below would wrap numbers that do not fit.
         for end in (indices.min(initial=0), indices.max(initial=0)):
             if not np.iinfo(dtype).min <= int(end) <= np.iinfo(dtype).max:
-                raise InputError(f"a neighbour is numbered {end}, outside 0..{indptr.size - 2}")
+                raise InputError(f"a neighbor is numbered {end}, outside 0..{indptr.size - 2}")
         self._indptr: IntArray = np.ascontiguousarray(indptr, dtype)
         self._indices: IntArray = np.ascontiguousarray(indices, dtype)
         kind, i, j = _kernels_graphs.find_defect(self.indptr, self.indices, self.indptr[:-1].copy())
@@ -86,12 +99,12 @@ class Graph:
 
     @property
     def indptr(self) -> IntArray:
-        """Where the neighbours of every node begin in ``indices``, shape (n_nodes + 1,)."""
+        """The place in ``indices`` of the first neighbor of every node, shape (n_nodes + 1,)."""
         return self._indptr
 
     @property
     def indices(self) -> IntArray:
-        """The neighbours of every node, ascending, one node after the other."""
+        """The neighbors of every node, ascending, one node after the other."""
         return self._indices
 
     @property
@@ -116,16 +129,16 @@ class Graph:
 
     @property
     def is_computed(self) -> bool:
-        """Whether neighbours are computed where they are needed."""
+        """Whether neighbors are computed instead of looked up."""
         return False
 
     def handed_on(
         self, first: int, nodes: IntArray, moved: Floats, chunk: int
     ) -> Iterator[tuple[IntArray, Floats]]:
-        """Yield the neighbours of the nodes ``first + nodes``, and each one's share, in order.
+        """Yield the neighbors of the nodes ``first + nodes``, and each neighbor's share, in order.
 
-        ``moved`` is what each node gives away. In arrays of about ``chunk`` entries, which are used
-        again.
+        Each node gives away ``moved``. The arrays yielded have about ``chunk`` entries and are
+        overwritten by the next ones.
         """
         room = max(chunk, self._degree_range[1])
         targets, given = np.empty(room, self.indices.dtype), np.empty(room, moved.dtype)
@@ -138,7 +151,7 @@ class Graph:
 
     @property
     def has_lonely_nodes(self) -> bool:
-        """Whether any node has no neighbour."""
+        """Whether any node has no neighbor."""
         return self._degree_range[0] == 0
 
     @cached_property
@@ -148,93 +161,25 @@ class Graph:
 
     @cached_property
     def as_stack(self) -> GraphStack:
-        """The graph as a stack of one, which shares its arrays."""
+        """The graph as a stack of one, without a copy."""
         return GraphStack(np.array([0, self.n_nodes]), np.zeros(1, np.int64), self.indptr, self.indices)
 
     def __repr__(self) -> str:
         return f"Graph(n_nodes={self.n_nodes}, n_edges={self.n_edges})"
 
 
-class ComputedGraph(Graph):
-    """A graph of degree 4 whose neighbours are computed where they are needed.
-
-    It takes no memory until its arrays ``indptr`` and ``indices`` are asked for; they are made then, and
-    kept. A gradient of at least ``computed_from`` entries is measured without them, and leaves the same
-    avalanche.
-    """
-
-    def __init__(self, n: int, neighbours: Callable[..., None], *rule: Any, computed_from: int) -> None:
-        self._n, self._neighbours, self._rule = n, neighbours, rule
-        self.computed_from = computed_from
-
-    def _rows(self, first: int, nodes: IntArray) -> IntArray:
-        rows = np.empty((nodes.size, 4), _index_dtype(self._n, self._n))
-        self._neighbours(nodes, first, self._n, *self._rule, rows)
-        return rows
-
-    @property
-    def n_nodes(self) -> int:
-        """The number of nodes, N."""
-        return self._n
-
-    @property
-    def is_computed(self) -> bool:
-        """As in ``Graph``; so in a large graph."""
-        return self._n >= self.computed_from
-
-    @property
-    def n_edges(self) -> int:
-        """The number of undirected edges, 2 N."""
-        return 2 * self._n
-
-    @property
-    def nbytes(self) -> int:
-        """As in ``Graph``, whether the arrays are made or not yet."""
-        return (5 * self._n + 1) * np.dtype(_index_dtype(self._n, 4 * self._n)).itemsize
-
-    @property
-    def indptr(self) -> IntArray:
-        """As in ``Graph``; 0, 4, 8, ..."""
-        return self._arrays[0]
-
-    @property
-    def indices(self) -> IntArray:
-        """As in ``Graph``."""
-        return self._arrays[1]
-
-    @cached_property
-    def _arrays(self) -> tuple[IntArray, IntArray]:
-        dtype = _index_dtype(self._n, 4 * self._n)
-        rows = self._rows(0, np.arange(self._n, dtype=dtype)).astype(dtype, copy=False)
-        rows.sort(axis=1)
-        return np.arange(0, 4 * self._n + 1, 4, dtype=dtype), rows.ravel()
-
-    def handed_on(
-        self, first: int, nodes: IntArray, moved: Floats, chunk: int
-    ) -> Iterator[tuple[IntArray, Floats]]:
-        """As in ``Graph``."""
-        for begin in range(0, nodes.size, chunk // 4):
-            part = slice(begin, begin + chunk // 4)
-            yield self._rows(first, nodes[part]).ravel(), np.repeat(moved[part] / moved.dtype.type(4), 4)
-
-    @property
-    def has_lonely_nodes(self) -> bool:
-        """As in ``Graph``; none has."""
-        return False
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class GraphStack:
-    """Many graphs laid end to end, for batches: made once by ``stack``, measured on often.
+    """Many graphs laid end to end, for batches. Made by ``stack``.
 
     Attributes
     ----------
     offsets : array of int64, shape (number of graphs + 1,)
         Graph b owns the nodes ``offsets[b]`` to ``offsets[b + 1]`` of a vector over all nodes.
     rows : array of int64, shape (number of graphs,)
-        Where the row pointers of graph b start in ``indptr``.
+        The place in ``indptr`` of the first row pointer of graph b.
     indptr, indices : arrays of one integer type
-        The graphs' arrays; ``indices`` number the nodes within their own graph.
+        The arrays of all graphs; ``indices`` number the nodes within their own graph.
     """
 
     offsets: NDArray[np.int64]
@@ -265,7 +210,7 @@ def stack(graphs: Sequence[Graph]) -> GraphStack:
     Raises
     ------
     InputError
-        Where no graph is given.
+        If no graph is given.
     """
     for graph in graphs:
         check_graph(graph)
@@ -275,7 +220,7 @@ def stack(graphs: Sequence[Graph]) -> GraphStack:
     sizes = np.array([graph.n_nodes for graph in graphs])
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     starts = np.cumsum([0, *(graph.indices.size for graph in graphs)])
-    dtype = _index_dtype(int(offsets[-1]), int(starts[-1]))
+    dtype = index_dtype(int(offsets[-1]), int(starts[-1]))
     indptr = [graph.indptr + start for graph, start in zip(graphs, starts[:-1], strict=True)]
     return GraphStack(
         offsets,
@@ -327,7 +272,7 @@ def from_edges(n: int, edges: ArrayLike) -> Graph:
     outside = pairs[((pairs < 0) | (pairs >= n)).any(axis=1)]
     if len(outside):
         raise InputError(f"edge {tuple(outside[0].tolist())} has an end outside 0..{n - 1}")
-    return Graph(*_csr(n, pairs[:, 0], pairs[:, 1]))
+    return Graph(*joined(n, pairs[:, 0], pairs[:, 1]))
 
 
 def from_scipy(matrix: sparray | spmatrix) -> Graph:
@@ -342,7 +287,7 @@ def from_scipy(matrix: sparray | spmatrix) -> Graph:
     Raises
     ------
     InputError
-        Where the matrix is not square, not symmetric, has a diagonal entry or an entry twice.
+        If the matrix is not square, not symmetric, or has a diagonal entry or an entry twice.
     """
     if not hasattr(matrix, "tocoo"):
         raise InputError(f"the adjacency is {a_type(matrix)}; a SciPy sparse matrix is needed")
@@ -361,7 +306,7 @@ def from_scipy(matrix: sparray | spmatrix) -> Graph:
 
 
 def count_of(name: str, value: int, fewest: int) -> int:
-    """Return a number of nodes as Python's integer, since one of NumPy wraps, or raise InputError."""
+    """Return a number of nodes as a Python integer, which cannot wrap, or raise InputError."""
     require_count(name, value, fewest)
     if value >= TOO_MANY:
         raise InputError(f"{name} is {value!r}; an integer below 2^40 is needed")
@@ -375,12 +320,14 @@ def _array(name: str, values: ArrayLike) -> NDArray[Any]:
         raise InputError(f"{name} cannot be made an array; an array of integers is needed") from None
 
 
-def _index_dtype(n_nodes: int, n_entries: int) -> type[np.signedinteger[Any]]:
+def index_dtype(n_nodes: int, n_entries: int) -> type[np.signedinteger[Any]]:
+    """Return the integer type that numbers so many nodes and entries of ``indices``."""
     return np.int32 if max(n_nodes, n_entries) <= np.iinfo(np.int32).max else np.int64
 
 
-def _csr(n: int, sources: IntArray, targets: IntArray) -> tuple[IntArray, IntArray]:
-    dtype = _index_dtype(n, 2 * sources.size)
+def joined(n: int, sources: IntArray, targets: IntArray) -> tuple[IntArray, IntArray]:
+    """Return ``indptr`` and ``indices`` of n nodes joined by edges, which are not checked."""
+    dtype = index_dtype(n, 2 * sources.size)
     indptr, indices = np.zeros(n + 1, dtype), np.empty(2 * sources.size, dtype)
     _kernels_graphs.adjacency(
         np.ascontiguousarray(sources, dtype),
@@ -393,8 +340,8 @@ def _csr(n: int, sources: IntArray, targets: IntArray) -> tuple[IntArray, IntArr
     return indptr, indices
 
 
-def _trusted(indptr: IntArray, indices: IntArray) -> Graph:
-    """Return a Graph without the checks, for arrays that a generator made right."""
+def from_trusted(indptr: IntArray, indices: IntArray) -> Graph:
+    """Return the Graph of arrays that need no check, since a generator made them."""
     graph = object.__new__(Graph)
     graph._indptr, graph._indices = indptr, indices
     return graph

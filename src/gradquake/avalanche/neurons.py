@@ -1,13 +1,13 @@
-"""The own graph of any model: parameters are neighbours where they share a neuron.
+"""The own graph of any model: parameters are neighbors if they share a neuron.
 
-Weights that meet in a neuron are multiplied by one activation or summed into one, together with its
-bias and norm parameters. To join all of them takes a clique for each neuron, quadratic in its members;
-here a ring joins them, with as many edges as members.
+The members of a neuron are the weights that lead into it and out of it, its bias and its norm
+parameters. A clique of all members would take a number of edges quadratic in the members; a ring takes
+as many edges as members. So every pair that is joined shares a neuron, and all members of a neuron are
+connected, but most pairs that share a neuron are not joined.
 
-Kept of the sharing: every pair that is joined shares a neuron, and all members of a neuron are connected
-through each other. Dropped: every other pair that shares one. Layers are matched by the order of the
-parameters and by their number of neurons; the computation is not traced, so that skip connections, the
-heads of an attention or a flattening between layers do not show.
+Layers are matched by the order of the parameters and by their number of neurons. The computation is not
+traced, so the graph does not show skip connections, the heads of an attention, or a flattening between
+layers.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from typing import Any
 
 import numpy as np
 
-from gradquake.avalanche.graphs import Graph, IntArray, _csr, _index_dtype, _trusted, count_of
+from gradquake.avalanche.graphs import Graph, IntArray, count_of, from_trusted, index_dtype, joined
 from gradquake.errors import InputError, require
+
+__all__ = ["TensorLayout", "neuron_graph"]
 
 
 @dataclass(frozen=True)
 class TensorLayout:
-    """The shape of one parameter tensor, and which of its sides is which.
+    """The shape of one parameter tensor, and which of its axes counts the inputs.
 
     Parameters
     ----------
     name : str
-        What an error calls it.
+        The name in error messages.
     shape : tuple of int
         The length of each axis, at least 1; ``()`` for a single number.
     transposed : bool
         Whether axis 0 counts the inputs and axis 1 the outputs, as in an embedding or a transposed
-        convolution, and not the other way round. Fewer than 2 axes have no sides.
+        convolution. False if it is the other way round, or if there are fewer than 2 axes.
 
     Raises
     ------
@@ -64,10 +66,10 @@ class TensorLayout:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Neurons with equally many members each, their rings still open.
+    """Neurons of one layer, whose rings are still open.
 
-    ``first`` and ``last`` hold the first and the last member of each neuron in parameter order; those
-    between are joined already, and ``members`` counts them all.
+    ``first`` and ``last`` hold the first and the last member of each neuron in parameter order. The
+    members between are already joined. Each neuron has ``members`` members.
     """
 
     first: IntArray
@@ -84,20 +86,24 @@ Edges = list[tuple[IntArray, IntArray]]
 
 
 def neuron_graph(tensors: Sequence[TensorLayout]) -> Graph:
-    """Return the graph of a model whose parameters are neighbours where they share a neuron.
+    """Return the graph of a model, whose parameters are neighbors if they share a neuron.
 
-    A tensor of 2 or more axes has output neurons (axis 0) and input neurons (axis 1), swapped where it
-    is transposed; further axes, a convolution's kernel, belong to the same pair. Its outputs are the
-    current layer until the next such tensor. A neuron of the current layer gathers the weights that lead
-    into it; its entries of the one-axis tensors that follow and are as long as the layer (bias, norm
-    parameters); and the weights that lead out of it: those of the next tensor, if that has as many
-    inputs as the layer has neurons. If it has not, its inputs are neurons of their own. One-axis tensors
-    at the very start make a layer; any that does not fit its layer is left isolated, and so is a single
-    number.
+    A tensor of 2 or more axes has output neurons (axis 0) and input neurons (axis 1), or the reverse if
+    it is transposed. Further axes (a convolution's kernel) belong to the same pair. Its outputs are the
+    current layer until the next such tensor. The members of a neuron of the current layer are:
 
-    The members of a neuron form a ring in parameter order; two are joined by one edge. So a weight has
-    at most 4 neighbours and a bias at most 2, there are at most 2 edges a parameter, and time and memory
-    are linear. An edge of two rings, such as that of neighbours in a kernel, stands once.
+    - the weights that lead into it;
+    - its entries of the following one-axis tensors (bias, norm parameters) that are as long
+      as the layer;
+    - the weights that lead out of it, those of the next tensor of 2 or more axes. If that tensor has
+      another number of inputs than the layer has neurons, its inputs are neurons of their own.
+
+    One-axis tensors at the very start make a layer. Other one-axis tensors that do not fit their layer
+    are left isolated, and so are single numbers.
+
+    The members of a neuron form a ring in parameter order; two members are joined by one edge. A weight
+    has at most 4 neighbors and a bias at most 2. Time and memory are linear in the number of parameters.
+    If two rings share an edge, such as that of neighbors in a kernel, the graph has it once.
 
     Parameters
     ----------
@@ -112,19 +118,19 @@ def neuron_graph(tensors: Sequence[TensorLayout]) -> Graph:
     Raises
     ------
     InputError
-        For no tensors, or something else than a ``TensorLayout`` among them.
+        If there is no tensor, or one is no ``TensorLayout``.
     """
     for tensor in tensors:
         if not isinstance(tensor, TensorLayout):
             raise InputError(f"the tensors hold {tensor!r}; a TensorLayout for each is needed")
     require(len(tensors) > 0, "no tensor was given; a model needs at least one")
     n = count_of("the number of parameters", sum(tensor.size for tensor in tensors), 1)
-    return _trusted(*_csr(n, *_ring_edges(tensors, n)))
+    return from_trusted(*joined(n, *_ring_edges(tensors, n)))
 
 
 def _ring_edges(tensors: Sequence[TensorLayout], n: int) -> tuple[IntArray, IntArray]:
     """Return both ends of the edges of every neuron's ring, each edge once."""
-    dtype = _index_dtype(n, 4 * n)
+    dtype = index_dtype(n, 4 * n)
     edges: Edges = []
     complete: list[_Layer] = []
     layer: _Layer | None = None
@@ -155,8 +161,8 @@ def _sides(nodes: IntArray, tensor: TensorLayout, edges: Edges) -> tuple[_Layer,
     """Return a weight tensor's input and output neurons, after joining the weights of each."""
     weights = nodes.reshape(*tensor.shape[:2], -1)
     rows = nodes.reshape(tensor.shape[0], -1)
-    # A neuron of axis 1 runs through one kernel after another; the kernels' inner pairs are neighbours
-    # in a row too, and stand there.
+    # A ring of axis 1 runs through one kernel after another. The pairs within a kernel are neighbors in
+    # a row too, and are joined there.
     edges.append((rows[:, :-1], rows[:, 1:]))
     edges.append((weights[:-1, :, -1], weights[1:, :, 0]))
     by_row = _Layer(rows[:, 0], rows[:, -1], rows.shape[1])
@@ -173,14 +179,13 @@ def _lengthened(layer: _Layer, by: _Layer, edges: Edges) -> _Layer:
 def _closing(layers: Sequence[_Layer], n: int) -> tuple[IntArray, IntArray]:
     """Return the edges from the last member back to the first, of rings of at least 3."""
     codes = [layer.first * np.int64(n) + layer.last for layer in layers if layer.members > 2]
-    # A lone kernel of one input and one output closes two rings with one edge. No other edge of a ring
-    # is one of another ring's, but for those inside a kernel.
+    # A kernel of a single input and output closes two rings with one edge, which is needed once.
     first, last = np.divmod(np.unique(np.concatenate([np.empty(0, np.int64), *codes])), n)
     return first, last
 
 
 def _laid_out(parts: Sequence[IntArray], dtype: type[np.signedinteger[Any]]) -> IntArray:
-    """Return arrays of any shape end to end, without a copy of a part on the way."""
+    """Return arrays of any shape end to end, without a further copy."""
     whole = np.empty(sum(part.size for part in parts), dtype)
     start = 0
     for part in parts:

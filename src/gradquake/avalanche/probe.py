@@ -1,30 +1,22 @@
-"""The probe: settings that turn gradients, one or a batch, into avalanches."""
+"""The probe: the settings that turn gradients into avalanches."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.avalanche.cascade import (
-    Avalanche,
-    AvalancheBatch,
-    Gradient,
-    as_gradient,
-    avalanche,
-    check_cascade,
-    check_length,
-    relax_stack,
-)
+from gradquake.avalanche.cascade import Avalanche, AvalancheBatch, avalanche, relax_stack
+from gradquake.avalanche.checks import as_gradient, check_cascade, check_length
 from gradquake.avalanche.collective import Alone, Exchange
 from gradquake.avalanche.graphs import Graph, GraphStack, repeat, stack
 from gradquake.avalanche.pieces import relax_pieces
-from gradquake.avalanche.topologies import build, check_topology
+from gradquake.avalanche.sums import Gradient
+from gradquake.avalanche.topologies import check_topology, kept_graph
 from gradquake.errors import (
     InputError,
     a_type,
@@ -35,15 +27,16 @@ from gradquake.errors import (
     require_seed,
 )
 
-# Distinguishes the stream that picks a sample from any other that a seed feeds.
+__all__ = ["Builder", "Probe", "fixed_sample"]
+
+# Keeps the random stream of samples apart from all others of the same seed.
 SAMPLE_STREAM = 0x73616D70
 
-# Below this many entries a batch is done sooner than threads are started.
+# Smaller batches take less time than the start of threads.
 THREADS_FROM = 200_000
 
-# From this many entries on, a single gradient is relaxed in parts.
+# Gradients of at least this many entries are relaxed in parts.
 LARGE = 1 << 22
-
 
 # A user's own generator of graphs: (number of nodes, seed) -> Graph.
 Builder = Callable[[int, int], Graph]
@@ -72,7 +65,7 @@ class Probe:
     Raises
     ------
     InputError
-        For a parameter out of range, an unknown topology, or anything else that is no graph.
+        For a parameter out of range, or if ``graph`` is none of the three.
     """
 
     graph: str | Graph | Builder = "barabasi_albert"
@@ -91,9 +84,8 @@ class Probe:
     def graph_on(self, n: int) -> Graph:
         """Return the graph on ``n`` nodes that this probe measures on.
 
-        The graphs of named topologies that were used last are kept, up to 512 MiB of them in a
-        process. To keep a larger one, or the graph of a builder, hold it and give it to a probe:
-        ``Probe(graph=probe.graph_on(n))``.
+        A process keeps the last graphs of named topologies, up to 512 MiB of them. To keep a larger
+        one, or the graph of a builder, make a probe of it: ``Probe(graph=probe.graph_on(n))``.
 
         Raises
         ------
@@ -102,7 +94,7 @@ class Probe:
             returns anything but a Graph on ``n`` nodes.
         """
         if isinstance(self.graph, str):
-            return _recent.graph(self.graph, n, self.seed)
+            return kept_graph(self.graph, n, self.seed)
         if isinstance(self.graph, Graph):
             check_length(n, self.graph.n_nodes)
             return self.graph
@@ -114,7 +106,7 @@ class Probe:
         return self.graph if isinstance(self.graph, str) else "own"
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings by name as a recording keeps them, with ``topology`` for the graph."""
+        """Return the settings by name as a recording keeps them: ``topology`` stands for the graph."""
         return {
             "topology": self.topology,
             "alpha": self.alpha,
@@ -138,11 +130,11 @@ class Probe:
         Parameters
         ----------
         gradient : array of float32 or float64, shape (N,)
-            Contiguous or not; it is left as it is. An all-zero gradient, or one whose magnitudes
-            are all equal, gives an avalanche of size 0.
+            Contiguous or not; it is not changed. An all-zero gradient, or one whose magnitudes are
+            all equal, gives an avalanche of size 0.
         threads : int, optional
-            How many threads share a large gradient; by default all cores. A smaller one takes one. If
-            the system starts fewer threads, those share it. The result is the same, bit for bit.
+            The number of threads that share a gradient of 2^22 entries or more; by default one for
+            each core. The result does not depend on it.
 
         Returns
         -------
@@ -154,7 +146,7 @@ class Probe:
             For NaN or infinity, another shape or dtype, an empty gradient, or a graph that does not
             have N nodes.
         OutOfMemoryError
-            Of ``gradquake.errors``, which is a ``GradquakeError`` and a ``MemoryError``.
+            If there is not enough memory.
         """
         vector = as_gradient(gradient)
         _check_threads(threads)
@@ -175,31 +167,31 @@ class Probe:
     ) -> Avalanche:
         """Measure one gradient that lies in pieces: in several arrays, files or processes.
 
-        It is never gathered, and the avalanche is that of the whole, bit for bit. On several processes
-        a graph whose neighbors are computed (``ring``, ``square_lattice``, ``random_regular``) takes no
-        memory; of any other graph, each process has the whole.
+        The pieces are never joined, and the avalanche is that of the whole gradient, bit for bit. On
+        several processes, each process holds the whole graph; large graphs of ``ring``,
+        ``square_lattice`` and ``random_regular`` take no memory, since their neighbors are computed.
 
         Parameters
         ----------
         pieces : sequence of array of float32 or float64, each of shape (any,)
-            What this process holds of the gradient, in order; memory-mapped files too. All processes
-            call this together, and their pieces make up the gradient in the order of their ranks.
+            The pieces of this process, in order; they may be memory-mapped files. All processes call
+            this together, and their pieces make up the gradient in the order of their ranks.
         exchange : Exchange, optional
-            How the processes talk to each other: an mpi4py communicator, or
-            ``gradquake.torch.Exchange()``. Without one, this process has all pieces.
+            The connection between the processes: an mpi4py communicator, or
+            ``gradquake.torch.Exchange()``. Without it, this process has all pieces.
         threads : int, optional
-            How many threads share what this process has; by default all cores, but one where there
-            is an ``exchange``.
+            The number of threads of this process; by default one for each core, or a single one if
+            there is an ``exchange``.
 
         Returns
         -------
         Avalanche
-            The same on every process, but for ``relaxed``, which is this process's part.
+            The same on every process, except for ``relaxed``, which is this process's part.
 
         Raises
         ------
         InputError
-            On every process, as ``measure`` does; or for pieces of different dtypes.
+            As ``measure`` does, or for pieces of different dtypes; on every process.
         """
         _check_threads(threads)
         if threads is None:
@@ -224,15 +216,14 @@ class Probe:
         Parameters
         ----------
         gradients : array, shape (batch, N), or a sequence of vectors of any lengths
-            All float32 or all float64. With a ``GraphStack``, a flat vector over all its nodes is
-            taken too and is not copied.
+            All float32 or all float64. With a ``GraphStack``, also a flat vector over all its nodes,
+            which is not copied.
         graphs : Graph, sequence of Graph, or GraphStack, optional
-            One graph for all, one for each, or a stack of one for each (``graphs.stack``, which
-            saves the laying end to end if the same graphs serve again and again). Without it,
-            the probe's own graph.
+            One graph for all gradients, one for each, or a stack of one for each: ``graphs.stack``
+            lays graphs end to end once for many batches. By default, the probe's graph.
         threads : int, optional
-            How many threads share the batch; by default all cores where that pays. The result is the
-            same, bit for bit.
+            The number of threads that share the batch; by default one for each core if the batch has
+            200,000 entries or more. The result does not depend on it.
 
         Returns
         -------
@@ -241,8 +232,8 @@ class Probe:
         Raises
         ------
         InputError
-            As ``measure`` does, naming the gradient; or for an empty batch, mixed dtypes, or a
-            number of graphs that is not the number of gradients.
+            As ``measure`` does, for an empty batch, mixed dtypes, or another number of
+            graphs than of gradients.
         """
         _check_threads(threads)
         try:
@@ -257,9 +248,11 @@ class Probe:
         gradients: ArrayLike | Sequence[ArrayLike],
         graphs: Graph | Sequence[Graph] | GraphStack | None,
     ) -> tuple[Gradient, GraphStack]:
-        """Return the gradients of a batch end to end, and their graphs."""
+        """Return the gradients of a batch end to end, and their graphs, all checked."""
         if isinstance(graphs, GraphStack) and isinstance(gradients, np.ndarray) and gradients.ndim == 1:
-            return as_gradient(gradients, "the batch"), graphs
+            flat = as_gradient(gradients, "the batch")
+            check_length(flat.size, graphs.n_nodes)
+            return flat, graphs
         flat, lengths = _laid_end_to_end(gradients)
         stacked = self._stack(graphs, lengths)
         _check_lengths(lengths, stacked)
@@ -288,7 +281,6 @@ class Probe:
     def _relax(
         self, flat: Gradient, graphs: GraphStack, threads: int | None
     ) -> tuple[Gradient, NDArray[np.void]]:
-        check_length(flat.size, graphs.n_nodes)
         if threads is None:
             threads = _cores() if flat.size >= THREADS_FROM else 1
         return relax_stack(
@@ -308,7 +300,7 @@ def _cores() -> int:
 def _laid_end_to_end(
     gradients: ArrayLike | Sequence[ArrayLike],
 ) -> tuple[Gradient, NDArray[np.intp]]:
-    """Return a batch as one vector, and the length of each gradient; rows in order are not copied."""
+    """Return a batch as one vector, without a copy if it is one array, and each gradient's length."""
     if isinstance(gradients, np.ndarray) and gradients.ndim == 2 and len(gradients) > 0:
         flat = as_gradient(gradients.reshape(-1), "the batch")
         return flat, np.full(len(gradients), gradients.shape[1])
@@ -345,9 +337,9 @@ def _check_lengths(lengths: NDArray[np.intp], graphs: GraphStack) -> None:
 
 
 def fixed_sample(total: int, size: int, seed: int) -> NDArray[np.int64]:
-    """Return ``size`` of ``total`` positions, ascending, drawn with a seed without replacement.
+    """Return ``size`` of ``total`` positions, ascending, drawn without replacement.
 
-    What a gradient too large to be measured whole is measured on: the same positions at every step.
+    A gradient too large to be measured whole is measured on these positions, the same at every step.
     """
     rng = np.random.default_rng(np.random.SeedSequence((SAMPLE_STREAM, seed)))
     drawn: NDArray[np.int64] = np.sort(rng.choice(total, size, replace=False, shuffle=False))
@@ -360,31 +352,3 @@ def _built(builder: Builder, n: int, seed: int) -> Graph:
     if not (isinstance(graph, Graph) and graph.n_nodes == n):
         raise InputError(f"the builder returned {graph!r}; a gradquake Graph on {n} nodes is needed")
     return graph
-
-
-class _RecentGraphs:
-    """The graphs of named topologies that were used last, of a limited number of bytes together."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes, self._lock = most_bytes, Lock()
-        self._graphs: dict[tuple[str, int, int], Graph] = {}
-
-    def graph(self, topology: str, n: int, seed: int) -> Graph:
-        """Return a graph, kept or drawn anew."""
-        key = topology, n, seed
-        with self._lock:
-            if key in self._graphs:
-                # To the end: those at the beginning are dropped first.
-                self._graphs[key] = self._graphs.pop(key)
-                return self._graphs[key]
-        graph = build(topology, n, seed)
-        if graph.nbytes <= self._most_bytes:
-            with self._lock:
-                self._graphs[key] = graph
-                held = sum(kept.nbytes for kept in self._graphs.values())
-                while held > self._most_bytes:
-                    held -= self._graphs.pop(next(iter(self._graphs))).nbytes
-        return graph
-
-
-_recent = _RecentGraphs(512 * 2**20)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.avalanche import _kernels_angle, _kernels_random
-from gradquake.avalanche.cascade import FLOATS, Gradient
+from gradquake.avalanche.checks import FLOATS
+from gradquake.avalanche.sums import Gradient
 from gradquake.errors import InputError, counted, require, require_count, require_seed
 
 __all__ = [

@@ -1,46 +1,66 @@
-"""The named generators of graphs."""
+"""The named generators of graphs.
+
+The same arguments give the same graph. Graphs of different sizes from one seed are independent draws.
+The cost is linear in the number of nodes, except for one sort of integers in ``erdos_renyi``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche import _kernels_graphs
+from gradquake.avalanche.computed import ComputedGraph
 from gradquake.avalanche.graphs import (
     TOO_MANY,
-    ComputedGraph,
     Graph,
-    _csr,
-    _index_dtype,
-    _trusted,
     count_of,
+    from_trusted,
+    index_dtype,
+    joined,
 )
 from gradquake.errors import InputError, require_between, require_seed
 
-# From so many nodes on neighbours are computed that cost next to nothing, and those that cost more than
-# to look them up, but 20 bytes a node less.
+__all__ = [
+    "TOPOLOGIES",
+    "Topology",
+    "barabasi_albert",
+    "build",
+    "check_topology",
+    "computational",
+    "erdos_renyi",
+    "kept_graph",
+    "random_regular",
+    "ring",
+    "small_world",
+    "square_lattice",
+]
+
+# Above these sizes neighbors are computed instead of stored, which saves 20 bytes a node: neighbors that
+# cost next to nothing, and those that cost more than to look them up.
 CHEAP = 1 << 22
 DEAR = 1 << 27
 
-# Rounds of the permutations that random regular graphs are made of, an even number.
+# Rounds of the permutations that make random regular graphs, an even number.
 FEISTEL_ROUNDS = 6
 
 
 def barabasi_albert(n: int, m: int = 2, *, seed: int) -> Graph:
-    """Return a scale-free graph grown by preferential attachment.
+    """Return a scale-free graph, grown by preferential attachment.
 
-    A. L. Barabási and R. Albert, Science 286, 509 (1999), started from a star on m + 1 nodes; each
-    further node is joined to ``m`` distinct older ones chosen by their degree. It has m (n - m) edges.
+    A. L. Barabási and R. Albert, Science 286, 509 (1999), started from a star on m + 1 nodes. Each
+    further node is joined to ``m`` distinct older nodes, chosen by degree. It has m (n - m) edges.
 
     Parameters
     ----------
     n : int
         The number of nodes, at least m + 1.
     m : int
-        Edges that a new node brings, at least 1. Two give the paper's mean degree of 4.
+        The edges of a new node, at least 1. Two give a mean degree of 4.
     seed : int
         The seed of the draw, at least 0.
 
@@ -53,12 +73,12 @@ def barabasi_albert(n: int, m: int = 2, *, seed: int) -> Graph:
     n = count_of("n", n, m + 1)
     if m * n >= TOO_MANY:
         raise InputError(f"m is {m} and n is {n}; fewer than 2^40 edges are needed")
-    dtype = _index_dtype(n, 2 * m * (n - m))
+    dtype = index_dtype(n, 2 * m * (n - m))
     targets, indices = np.empty(m * (n - m), dtype), np.empty(2 * m * (n - m), dtype)
     indptr, cursor = np.zeros(n + 1, dtype), np.empty(n, dtype)
     _kernels_graphs.preferred_targets(m, _state(seed, n), targets)
     _kernels_graphs.grown_adjacency(m, targets, indptr, indices, cursor)
-    return _trusted(indptr, indices)
+    return from_trusted(indptr, indices)
 
 
 def ring(n: int) -> Graph:
@@ -70,14 +90,14 @@ def ring(n: int) -> Graph:
         For fewer nodes.
     """
     n = count_of("n", n, 5)
-    return ComputedGraph(n, _kernels_graphs.circulant_neighbours, 1, 2, computed_from=CHEAP)
+    return ComputedGraph(n, _kernels_graphs.circulant_neighbors, 1, 2, computed_from=CHEAP)
 
 
 def square_lattice(n: int) -> Graph:
     """Return the square lattice on ``n`` >= 5 nodes with helical periodic boundaries.
 
-    Node i is joined to i ± 1 and i ± L modulo n, L the integer nearest to the square root of n: the
-    periodic boundary that fits any number of nodes (M. E. J. Newman and G. T. Barkema, Monte Carlo
+    Node i is joined to i ± 1 and i ± L modulo n, with L the integer nearest to the square root of n.
+    This periodic boundary fits any number of nodes (M. E. J. Newman and G. T. Barkema, Monte Carlo
     Methods in Statistical Physics, 1999, section 13.1).
 
     Raises
@@ -87,7 +107,7 @@ def square_lattice(n: int) -> Graph:
     """
     n = count_of("n", n, 5)
     far = round(n**0.5)
-    return ComputedGraph(n, _kernels_graphs.circulant_neighbours, 1, far, computed_from=CHEAP)
+    return ComputedGraph(n, _kernels_graphs.circulant_neighbors, 1, far, computed_from=CHEAP)
 
 
 def small_world(n: int, p: float = 0.05, *, seed: int) -> Graph:
@@ -111,11 +131,11 @@ def small_world(n: int, p: float = 0.05, *, seed: int) -> Graph:
     """
     n = count_of("n", n, 5)
     require_between("p", p, 0, 1, inclusive=True)
-    dtype = _index_dtype(n, 4 * n)
+    dtype = index_dtype(n, 4 * n)
     nodes = np.arange(n, dtype=dtype)
     ends = np.column_stack([(nodes + 1) % n, (nodes + 2) % n]).astype(dtype)
     _kernels_graphs.rewire_ring(float(p), _state(seed, n), ends)
-    return _trusted(*_csr(n, np.repeat(nodes, 2), ends.ravel()))
+    return from_trusted(*joined(n, np.repeat(nodes, 2), ends.ravel()))
 
 
 def erdos_renyi(n: int, *, seed: int) -> Graph:
@@ -138,16 +158,16 @@ def erdos_renyi(n: int, *, seed: int) -> Graph:
         new = np.minimum(source, target) * n + np.maximum(source, target)
         codes = np.sort(np.concatenate([codes, new]))
         codes = codes[np.diff(codes, prepend=-1) > 0]
-    return _trusted(*_csr(n, codes // n, codes % n))
+    return from_trusted(*joined(n, codes // n, codes % n))
 
 
 def random_regular(n: int, *, seed: int) -> Graph:
     """Return a random graph in which each of ``n`` >= 5 nodes has degree 4.
 
-    The union of two random Hamiltonian cycles, drawn again where they share an edge; what holds almost
-    surely of large graphs so drawn holds of uniform 4-regular graphs (J. H. Kim and N. C. Wormald,
-    J. Combin. Theory B 81, 20 (2001)). The orders of the cycles are pseudorandom permutations that are
-    computed, not stored.
+    The graph is the union of two random Hamiltonian cycles, which are drawn again if they share an edge.
+    Large graphs of this kind share all almost sure properties of uniform 4-regular graphs (J. H. Kim and
+    N. C. Wormald, J. Combin. Theory B 81, 20 (2001)). The orders of the cycles are pseudorandom
+    permutations, which are computed, not stored.
 
     Raises
     ------
@@ -162,7 +182,7 @@ def random_regular(n: int, *, seed: int) -> Graph:
         keys = entropy.spawn(1)[0].generate_state(2 * FEISTEL_ROUNDS, np.uint64)
         first, second = (np.array([*halves, *half], np.uint64) for half in np.split(keys, 2))
         if not _kernels_graphs.shares_an_edge(n, first, second, 0, n):
-            return ComputedGraph(n, _kernels_graphs.cycle_neighbours, first, second, computed_from=DEAR)
+            return ComputedGraph(n, _kernels_graphs.cycle_neighbors, first, second, computed_from=DEAR)
 
 
 def computational(hidden: int) -> Graph:
@@ -180,7 +200,7 @@ def computational(hidden: int) -> Graph:
     Raises
     ------
     InputError
-        For no hidden unit.
+        For fewer than 1 hidden unit.
     """
     hidden = count_of("hidden", hidden, 1)
     unit = np.arange(hidden)
@@ -188,13 +208,13 @@ def computational(hidden: int) -> Graph:
     pairs = [(members[a], members[b]) for a in range(4) for b in range(a + 1, 4)]
     pairs.append((members[3], np.full(hidden, 4 * hidden)))
     sources, targets = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
-    return _trusted(*_csr(4 * hidden + 1, sources, targets))
+    return from_trusted(*joined(4 * hidden + 1, sources, targets))
 
 
 def _computational_of_size(n: int, seed: int) -> Graph:  # noqa: ARG001
     n = count_of("n", n, 5)
     if n % 4 != 1:
-        raise InputError(f"n is {n}; the graph of a 2-h-1 network has 4 h + 1 nodes")
+        raise InputError(f"n is {n}; a number 4 h + 1 is needed, the parameters of a 2-h-1 network")
     return computational(n // 4)
 
 
@@ -252,6 +272,39 @@ def check_topology(topology: object, name: str = "topology", *others: str) -> No
     if not (isinstance(topology, str) and topology in TOPOLOGIES):
         wanted = "; or ".join([f"one of {', '.join(TOPOLOGIES)}", *others])
         raise InputError(f"{name} is {topology!r}; {wanted} is needed")
+
+
+def kept_graph(topology: str, n: int, seed: int) -> Graph:
+    """Return what ``build`` does. The last graphs are kept, up to 512 MiB of them in a process."""
+    return _KEPT.graph(topology, n, seed)
+
+
+class _KeptGraphs:
+    """The last graphs that were drawn, up to a number of bytes."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes, self._lock = most_bytes, Lock()
+        self._graphs: dict[tuple[str, int, int], Graph] = {}
+
+    def graph(self, topology: str, n: int, seed: int) -> Graph:
+        """Return a graph, and draw it if it is not kept."""
+        key = topology, n, seed
+        with self._lock:
+            if key in self._graphs:
+                # The graph moves to the end: the first ones are dropped first.
+                self._graphs[key] = self._graphs.pop(key)
+                return self._graphs[key]
+        graph = build(topology, n, seed)
+        if graph.nbytes <= self._most_bytes:
+            with self._lock:
+                self._graphs[key] = graph
+                held = sum(kept.nbytes for kept in self._graphs.values())
+                while held > self._most_bytes:
+                    held -= self._graphs.pop(next(iter(self._graphs))).nbytes
+        return graph
+
+
+_KEPT = _KeptGraphs(512 * 2**20)
 
 
 def _sequence(seed: int, n: int) -> np.random.SeedSequence:

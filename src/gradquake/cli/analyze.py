@@ -12,10 +12,10 @@ from gradquake.cli.terminal import (
     Scheduler,
     StudyFile,
     Where,
-    _print_table,
-    _progress,
-    _say,
-    _settings,
+    print_table,
+    progress,
+    say,
+    settings_of,
 )
 
 __all__ = ["analyze"]
@@ -52,7 +52,7 @@ def analyze(
     """
     from gradquake.report import result
 
-    with _progress() as advance:
+    with progress() as advance:
         found = result.analyze(
             study,
             nulls=nulls,
@@ -61,15 +61,15 @@ def analyze(
             jobs=jobs,
             scheduler=scheduler,
             progress=advance,
-            **_settings(where or []),
+            **settings_of(where or []),
         )
     if as_json:
         print(found.to_json())
         return
     for sentence in found.reading:
-        _say(f"- {sentence}")
+        say(f"- {sentence}")
     print()
-    _say(found.settings)
+    say(found.settings)
     for table in found.tables:
         print()
-        _print_table(table)
+        print_table(table)

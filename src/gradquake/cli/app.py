@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. Heavy modules load inside the commands."""
+"""The command line: it parses, calls and prints. Heavy modules load inside the commands."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from gradquake.cli.measure import measure
 from gradquake.cli.reproduce import reproduce
 from gradquake.cli.run import run_app
 from gradquake.cli.studies import info, plot, watch
-from gradquake.cli.terminal import _InterruptError
+from gradquake.cli.terminal import InterruptError
+
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="gradquake",
-    help="A seismograph for neural-network training: gradient avalanches and their finite-size scaling.",
+    help="A seismograph for neural-network training: avalanches of gradients, and how they grow with "
+    "the network.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -33,7 +36,7 @@ for command in (measure, analyze, watch, plot, info):
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Take options that belong to no command."""
+    """Handle the options that belong to no command."""
     if version:
         from gradquake import __version__
 
@@ -46,22 +49,22 @@ def main() -> None:
     from gradquake.errors import GradquakeError, InputError, StudyError
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name may hold what the terminal's encoding has not.
+        # A name may hold a character that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
-    except _InterruptError as error:
+    except InterruptError as error:
         _fail(str(error), 130)
     except (InputError, StudyError) as error:
         _fail(str(error), 2)
     except GradquakeError as error:
         _fail(str(error), 1)
     except MemoryError:
-        _fail("there is not enough memory for this; fewer or smaller networks need less", 1)
+        _fail("there is not enough memory; use fewer or smaller networks", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except SystemExit as stopped:
-        # What typer makes of an interrupt that it sees itself.
+        # Typer turns an interrupt that it sees itself into this status.
         if stopped.code == 130:
             _fail("interrupted", 130)
         raise

@@ -9,11 +9,10 @@ import typer
 
 from gradquake.cli.terminal import (
     AsJson,
-    _print_json,
-    _print_table,
-    _progress,
-    _say,
-    _settings,
+    print_table,
+    progress,
+    say,
+    settings_of,
 )
 
 __all__ = ["measure"]
@@ -85,19 +84,19 @@ def measure(
     require(not (no_nulls and draws), "--draws is a number of nulls, which --no-nulls leaves out")
     require(out is not None or not label, "--label labels what --out records; --out is needed")
     check_topology(topology)
-    with _progress(unit="avalanches") as advance:
+    with progress(unit="avalanches") as advance:
         series = measure_files(
             files, graph=topology, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed,
             differences=differences, match=match or (), sample=sample,
             nulls=RUNGS if all_nulls else () if no_nulls else None, draws=draws,
-            out=out, labels=_settings(label or [], "--label"),
+            out=out, labels=settings_of(label or [], "--label"),
             progress=lambda _, total: advance("measuring", 1, total),
         )  # fmt: skip
     if as_json:
-        _print_json(series.to_json())
+        print(series.to_json())
         return
-    _print_table(series_table(series))
+    print_table(series_table(series))
     for note in series.notes:
-        _say(note)
+        say(note)
     if out is not None:
-        _say(f"Recorded in {out}, the nulls beside it; `gradquake info {out}` lists it")
+        say(f"Recorded in {out}, the nulls beside it; `gradquake info {out}` lists it")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradquake.cli.terminal import AsJson, Jobs, Scheduler, _console, _print_json, _progress, _say
+from gradquake.cli.terminal import AsJson, Jobs, Scheduler, print_json, progress, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +69,7 @@ def reproduce(
     from gradquake.paper.reproduce import reproduce as reproduced
 
     entry = paper_of(paper)
-    with _progress(entry.plan(seeds, quick).n_runs) as advance:
+    with progress(entry.plan(seeds, quick).n_runs) as advance:
         claims = reproduced(
             paper,
             out=out,
@@ -80,10 +80,10 @@ def reproduce(
             progress=advance,
         )
     if as_json:
-        _print_json([claim.to_json() for claim in claims])
+        print_json([claim.to_json() for claim in claims])
         return
     _print_claims(claims)
-    _say(
+    say(
         f"Written to {out}: claims.md and {entry.page}.md to read, claims.json and {entry.page}.json "
         "for programs, figures/ and the studies"
     )
@@ -91,17 +91,18 @@ def reproduce(
 
 def _print_claims(claims: list[JudgedClaim]) -> None:
     from gradquake.paper.claims_page import INTRODUCTION
+    from gradquake.report.console import console
 
-    console = _console()
-    if console.width < NARROW:
+    to = console()
+    if to.width < NARROW:
         _print_claims_stacked(claims)
     else:
-        _print_claims_table(claims, console)
+        _print_claims_table(claims, to)
     counts = ", ".join(
         f"{sum(claim.verdict == verdict for claim in claims)} {verdict}" for verdict in VERDICT_STYLES
     )
-    console.print(f"{len(claims)} claims: {counts}.", highlight=False)
-    console.print(INTRODUCTION, highlight=False, markup=False)
+    to.print(f"{len(claims)} claims: {counts}.", highlight=False)
+    to.print(INTRODUCTION, highlight=False, markup=False)
 
 
 def _print_claims_table(claims: list[JudgedClaim], console: Console) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from gradquake.cli.terminal import Jobs, Scheduler, _integers, _progress, _say
+from gradquake.cli.terminal import Jobs, Scheduler, integers, progress, say
 
 if TYPE_CHECKING:
     from gradquake.experiments.experiment import Experiment, ProbedRun
@@ -48,14 +48,14 @@ def _command(experiment: Experiment[Any]) -> Any:
     def command(out: Path, seeds: int, jobs: Jobs, scheduler: Scheduler, **options: Any) -> None:
         from gradquake.experiments.run import run
 
-        sizes = _integers(_flag(experiment.size), options.pop(experiment.size))
+        sizes = integers(_flag(experiment.size), options.pop(experiment.size))
         n_runs = len(sizes) * seeds
-        with _progress(n_runs) as advance:
+        with progress(n_runs) as advance:
             run(
                 experiment.name, out=out, seeds=seeds, jobs=jobs, scheduler=scheduler,
                 progress=lambda n: advance("measuring", n), **{experiment.size: sizes}, **options,
             )  # fmt: skip
-        _say(f"{n_runs} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
+        say(f"{n_runs} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
 
     options = list(_options(experiment))
     vars(command)["__signature__"] = inspect.Signature(options)

@@ -9,12 +9,12 @@ import typer
 
 from gradquake.cli.terminal import (
     AsJson,
+    InterruptError,
     StudyFile,
     Where,
-    _InterruptError,
-    _print_table,
-    _say,
-    _settings,
+    print_table,
+    say,
+    settings_of,
 )
 
 __all__ = ["info", "plot", "watch"]
@@ -38,7 +38,7 @@ def watch(
     try:
         report.watch(study, interval=interval, once=once)
     except KeyboardInterrupt:
-        raise _InterruptError("stopped watching; the runs go on") from None
+        raise InterruptError("stopped watching; the runs go on") from None
 
 
 def plot(
@@ -55,8 +55,8 @@ def plot(
     """
     from gradquake.report import plot as report
 
-    png, svg = report.plot(study, out, **_settings(where or []))
-    _say(f"Drawn: {png} and {svg}")
+    png, svg = report.plot(study, out, **settings_of(where or []))
+    say(f"Drawn: {png} and {svg}")
 
 
 def info(study: StudyFile, as_json: AsJson = False) -> None:
@@ -70,5 +70,5 @@ def info(study: StudyFile, as_json: AsJson = False) -> None:
     if as_json:
         print(found.to_json())
         return
-    _print_table(found.table)
+    print_table(found.table)
     print(found)

@@ -11,11 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    from rich.console import Console
-
     from gradquake.report.text import Table
+
+
+__all__ = [
+    "Advance",
+    "AsJson",
+    "InterruptError",
+    "Jobs",
+    "Scheduler",
+    "StudyFile",
+    "Where",
+    "integers",
+    "print_json",
+    "print_table",
+    "progress",
+    "say",
+    "settings_of",
+]
 
 
 class Advance(Protocol):
@@ -42,39 +55,19 @@ Where = Annotated[
 ]
 
 
-class _InterruptError(Exception):
+class InterruptError(Exception):
     """An interrupt from the keyboard, with a message that says what is kept."""
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Print a line with control codes as escapes, since it may quote a file or a name."""
     from gradquake.errors import printable
 
     print(printable(line))
 
 
-def _at_least_one(name: str, value: int) -> int:
-    from gradquake.errors import require_count
-
-    require_count(name, value, 1)
-    return value
-
-
-@contextmanager
-def _executor(jobs: int | None, scheduler: str | None) -> Iterator[Executor | None]:
-    from gradquake.errors import require
-    from gradquake.study.pools import available_cores, open_executor
-
-    require(
-        jobs is None or scheduler is None,
-        "--jobs and --scheduler were both given; the workers of a cluster are counted there",
-    )
-    n_jobs = available_cores() if jobs is None else _at_least_one("--jobs", jobs)
-    with open_executor(n_jobs, scheduler) as executor:
-        yield executor
-
-
-def _integers(name: str, text: str) -> list[int]:
+def integers(name: str, text: str) -> list[int]:
+    """Return integers separated by commas; ``name`` is the option that holds them."""
     from gradquake.errors import InputError
 
     try:
@@ -85,7 +78,8 @@ def _integers(name: str, text: str) -> list[int]:
         ) from None
 
 
-def _settings(pairs: list[str], option: str = "--where") -> dict[str, Any]:
+def settings_of(pairs: list[str], option: str = "--where") -> dict[str, Any]:
+    """Return settings given as name=value; a value is JSON if it can be, and text if not."""
     from gradquake.errors import InputError
 
     settings = {}
@@ -101,7 +95,11 @@ def _settings(pairs: list[str], option: str = "--where") -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(total: int | None = None, unit: str | None = None) -> Iterator[Advance]:
+def progress(total: int | None = None, unit: str | None = None) -> Iterator[Advance]:
+    """Show progress bars on stderr, one for each stage; ``total`` is the number of runs, if known.
+
+    An interrupt ends with a message that says what is kept.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -137,19 +135,14 @@ def _progress(total: int | None = None, unit: str | None = None) -> Iterator[Adv
         finish()
     except KeyboardInterrupt:
         kept = "; what was finished is kept, and the same command continues from there"
-        raise _InterruptError(f"interrupted{kept if total is not None else ''}") from None
+        raise InterruptError(f"interrupted{kept if total is not None else ''}") from None
     finally:
         if bar.live.is_started:
             bar.stop()
 
 
-def _console() -> Console:
-    from gradquake.report.console import console
-
-    return console()
-
-
-def _print_table(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """Print a table and its note."""
     from gradquake.report.console import console, renderables
 
     to = console()
@@ -157,7 +150,8 @@ def _print_table(table: Table) -> None:
         to.print(part, highlight=False)
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
     from gradquake.report.json import written
 
     print(written(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,7 +13,7 @@ from gradquake.avalanche.cascade import OUTCOME, relax_stack
 from gradquake.avalanche.graphs import GraphStack, repeat, stack
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, surrogate
-from gradquake.avalanche.topologies import build
+from gradquake.avalanche.topologies import build, check_topology
 from gradquake.study.recording import GradientRecord, RunRecord
 
 __all__ = ["Reading", "read", "sizes"]
@@ -54,6 +54,7 @@ def read(record: GradientRecord, reading: Reading) -> RunRecord:
     run = record.config
     wanted = {name: run[name] for name in ("topology", "alpha", "quantile", "max_steps")}
     wanted |= {k: v for k, v in reading.settings().items() if k != "surrogate"}
+    check_topology(wanted["topology"])
     probe = Probe(
         wanted["topology"], wanted["alpha"], wanted["quantile"], wanted["max_steps"], run["seed"]
     )
@@ -62,7 +63,7 @@ def read(record: GradientRecord, reading: Reading) -> RunRecord:
         values = surrogate(reading.surrogate, values, record.tensors, seed=run["seed"])
     graph = build(probe.topology, values.shape[1], probe.seed)
     batch = probe.measure_batch(values, graph, threads=1)
-    config: Mapping[str, Any] = {**run, **wanted, "surrogate": reading.surrogate}
+    config = {**run, **wanted, "surrogate": reading.surrogate}
     return RunRecord(config, record.grokking_epoch, record.epochs, batch.measured())
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche import _kernels_angle
-from gradquake.avalanche.cascade import Gradient, relax_stack
+from gradquake.avalanche.cascade import relax_stack
 from gradquake.avalanche.graphs import GraphStack, stack
+from gradquake.avalanche.sums import Gradient
 from gradquake.avalanche.topologies import build, check_topology
 from gradquake.errors import InputError, require, require_between, require_count
 from gradquake.experiments.experiment import Experiment, ProbedRun

@@ -18,19 +18,19 @@ PART = re.compile(r"-[0-9]{5}-of-(?!00001)[0-9]{5}\.")
 
 
 def find(paths: Sequence[Path]) -> Order:
-    """Return the files meant, in the order of their steps.
+    """Return the files that a person means, in the order of their steps.
 
     Parameters
     ----------
     paths : sequence of Path
-        Files, or one folder, of which all files with one of ``SUFFIXES`` are taken.
+        Files; or one folder, which means all its files that have one of ``SUFFIXES``.
 
     Raises
     ------
     InputError
-        For what is not there or has another suffix; a folder beside others, one without such files,
-        or one whose names differ in more than their numbers; a file given twice, or a part of a
-        checkpoint.
+        For a file that does not exist, has another suffix, is given twice or is a part of a checkpoint;
+        or a folder beside other paths, without such files, or with names that differ in more than their
+        numbers.
     """
     require(len(paths) > 0, "no file was given; gradient files or a folder of them are needed")
     if len(paths) == 1 and paths[0].is_dir():
@@ -56,7 +56,7 @@ def find(paths: Sequence[Path]) -> Order:
 def _require_whole(path: Path) -> None:
     if PART.search(path.name) is not None:
         raise InputError(
-            f"{path} is one of several parts of a checkpoint; give the index of all, which ends "
+            f"{path} is one of several parts of a checkpoint; give the index of all parts, which ends "
             f"in {INDEX}"
         )
 
@@ -92,7 +92,7 @@ def _in_folder(folder: Path) -> list[Path]:
     if others:
         raise InputError(
             f"{folder} holds several series, such as {one.name} and {others[0].name}; give the files of "
-            "one, or a folder of its own"
+            "one series, or put them into a folder of their own"
         )
     return found
 
@@ -102,4 +102,4 @@ def _folders_hint(folder: Path) -> str:
     if not folders:
         return ""
     pattern = folder / re.sub("[0-9]+", "*", folders[0].name, count=1)
-    return f"; of what its folders hold give one file each, such as {pattern}/model.safetensors"
+    return f"; give one file of each of its folders, such as {pattern}/model.safetensors"

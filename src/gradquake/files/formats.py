@@ -1,6 +1,6 @@
-"""The formats in which tensors are saved: what an open file holds, tensor by tensor.
+"""Formats of saved tensors: each opens a file and describes its tensors.
 
-Nothing in a file is ever run: pickled objects are refused.
+No code in a file is ever run: pickled objects are refused.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import math
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path, PurePath
 from typing import IO, Any
@@ -23,15 +23,17 @@ from safetensors import safe_open
 from gradquake.errors import GradquakeError, InputError, told
 from gradquake.files.tensors import Contents, StoredTensor, Tensor, natural, ranges, spans
 
+__all__ = ["INDEX", "SUFFIXES", "opened", "suffix_of"]
+
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 INDEX = ".index.json"
 SUFFIXES = (".npy", ".npz", ".safetensors", *TORCH_SUFFIXES, INDEX)
 
-# Bytes that DEFLATE makes of one at most.
+# The most bytes that DEFLATE can make of one byte.
 MOST_DEFLATED = 1032
 
-# Of the codes of safetensors; any other keeps its code. ml_dtypes makes bfloat16 known to NumPy, which
-# safetensors counts on.
+# NumPy's names of the codes of safetensors; other codes are kept. safetensors needs ml_dtypes, which
+# makes bfloat16 known to NumPy.
 NUMPY_NAMES = {
     "BOOL": "bool", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
     "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
@@ -41,13 +43,13 @@ NUMPY_NAMES = {
 
 
 def suffix_of(name: str) -> str:
-    """Return the suffix of a file's name that says its format, in lower case."""
+    """Return the suffix of a file's name that tells its format, in lower case."""
     return INDEX if name.lower().endswith(INDEX) else PurePath(name).suffix.lower()
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Contents]:
-    """Open a file by its suffix, and turn whatever a damaged one brings about into one sentence."""
+    """Open a file by its suffix; any error that a damaged file causes becomes an InputError."""
     suffix = suffix_of(path.name)
     try:
         if not path.stat().st_size > 0:
@@ -71,7 +73,7 @@ def _npy(path: Path) -> Iterator[Contents]:
         min(shape, default=0) >= 0 and header + math.prod(shape) * dtype.itemsize <= path.stat().st_size
     ):
         raise InputError(f"{path} does not hold as much as its header says; it is damaged")
-    # A shape of no bytes may hold any other number, of which NumPy's product would wrap.
+    # A shape with a 0 may hold huge numbers too, whose product would overflow in NumPy.
     held = shape if math.prod(shape) * dtype.itemsize else (0,)
     flat = np.memmap(path, dtype, "r", header, (math.prod(held),))
 
@@ -90,12 +92,11 @@ def _npz(path: Path) -> Iterator[Contents]:
 
 
 def _refuse_bomb(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Raise InputError where a small archive may hold any amount: packed as NumPy does it cannot."""
+    """Raise InputError for a small archive that unpacks to any amount, as NumPy's own cannot."""
     for info in members:
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InputError(
-                f"{path}: {info.filename!r} is not packed as NumPy packs arrays; save it with "
-                f"numpy.savez"
+                f"{path}: {info.filename!r} is not packed as NumPy packs arrays; save it by numpy.savez"
             )
         most = MOST_DEFLATED * info.compress_size if info.compress_type else info.compress_size
         if not info.file_size <= most:
@@ -104,11 +105,11 @@ def _refuse_bomb(path: Path, members: list[zipfile.ZipInfo]) -> None:
             )
     packed = sum(info.compress_size for info in members)
     if not packed <= path.stat().st_size:
-        raise InputError(f"{path}: its arrays lie over one another; it is damaged")
+        raise InputError(f"{path}: its arrays overlap; it is damaged")
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredTensor:
-    """Return one array of an .npz file; NumPy's own reader knows its shape only with its data."""
+    """Return one array of an .npz file. NumPy's own reader would load the data to tell its shape."""
     if not info.filename.endswith(".npy"):
         raise InputError(f"{archive.filename} holds {info.filename!r}, not an array")
     with archive.open(info) as stream:
@@ -139,15 +140,15 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
         raise ValueError(f"version {version} of .npy holds no plain array")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are read
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
             return readers[version](stream)
-    except MemoryError:  # of Python's parser, whatever memory there is
+    except MemoryError:  # from Python's parser, although there is memory
         raise ValueError("its header is nested too deep") from None
 
 
 @contextmanager
 def _safetensors(path: Path) -> Iterator[Contents]:
-    """Open the file in the natural order of its tensors' names; the format keeps no order itself."""
+    """Open the file with its tensors in the natural order of names, since the format keeps no order."""
     with safe_open(path, framework="np") as mapped:
         yield [_slices(mapped, name) for name in sorted(mapped.keys(), key=natural)], []
 
@@ -178,7 +179,7 @@ def _torch(path: Path) -> Iterator[Contents]:
 
 @contextmanager
 def _index(path: Path) -> Iterator[Contents]:
-    """Open the parts of a checkpoint that an index names, all tensors in the natural order of names."""
+    """Open the parts of a checkpoint that an index names, with all tensors in the natural order."""
     weight_map = json.loads(path.read_bytes())["weight_map"]
     parts = sorted(set(weight_map.values()), key=natural)
     for part in parts:
@@ -198,18 +199,27 @@ def _index(path: Path) -> Iterator[Contents]:
                 if one.tensor.name in held:
                     raise InputError(f"{path}: two parts hold {one.tensor.name!r}")
                 held[one.tensor.name] = part, one
-        for name, part in weight_map.items():
-            there = (
-                held[name][0] == part
-                if name in held
-                else any(o.startswith(repr(name)) for o in left_out)
-            )
-            if not there:
-                raise InputError(f"{path} says that {part!r} holds {name!r}, which it does not")
-        for name in held:
-            if name not in weight_map:
-                raise InputError(f"{path} does not name {name!r}, which {held[name][0]!r} holds")
+        _check_index(path, weight_map, held, left_out)
         yield [held[name][1] for name in sorted(held, key=natural)], left_out
+
+
+def _check_index(
+    path: Path,
+    weight_map: Mapping[str, str],
+    held: Mapping[str, tuple[str, StoredTensor]],
+    left_out: Sequence[str],
+) -> None:
+    """Raise InputError unless the parts hold exactly the tensors that the index says."""
+    for name, part in weight_map.items():
+        if name in held:
+            is_there = held[name][0] == part
+        else:
+            is_there = any(other.startswith(repr(name)) for other in left_out)
+        if not is_there:
+            raise InputError(f"{path} says that {part!r} holds {name!r}, which it does not")
+    for name in held:
+        if name not in weight_map:
+            raise InputError(f"{path} does not name {name!r}, which {held[name][0]!r} holds")
 
 
 _READERS: Mapping[str, Callable[[Path], AbstractContextManager[Contents]]] = {

@@ -22,7 +22,7 @@ from gradquake.files.tensors import StoredTensor, Tensor
 
 __all__ = ["GradientFile", "check_alike", "describe", "hints", "read"]
 
-# What a gradient may be made of, and the type in which it is measured.
+# The types that a gradient may have, and the types in which they are measured.
 MEASURED_AS: dict[str, type[np.floating[Any]]] = {
     "float16": np.float32,
     "bfloat16": np.float32,
@@ -31,15 +31,14 @@ MEASURED_AS: dict[str, type[np.floating[Any]]] = {
 }
 
 
-# Names in the state of an optimizer, which is never measured.
+# Names in the state of an optimizer. It is never measured.
 OPTIMIZER = re.compile(
     r"(.*[._/])?(opt_state|optim(izer)?(_states?(_dict)?)?|(max_)?exp_avg(_sq)?|momentum_buffer"
     r"|square_avg|acc_delta|grad_avg)([._/].*)?",
     re.IGNORECASE,
 )
 
-# What a model stores beside its weights, and no optimizer moves: statistics of batches, averages of the
-# weights, constants.
+# Names of tensors that no optimizer trains: statistics of batches, averages of weights, constants.
 BUFFERS = re.compile(
     r"(.*[./])?(running_(mean|var)|moving_(mean|variance)"
     r"|(model_)?ema(_model)?[._/].*|ema_\w+|shadow_params[._/].*|weight_[uv]|_[uv]"
@@ -50,17 +49,17 @@ BUFFERS = re.compile(
 
 @dataclass(frozen=True)
 class GradientFile:
-    """What a file of a gradient, or a checkpoint, holds.
+    """The contents of a file of a gradient, or of a checkpoint.
 
     Attributes
     ----------
     path : Path
     tensors : tuple of Tensor
-        Those that are measured, in order.
+        The tensors that are measured, in order.
     left_out : tuple of str
-        What is not, and why.
+        The other contents, each with the reason.
     total : int
-        Entries of these and of the floating-point weights beside them that were not chosen.
+        The number of entries of these tensors, and of the floating-point weights that were not chosen.
     """
 
     path: Path
@@ -75,27 +74,27 @@ class GradientFile:
 
     @property
     def dtype(self) -> type[np.floating[Any]]:
-        """The type of the vector: float64 where any tensor is, otherwise float32."""
+        """The type of the vector: float64 if any tensor has it, otherwise float32."""
         kinds = {MEASURED_AS[tensor.dtype] for tensor in self.tensors}
         return np.float64 if np.float64 in kinds else np.float32
 
 
 def describe(path: Path, match: Sequence[str] = (), *, checkpoint: bool = False) -> GradientFile:
-    """Return what a file holds, without reading its data.
+    """Return the contents of a file, without reading its data.
 
     Parameters
     ----------
     path : Path
     match : sequence of str
-        Only tensors whose name fits one of these patterns (``fnmatch``, case matters); all without.
+        Only tensors whose name fits one of these patterns (``fnmatch``, case matters). By default all.
     checkpoint : bool
-        Whether tensors that no optimizer moves are left out: ``BUFFERS``, unless nothing else was
-        chosen, and tensors of integers and bools, which are refused otherwise.
+        Whether to leave out tensors that no optimizer trains: ``BUFFERS``, unless nothing else was
+        chosen, and integers and bools. Without it, integers and bools are refused.
 
     Raises
     ------
     InputError
-        For a file that cannot be read, or holds anything but floating-point tensors.
+        If the file cannot be read, or holds tensors that are not floating-point.
     """
     with opened(path) as (stored, left_out):
         names = [one.tensor.name for one in stored]
@@ -126,7 +125,7 @@ f"{path} holds no tensor" + (f" that matches {_listed(match)}" if match else "")
             else:
                 raise InputError(
                     f"{path}: {tensor.name!r} is {tensor.dtype}; {', '.join(MEASURED_AS)} is needed"
-                    + (" (--differences leaves integers of checkpoints out)" if integers else "")
+                    + (" (differences of checkpoints leave integers out)" if integers else "")
                 )
         beside = (one.tensor for one in weights if one.group == chosen[0].group)
         total = sum(tensor.n_entries for tensor in beside if tensor.dtype in MEASURED_AS)
@@ -137,7 +136,7 @@ f"{path} holds no tensor" + (f" that matches {_listed(match)}" if match else "")
 
 
 def hints(path: Path, left_out: Sequence[str], *, checkpoint: bool) -> list[str]:
-    """Return what speaks against how a file is measured: as a gradient, or as the whole of a model."""
+    """Return notes on signs that a file is no gradient, or only a part of a model."""
     found = []
     name = f"{path.parent.name}/{path.name}".lower()
     like = re.search(r"checkpoint|ckpt|global_step|pytorch_model|model\.safetensors", name)
@@ -145,7 +144,7 @@ def hints(path: Path, left_out: Sequence[str], *, checkpoint: bool) -> list[str]
     if not checkpoint and (beside or (like and "grad" not in name)):
         found.append(
             "these look like checkpoints, whose weights are measured here as if they were gradients; "
-            "--differences measures what changed between them"
+            "differences measures the changes between them"
         )
     for part in (path, path.parent):
         if rank := re.search(r"(.*rank_?)[0-9]+(.*)", part.name):
@@ -185,18 +184,18 @@ def read(
     Parameters
     ----------
     path : Path
-        A file that holds what ``layout`` says.
+        A file with the tensors of ``layout``.
     layout : GradientFile
-        Which tensors to read, in which order.
+        The tensors to read, in order.
     out : array of float32 or float64
-        Of ``layout.size`` entries, or as many as ``positions``.
+        The vector, with ``layout.n_entries`` entries, or as many as ``positions`` has.
     positions : array of int64, ascending, optional
-        Which of the entries to read; all without.
+        The positions of the entries to read. By default all are read.
 
     Raises
     ------
     InputError
-        Where an entry is not finite, or the file is not whole or was changed.
+        If an entry is not finite, or the file is damaged or was changed.
     """
     with opened(path) as (stored, _):
         by_name = {one.tensor.name: one for one in stored}
@@ -216,9 +215,9 @@ def _read_tensor(
     out: NDArray[np.floating[Any]],
     positions: NDArray[np.int64] | None,
 ) -> None:
-    """Read the entries of one tensor, of which the first is entry ``first`` of the file."""
+    """Read the entries of one tensor, whose first entry is entry ``first`` of the file."""
     shape, size = one.tensor.shape, one.tensor.n_entries
-    # Where the entries go, in the order of storage: all of them, or those at ``stored_at``.
+    # ``into`` takes the entries in the order of storage: all of them, or those at ``stored_at``.
     into: Any
     stored_at = None
     if positions is None:
@@ -252,7 +251,7 @@ def _read_tensor(
                 entry = int(np.ravel_multi_index(np.unravel_index(entry, shape, "F"), shape))
             raise InputError(
                 f"{path}: entry {entry} of {one.tensor.name!r} is {entries[index]}; finite numbers are "
-                "needed, so leave out this file, or the tensor with --match"
+                "needed: leave out this file, or choose other tensors with match"
             )
         start = stop
     if start != size:
@@ -262,17 +261,17 @@ def _read_tensor(
 
 
 def _by_column(entries: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the places in Fortran order of entries that are given in C order."""
+    """Return the positions in Fortran order of positions in C order."""
     return np.ravel_multi_index(np.unravel_index(entries, shape), shape, order="F").astype(np.int64)
 
 
 def _is_state(one: StoredTensor) -> bool:
-    """Return whether a tensor is of the state of an optimizer, by its name or that of its group."""
+    """Return whether a tensor is optimizer state, by its name or that of its group."""
     return OPTIMIZER.fullmatch(one.tensor.name) is not None or OPTIMIZER.fullmatch(one.group) is not None
 
 
 def _is_buffer(one: StoredTensor) -> bool:
-    """Return whether a tensor stands beside a model's weights, by its name or, a mask, its shape."""
+    """Return whether a tensor is not trained, by its name; for a mask, by its shape too."""
     name, shape = one.tensor.name.removeprefix(f"{one.group}."), one.tensor.shape
     mask = name.endswith("attn.bias") and len(shape) == 4 and shape[:2] == (1, 1)
     return mask or BUFFERS.fullmatch(name) is not None
@@ -285,7 +284,7 @@ def _require_one_group(path: Path, chosen: Sequence[StoredTensor]) -> None:
         raise InputError(
             f"{path} holds tensors "
             f"{' and '.join(f'under {g!r}' if g else 'at its top' for g in groups)}; "
-            f"choose one with --match, such as --match '{next(filter(None, likely), '')}.*'"
+            f"choose one with match, such as '{next(filter(None, likely), '')}.*'"
         )
 
 

@@ -12,9 +12,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.avalanche.cascade import Avalanche, Gradient
+from gradquake.avalanche.cascade import Avalanche
 from gradquake.avalanche.graphs import Graph
 from gradquake.avalanche.probe import Builder, Probe
+from gradquake.avalanche.sums import Gradient
 from gradquake.avalanche.surrogates import REAL, RUNGS, seed_at, surrogate
 from gradquake.errors import InputError, require, require_count
 from gradquake.files.saved import SavedGradients, open_gradients

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.avalanche.cascade import Gradient
 from gradquake.avalanche.probe import fixed_sample
+from gradquake.avalanche.sums import Gradient
 from gradquake.errors import InputError, printable, require_count
 from gradquake.files import gradients
 from gradquake.files.finding import find

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -157,9 +158,9 @@ class Series:
     def __getitem__(self, index: int) -> Measurement:
         return self.measurements[index]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the series as an object that ``json`` can write."""
-        return {
+    def to_json(self) -> str:
+        """Return the series as JSON text, in ASCII."""
+        found = {
             "n_parameters": self.n_parameters,
             "settings": self.probe.settings()
             | {"differences": self.differences, "sample": self.sample, "match": list(self.match)},
@@ -167,6 +168,8 @@ class Series:
             "left_out": list(self.left_out),
             "measurements": [_as_json(one) for one in self.measurements],
         }
+        # DEL is the only control code that JSON does not escape.
+        return json.dumps(found, indent=2, allow_nan=False).replace("\x7f", "\\u007f")
 
     def _cells(self) -> list[list[str]]:
         """Return the rows of a small table, the header first: steps and sizes."""

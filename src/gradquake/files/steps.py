@@ -1,4 +1,4 @@
-"""The order of saved files, read from their names: which number is the step, or why none is."""
+"""The order of saved files: the step in each name, or the reason why no step can be read."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 
 from gradquake.files.formats import SUFFIXES, suffix_of
 
-# A word that names a step, and its rank: of several in one name, the lowest rank is the step.
+__all__ = ["HINT", "Order", "Reading", "in_order", "read_name"]
+
+# Words that name a step, and their ranks. If a name has several, the lowest rank is the step.
 RANKS = (
     dict.fromkeys(("step", "iter", "iteration", "itr", "update"), 0)
     | dict.fromkeys(("checkpoint", "ckpt", "chkpt"), 1)
     | dict.fromkeys(("epoch", "ep"), 2)
 )
-# These end longer words too, such as "globalstep".
+# These may end a longer word too, such as "globalstep".
 ENDINGS = ("step", "iteration", "checkpoint", "ckpt", "epoch")
 
-# Words whose number tells one file from another, but never earlier from later.
+# Words whose number identifies a file, and never tells earlier from later.
 IDENTITIES = frozenset(
     ("seed", "rank", "fold", "shard", "part", "layer", "worker", "gpu", "node", "v", "version", "run",
      "trial")
@@ -46,11 +48,11 @@ class Order:
     ----------
     paths : tuple of Path
     steps : array of int64
-        Of each file, increasing.
+        The step of each file, increasing.
     note : str
-        How the order or the steps differ from what the names or the caller say; empty if they do not.
+        How the order differs from the given one, or why the steps are counted; empty if neither.
     doubt : str
-        Why later cannot be told from earlier; empty if it can.
+        Why the order in time is not known; empty if it is.
     """
 
     paths: tuple[Path, ...]
@@ -66,8 +68,8 @@ class Reading:
     Attributes
     ----------
     skeleton : tuple of str
-        The parts of the path, the last one first, each number in them as "#" unless it is part of the
-        file's identity.
+        The parts of the path, the last one first. Each number in them is "#", unless it identifies the
+        file.
     named : dict of (rank, word, occurrence from the end) to int
     bare : dict of (part, place in it) to int
     """
@@ -78,7 +80,7 @@ class Reading:
 
 
 def read_name(path: PurePath) -> Reading:
-    """Return the numbers of a path that may be steps: no decimals, no negative numbers, no metrics."""
+    """Return the numbers of a path that may be steps: not decimals, negative numbers or metrics."""
     name = path.name
     while (suffix := suffix_of(name)) in SUFFIXES:
         name = name[: -len(suffix)]
@@ -93,7 +95,7 @@ def read_name(path: PurePath) -> Reading:
             value = int(number["whole"]) * UNITS[number["unit"] or ""]
             whole = not (number["negative"] or number["more"]) and value < 2**63
             identity = word in IDENTITIES or (number["of"] and key not in RANKS)
-            # As in checkpoint_1_500: the word may belong to either number.
+            # In checkpoint_1_500, for example, the word may belong to either number.
             two = RANKS.get(key) == 1 and re.match("[-_][0-9]+(?![0-9.])", text[number.end() :])
             if key in RANKS and whole and not two:
                 words.append((key, value))
@@ -109,7 +111,7 @@ def read_name(path: PurePath) -> Reading:
 
 
 def _word_before(text: str, start: int) -> tuple[str, str]:
-    """Return the word that stands directly before a number, in the singular, and what links them."""
+    """Return the word directly before a number, in the singular, and the character between them."""
     found = WORD.search(text[:start])
     if found is None:
         return "", text[:start][-1:]
@@ -120,15 +122,15 @@ def _word_before(text: str, start: int) -> tuple[str, str]:
 def in_order(paths: Sequence[Path], *, given: bool) -> Order:
     """Return files in the order of their steps.
 
-    The step is a number that differs between the names, stands at the same place in all, and increases:
-    one with a name such as ``step``, ``checkpoint`` or ``epoch`` (the first of these if a path has
-    several) before one without. Folders count as parts of a name.
+    The step is a number that stands at the same place in all names, differs between them, and orders
+    them. A number after a word such as ``step``, ``checkpoint`` or ``epoch`` comes before other numbers;
+    if there are several such words, the first in this list counts. Folders are parts of a name.
 
     Parameters
     ----------
     paths : sequence of Path
     given : bool
-        Whether a person gave the order of ``paths``, which counts if no number can be read.
+        Whether a person gave the order of ``paths``. It is kept if no step can be read.
     """
     if len(paths) == 1:
         return _alone(paths[0])
@@ -163,7 +165,7 @@ def in_order(paths: Sequence[Path], *, given: bool) -> Order:
 
 
 def _alone(path: Path) -> Order:
-    """Return the order of one file: its step is the named one, else the only number in its name."""
+    """Return the order of one file. Its step is the named number, or the only number in its name."""
     reading = read_name(path)
     numbers = [value for (part, _), value in reading.bare.items() if part == 0]
     if reading.named:
@@ -174,7 +176,10 @@ def _alone(path: Path) -> Order:
 
 
 def _columns(readings: Sequence[Reading]) -> list[tuple[int, tuple[int, ...]]]:
-    """Return the numbers that differ between the names, by rank: the named ones, else the others."""
+    """Return the ranks and values of the numbers that differ between the names.
+
+    These are the named numbers, or the others if no name has a named one.
+    """
     if any(reading.named for reading in readings):
         shared = set.intersection(*(set(reading.named) for reading in readings))
         found = [(key[0], tuple(r.named[key] for r in readings)) for key in sorted(shared)]
@@ -188,7 +193,7 @@ def _columns(readings: Sequence[Reading]) -> list[tuple[int, tuple[int, ...]]]:
 
 
 def _unread(paths: Sequence[Path], readings: Sequence[Reading], *, given: bool) -> Order:
-    """Return files in the order given, unless the names that do hold a number speak against it."""
+    """Return files in the order given, unless the numbers in some of the names contradict it."""
     named = [reading.named for reading in readings]
     if named[0] and all(one == named[0] for one in named):
         return _counted(paths, f"{paths[0]} and {paths[1]} have the same step", doubt=True)

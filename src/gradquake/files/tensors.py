@@ -10,20 +10,22 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-# Entries that are in memory at a time besides the vector.
+__all__ = ["BLOCK", "Contents", "StoredTensor", "Tensor", "natural", "ranges", "spans"]
+
+# The number of entries that are in memory at a time, besides the vector.
 BLOCK = 2**20
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a file says of one of its tensors.
+    """The description of a tensor in a file.
 
     Attributes
     ----------
     name : str
     shape : tuple of int
     dtype : str
-        By NumPy's name, or the format's own where NumPy has none.
+        NumPy's name, or the format's own name if NumPy has none.
     """
 
     name: str
@@ -44,11 +46,11 @@ class StoredTensor:
     ----------
     tensor : Tensor
     blocks : callable
-        Gives its entries as vectors of at most ``BLOCK`` entries, in the order of storage.
+        Yields its entries as vectors of at most ``BLOCK`` entries, in the order of storage.
     group : str
-        Under which key of a file of nested dicts it is; empty at the top.
+        Its key in a file of nested dicts; empty at the top.
     by_column : bool
-        Whether it is stored in Fortran order rather than in C order.
+        Whether it is stored in Fortran order, not in C order.
     """
 
     tensor: Tensor
@@ -57,7 +59,7 @@ class StoredTensor:
     by_column: bool = False
 
 
-# A reader gives the tensors of an open file, and in words what else it holds.
+# The tensors of an open file, and descriptions of what else it holds.
 Contents = tuple[list[StoredTensor], list[str]]
 
 
@@ -68,7 +70,7 @@ def ranges(size: int) -> Iterator[slice]:
 
 
 def spans(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Yield the parts of an array of at most ``BLOCK`` entries that make it up in C order."""
+    """Yield the indices of the parts of an array, in C order, each of at most ``BLOCK`` entries."""
     of_one = math.prod(shape[1:])
     if not shape or of_one * shape[0] == 0:
         return

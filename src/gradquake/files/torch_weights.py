@@ -1,4 +1,4 @@
-"""Tensors in files that ``torch.save`` wrote, read without running anything from them."""
+"""Tensors in files that ``torch.save`` wrote, read without running any code in them."""
 
 from __future__ import annotations
 
@@ -16,31 +16,34 @@ from numpy.typing import NDArray
 from gradquake.errors import InputError, a_type, printable
 from gradquake.files.tensors import StoredTensor, Tensor, spans
 
-# Before it, a crafted file could run code in spite of weights_only (CVE-2025-32434).
+__all__ = ["Unmade", "open_weights"]
+
+# In earlier versions of torch a crafted file could run code despite weights_only (CVE-2025-32434).
 SAFE_FROM = (2, 6)
 
-# How many times the bytes of their storages all tensors may take: views share storages, and in a small
-# file many could make up any amount.
+# The bytes of all tensors may be at most this many times the bytes of their storages. Views share a
+# storage, so the tensors of a small file could have any size.
 MOST_SHARED = 4
 
 NEEDED = "a tensor, or a list or dict of tensors, at the top or under one key, is needed"
 
 
 def open_weights(path: Path) -> tuple[list[StoredTensor], list[str]]:
-    """Return the tensors of a file, and in words what was left out of it.
+    """Return the tensors of a file, and descriptions of what is left out.
+
+    Objects that are neither tensors nor plain containers are never made: each is replaced by an
+    ``Unmade``.
 
     Parameters
     ----------
     path : Path
-        A tensor, a list of tensors, or a dict of tensors, at the top or under a key of a dict, as
-        ``torch.save`` writes them. Where several keys hold dicts of tensors, the tensors are named
-        after the key too.
+        A file of ``torch.save`` that holds a tensor, a list of tensors or a dict of tensors, at the top
+        or under a key of a dict. If several keys hold tensors, their names begin with the key.
 
     Raises
     ------
     InputError
-        For anything else. Objects that are not tensors or plain containers are never made: an ``Unmade``
-        is in the place of each.
+        If the file holds anything else, or this version of torch is not safe.
     """
     version = torch.__version__
     if not tuple(int(part) for part in version.split(".")[:2]) >= SAFE_FROM:
@@ -70,16 +73,16 @@ def open_weights(path: Path) -> tuple[list[StoredTensor], list[str]]:
 
 
 class Unmade:
-    """An object of a class that is neither made nor imported; of each class there is a subclass."""
+    """The replacement of an object whose class is not imported; each such class has a subclass."""
 
     def __new__(cls, *_: Any) -> Unmade:
-        """Take any arguments."""
+        """Accept any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *_: Any) -> None: ...
 
     def __setstate__(self, _: Any) -> None:
-        """Keep nothing."""
+        """Drop the state."""
 
 
 def _load(path: Path) -> Any:
@@ -95,7 +98,7 @@ def _load(path: Path) -> Any:
         ):
             raise InputError(f"{path} is not packed as torch.save packs it; save it with torch.save")
     try:
-        # It warns of what is refused below, or does not matter here.
+        # torch warns about things that are refused below, or do not matter here.
         with (
             warnings.catch_warnings(),
             torch.serialization.safe_globals(_unmade(path) if mapped else []),
@@ -104,19 +107,19 @@ def _load(path: Path) -> Any:
             return torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path} is not a file of nothing but tensors, and no other is read, since it could run "
-            f"code; {NEEDED}"
+            f"{path} is not a file of nothing but tensors; other files are not read, because they could "
+            f"run code; {NEEDED}"
         ) from error
 
 
 def _unmade(path: Path) -> list[Any]:
-    """Return what stands in for each class and function of a file that torch does not know as safe."""
+    """Return a replacement for each class and function of a file that torch does not consider safe."""
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     return [(type(printable(name), (Unmade,), {}), name) for name in names]
 
 
 def _groups(loaded: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
-    """Return what holds floating-point tensors: the values under keys, the top itself as ''."""
+    """Return the dicts that hold floating-point tensors, by key; the top itself has the key ''."""
     children = {
         str(key): dict(enumerate(value)) if isinstance(value, list | tuple) else value
         for key, value in loaded.items()
@@ -134,7 +137,7 @@ def _groups(loaded: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
     top = {key: value for key, value in loaded.items() if str(key) not in children}
     if _has_floats(top):
         groups = {"": top} | groups
-    # Numbers such as a loss stand beside the tensors of a model, and are none of them.
+    # Groups of single numbers, such as a loss, are not the model.
     several = {key: group for key, group in groups.items() if _largest(group) > 1}
     return several or groups
 
@@ -150,7 +153,7 @@ def _largest(group: Mapping[Any, Any]) -> int:
 
 
 def _require_apart(path: Path, values: list[Any]) -> None:
-    """Raise InputError if tensors lie over one another, as many could to make up any amount."""
+    """Raise InputError if tensors overlap so much that a small file would give any amount."""
     tensors = [
         value
         for value in values
@@ -159,11 +162,11 @@ def _require_apart(path: Path, values: list[Any]) -> None:
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     whole = sum(tensor.nbytes for tensor in tensors if not _expanded(tensor))
     if whole > MOST_SHARED * sum(storages.values()):
-        raise InputError(f"{path}: its tensors lie over one another; save a copy of each")
+        raise InputError(f"{path}: its tensors overlap; save a copy of each")
 
 
 def _expanded(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor has more entries than it stores, and so any number in a small file."""
+    """Return whether a tensor has more entries than it stores. It could have any number of them."""
     return tensor.is_floating_point() and tensor.nbytes > tensor.untyped_storage().nbytes()
 
 
@@ -192,7 +195,7 @@ def _kind(value: object) -> str:
 
 
 def _identity(tensor: torch.Tensor, name: str) -> object:
-    """Return what two tensors share that are one: tied weights are stored once and named twice."""
+    """Return a key that is equal for tied weights, which are stored once under two names."""
     if tensor.layout != torch.strided or tensor.numel() == 0 or tensor.is_meta:
         return name
     return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
@@ -211,5 +214,5 @@ def _stored(name: str, tensor: torch.Tensor, group: str = "") -> StoredTensor:
 def _blocks(tensor: torch.Tensor) -> Iterator[NDArray[Any]]:
     for span in spans(tuple(tensor.shape)) if tensor.ndim else [()]:
         part = tensor[span].reshape(-1)
-        # NumPy does not know bfloat16.
+        # torch cannot convert bfloat16 to NumPy.
         yield (part.float() if part.dtype == torch.bfloat16 else part).numpy()

@@ -7,6 +7,7 @@ a rule. A rule is made of tests; each test names a quantity and a bound. ``judge
 from __future__ import annotations
 
 import json
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,6 @@ __all__ = [
 
 Verdict = Literal["reproduced", "direction only", "not reproduced", "not testable"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-
 # The bound of a test that holds a quantity against the paper's own value.
 PAPER = "the paper's value"
 
@@ -109,19 +109,16 @@ class Compare:
 
     def holds(self, measured: Measured) -> bool:
         """Return whether the comparison holds; never with NaN, or without the paper's value."""
-        quantity = measured[self.quantity]
-        bound: float | None
-        if self.bound == PAPER:
-            bound = quantity.paper
-        else:
-            bound = measured.bounds[self.bound] if isinstance(self.bound, str) else self.bound
-        compare = _RELATIONS[self.relation]
-        return bound is not None and bool(compare(getattr(quantity, self.end), bound))
+        quantity, bound = measured[self.quantity], self.bound
+        if isinstance(bound, str):
+            given = quantity.paper if bound == PAPER else measured.bounds[bound]
+            bound = math.nan if given is None else given
+        return bool(_RELATIONS[self.relation](getattr(quantity, self.end), bound))
 
 
 @dataclass(frozen=True)
 class Combined:
-    """Holds if all of its tests do, or at least one of them (see ``all_of`` and ``any_of``)."""
+    """Several tests in one; see ``all_of`` and ``any_of``."""
 
     how: Callable[[Iterable[bool]], bool]
     tests: tuple[Test, ...]

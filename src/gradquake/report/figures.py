@@ -41,7 +41,6 @@ __all__ = [
     "inset",
     "legend_below",
     "line_with_band",
-    "new_axes",
     "path",
     "say",
     "scale_colors",
@@ -92,14 +91,6 @@ DIMENSION_LABELS = {
     "max": "$D(t)$ of $s_{\\max}$",
     "mean": "$\\gamma(t)$ of $\\langle s \\rangle$",
 }
-
-
-def new_axes() -> Axes:
-    """Return the axes of a new figure, which notebooks and ``pyplot.show`` display."""
-    from matplotlib import pyplot
-
-    with mpl.rc_context(STYLE):
-        return pyplot.subplots(figsize=(PAGE_WIDTH / 2, 2.6), layout="constrained")[1]
 
 
 @contextmanager
@@ -242,15 +233,24 @@ def dimension(ax: Axes, curve: xr.Dataset, color: Any = BLUE, label: str = "", *
     return ax
 
 
-def dimensions(ax: Axes, curves: Mapping[str, xr.Dataset]) -> Axes:
-    """Draw D(t) of the real gradients and of nulls, by name, and the line D = 1."""
-    for name, curve in curves.items():
-        color, width = CURVES.get(name, (PURPLE, 0.8))
-        dimension(ax, curve, color, name, lw=width)
-    ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-    ax.set_ylabel(DIMENSION_LABELS[next(iter(curves.values())).attrs["statistic"]])
-    # Above the panel, since the curves of a study move while runs go on.
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncol=3)
+def dimensions(curves: Mapping[str, xr.Dataset], ax: Axes | None = None) -> Axes:
+    """Draw D(t) of the real gradients and of nulls, by name, and the line D = 1.
+
+    Without axes, it draws on those of a new figure, which notebooks and ``pyplot.show`` display.
+    """
+    with mpl.rc_context(STYLE):
+        if ax is None:
+            from matplotlib import pyplot
+
+            ax = pyplot.subplots(figsize=(PAGE_WIDTH / 2, 2.6), layout="constrained")[1]
+        for name, curve in curves.items():
+            color, width = CURVES.get(name, (PURPLE, 0.8))
+            dimension(ax, curve, color, name, lw=width)
+        ax.axhline(1, color=BLACK, lw=0.7, ls=":")
+        statistic = next(iter(curves.values())).attrs["statistic"]
+        ax.set_ylabel(DIMENSION_LABELS.get(statistic, "$D(t)$"))
+        # Above the panel, since the curves of a study move while runs go on.
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncol=3)
     return ax
 
 

@@ -92,14 +92,16 @@ def exponent_json(found: Exponent) -> Object:
     }
 
 
-def exponents_json(analysis: SweepAnalysis, statistic: Statistic) -> Object:
-    """Return the exponents of a statistic by phase."""
-    return {phase: exponent_json(analysis.exponent(phase, statistic)) for phase in PHASES}
+def exponents_json(
+    analysis: SweepAnalysis, statistics: Collection[Statistic] = STATISTICS
+) -> dict[Phase, Object]:
+    """Return the exponents by phase and statistic."""
+    return {p: {s: exponent_json(analysis.exponent(p, s)) for s in statistics} for p in PHASES}
 
 
-def attribution_json(ladder: Ladder, statistic: Statistic) -> Object:
-    """Return the contribution of each property of the gradient, by phase and to the rise."""
-    return {span: _parts(ladder.attribution(span, statistic)) for span in SPANS}
+def attribution_json(ladder: Ladder, statistics: Collection[Statistic] = STATISTICS) -> Object:
+    """Return the contribution of each property, by phase (or "rise") and statistic."""
+    return {span: {s: _parts(ladder.attribution(span, s)) for s in statistics} for span in SPANS}
 
 
 def _parts(found: Attribution) -> Object:
@@ -243,11 +245,7 @@ def analysis_json(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATIS
     "rise") and statistic. ``notes`` says what is not defined, and why.
     """
     ladder, real = scrutiny.ladder, scrutiny.ladder.real
-
-    def exponents(of: SweepAnalysis) -> Object:
-        return {p: {s: exponent_json(of.exponent(p, s)) for s in statistics} for p in PHASES}
-
-    found = exponents(real)
+    found = exponents_json(real, statistics)
     for phase in PHASES:
         for s in statistics:
             over_snapshots = real.snapshot_interval(phase, s)
@@ -257,11 +255,9 @@ def analysis_json(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATIS
     return {
         "settings": dict(real.dataset.attrs),
         "exponents": found,
-        "nulls": {rung: exponents(null) for rung, null in ladder.nulls.items()},
+        "nulls": {rung: exponents_json(null, statistics) for rung, null in ladder.nulls.items()},
         "rise": {s: estimate_json(ladder.rise("real", s)) for s in statistics},
-        "attribution": {
-            span: {s: _parts(ladder.attribution(span, s)) for s in statistics} for span in SPANS
-        },
+        "attribution": attribution_json(ladder, statistics),
         "dimension": {s: curve_json(real.curves[s]) for s in statistics},
         "crossing": {s: crossing_json(real.curves[s].crossing) for s in statistics},
         "null_dimension": {

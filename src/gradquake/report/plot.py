@@ -108,7 +108,7 @@ def _draw_dimension(ax: Axes, sweep: LiveSweep) -> None:
         for rung in ("gaussian", "permuted")
     }
     known = {rung: curve for rung, curve in nulls.items() if curve is not None}
-    figures.dimensions(ax, {**known, "real": real})
+    figures.dimensions({**known, "real": real}, ax)
 
 
 def _draw_legend(ax: Axes, sweep: LiveSweep, colors: Mapping[int, Any]) -> None:

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reading"]
 
-NAMES: dict[Statistic, str] = {"max": "D", "mean": "gamma"}
-MEANINGS: dict[Statistic, str] = {
-    "max": "D, the exponent of the largest avalanche in s_max ~ N^D,",
-    "mean": "Gamma, the exponent of the mean avalanche in <s> ~ N^gamma,",
-}
+NAMES = {name: statistic.symbol for name, statistic in STATISTICS.items()}
 PLACES: dict[Phase, str] = {
     "all": "over all snapshots",
     "pre": "before grokking",
@@ -114,17 +110,22 @@ def _exponents(ladder: Ladder, statistic: Statistic) -> Iterator[str]:
     if _is_defined(pre) and _is_defined(post):
         rise = ladder.rise("real", statistic)
         yield (
-            f"{MEANINGS[statistic]} is {_shown(pre)} before grokking and {_shown(post)} after it; "
+            f"{_named(statistic)} is {_shown(pre)} before grokking and {_shown(post)} after it; "
             f"{_change(rise)}{_beside_one({'before': pre, 'after': post})}."
         )
         return
     for phase, exponent in found.items():
         if _is_defined(exponent):
             yield (
-                f"{MEANINGS[statistic]} is {_shown(exponent)} {PLACES[phase]}"
+                f"{_named(statistic)} is {_shown(exponent)} {PLACES[phase]}"
                 f"{_beside_one({PLACES[phase]: exponent})}."
             )
             return
+
+
+def _named(statistic: Statistic) -> str:
+    symbol, label = STATISTICS[statistic].symbol, STATISTICS[statistic].label
+    return _capital(f"{symbol}, the exponent of the {label} avalanche ({label} size ~ N^{symbol}),")
 
 
 def _change(rise: Estimate) -> str:
@@ -279,21 +280,25 @@ def _cautions(ladder: Ladder, statistics: Collection[Statistic]) -> Iterator[str
         for caution in ladder.exponent("real", phase, statistic).cautions:
             found.add(caution, NAMES[statistic], phase)
     for caution, of in found.subjects():
-        yield f"Caution for {_listed(of)}: {caution}"
+        yield f"Caution for {_listed(of)}: {_clause(caution)}"
 
 
 def _undefined(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterator[str]:
     ladder, real = scrutiny.ladder, scrutiny.ladder.real
-    found = _Grouped()
+    found, intervals = _Grouped(), _Grouped()
     for statistic, phase in product(statistics, PHASES):
-        name = NAMES[statistic]
-        message = real.exponent(phase, statistic).fit.message
+        name, exponent = NAMES[statistic], real.exponent(phase, statistic)
+        message = exponent.fit.message
         found.add(message, name, phase)
+        if not message and math.isnan(exponent.low) and exponent.runs >= FEWEST_RUNS:
+            intervals.add(f"{exponent.invalid:.0%} of the resamples have no value", name, phase)
         for rung in ladder.nulls if not message else ():
             of_null = ladder.exponent(rung, phase, statistic).fit.message
             found.add(of_null, f"the {rung.replace('_', ' ')} null of {name}", phase)
     for message, of in found.subjects():
-        yield _capital(f"{_listed(of)} {_are(of)} not defined: {message}")
+        yield _capital(f"{_listed(of)} {_are(of)} not defined: {_clause(message)}")
+    for reason, of in intervals.subjects():
+        yield _capital(f"{_listed(of)} {'has' if len(of) == 1 else 'have'} no interval: {reason}.")
     curves = [NAMES[s] for s in statistics if real.curves[s].dimension["value"].isnull().all()]
     if curves:
         names = _listed([f"{name}(t)" for name in curves])
@@ -368,3 +373,9 @@ def _are(names: Sequence[str]) -> str:
 
 def _capital(sentence: str) -> str:
     return f"{sentence[0].upper()}{sentence[1:]}"
+
+
+def _clause(sentence: str) -> str:
+    """Return a sentence to stand after a colon."""
+    articles = ("The ", "There ")
+    return f"{sentence[0].lower()}{sentence[1:]}" if sentence.startswith(articles) else sentence

@@ -161,18 +161,13 @@ class Result:
         InputError
             For another statistic.
         """
-        from gradquake.report.figures import dimensions, new_axes
+        from gradquake.report.figures import dimensions
 
         chosen = self.statistics[0] if statistic is None else statistic
-        ladder = self.scrutiny.ladder
-        nulls = {
-            rung: of.curves for rung, of in ladder.nulls.items() if rung in ("gaussian", "permuted")
-        }
-        real = self.dimension(chosen)
-        return dimensions(
-            new_axes() if ax is None else ax,
-            {rung: curves[chosen].dimension for rung, curves in nulls.items()} | {"real": real},
-        )
+        nulls = self.scrutiny.ladder.nulls
+        of_nulls = {rung: nulls[rung].curves for rung in ("gaussian", "permuted")}
+        real = {"real": self.dimension(chosen)}
+        return dimensions({rung: of[chosen].dimension for rung, of in of_nulls.items()} | real, ax)
 
     def to_json(self) -> str:
         """Return the result as JSON, as docs/analyze.schema.json describes it."""

@@ -48,7 +48,8 @@ ONE_VALUE_NOTE = (
     "There is no interval."
 )
 
-SYMBOLS: dict[Statistic, str] = {"max": "D (largest)", "mean": "gamma (mean)"}
+# The exponent of each statistic, as rows of tables name it.
+SYMBOLS = {name: f"{of.symbol} ({of.label})" for name, of in STATISTICS.items()}
 
 
 def exponents_table(ladder: Ladder, statistics: Collection[Statistic] = STATISTICS) -> Table:
@@ -324,4 +325,4 @@ def _spaced(name: str) -> str:
 
 def _warnings(found: Exponent) -> str:
     """Return the message and the cautions of a fit; empty for a good fit."""
-    return "; ".join(filter(None, (found.fit.message, *found.cautions)))
+    return " ".join(filter(None, (found.fit.message, *found.cautions)))

@@ -78,9 +78,10 @@ def tables(sweeps: Sequence[LiveSweep]) -> list[Table]:
 def sweep_table(sweep: LiveSweep, shown_settings: Sequence[str] = ()) -> Table:
     """Return the runs of a sweep, a row each: the latest values, and sparklines of their history."""
     logged = [name for name in SHOWN if any(name in run.values for run in sweep.runs)]
-    labels = {"experiment", "task", "architecture"} - set(shown_settings)
-    title = [str(value) for name, value in sweep.settings.items() if name in labels]
-    title += [f"{name}={sweep.settings[name]}" for name in shown_settings]
+    names = [name for name in ("task", "architecture") if name in sweep.settings]
+    named = [name for name in dict.fromkeys([*names, *shown_settings]) if name != "experiment"]
+    title = [str(sweep.settings["experiment"])] if "experiment" in sweep.settings else []
+    title += [f"{name}={sweep.settings[name]}" for name in named]
     return Table(
         ", ".join(title),
         ("run", "N", "step", "s/N", "Gaussian", *logged),

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from gradquake.avalanche._kernels_angle import LARGEST_SQUARE, SMALLEST_SQUARE
-from gradquake.avalanche.cascade import AvalancheNumbers, check_cascade, check_length, not_finite
+from gradquake.avalanche.cascade import AvalancheNumbers
+from gradquake.avalanche.checks import check_cascade, check_length, not_finite
 from gradquake.errors import InputError, a_type, require_between
 from gradquake.torch.placement import DeviceGraph
 

@@ -1,4 +1,4 @@
-"""What a run has measured, on its way to the study: a thread writes it, so that no step waits."""
+"""The snapshots of a run, on their way to the study: a thread writes them, so that no step waits."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from gradquake.torch.guest import reason, tell
 if TYPE_CHECKING:
     import xarray as xr
 
-# Measurements reach the study file this many seconds later, or sooner.
+# Measurements reach the study file within this many seconds.
 FLUSH_EVERY = 1.0
-# How many seconds the thread waits for another process that writes, before it tries again later. A fork
-# waits for a write to end, and so as long.
+# The seconds that the thread waits for another process to write, before it tries again later. A
+# fork waits for the thread's write to end, and so for as long.
 SHORT_PATIENCE = 1.0
+
+__all__ = ["Journal", "Values", "write_open_journals"]
 
 Values = dict[str, float]
 
@@ -37,14 +39,14 @@ class Journal:
     configs : mapping of str to dict
         The configuration of the run and of each of its nulls, by surrogate.
     path : Path, optional
-        The study file; made if there is none. Without one everything stays in memory.
+        The study file, which is made if it does not exist. Without a path, all stays in memory.
     step : int, optional
         As in ``Study.begin``.
 
     Attributes
     ----------
     reached : int or None
-        The last step at which the study holds a snapshot of this run from before.
+        The last step of which the study held a snapshot when the journal was made.
 
     Raises
     ------
@@ -56,18 +58,18 @@ class Journal:
         self, configs: Mapping[str, dict[str, Any]], path: Path | None, step: int | None
     ) -> None:
         self._configs = dict(configs)
-        # Training may change the folder.
+        # The training may change the working directory.
         self._path = None if path is None else path.absolute()
         self._waiting: dict[str, dict[int, Values]] = {surrogate: {} for surrogate in configs}
         self._grokked: int | None = None
         self._grokked_written: int | None = None
         self._owned: dict[str, int] = {}
         self._complete = self._taken = False
-        # Guards the fields above. It is never held while the study is written. It is entered itself, not
-        # through the condition, since Ctrl-C within a condition's `__enter__` leaves it locked.
+        # Guards the fields above; never held while the study is written. It is entered itself, not
+        # through the condition: Ctrl-C within a condition's `__enter__` leaves the lock held.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        # Held while the study is written. A signal handler may interrupt a write and come here again.
+        # Held while the study is written. A signal handler may interrupt a write and begin another.
         self._writing = threading.RLock()
         self._busy = False
         self._thread: threading.Thread | None = None
@@ -85,12 +87,12 @@ class Journal:
             _OPEN.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how a copy is made: it is empty, and the run in the study is not its own."""
+        """Return how a copy is made: empty, and without the run in the study."""
         return Journal, (self._configs, None, None)
 
     @property
     def taken(self) -> bool:
-        """Whether another process continued the run, or it was removed."""
+        """Whether another process continued the run, or the run was removed."""
         return self._taken
 
     @property
@@ -99,7 +101,7 @@ class Journal:
         return tuple(self._configs)
 
     def keep(self, snapshots: Mapping[str, Values], step: int) -> None:
-        """Keep the snapshots of a step, by surrogate; earlier ones of the same step are replaced."""
+        """Keep the snapshots of a step, by surrogate. They replace earlier ones of the same step."""
         with self._lock:
             if self._path is not None and not self._owned:
                 return
@@ -109,24 +111,24 @@ class Journal:
 
     @property
     def grokking_epoch(self) -> int | None:
-        """The run's grokking epoch, as it is known now."""
+        """The run's grokking epoch; None as long as it has none."""
         return self._grokked
 
     @grokking_epoch.setter
     def grokking_epoch(self, step: int | None) -> None:
-        """Keep the grokking epoch, or that there is none after all."""
+        """Set the grokking epoch, or remove it."""
         with self._lock:
             self._grokked = step
             self._have_it_written()
 
     def failure(self) -> str:
-        """Return why the thread cannot write, once each time that it begins to fail; else ''."""
+        """Return why the thread cannot write, once each time that writing begins to fail; else ''."""
         with self._lock:
             found, self._failure = self._failure, ""
         return found
 
     def dataset_of(self, surrogate: str) -> xr.Dataset:
-        """Return everything measured so far of the run or of one of its nulls, as one run's Dataset."""
+        """Return all measurements of the run or of a null so far, as the Dataset of one run."""
         config = self._configs[surrogate]
         if self._path is None:
             return to_dataset([RunRecord.of_snapshots(config, self._grokked, self._waiting[surrogate])])
@@ -140,12 +142,13 @@ class Journal:
             return opened.dataset_of([config])
 
     def flush(self, patience: float) -> None:
-        """Write everything that is not written yet; on failure it is kept.
+        """Write all that is not written yet. If this fails, all is kept.
 
         Raises
         ------
         StudyError
-            If the study cannot be written within so many seconds, or another process continued the run.
+            If the study cannot be written within ``patience`` seconds, or another process continued the
+            run.
         """
         with self._writing:
             if self._busy:
@@ -165,7 +168,7 @@ class Journal:
                 raise
             finally:
                 self._busy = False
-            # Only now, whatever interrupts this: a snapshot that is written twice is the same.
+            # Dropped only now, in case of an interrupt: writing a snapshot twice does no harm.
             with self._lock:
                 self._grokked_written = grokked
                 for surrogate, of in batch.items():
@@ -179,12 +182,12 @@ class Journal:
         return open_study(self._path, patience=patience)
 
     def close(self, *, finished: bool, patience: float = PATIENCE) -> None:
-        """End the thread, write the rest, and mark the run as finished if it is, or was to be before.
+        """End the thread, write the rest, and mark the run as finished if any call has said so.
 
         Raises
         ------
         StudyError
-            If the study cannot be written; nothing is lost, and a second call tries again.
+            If the study cannot be written. Nothing is lost, and a second call tries again.
         """
         if not self._owned:
             return
@@ -204,13 +207,13 @@ class Journal:
                 self._lose()
                 raise
             except Exception:
-                # Not after Ctrl-C: the run may be finished already.
+                # Not after Ctrl-C, when the run may be finished already.
                 self._owned = owned
                 raise
         _OPEN.discard(self)
 
     def let_go(self) -> None:
-        """Have the thread write the rest and end; nobody waits for it."""
+        """Let the thread write the rest and end, without waiting for it."""
         with self._lock:
             self._forgotten = True
             self._have_it_written()
@@ -225,10 +228,10 @@ class Journal:
 
     def _have_it_written(self) -> None:
         if self._thread is None and self._unwritten:
-            # A script that ends does not wait for it: what is left is written at exit.
+            # A daemon, so that a script can end; the rest is then written at exit.
             thread = threading.Thread(target=self._work, name="gradquake journal", daemon=True)
-            # Without a thread (a limit of the system, an ending interpreter) the next call tries
-            # again, and the rest is written by `close`.
+            # A thread cannot start at a limit of the system, or in an interpreter that is ending. The
+            # next call tries again, and `close` writes the rest.
             with contextlib.suppress(RuntimeError, MemoryError):
                 thread.start()
                 self._thread = thread
@@ -255,22 +258,22 @@ class Journal:
                 if not self._unwritten:
                     _OPEN.discard(self)
                     return
-                # What is left then is tried once more at exit.
+                # The rest is tried once more at exit.
                 if now > patient_until:
                     return
                 time.sleep(FLUSH_EVERY / 10)
 
     def _lose(self) -> None:
-        """Stop keeping what would belong to no run."""
+        """Stop recording, because the run belongs to another process."""
         self._owned, self._taken = {}, True
         _OPEN.discard(self)
 
     def _said_of(self, error: Exception) -> str:
         taken = isinstance(error, RunTakenError)
         end = (
-            "what this process measures is no longer recorded"
+            "this process no longer records its measurements"
             if taken
-            else "measurements stay in memory"
+            else "measurements stay in memory, and writing is tried again"
         )
         return f"{reason(error)}; {end}"
 
@@ -292,20 +295,20 @@ class Journal:
         self._release()
 
 
-# Journals that own a run in a study, from its beginning until everything is written.
+# The journals that own a run in a study, until all is written.
 _OPEN: set[Journal] = set()
 
 
 def write_open_journals() -> None:
-    """Write what every open journal of this process still holds, all within PATIENCE; it is ending."""
+    """Write the rest of every open journal within PATIENCE, because the process ends."""
     deadline = time.monotonic() + PATIENCE
     for journal in list(_OPEN):
-        # Once, since a process that multiprocessing started may come here twice.
+        # Only once, although a process that multiprocessing started may come here twice.
         _OPEN.discard(journal)
         try:
             journal.close(finished=False, patience=max(SHORT_PATIENCE, deadline - time.monotonic()))
         except Exception as error:
-            tell(f"{reason(error)}; what was measured since the last write is lost")
+            tell(f"{reason(error)}; the measurements since the last write are lost")
 
 
 _forking = threading.Lock()
@@ -313,7 +316,7 @@ _held: list[Journal] = []
 
 
 def _before_fork() -> None:
-    # A child that was forked while the thread writes would have SQLite's locks as they were, for good.
+    # A child that is forked during a write would keep SQLite's locks for good.
     _forking.acquire()
     for journal in list(_OPEN):
         journal._hold()

@@ -14,8 +14,9 @@ from gradquake.analysis.resampling import difference
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.errors import counted
 from gradquake.paper.claim import Claim, Compare, Measured, Rule, Test, all_of, any_of, within
-from gradquake.paper.modadd.evidence import TEST_90, Evidence
+from gradquake.paper.modadd.evidence import Evidence
 from gradquake.paper.modadd.plan import ARCHITECTURES, CONTROLS, GROKKING
+from gradquake.paper.modadd.views import TEST_90
 from gradquake.paper.quantity import Number, Quantity
 
 __all__ = ["CLAIMS"]

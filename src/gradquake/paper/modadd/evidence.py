@@ -6,24 +6,34 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import timing
 from gradquake.analysis.collapse import Collapse, best_collapse
-from gradquake.analysis.dimension import Curve, curve
+from gradquake.analysis.dimension import Curve
 from gradquake.analysis.distributions import ccdfs
 from gradquake.analysis.early_warning import Separation
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import Estimate, percentile_interval
-from gradquake.analysis.scales import FEWEST_SCALES, scale_groups
+from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.experiments import modular_addition
 from gradquake.paper.modadd.plan import ARCHITECTURES, CONDITIONS, CONTROLS, GROKKING, STUDY, Plan
+from gradquake.paper.modadd.views import (
+    LEVELS,
+    SHARED,
+    Level,
+    Subject,
+    View,
+    Views,
+    first_reaching,
+    views_of,
+)
 from gradquake.paper.modadd.warning import WARNINGS, separation
 from gradquake.study.execution import each, execute
 from gradquake.study.study import Study
@@ -31,65 +41,11 @@ from gradquake.study.study import Study
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = [
-    "ALIGNMENTS",
-    "LEVELS",
-    "SHARED",
-    "SINCE_TEST",
-    "TEST_90",
-    "TRAIN_99",
-    "Evidence",
-    "Found",
-    "Level",
-    "View",
-    "first_reaching",
-    "gather",
-    "measure",
-]
+__all__ = ["Evidence", "Found", "gather", "measure"]
 
 
-class Level(NamedTuple):
-    """An accuracy on the training set ("train_accuracy") or the test set ("accuracy")."""
-
-    variable: str
-    accuracy: float
-
-    def __str__(self) -> str:
-        """Return it for a reader, as "test 0.9"."""
-        return f"{'train' if self.variable == 'train_accuracy' else 'test'} {self.accuracy:g}"
-
-
-TRAIN_90, TRAIN_99 = Level("train_accuracy", 0.9), Level("train_accuracy", 0.99)
-TEST_90, TEST_99 = Level("accuracy", 0.9), Level("accuracy", 0.99)
-LEVELS = (TRAIN_90, TRAIN_99, TEST_90, TEST_99)
 # A run lasts if its test accuracy stays at this value or above after it grokked.
 LASTS_AT = 0.85
-
-SHARED, SINCE_TRAIN, SINCE_TEST = "shared epochs", "since train saturation", "since grokking"
-ALIGNMENTS = (SHARED, SINCE_TRAIN, SINCE_TEST)
-
-Subject = tuple[str, str]
-Views = dict[str, dict[Statistic, "View"]]
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """D(t) of one sweep on one kind of time, beside its permuted null.
-
-    Attributes
-    ----------
-    real, null : Curve
-    up, down : Estimate
-        When D(t) first crosses 1 from below, and from above, and stays for three snapshots.
-    left_out : tuple of int
-        The widths at which fewer than half of the runs have the event that time is counted from.
-    """
-
-    real: Curve
-    null: Curve
-    up: Estimate
-    down: Estimate
-    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +162,7 @@ def gather(
     parts = [part for real, nulls in sweeps.values() for part in (real, *nulls.values())]
     analyses = each(analyze, parts, executor)
     ladders = {subject: _ladder(analyses) for subject in sweeps}
-    views = _views(
+    views = views_of(
         {subject: (real, nulls["permuted"]) for subject, (real, nulls) in sweeps.items()}, executor
     )
     collapses = each(_collapse, [real for real, _ in sweeps.values()], executor)
@@ -227,13 +183,6 @@ def gather(
     )
 
 
-def first_reaching(dataset: xr.Dataset, level: Level) -> NDArray[np.float64]:
-    """Return each run's first snapshot at which an accuracy is reached; NaN if it never is."""
-    reached = dataset[level.variable].values >= level.accuracy
-    epochs: NDArray[np.float64] = dataset["epoch"].values[reached.argmax(axis=1)].astype(np.float64)
-    return np.where(reached.any(axis=1), epochs, np.nan)
-
-
 def _sweeps(plan: Plan, study: Study) -> dict[Subject, tuple[xr.Dataset, dict[str, xr.Dataset]]]:
     """Return the sweep of every subject, and its nulls by rung."""
     sweeps = {}
@@ -247,56 +196,6 @@ def _sweeps(plan: Plan, study: Study) -> dict[Subject, tuple[xr.Dataset, dict[st
 def _ladder(analyses: Iterator[SweepAnalysis]) -> Ladder:
     real = next(analyses)
     return Ladder(real, {rung: next(analyses) for rung in RUNGS})
-
-
-def _views(
-    pairs: Mapping[Subject, tuple[xr.Dataset, xr.Dataset]], executor: Executor | None
-) -> dict[Subject, Views]:
-    todo: list[tuple[xr.Dataset, Statistic]] = []
-    left_out: dict[tuple[Subject, str], tuple[int, ...]] = {}
-    for subject, (real, null) in pairs.items():
-        for alignment, event in _events(real).items():
-            kept = _with_event(real, event)
-            if kept is None:
-                continue
-            moved = [_moved(dataset, kept, event) for dataset in (real, null)]
-            todo += [(dataset, statistic) for statistic, dataset in product(STATISTICS, moved)]
-            widths = real["width"].values
-            dropped = {*widths.tolist()} - {*widths[kept].tolist()}
-            left_out[subject, alignment] = tuple(sorted(dropped))
-    curves = each(_curve, todo, executor)
-    views: dict[Subject, Views] = {subject: {} for subject in pairs}
-    for (subject, alignment), without in left_out.items():
-        views[subject][alignment] = {s: _view(next(curves), next(curves), without) for s in STATISTICS}
-    return views
-
-
-def _moved(sweep: xr.Dataset, kept: NDArray[np.intp], event: NDArray[np.float64] | None) -> xr.Dataset:
-    """Return some runs of a sweep, each on epochs since its event."""
-    some = sweep.isel(run=kept)
-    return some if event is None else timing.aligned(some, event[kept], sweep.attrs["every"])
-
-
-def _events(sweep: xr.Dataset) -> dict[str, NDArray[np.float64] | None]:
-    """Return by alignment the epoch of each run that time is counted from; None for shared epochs."""
-    reached = sweep["grokking_epoch"].values
-    return {SHARED: None, SINCE_TRAIN: first_reaching(sweep, TRAIN_99), SINCE_TEST: reached}
-
-
-def _with_event(sweep: xr.Dataset, event: NDArray[np.float64] | None) -> NDArray[np.intp] | None:
-    """Return the runs of the widths at which at least half have an event; None for under three."""
-    groups = [runs for _, runs in scale_groups(sweep)]
-    if event is not None:
-        groups = [runs for runs in groups if np.isfinite(event[runs]).mean() >= timing.LEAST_SHARE]
-    return np.concatenate(groups) if len(groups) >= FEWEST_SCALES else None
-
-
-def _view(real: Curve, null: Curve, left_out: tuple[int, ...]) -> View:
-    return View(real, null.slim(), real.crossing, real.crossing_of(1.0, "down"), left_out)
-
-
-def _curve(item: tuple[xr.Dataset, Statistic]) -> Curve:
-    return curve(*item)
 
 
 def _collapse(sweep: xr.Dataset) -> Collapse:

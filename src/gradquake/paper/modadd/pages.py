@@ -8,13 +8,15 @@ import numpy as np
 
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.transitions import PHASES
-from gradquake.paper.modadd.evidence import ALIGNMENTS, LEVELS, TEST_90, Evidence, Found, View
+from gradquake.paper.modadd.evidence import Evidence, Found
 from gradquake.paper.modadd.plan import ARCHITECTURES
+from gradquake.paper.modadd.views import ALIGNMENTS, LEVELS, TEST_90, View
 from gradquake.paper.modadd.warning import WARNINGS
 from gradquake.paper.output import as_json
 from gradquake.report.json import (
     attribution_json,
     collapse_json,
+    crossing_json,
     curve_json,
     estimate_json,
     exponents_json,
@@ -181,11 +183,12 @@ def _found_json(found: Found) -> dict[str, object]:
             str(level).replace(" ", "_"): estimate_json(found.levels[level]) for level in LEVELS
         },
         "truncated": {str(width): share for width, share in found.truncated.items()},
-        "exponents": {s: exponents_json(found.ladder.real, s) for s in STATISTICS},
-        "attribution": {s: attribution_json(found.ladder, s) for s in STATISTICS},
+        "exponents": exponents_json(found.ladder.real),
+        "attribution": attribution_json(found.ladder),
         "dimension": {
             f"{alignment}, {statistic}": {
                 **curve_json(view.real),
+                "crossing": crossing_json(view.up),
                 "crossing_down": estimate_json(view.down),
             }
             for alignment, of_each in found.views.items()

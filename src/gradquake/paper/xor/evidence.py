@@ -195,8 +195,7 @@ def gather(
         for name, sweep, scrutiny in zip((INLINE, SHADOW), (inline, shadow), scrutinies, strict=True)
     ]
     results += each(examine, _conditions(plan, study, inline, shadow), executor)
-    ccdfs = distributions.ccdfs(inline)
-    analysis = scrutinies[0].ladder.real
+    ccdfs, analysis = distributions.ccdfs(inline), scrutinies[0].ladder.real
     modes = {"inline": inline, "shadow": shadow}
     beyond = _Beyond() if plan.quick else _beyond(plan, studies[POWER_STUDY], modes, executor, progress)
     topologies, alphas = _baselines(plan, study)

@@ -213,13 +213,10 @@ def scrutiny_object(found: Evidence) -> dict[str, object]:
 def _many_object(seeds: ManySeeds) -> dict[str, object]:
     ladder = seeds.ladder
     return {
-        statistic: {
-            "exponents": exponents_json(ladder.real, statistic),
-            "attribution": attribution_json(ladder, statistic),
-            "rise": estimate_json(ladder.rise("real", statistic)),
-            "crossing": crossing_json(ladder.real.curves[statistic].crossing),
-        }
-        for statistic in STATISTICS
+        "exponents": exponents_json(ladder.real),
+        "attribution": attribution_json(ladder),
+        "rise": {s: estimate_json(ladder.rise("real", s)) for s in STATISTICS},
+        "crossing": {s: crossing_json(ladder.real.curves[s].crossing) for s in STATISTICS},
     }
 
 
@@ -232,14 +229,11 @@ def _condition_object(result: ConditionResult) -> dict[str, object]:
         "grokking_epoch": estimate_json(result.grokking),
         "later_than_shadow": estimate_json(result.delay),
         "grokking": [grokking_json(scale) for scale in result.by_scale],
-        **{
-            statistic: {
-                "exponents": {p: estimate_json(result.exponent(p, statistic)) for p in PHASES},
-                "rise": estimate_json(result.rise[statistic]),
-                "arrangement": {s: estimate_json(result.arrangement(s, statistic)) for s in SPANS},
-                "crossing": crossing_json(result.curves[statistic].crossing),
-                "crossing_of_null": crossing_json(result.crossing_of_null[statistic]),
-            }
-            for statistic in STATISTICS
+        "exponents": {p: {s: estimate_json(result.exponent(p, s)) for s in STATISTICS} for p in PHASES},
+        "rise": {s: estimate_json(result.rise[s]) for s in STATISTICS},
+        "arrangement": {
+            span: {s: estimate_json(result.arrangement(span, s)) for s in STATISTICS} for span in SPANS
         },
+        "crossing": {s: crossing_json(result.curves[s].crossing) for s in STATISTICS},
+        "crossing_of_null": {s: crossing_json(result.crossing_of_null[s]) for s in STATISTICS},
     }

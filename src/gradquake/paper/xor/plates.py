@@ -106,13 +106,8 @@ def _figure3(evidence: Evidence, path: Path) -> None:
         left_out.set_ylim(low, high + 0.75 * (high - low))
         left_out.legend(loc="upper left")
         small = figures.inset(left_out, (0.5, 0.7, 0.49, 0.24))
-        figures.variants(
-            small,
-            [SHORT_NAMES[name] for name in baseline.variants],
-            np.array([found.value for found in baseline.each]),
-            np.array([found.low for found in baseline.each]),
-            np.array([found.high for found in baseline.each]),
-        )
+        values, low, high = np.array([(of.value, of.low, of.high) for of in baseline.each]).T
+        figures.variants(small, [SHORT_NAMES[name] for name in baseline.variants], values, low, high)
         small.set_title("Gaussian, $\\langle s \\rangle$: $D$", fontsize=6, fontweight="normal", pad=2)
 
 

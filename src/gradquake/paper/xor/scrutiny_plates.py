@@ -201,8 +201,9 @@ def power(evidence: Evidence, path: Path) -> None:
                 key = (look.phase, look.statistic)
                 found = [p for p in seeds.power if (p.phase, p.statistic) == key]
                 _against_runs(width, found, [p.width for p in found], look)
-                for ax, null in ((gaussian, "gaussian"), (permuted, "permuted")):
-                    _against_runs(ax, found, [p.above_null[null].detected for p in found], look)
+                detected = [p.above_null["gaussian"].detected for p in found]
+                _against_runs(gaussian, found, detected, look)
+                _against_runs(permuted, found, [p.above_null["permuted"].detected for p in found], look)
             width.set_yscale("log")
             width.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
             width.minorticks_off()
