@@ -15,6 +15,7 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 import gradquake as gq
+from gradquake.analysis.dimension import dimension
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.files import measure
 from gradquake.files.saved import open_gradients
@@ -405,7 +406,7 @@ def test_dimension_from_three_recorded_sizes(tmp_path, call):
     with gq.open_study(out) as study:
         sweep = study.select(surrogate="real")
     assert sweep["size"].values.tolist() == [[4, 4], [8, 8], [16, 16]]
-    D = gq.scaling.dimension(sweep, statistic="max")
+    D = dimension(sweep, statistic="max")
     np.testing.assert_allclose(D.exponent.values, 1)
 
 
