@@ -407,7 +407,7 @@ def test_dimension_from_three_recorded_sizes(tmp_path, call):
         sweep = study.select(surrogate="real")
     assert sweep["size"].values.tolist() == [[4, 4], [8, 8], [16, 16]]
     D = dimension(sweep, statistic="max")
-    np.testing.assert_allclose(D.exponent.values, 1)
+    np.testing.assert_allclose(D.value.values, 1)
 
 
 # What is refused
