@@ -815,7 +815,7 @@ def test_a_process_killed_while_it_continues_a_finished_run_loses_nothing(path, 
 import json, os, sys
 from gradquake.study.study import open_study
 study = open_study({str(path)!r})
-study._unfinished._seal = lambda run: os.kill(os.getpid(), 9)
+study._journal._seal = lambda run: os.kill(os.getpid(), 9)
 study.begin(json.loads({json.dumps(configs)!r}), step=60)
 """
     killed = subprocess.run([sys.executable, "-c", code], check=False)
@@ -881,8 +881,8 @@ def test_finish_checks_and_writes_at_one_moment(path, study, moment):
             except StudyError as error:
                 said.append(str(error))
 
-    unfinished = study._unfinished
-    read = unfinished._headers if moment == "before" else unfinished._so_far
+    unfinished = study._journal
+    read = unfinished.headers if moment == "before" else unfinished._so_far
 
     def taken_over(*header):
         found = read(*header)
@@ -890,7 +890,7 @@ def test_finish_checks_and_writes_at_one_moment(path, study, moment):
         return found
 
     if moment == "before":
-        unfinished._headers = taken_over
+        unfinished.headers = taken_over
     if moment == "within":
         unfinished._so_far = taken_over
     with pytest.raises(StudyError) if moment == "before" else contextlib.nullcontext():

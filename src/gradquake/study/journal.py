@@ -89,7 +89,6 @@ class UnfinishedRuns:
 
     def finish(self, tokens: Iterable[int]) -> None:
         """Turn unfinished runs into finished ones."""
-        self._headers()  # A damaged study raises here: nothing is written into it.
         with self._file.writing():
             # Read in the same transaction, or another process could take a run over in between.
             for header in map(self._owned, tokens):
@@ -106,13 +105,13 @@ class UnfinishedRuns:
     def records(self) -> list[RunRecord]:
         """Return the unfinished runs that have a snapshot, ordered by key."""
         with self._file.moment():
-            found = [record for header in self._headers() for record in self._so_far(header)]
+            found = [record for header in self.headers() for record in self._so_far(header)]
         return sorted(found, key=lambda record: record.key)
 
     def last_steps(self) -> list[tuple[Config, int]]:
         """Return the configuration and the last step of every unfinished run that has a snapshot."""
         found = []
-        for header in self._headers():
+        for header in self.headers():
             config = self._config(header)
             steps = [step for step, _ in self._snapshots(header)]
             if steps:
@@ -213,7 +212,8 @@ class UnfinishedRuns:
             "UPDATE unfinished SET checksum = ? WHERE id = ?", checksum_of(*columns), token
         )
 
-    def _headers(self) -> list[_Header]:
+    def headers(self) -> list[_Header]:
+        """Return the rows of all unfinished runs, checked."""
         return [_Header(*row) for row in self._file.rows("unfinished")]
 
     def _config(self, header: _Header) -> Config:

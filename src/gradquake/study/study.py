@@ -46,7 +46,7 @@ class Study:
         self.path = file.path
         self._file = file
         self._finished = FinishedRuns(file)
-        self._unfinished = UnfinishedRuns(file, self._finished)
+        self._journal = UnfinishedRuns(file, self._finished)
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +93,7 @@ class Study:
         with self._file.writing():
             self._finished.add(records)
             for record in records:
-                self._unfinished.forget(record.key)
+                self._journal.forget(record.key)
 
     def keys(self) -> set[str]:
         """Return the keys (canonical configurations) of all finished runs."""
@@ -141,7 +141,7 @@ class Study:
             If a run has snapshots and no step is given, or a finished run holds ``step`` or a later
             one; then no run is begun.
         """
-        return self._unfinished.begin(configs, step)
+        return self._journal.begin(configs, step)
 
     def grokking_epoch(self, token: int) -> int | None:
         """Return the grokking epoch of a run that was begun, as the study holds it now.
@@ -151,11 +151,11 @@ class Study:
         StudyError
             As ``append`` does.
         """
-        return self._unfinished.grokking_epoch(token)
+        return self._journal.grokking_epoch(token)
 
     def reached(self, config: Config) -> int | None:
         """Return the last step at which a run was measured, finished or not; None if it never was."""
-        return self._unfinished.reached(config)
+        return self._journal.reached(config)
 
     def append(self, snapshots: Mapping[int, Snapshots], grokking_epoch: int | None = None) -> None:
         """Write snapshots of runs that were begun: all of them, or none if anything fails.
@@ -174,7 +174,7 @@ class Study:
         StudyError
             If a run was not begun, is finished, or was begun again by another process.
         """
-        self._unfinished.append(snapshots, grokking_epoch)
+        self._journal.append(snapshots, grokking_epoch)
 
     def finish(self, tokens: Iterable[int]) -> None:
         """Turn unfinished runs into finished ones: all of them, or none if anything fails.
@@ -186,11 +186,16 @@ class Study:
         StudyError
             As ``append`` does.
         """
-        self._unfinished.finish(tokens)
+        self._unfinished()  # A damaged study raises here: nothing is written into it.
+        self._journal.finish(tokens)
 
     def unfinished(self) -> list[RunRecord]:
         """Return the runs that are being written, or whose writer was stopped, as far as they are."""
-        return self._unfinished.records()
+        return self._journal.records()
+
+    def _unfinished(self) -> list[str]:
+        """Return the keys of the unfinished runs; StudyError if one of them is damaged."""
+        return [header.key for header in self._journal.headers()]
 
     # Sweeps
 
@@ -215,7 +220,7 @@ class Study:
         # At one moment, or a run that another process finishes meanwhile would be in none of the three.
         with self._file.moment():
             runs, missing = self._finished.all(), self.missing()
-            unfinished = self._unfinished.last_steps()
+            unfinished = self._journal.last_steps()
         found: dict[str, dict[str, Any]] = {}
 
         def sweep_of(config: Config) -> dict[str, Any]:
@@ -302,7 +307,7 @@ class Study:
         found: dict[str, list[FinishedRun]] = {}
         for run in self._finished.all():
             found.setdefault(config_key(run.settings), []).append(run)
-        if not found and self._unfinished.last_steps():
+        if not found and self._journal.last_steps():
             raise StudyError(
                 f"{self.path} holds unfinished runs only; a run that `attach` measures is finished once "
                 "training leaves its `with` block without an exception, or calls detach()"
