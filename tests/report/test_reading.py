@@ -181,7 +181,12 @@ def test_a_rise_that_shuffled_gradients_share(sentences):
 
 def test_a_fall_is_told_as_one(sentences):
     said = sentences("fall")
-    assert holds(said, "it falls: the change is -0.", "D(t) does not cross 1 from below: it is 1.")
+    assert holds(
+        said,
+        "it falls: the change is -0.",
+        "D(t) does not rise through 1 (a snapshot at",
+        " above it): it is 1.",
+    )
     assert holds(said, "Do not take the change of D and gamma as a sign of order")
 
 
@@ -194,7 +199,10 @@ def test_a_change_that_may_be_zero(sentences):
 def test_no_crossing(sentences):
     said = sentences("no change")
     assert holds(
-        said, "D(t) does not cross 1 from below: it is 0.", "shuffled gradients do not cross 1."
+        said,
+        "D(t) does not rise through 1 (a snapshot at",
+        " above it): it is 0.",
+        "shuffled gradients do not cross 1.",
     )
 
 

@@ -161,7 +161,8 @@ def _crossing(scrutiny: Scrutiny, statistic: Statistic) -> Iterator[str]:
     else:
         first, last = (_at(known, place) for place in (0, -1))
         found = (
-            f"does not cross 1 from below: it is {first} at the first snapshot and {last} at the last"
+            "does not rise through 1 (a snapshot at or below 1, then three above it): it is "
+            f"{first} at the first snapshot and {last} at the last"
         )
     null = scrutiny.ladder.nulls["permuted"].curves[statistic].crossing
     of_null = f"cross 1 at epoch {_time(null)}" if _is_defined(null) else "do not cross 1"
