@@ -52,7 +52,9 @@ def choices(evidence: Evidence, path: Path) -> None:
             [specifications.importance(values)[choice] for choice in CHOICES]
             for values in results.values()
         ]
-        figures.heatmap(matters, np.array(shares), list(results), list(CHOICES.values()), size=5.5)
+        # On one line, the long names would reach into the panel to the left.
+        names = [name.replace("arrangement ", "arrangement\n") for name in results]
+        figures.heatmap(matters, np.array(shares), names, list(CHOICES.values()), size=5.5)
         _holds(holds, table)
 
 
