@@ -31,14 +31,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "Block",
-    "Curve",
-    "CurveSpan",
-    "crossing_of_null",
-    "curve",
-    "dimension",
-    "resampled_dimension",
-]
+    "Block", "Curve", "CurveSpan", "crossing_of_null", "curve", "dimension", "resampled_dimension",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 

@@ -14,24 +14,10 @@ from gradquake.analysis.shown import Shown, interval_text, number_text
 from gradquake.errors import InputError, require_between, require_count
 
 __all__ = [
-    "FEWEST_RUNS",
-    "MOST_INVALID",
-    "N_RESAMPLES",
-    "Ends",
-    "Estimate",
-    "Interval",
-    "difference",
-    "estimated",
-    "interval_ends",
-    "kept",
-    "outer_quantiles",
-    "over_resamples",
-    "percentile_interval",
-    "run_resamples",
-    "shifted",
-    "tail_share",
-    "times_drawn",
-]
+    "FEWEST_RUNS", "MOST_INVALID", "N_RESAMPLES", "Ends", "Estimate", "Interval", "difference",
+    "estimated", "interval_ends", "kept", "outer_quantiles", "over_resamples", "percentile_interval",
+    "run_resamples", "shifted", "tail_share", "times_drawn",
+]  # fmt: skip
 
 N_RESAMPLES = 10_000
 

@@ -33,13 +33,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "Exponent",
-    "LeaveOneOut",
-    "coefficient_of_variation",
-    "exponent",
-    "leave_one_out",
+    "Exponent", "LeaveOneOut", "coefficient_of_variation", "exponent", "leave_one_out",
     "snapshot_interval",
-]
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 

@@ -20,14 +20,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "LEAST_SHARE",
-    "PermutationTest",
-    "aligned",
-    "follows_grokking",
-    "median_grokking_epoch",
-    "median_over_runs",
-    "where_half_are_there",
-]
+    "LEAST_SHARE", "PermutationTest", "aligned", "follows_grokking", "median_grokking_epoch",
+    "median_over_runs", "where_half_are_there",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 

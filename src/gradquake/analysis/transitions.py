@@ -18,19 +18,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "PHASES",
-    "SPLIT_PHASES",
-    "Crossings",
-    "Direction",
-    "GrokkingEpochs",
-    "Peaks",
-    "Phase",
-    "check_phase",
-    "crossing",
-    "grokking_epochs",
-    "peaks",
-    "phase",
-]
+    "PHASES", "SPLIT_PHASES", "Crossings", "Direction", "GrokkingEpochs", "Peaks", "Phase",
+    "check_phase", "crossing", "grokking_epochs", "peaks", "phase",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Direction = Literal["up", "down"]

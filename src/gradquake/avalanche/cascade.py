@@ -24,18 +24,9 @@ from gradquake.errors import (
 )
 
 __all__ = [
-    "FIELDS",
-    "MEASURED",
-    "NO_THRESHOLDS",
-    "OUTCOME",
-    "Avalanche",
-    "AvalancheBatch",
-    "AvalancheNumbers",
-    "Gradient",
-    "avalanche",
-    "relax",
-    "relax_stack",
-]
+    "FIELDS", "MEASURED", "NO_THRESHOLDS", "OUTCOME", "Avalanche", "AvalancheBatch", "AvalancheNumbers",
+    "Gradient", "avalanche", "relax", "relax_stack",
+]  # fmt: skip
 
 # For kernels that find thresholds themselves.
 NO_THRESHOLDS = np.empty(0)

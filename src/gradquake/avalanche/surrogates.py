@@ -20,19 +20,9 @@ from gradquake.avalanche.sums import Gradient
 from gradquake.errors import InputError, counted, require, require_count, require_seed
 
 __all__ = [
-    "REAL",
-    "RUNGS",
-    "SURROGATES",
-    "Surrogate",
-    "gaussian",
-    "gaussian_per_tensor",
-    "permuted",
-    "permuted_within_tensor",
-    "seed_at",
-    "sign_flipped",
-    "standard_normal",
-    "surrogate",
-]
+    "REAL", "RUNGS", "SURROGATES", "Surrogate", "gaussian", "gaussian_per_tensor", "permuted",
+    "permuted_within_tensor", "seed_at", "sign_flipped", "standard_normal", "surrogate",
+]  # fmt: skip
 
 # The gradient itself, which stands beside the names of surrogates.
 REAL = "real"

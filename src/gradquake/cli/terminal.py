@@ -15,20 +15,9 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "Advance",
-    "AsJson",
-    "InterruptError",
-    "Jobs",
-    "Scheduler",
-    "StudyFile",
-    "Where",
-    "integers",
-    "print_json",
-    "print_table",
-    "progress",
-    "say",
-    "settings_of",
-]
+    "Advance", "AsJson", "InterruptError", "Jobs", "Scheduler", "StudyFile", "Where", "integers",
+    "print_json", "print_table", "progress", "say", "settings_of",
+]  # fmt: skip
 
 
 class Advance(Protocol):

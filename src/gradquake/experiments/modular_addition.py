@@ -33,17 +33,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "EPOCHS",
-    "KNOWN",
-    "MODULAR_ADDITION",
-    "WIDTHS",
-    "AdamW",
-    "ModularAdditionRun",
-    "measure",
-    "split_pairs",
-    "sweep",
-    "train",
-]
+    "EPOCHS", "KNOWN", "MODULAR_ADDITION", "WIDTHS", "AdamW", "ModularAdditionRun", "measure",
+    "split_pairs", "sweep", "train",
+]  # fmt: skip
 
 WIDTHS = {
     "plain": (20, 24, 32, 48, 64, 80, 96, 128),

@@ -31,17 +31,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "SYMBOLS",
-    "attribution_table",
-    "collapse_table",
-    "exponents_table",
-    "importance_table",
-    "power_table",
-    "shares_table",
-    "tails_table",
-    "timing_table",
-    "topologies_table",
-]
+    "SYMBOLS", "attribution_table", "collapse_table", "exponents_table", "importance_table",
+    "power_table", "shares_table", "tails_table", "timing_table", "topologies_table",
+]  # fmt: skip
 
 ONE_VALUE_NOTE = (
     "\nOne value: every resample of the runs gives the same value, because the runs do not differ. "

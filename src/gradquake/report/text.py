@@ -13,15 +13,9 @@ from gradquake.analysis.resampling import FEWEST_RUNS, Estimate
 from gradquake.errors import printable
 
 __all__ = [
-    "ONE_VALUE",
-    "Table",
-    "bracketed",
-    "number",
-    "quality_of",
-    "time_decimals",
-    "time_with_interval",
+    "ONE_VALUE", "Table", "bracketed", "number", "quality_of", "time_decimals", "time_with_interval",
     "with_interval",
-]
+]  # fmt: skip
 
 # Stands beside a value whose interval has no width.
 ONE_VALUE = "(one value)"

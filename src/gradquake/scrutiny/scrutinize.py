@@ -36,14 +36,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "NO_MEDIAN",
-    "NO_RUN_GROKKED",
-    "Analysis",
-    "Scrutiny",
-    "beside",
-    "notes_of",
-    "scrutinize",
-]
+    "NO_MEDIAN", "NO_RUN_GROKKED", "Analysis", "Scrutiny", "beside", "notes_of", "scrutinize",
+]  # fmt: skip
 
 Result = TypeVar("Result")
 Progress = Callable[[int, int], object]

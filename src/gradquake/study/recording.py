@@ -35,16 +35,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "RESERVED",
-    "VARIABLES",
-    "GradientRecord",
-    "RunRecord",
-    "Values",
-    "as_stored",
-    "labels",
-    "stored_type",
-    "to_dataset",
-]
+    "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored", "labels",
+    "stored_type", "to_dataset",
+]  # fmt: skip
 
 # Measurements of any stored type.
 Values = NDArray[Any]

@@ -15,19 +15,9 @@ from gradquake.experiments.xor import XorRun
 from gradquake.paper.xor.conditions import Condition, conditions
 
 __all__ = [
-    "BASELINE_ALPHAS",
-    "BASELINE_TOPOLOGIES",
-    "GINI_HIDDEN",
-    "GINI_SEEDS",
-    "MORE_PLATES",
-    "PAPER_SEEDS",
-    "PLATES",
-    "POWER_SEEDS",
-    "POWER_STUDY",
-    "STUDY",
-    "Plan",
-    "plan",
-]
+    "BASELINE_ALPHAS", "BASELINE_TOPOLOGIES", "GINI_HIDDEN", "GINI_SEEDS", "MORE_PLATES", "PAPER_SEEDS",
+    "PLATES", "POWER_SEEDS", "POWER_STUDY", "STUDY", "Plan", "plan",
+]  # fmt: skip
 
 # The study files.
 STUDY = "study.sqlite"
