@@ -52,11 +52,7 @@ class Block(NamedTuple):
 
 
 def resampled_dimension(
-    dataset: xr.Dataset,
-    statistic: Statistic = "max",
-    *,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
+    dataset: xr.Dataset, statistic: Statistic = "max", *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Iterator[Block]:
     """Yield D(t) in every resample of runs, some epochs at a time, in order.
 

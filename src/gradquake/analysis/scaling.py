@@ -152,10 +152,7 @@ def exponent(
     )
     resampled = np.column_stack(
         over_resamples(
-            runs_of_scale.tolist(),
-            lambda scale, draws: drawn[scale](draws),
-            n_resamples,
-            seed,
+            runs_of_scale.tolist(), lambda scale, draws: drawn[scale](draws), n_resamples, seed
         )
     )
     fit = fit_exponent(n, observed)

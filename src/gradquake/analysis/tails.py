@@ -269,10 +269,7 @@ def _fit_tail(positive: Floats, xmin: float) -> tuple[Floats, float, tuple[Compa
     comparisons = []
     for alternative in ALTERNATIVES:
         ratio, p_value = fit.distribution_compare(
-            "power_law",
-            alternative,
-            nested=alternative == "truncated_power_law",
-            normalized_ratio=True,
+            "power_law", alternative, nested=alternative == "truncated_power_law", normalized_ratio=True
         )
         other = getattr(fit, alternative)
         message = _edge(alternative, other, positive[-1])

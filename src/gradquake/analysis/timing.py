@@ -86,11 +86,7 @@ def median_over_runs(
     middle = [(values.size - 1) // 2, values.size // 2]
     low, high = (distinct[(reached <= place).sum(axis=1)] for place in middle)
     with np.errstate(invalid="ignore"):  # the mean of -inf and inf
-        return estimated(
-            float(np.median(values)),
-            (low + high) / 2,
-            min(runs_of_scale),
-        )
+        return estimated(float(np.median(values)), (low + high) / 2, min(runs_of_scale))
 
 
 def aligned(sweep: xr.Dataset, events: Floats, every: int) -> xr.Dataset:

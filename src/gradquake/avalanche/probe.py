@@ -261,9 +261,7 @@ class Probe:
         return flat, stacked
 
     def _stack(
-        self,
-        graphs: Graph | Sequence[Graph] | GraphStack | None,
-        lengths: NDArray[np.intp],
+        self, graphs: Graph | Sequence[Graph] | GraphStack | None, lengths: NDArray[np.intp]
     ) -> GraphStack:
         if isinstance(graphs, GraphStack):
             return graphs
@@ -295,9 +293,7 @@ def _check_threads(threads: int | None) -> None:
         require_count("threads", threads, 1)
 
 
-def _laid_end_to_end(
-    gradients: ArrayLike | Sequence[ArrayLike],
-) -> tuple[Gradient, NDArray[np.intp]]:
+def _laid_end_to_end(gradients: ArrayLike | Sequence[ArrayLike]) -> tuple[Gradient, NDArray[np.intp]]:
     """Return a batch as one vector, without a copy if it is one array, and each gradient's length."""
     if isinstance(gradients, np.ndarray) and gradients.ndim == 2 and len(gradients) > 0:
         flat = as_gradient(gradients.reshape(-1), "the batch")

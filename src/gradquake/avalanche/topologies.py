@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 
 from gradquake.avalanche import _kernels_graphs
 from gradquake.avalanche.computed import ComputedGraph
-from gradquake.avalanche.graphs import (
-    TOO_MANY,
-    Graph,
-    count_of,
-    from_trusted,
-    index_dtype,
-    joined,
-)
+from gradquake.avalanche.graphs import TOO_MANY, Graph, count_of, from_trusted, index_dtype, joined
 from gradquake.errors import InputError, require_between, require_seed
 
 __all__ = [

@@ -39,8 +39,7 @@ Scheduler = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 StudyFile = Annotated[Path, typer.Argument(help="A study file, as `run` and `reproduce` write it.")]
 Where = Annotated[
-    list[str] | None,
-    typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated."),
+    list[str] | None, typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated.")
 ]
 
 

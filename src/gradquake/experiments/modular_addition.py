@@ -37,10 +37,7 @@ __all__ = [
     "split_pairs", "sweep", "train",
 ]  # fmt: skip
 
-WIDTHS = {
-    "plain": (20, 24, 32, 48, 64, 80, 96, 128),
-    "layernorm": (24, 32, 48, 64, 80, 96, 128),
-}
+WIDTHS = {"plain": (20, 24, 32, 48, 64, 80, 96, 128), "layernorm": (24, 32, 48, 64, 80, 96, 128)}
 EPOCHS = {"plain": 900, "layernorm": 600}
 
 SPLITS = ("unordered", "literal")

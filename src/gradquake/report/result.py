@@ -140,10 +140,7 @@ class Result:
             tables.append(topologies_table({"": self.topologies}, of))
         if self.specifications is not None:
             holds = specifications.statements(self.specifications)
-            tables += [
-                shares_table(self.specifications, holds),
-                importance_table(self.specifications),
-            ]
+            tables += [shares_table(self.specifications, holds), importance_table(self.specifications)]
         return tables
 
     def plot(self, statistic: Statistic | None = None, ax: Axes | None = None) -> Axes:

@@ -229,9 +229,7 @@ class UnfinishedRuns:
         if not snapshots:
             return []
         record = RunRecord.of_snapshots
-        return [
-            self._file.checked("snapshots", record, config, header.grokking_epoch, snapshots),
-        ]
+        return [self._file.checked("snapshots", record, config, header.grokking_epoch, snapshots)]
 
     def _snapshots(self, header: _Header) -> list[tuple[int, str]]:
         """Return the steps of an unfinished run and their data, none missing or changed."""

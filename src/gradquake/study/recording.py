@@ -117,10 +117,7 @@ class RunRecord:
 
     @classmethod
     def of_snapshots(
-        cls,
-        config: Config,
-        grokking_epoch: int | None,
-        snapshots: Mapping[int, Mapping[str, float]],
+        cls, config: Config, grokking_epoch: int | None, snapshots: Mapping[int, Mapping[str, float]]
     ) -> RunRecord:
         """Return a record made of single snapshots by epoch; an outcome that one lacks is NaN there.
 

@@ -47,10 +47,7 @@ MEASURED_SPANS: tuple[Span, ...] = ("pre", "post", "rise")
 
 def documents(found: Evidence) -> dict[str, str]:
     """Return the files for a reader and for programs: their texts by name."""
-    files = {
-        "scrutiny.json": as_json(scrutiny_object(found)),
-        "scrutiny.md": scrutiny_page(found),
-    }
+    files = {"scrutiny.json": as_json(scrutiny_object(found)), "scrutiny.md": scrutiny_page(found)}
     if found.specifications is not None:
         table = found.specifications.to_dataframe().reset_index()
         files["specifications.csv"] = table.to_csv(index=False, float_format="%.6g")

@@ -59,9 +59,7 @@ def rise(ladder: Ladder, statistic: Statistic) -> tuple[Quantity, Quantity, Quan
     names = ("lowest D before the crossing", "mean D after the crossing")
     before, after = (
         Quantity.of(
-            name,
-            estimated(float(value), resamples, curve.crossing.runs),
-            null=Number(float(null_value)),
+            name, estimated(float(value), resamples, curve.crossing.runs), null=Number(float(null_value))
         )
         for name, value, resamples, null_value in zip(names, observed, resampled, of_null, strict=True)
     )
