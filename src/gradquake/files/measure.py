@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -281,9 +281,9 @@ def _records(
     found = []
     for rung, config in configs.items():
         snapshots = {
-            one.step: asdict(one.avalanche) | {"gradient_norm": one.gradient_norm}
+            one.step: one.avalanche.measured() | {"gradient_norm": one.gradient_norm}
             if rung == REAL
-            else asdict(one.nulls[rung].draws[0])
+            else one.nulls[rung].draws[0].measured()
             for one in measured
         }
         found.append(RunRecord.of_snapshots(config, None, snapshots))
