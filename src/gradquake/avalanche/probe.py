@@ -138,10 +138,6 @@ class Probe:
             The number of threads that share a gradient of 2^22 entries or more; by default one for
             each core. The result does not depend on it.
 
-        Returns
-        -------
-        Avalanche
-
         Raises
         ------
         InputError
@@ -226,10 +222,6 @@ class Probe:
         threads : int, optional
             The number of threads that share the batch; by default one for each core if the batch has
             200,000 entries or more. The result does not depend on it.
-
-        Returns
-        -------
-        AvalancheBatch
 
         Raises
         ------
