@@ -22,7 +22,7 @@ from gradquake.analysis.resampling import (
     times_drawn,
 )
 from gradquake.analysis.scales import FEWEST_SCALES, scale_groups
-from gradquake.analysis.shown import Shown, number_text, time_text
+from gradquake.analysis.shown import Shown, bracketed, number
 from gradquake.analysis.statistics import STATISTICS, OfDraws, Statistic, check_statistic
 from gradquake.analysis.transitions import Crossings, Direction
 from gradquake.errors import InputError, require, require_count
@@ -234,10 +234,10 @@ class Curve(Shown):
         return f"D(t) of {self.statistic}"
 
     def _lines(self) -> Mapping[str, str]:
-        low, high, last = map(number_text, self.span)
+        low, high, last = map(number, self.span)
         crossing = "does not cross 1 from below"
         if np.isfinite(self.crossing.value):
-            at = time_text(self.crossing.value, self.crossing.low, self.crossing.high)
+            at = bracketed(self.crossing.value, self.crossing.low, self.crossing.high, 0)
             crossing = f"crosses 1 from below at epoch {at}"
         return {"": f"{low} to {high}, at the end {last}; {crossing}"}
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import _kernels
-from gradquake.analysis.shown import Shown, interval_text, number_text
+from gradquake.analysis.shown import Shown, bracketed, number
 from gradquake.errors import InputError, require_between, require_count
 
 __all__ = [
@@ -61,7 +61,7 @@ class Interval(Shown):
         return self.low == self.high
 
     def _lines(self) -> Mapping[str, str]:
-        return {"": f"[{number_text(self.low)}, {number_text(self.high)}]"}
+        return {"": f"[{number(self.low)}, {number(self.high)}]"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -94,7 +94,7 @@ class Estimate(Interval):
         return replace(self, kept_resamples=None)
 
     def _lines(self) -> Mapping[str, str]:
-        return {"": interval_text(self.value, self.low, self.high)}
+        return {"": bracketed(self.value, self.low, self.high)}
 
 
 def kept(resamples: NDArray[np.float64] | None) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from gradquake.analysis.resampling import (
     percentile_interval,
 )
 from gradquake.analysis.scales import FEWEST_SCALES, chosen_snapshots, scale_groups
-from gradquake.analysis.shown import number_text
+from gradquake.analysis.shown import number
 from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Exponent(Estimate):
         return f"Exponent of {self.statistic}"
 
     def _lines(self) -> Mapping[str, str]:
-        found = f"{super()._lines()['']}, R² {number_text(self.fit.r_squared)}"
+        found = f"{super()._lines()['']}, R² {number(self.fit.r_squared)}"
         doubts = " ".join(filter(None, (self.fit.message, *self.cautions)))
         return {"": found, "but": doubts} if doubts else {"": found}
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradquake.analysis._tail_likelihoods import families, log_mass
 from gradquake.analysis.scales import chosen_snapshots, scale_groups
-from gradquake.analysis.shown import Shown, interval_text
+from gradquake.analysis.shown import Shown, bracketed
 from gradquake.errors import require, require_count
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class TailFit(Shown):
 
     def _lines(self) -> Mapping[str, str]:
         found = (
-            f"exponent {interval_text(self.exponent, self.low, self.high)} from s = {self.xmin:g}, "
+            f"exponent {bracketed(self.exponent, self.low, self.high)} from s = {self.xmin:g}, "
             f"{self.n_tail} of {self.n_avalanches} avalanches"
             if self.n_tail
             else "no fit"

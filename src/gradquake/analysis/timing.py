@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradquake.analysis.fits import slopes
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, estimated, over_resamples, times_drawn
 from gradquake.analysis.scales import scale_groups
-from gradquake.analysis.shown import Shown, number_text
+from gradquake.analysis.shown import Shown, number
 from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
 from gradquake.errors import require, require_count
 
@@ -54,7 +54,7 @@ class PermutationTest(Shown):
     n_permutations: int
 
     def _lines(self) -> Mapping[str, str]:
-        observed, expected, p_value = map(number_text, (self.observed, self.expected, self.p_value))
+        observed, expected, p_value = map(number, (self.observed, self.expected, self.p_value))
         return {"": f"observed {observed}, expected {expected}, p {p_value}"}
 
 

@@ -12,18 +12,11 @@ from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Estimate, Interval
 from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.shown import bracketed, number
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, Phase
-from gradquake.report.text import (
-    ONE_VALUE,
-    Table,
-    bracketed,
-    number,
-    quality_of,
-    time_with_interval,
-    with_interval,
-)
+from gradquake.report.text import ONE_VALUE, Table, quality_of, time_with_interval, with_interval
 from gradquake.scrutiny.scrutinize import NO_MEDIAN, NO_RUN_GROKKED, Scrutiny
 from gradquake.scrutiny.topologies import OnTopology
 
