@@ -64,27 +64,10 @@ _MODULES = {
 _WHOLE = ("graphs", "surrogates")
 
 __all__ = [
-    "Avalanche",
-    "AvalancheBatch",
-    "GradquakeError",
-    "Graph",
-    "InputError",
-    "Probe",
-    "Result",
-    "Study",
-    "StudyError",
-    "analyze",
-    "graphs",
-    "info",
-    "measure",
-    "open_study",
-    "plot",
-    "relax",
-    "reproduce",
-    "run",
-    "surrogates",
-    "watch",
-]
+    "Avalanche", "AvalancheBatch", "GradquakeError", "Graph", "InputError", "Probe", "Result", "Study",
+    "StudyError", "analyze", "graphs", "info", "measure", "open_study", "plot", "relax", "reproduce",
+    "run", "surrogates", "watch",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -9,22 +9,10 @@ import math
 from numbers import Integral, Real
 
 __all__ = [
-    "GradquakeError",
-    "InputError",
-    "OutOfMemoryError",
-    "RunTakenError",
-    "StudyError",
-    "a_type",
-    "counted",
-    "out_of_memory",
-    "printable",
-    "require",
-    "require_between",
-    "require_count",
-    "require_number",
-    "require_seed",
-    "told",
-]
+    "GradquakeError", "InputError", "OutOfMemoryError", "RunTakenError", "StudyError", "a_type",
+    "counted", "out_of_memory", "printable", "require", "require_between", "require_count",
+    "require_number", "require_seed", "told",
+]  # fmt: skip
 
 
 class GradquakeError(Exception):

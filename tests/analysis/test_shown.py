@@ -5,7 +5,7 @@ import pytest
 
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import estimated
-from gradquake.analysis.shown import interval_text, number_text, time_text
+from gradquake.analysis.shown import bracketed
 from gradquake.analysis.sweep import analyze
 
 
@@ -16,7 +16,7 @@ def analysis(random_sweep):
 
 def test_an_estimate_shows_its_value_and_interval():
     found = estimated(1.085, np.linspace(1.0, 1.2, 101), 100)
-    assert repr(found) == f"Estimate: {interval_text(1.085, found.low, found.high)}"
+    assert repr(found) == f"Estimate: {bracketed(1.085, found.low, found.high)}"
     assert found.text.startswith("1.085 [1.0")
 
 
@@ -44,9 +44,14 @@ def test_a_notebook_shows_a_table_with_escaped_text(analysis):
     assert analysis.grokking[0]._repr_html_().endswith("</td></tr></table>")
 
 
-def test_a_number_that_is_not_finite_is_not_defined():
-    assert number_text(np.nan) == number_text(np.inf) == "not defined"
-    assert interval_text(0.5, np.nan, np.nan) == "0.500"
-    assert time_text(12.0, 10.0, np.inf) == "12"
-    assert time_text(np.inf, 10.0, np.inf) == "not defined"
-    assert time_text(12.4, 10.0, 14.0) == "12 [10, 14]"
+@pytest.mark.parametrize(
+    ("of", "text"),
+    [
+        ((12.0, 10.0, np.inf), "12 [10 or more]"),
+        ((12.0, -np.inf, 14.0), "12 [14 or less]"),
+        ((np.inf, np.nan, np.nan), "none"),
+        ((12.4, 10.0, 14.0), "12 [10, 14]"),
+    ],
+)
+def test_an_epoch_is_shown_without_decimals(of, text):
+    assert bracketed(*of, 0) == text

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gradquake.analysis import power as power_analysis
+from gradquake.analysis.shown import number
 from gradquake.analysis.specifications import statements
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.tails import tail_fit, tail_fits
@@ -13,7 +14,7 @@ from gradquake.avalanche.surrogates import RUNGS
 from gradquake.experiments.readings import Reading
 from gradquake.report import tables
 from gradquake.report.tables import SYMBOLS
-from gradquake.report.text import number, with_interval
+from gradquake.report.text import with_interval
 from gradquake.scrutiny.measure import measure
 
 RESAMPLES = 40

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gradquake.analysis.resampling import Estimate
-from gradquake.report.text import Table, bracketed, number, time_with_interval, with_interval
+from gradquake.analysis.shown import bracketed, number
+from gradquake.report.text import Table, time_with_interval, with_interval
 
 NAN = math.nan
 

@@ -376,10 +376,22 @@ def test_workers_are_other_processes(pool):
     assert pool.submit(os.getpid).result() != os.getpid()
 
 
-@pytest.mark.parametrize("jobs", [0, -1, 1.5, True, None])
+@pytest.mark.parametrize("jobs", [0, -1, 1.5, True])
 def test_a_number_of_jobs_that_makes_no_sense_is_refused(jobs):
     message = rf"^jobs is {jobs!r}; an integer of at least 1 is needed$"
     with pytest.raises(InputError, match=message), open_executor(jobs):
+        pass
+
+
+def test_all_cores_are_used_by_default(monkeypatch):
+    monkeypatch.setattr("gradquake.study.pools.available_cores", lambda: 1)
+    with open_executor() as pool:
+        assert pool is None
+
+
+def test_jobs_beside_a_scheduler_are_refused():
+    message = "^jobs and scheduler were both given; the cluster decides how many workers there are$"
+    with pytest.raises(InputError, match=message), open_executor(2, "tcp://host:8786"):
         pass
 
 

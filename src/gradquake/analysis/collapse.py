@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.analysis.distributions import Ccdf, ccdfs
-from gradquake.analysis.shown import Shown, interval_text
+from gradquake.analysis.shown import Shown, bracketed
 from gradquake.analysis.transitions import Phase, phase
 from gradquake.errors import InputError, require
 
@@ -23,13 +23,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "EXPONENT_DECIMALS",
-    "Collapse",
-    "best_collapse",
-    "phase_collapse",
-    "quality",
-    "quality_decimals",
-]
+    "EXPONENT_DECIMALS", "Collapse", "best_collapse", "phase_collapse", "quality", "quality_decimals",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -91,7 +86,7 @@ class Collapse(Shown):
         return (self.high - self.low) / 2
 
     def _lines(self) -> Mapping[str, str]:
-        found = f"D = {interval_text(self.exponent, self.low, self.high)}, S = {self.quality:.3g}"
+        found = f"D = {bracketed(self.exponent, self.low, self.high)}, S = {self.quality:.3g}"
         return {"": found, "but": self.message} if self.message else {"": found}
 
 

@@ -22,7 +22,7 @@ from gradquake.analysis.resampling import (
     times_drawn,
 )
 from gradquake.analysis.scales import FEWEST_SCALES, scale_groups
-from gradquake.analysis.shown import Shown, number_text, time_text
+from gradquake.analysis.shown import Shown, bracketed, number
 from gradquake.analysis.statistics import STATISTICS, OfDraws, Statistic, check_statistic
 from gradquake.analysis.transitions import Crossings, Direction
 from gradquake.errors import InputError, require, require_count
@@ -31,14 +31,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "Block",
-    "Curve",
-    "CurveSpan",
-    "crossing_of_null",
-    "curve",
-    "dimension",
-    "resampled_dimension",
-]
+    "Block", "Curve", "CurveSpan", "crossing_of_null", "curve", "dimension", "resampled_dimension",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -58,11 +52,7 @@ class Block(NamedTuple):
 
 
 def resampled_dimension(
-    dataset: xr.Dataset,
-    statistic: Statistic = "max",
-    *,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
+    dataset: xr.Dataset, statistic: Statistic = "max", *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Iterator[Block]:
     """Yield D(t) in every resample of runs, some epochs at a time, in order.
 
@@ -244,10 +234,10 @@ class Curve(Shown):
         return f"D(t) of {self.statistic}"
 
     def _lines(self) -> Mapping[str, str]:
-        low, high, last = map(number_text, self.span)
+        low, high, last = map(number, self.span)
         crossing = "does not cross 1 from below"
         if np.isfinite(self.crossing.value):
-            at = time_text(self.crossing.value, self.crossing.low, self.crossing.high)
+            at = bracketed(self.crossing.value, self.crossing.low, self.crossing.high, 0)
             crossing = f"crosses 1 from below at epoch {at}"
         return {"": f"{low} to {high}, at the end {last}; {crossing}"}
 

@@ -88,11 +88,7 @@ def ccdf(sizes: ArrayLike) -> Sample:
 
 
 def ccdfs(
-    dataset: xr.Dataset,
-    where: xr.DataArray | None = None,
-    *,
-    n_resamples: int = 1_000,
-    seed: int = 0,
+    dataset: xr.Dataset, where: xr.DataArray | None = None, *, n_resamples: int = 1_000, seed: int = 0
 ) -> list[Ccdf]:
     """Return the CCDF of every scale of a sweep, all seeds and chosen snapshots together.
 

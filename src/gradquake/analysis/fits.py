@@ -14,16 +14,9 @@ from gradquake.analysis.scales import FEWEST_SCALES
 from gradquake.errors import InputError, require
 
 __all__ = [
-    "Fit",
-    "Lines",
-    "SlopesAndR2",
-    "fit_exponent",
-    "line_fits",
-    "lines",
-    "logarithms",
-    "r_squared",
+    "Fit", "Lines", "SlopesAndR2", "fit_exponent", "line_fits", "lines", "logarithms", "r_squared",
     "slopes",
-]
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 

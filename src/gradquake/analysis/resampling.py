@@ -10,28 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import _kernels
-from gradquake.analysis.shown import Shown, interval_text, number_text
+from gradquake.analysis.shown import Shown, bracketed, number
 from gradquake.errors import InputError, require_between, require_count
 
 __all__ = [
-    "FEWEST_RUNS",
-    "MOST_INVALID",
-    "N_RESAMPLES",
-    "Ends",
-    "Estimate",
-    "Interval",
-    "difference",
-    "estimated",
-    "interval_ends",
-    "kept",
-    "outer_quantiles",
-    "over_resamples",
-    "percentile_interval",
-    "run_resamples",
-    "shifted",
-    "tail_share",
-    "times_drawn",
-]
+    "FEWEST_RUNS", "MOST_INVALID", "N_RESAMPLES", "Ends", "Estimate", "Interval", "difference",
+    "estimated", "interval_ends", "kept", "outer_quantiles", "over_resamples", "percentile_interval",
+    "run_resamples", "shifted", "tail_share", "times_drawn",
+]  # fmt: skip
 
 N_RESAMPLES = 10_000
 
@@ -75,7 +61,7 @@ class Interval(Shown):
         return self.low == self.high
 
     def _lines(self) -> Mapping[str, str]:
-        return {"": f"[{number_text(self.low)}, {number_text(self.high)}]"}
+        return {"": f"[{number(self.low)}, {number(self.high)}]"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -108,7 +94,7 @@ class Estimate(Interval):
         return replace(self, kept_resamples=None)
 
     def _lines(self) -> Mapping[str, str]:
-        return {"": interval_text(self.value, self.low, self.high)}
+        return {"": bracketed(self.value, self.low, self.high)}
 
 
 def kept(resamples: NDArray[np.float64] | None) -> NDArray[np.float64]:

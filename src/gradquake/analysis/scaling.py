@@ -26,20 +26,16 @@ from gradquake.analysis.resampling import (
     percentile_interval,
 )
 from gradquake.analysis.scales import FEWEST_SCALES, chosen_snapshots, scale_groups
-from gradquake.analysis.shown import number_text
+from gradquake.analysis.shown import number
 from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "Exponent",
-    "LeaveOneOut",
-    "coefficient_of_variation",
-    "exponent",
-    "leave_one_out",
+    "Exponent", "LeaveOneOut", "coefficient_of_variation", "exponent", "leave_one_out",
     "snapshot_interval",
-]
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -97,7 +93,7 @@ class Exponent(Estimate):
         return f"Exponent of {self.statistic}"
 
     def _lines(self) -> Mapping[str, str]:
-        found = f"{super()._lines()['']}, R² {number_text(self.fit.r_squared)}"
+        found = f"{super()._lines()['']}, R² {number(self.fit.r_squared)}"
         doubts = " ".join(filter(None, (self.fit.message, *self.cautions)))
         return {"": found, "but": doubts} if doubts else {"": found}
 
@@ -156,10 +152,7 @@ def exponent(
     )
     resampled = np.column_stack(
         over_resamples(
-            runs_of_scale.tolist(),
-            lambda scale, draws: drawn[scale](draws),
-            n_resamples,
-            seed,
+            runs_of_scale.tolist(), lambda scale, draws: drawn[scale](draws), n_resamples, seed
         )
     )
     fit = fit_exponent(n, observed)

@@ -1,4 +1,4 @@
-"""How results are shown: one line of text each, and a table in a notebook."""
+"""Numbers as text, and how results are shown: a line of text each, and a table in a notebook."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Mapping
 
-__all__ = ["Shown", "interval_text", "number_text", "time_text"]
+__all__ = ["Shown", "bracketed", "number"]
 
 
 class Shown:
@@ -40,24 +40,28 @@ class Shown:
         return f"<table><caption>{html.escape(self._title)}</caption>{rows}</table>"
 
 
-def number_text(value: float) -> str:
-    """Return a number with three decimals, fewer from 100 up; "not defined" for NaN."""
-    if not math.isfinite(value):
-        return "not defined"
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
-
-
-def interval_text(value: float, low: float, high: float) -> str:
-    """Return a value and its interval; the value alone if there is no interval."""
-    if low != low or high != high:
-        return number_text(value)
-    return f"{number_text(value)} [{number_text(low)}, {number_text(high)}]"
-
-
-def time_text(value: float, low: float, high: float) -> str:
-    """Return an epoch and its interval; the epoch alone if an end is not finite."""
-    if not math.isfinite(value):
-        return "not defined"
-    if not math.isfinite(low + high):
+def number(value: float | None, decimals: int | None = None) -> str:
+    """Return a number as short text, or with a number of decimals; "none" if it is not finite."""
+    if value is None or not math.isfinite(value):
+        return "none"
+    if decimals is not None:
+        # Plus 0, so that a small negative number is not shown as -0.
+        return f"{round(value, decimals) + 0.0:.{decimals}f}"
+    if abs(value) >= 100 or value == int(value):
         return f"{value:.0f}"
-    return f"{value:.0f} [{low:.0f}, {high:.0f}]"
+    if abs(value) < 0.001:
+        return f"{value:.2g}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def bracketed(
+    value: float | None, low: float | None, high: float | None, decimals: int | None = None
+) -> str:
+    """Return a value and its interval; the value alone if there is no interval."""
+    shown = number(value, decimals)
+    if low is None or high is None or math.isnan(low):
+        return shown
+    ends = number(low, decimals), number(high, decimals)
+    if math.isinf(high):
+        return f"{shown} [{ends[0]} or more]"
+    return f"{shown} [{ends[1]} or less]" if math.isinf(low) else f"{shown} [{', '.join(ends)}]"

@@ -25,19 +25,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "NULL_RESULTS",
-    "RESULTS",
-    "STATISTICS",
-    "Dependence",
-    "Shares",
-    "choices",
-    "dependences",
-    "importance",
-    "results",
-    "scale_choices",
-    "shares",
-    "varied",
-]
+    "NULL_RESULTS", "RESULTS", "STATISTICS", "Dependence", "Shares", "choices", "dependences",
+    "importance", "results", "scale_choices", "shares", "varied",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 

@@ -20,12 +20,8 @@ from gradquake.analysis.resampling import times_drawn
 from gradquake.errors import InputError
 
 __all__ = [
-    "STATISTICS",
-    "SizeStatistic",
-    "SplitValues",
-    "Statistic",
-    "check_statistic",
-]
+    "STATISTICS", "SizeStatistic", "SplitValues", "Statistic", "check_statistic",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradquake.analysis._tail_likelihoods import families, log_mass
 from gradquake.analysis.scales import chosen_snapshots, scale_groups
-from gradquake.analysis.shown import Shown, interval_text
+from gradquake.analysis.shown import Shown, bracketed
 from gradquake.errors import require, require_count
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class TailFit(Shown):
 
     def _lines(self) -> Mapping[str, str]:
         found = (
-            f"exponent {interval_text(self.exponent, self.low, self.high)} from s = {self.xmin:g}, "
+            f"exponent {bracketed(self.exponent, self.low, self.high)} from s = {self.xmin:g}, "
             f"{self.n_tail} of {self.n_avalanches} avalanches"
             if self.n_tail
             else "no fit"
@@ -269,10 +269,7 @@ def _fit_tail(positive: Floats, xmin: float) -> tuple[Floats, float, tuple[Compa
     comparisons = []
     for alternative in ALTERNATIVES:
         ratio, p_value = fit.distribution_compare(
-            "power_law",
-            alternative,
-            nested=alternative == "truncated_power_law",
-            normalized_ratio=True,
+            "power_law", alternative, nested=alternative == "truncated_power_law", normalized_ratio=True
         )
         other = getattr(fit, alternative)
         message = _edge(alternative, other, positive[-1])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradquake.analysis.fits import slopes
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, estimated, over_resamples, times_drawn
 from gradquake.analysis.scales import scale_groups
-from gradquake.analysis.shown import Shown, number_text
+from gradquake.analysis.shown import Shown, number
 from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
 from gradquake.errors import require, require_count
 
@@ -20,14 +20,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "LEAST_SHARE",
-    "PermutationTest",
-    "aligned",
-    "follows_grokking",
-    "median_grokking_epoch",
-    "median_over_runs",
-    "where_half_are_there",
-]
+    "LEAST_SHARE", "PermutationTest", "aligned", "follows_grokking", "median_grokking_epoch",
+    "median_over_runs", "where_half_are_there",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -59,7 +54,7 @@ class PermutationTest(Shown):
     n_permutations: int
 
     def _lines(self) -> Mapping[str, str]:
-        observed, expected, p_value = map(number_text, (self.observed, self.expected, self.p_value))
+        observed, expected, p_value = map(number, (self.observed, self.expected, self.p_value))
         return {"": f"observed {observed}, expected {expected}, p {p_value}"}
 
 
@@ -91,11 +86,7 @@ def median_over_runs(
     middle = [(values.size - 1) // 2, values.size // 2]
     low, high = (distinct[(reached <= place).sum(axis=1)] for place in middle)
     with np.errstate(invalid="ignore"):  # the mean of -inf and inf
-        return estimated(
-            float(np.median(values)),
-            (low + high) / 2,
-            min(runs_of_scale),
-        )
+        return estimated(float(np.median(values)), (low + high) / 2, min(runs_of_scale))
 
 
 def aligned(sweep: xr.Dataset, events: Floats, every: int) -> xr.Dataset:

@@ -11,26 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, over_resamples, tail_share
 from gradquake.analysis.scales import scale_groups
-from gradquake.analysis.shown import Shown, time_text
+from gradquake.analysis.shown import Shown, bracketed
 from gradquake.errors import InputError, require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "PHASES",
-    "SPLIT_PHASES",
-    "Crossings",
-    "Direction",
-    "GrokkingEpochs",
-    "Peaks",
-    "Phase",
-    "check_phase",
-    "crossing",
-    "grokking_epochs",
-    "peaks",
-    "phase",
-]
+    "PHASES", "SPLIT_PHASES", "Crossings", "Direction", "GrokkingEpochs", "Peaks", "Phase",
+    "check_phase", "crossing", "grokking_epochs", "peaks", "phase",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Direction = Literal["up", "down"]
@@ -69,7 +59,7 @@ class GrokkingEpochs(Shown):
         return f"Grokking epochs at N = {self.n_parameters}"
 
     def _lines(self) -> Mapping[str, str]:
-        found = time_text(self.median.value, self.median.low, self.median.high)
+        found = bracketed(self.median.value, self.median.low, self.median.high, 0)
         return {"": f"median {found}, {self.n_grokked} of {len(self.epochs)} runs grokked"}
 
 
@@ -261,10 +251,6 @@ def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, afte
         A recorded variable.
     before, after : int
         The window in epochs.
-
-    Returns
-    -------
-    Peaks
 
     Raises
     ------

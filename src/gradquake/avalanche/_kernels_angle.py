@@ -10,16 +10,9 @@ from gradquake.avalanche._kernels_elementary import degrees
 from gradquake.avalanche._numba import Array, kernel
 
 __all__ = [
-    "BLOCK",
-    "LARGEST_SQUARE",
-    "SMALLEST_SQUARE",
-    "angle",
-    "block_products",
-    "deviation",
-    "dissipation",
-    "norms",
-    "products",
-]
+    "BLOCK", "LARGEST_SQUARE", "SMALLEST_SQUARE", "angle", "block_products", "deviation", "dissipation",
+    "norms", "products",
+]  # fmt: skip
 
 # Sums of squares outside this range have lost digits to overflow or underflow.
 LARGEST_SQUARE = 1e140

@@ -9,17 +9,9 @@ import numpy as np
 from gradquake.avalanche._numba import Array, inlined, kernel
 
 __all__ = [
-    "bits",
-    "decaying",
-    "degrees",
-    "exponential",
-    "log1p",
-    "odd_series",
-    "power_of_two",
-    "sigmoid",
-    "softplus",
-    "tanh",
-]
+    "bits", "decaying", "degrees", "exponential", "log1p", "odd_series", "power_of_two", "sigmoid",
+    "softplus", "tanh",
+]  # fmt: skip
 
 # The reduction of the exponential: ln 2 in two parts, the first of which times an integer is exact; and
 # a number so large that the floats next to it are integers.

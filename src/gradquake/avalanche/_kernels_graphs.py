@@ -8,15 +8,9 @@ from gradquake.avalanche._kernels_random import next_random, permuted, random_be
 from gradquake.avalanche._numba import Array, index, kernel
 
 __all__ = [
-    "adjacency",
-    "circulant_neighbors",
-    "cycle_neighbors",
-    "find_defect",
-    "grown_adjacency",
-    "preferred_targets",
-    "rewire_ring",
-    "shares_an_edge",
-]
+    "adjacency", "circulant_neighbors", "cycle_neighbors", "find_defect", "grown_adjacency",
+    "preferred_targets", "rewire_ring", "shares_an_edge",
+]  # fmt: skip
 
 
 @kernel

@@ -10,15 +10,9 @@ from gradquake.avalanche._kernels_elementary import decaying, log1p
 from gradquake.avalanche._numba import Array, index, inlined, kernel
 
 __all__ = [
-    "next_random",
-    "normals",
-    "permuted",
-    "random_below",
-    "scrambled",
-    "uniform",
-    "unpermuted",
+    "next_random", "normals", "permuted", "random_below", "scrambled", "uniform", "unpermuted",
     "ziggurat_tables",
-]
+]  # fmt: skip
 
 # The start of the ziggurat's tail, and the area of each of its 256 layers under e^(-x^2 / 2).
 TAIL = 3.6541528853610088

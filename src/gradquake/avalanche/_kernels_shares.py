@@ -8,15 +8,9 @@ from gradquake.avalanche._kernels_cascade import AHEAD
 from gradquake.avalanche._numba import Array, index, kernel, prefetch
 
 __all__ = [
-    "CHUNK_BITS",
-    "histogram",
-    "matching",
-    "receive",
-    "sort_neighbors_shares",
-    "sort_shares",
-    "split",
+    "CHUNK_BITS", "histogram", "matching", "receive", "sort_neighbors_shares", "sort_shares", "split",
     "stored_targets",
-]
+]  # fmt: skip
 
 # Shares are listed in chunks of 2^CHUNK_BITS numbers.
 CHUNK_BITS = 11

@@ -32,19 +32,9 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 __all__ = [
-    "Array",
-    "KernelFolder",
-    "MachineCode",
-    "NamedFolder",
-    "Places",
-    "SourceFolder",
-    "UserFolder",
-    "compiled",
-    "index",
-    "inlined",
-    "kernel",
-    "prefetch",
-]
+    "Array", "KernelFolder", "MachineCode", "NamedFolder", "Places", "SourceFolder", "UserFolder",
+    "compiled", "index", "inlined", "kernel", "prefetch",
+]  # fmt: skip
 
 Array = NDArray[Any]
 

@@ -16,26 +16,12 @@ from gradquake.avalanche.checks import as_gradient, check_cascade, check_length,
 from gradquake.avalanche.graphs import Graph, GraphStack, check_graph
 from gradquake.avalanche.sums import Gradient, angle_between, dissipations, exact_sum
 from gradquake.avalanche.threads import shared_among
-from gradquake.errors import (
-    InputError,
-    counted,
-    out_of_memory,
-    require_number,
-)
+from gradquake.errors import InputError, counted, out_of_memory, require_number
 
 __all__ = [
-    "FIELDS",
-    "MEASURED",
-    "NO_THRESHOLDS",
-    "OUTCOME",
-    "Avalanche",
-    "AvalancheBatch",
-    "AvalancheNumbers",
-    "Gradient",
-    "avalanche",
-    "relax",
-    "relax_stack",
-]
+    "FIELDS", "MEASURED", "NO_THRESHOLDS", "OUTCOME", "Avalanche", "AvalancheBatch", "AvalancheNumbers",
+    "Gradient", "avalanche", "relax", "relax_stack",
+]  # fmt: skip
 
 # For kernels that find thresholds themselves.
 NO_THRESHOLDS = np.empty(0)
@@ -168,12 +154,7 @@ def _html_table(rows: Iterable[Sequence[str]], below: str = "") -> str:
 
 
 def relax(
-    gradient: ArrayLike,
-    graph: Graph,
-    *,
-    threshold: float,
-    alpha: float = 0.3,
-    max_steps: int = 20,
+    gradient: ArrayLike, graph: Graph, *, threshold: float, alpha: float = 0.3, max_steps: int = 20
 ) -> Avalanche:
     """Let a gradient relax on a graph.
 

@@ -11,13 +11,8 @@ from gradquake.avalanche.sums import Gradient
 from gradquake.errors import InputError, counted, require_between, require_count
 
 __all__ = [
-    "FLOATS",
-    "as_gradient",
-    "broken_entries",
-    "check_cascade",
-    "check_length",
-    "not_finite",
-]
+    "FLOATS", "as_gradient", "broken_entries", "check_cascade", "check_length", "not_finite",
+]  # fmt: skip
 
 # The dtypes of gradients.
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))

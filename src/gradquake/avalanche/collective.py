@@ -185,11 +185,7 @@ class Pieces:
 
 
 def order_statistics(
-    exchange: Exchange,
-    pieces: Sequence[Gradient],
-    dtype: np.dtype[Any],
-    ranks: Sequence[int],
-    run: Run,
+    exchange: Exchange, pieces: Sequence[Gradient], dtype: np.dtype[Any], ranks: Sequence[int], run: Run
 ) -> list[float] | None:
     """Return the magnitudes of given ranks among the entries of all processes, by radix selection.
 

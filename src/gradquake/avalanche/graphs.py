@@ -18,21 +18,9 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "TOO_MANY",
-    "Floats",
-    "Graph",
-    "GraphStack",
-    "IntArray",
-    "check_graph",
-    "count_of",
-    "from_edges",
-    "from_scipy",
-    "from_trusted",
-    "index_dtype",
-    "joined",
-    "repeat",
-    "stack",
-]
+    "TOO_MANY", "Floats", "Graph", "GraphStack", "IntArray", "check_graph", "count_of", "from_edges",
+    "from_scipy", "from_trusted", "index_dtype", "joined", "repeat", "stack",
+]  # fmt: skip
 
 IntArray = NDArray[np.signedinteger[Any]]
 

@@ -111,10 +111,6 @@ def neuron_graph(tensors: Sequence[TensorLayout]) -> Graph:
         Every parameter tensor in order. The nodes are the parameters, flattened in this order, each
         tensor row by row.
 
-    Returns
-    -------
-    Graph
-
     Raises
     ------
     InputError

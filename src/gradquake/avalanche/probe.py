@@ -138,10 +138,6 @@ class Probe:
             The number of threads that share a gradient of 2^22 entries or more; by default one for
             each core. The result does not depend on it.
 
-        Returns
-        -------
-        Avalanche
-
         Raises
         ------
         InputError
@@ -227,10 +223,6 @@ class Probe:
             The number of threads that share the batch; by default one for each core if the batch has
             200,000 entries or more. The result does not depend on it.
 
-        Returns
-        -------
-        AvalancheBatch
-
         Raises
         ------
         InputError
@@ -261,9 +253,7 @@ class Probe:
         return flat, stacked
 
     def _stack(
-        self,
-        graphs: Graph | Sequence[Graph] | GraphStack | None,
-        lengths: NDArray[np.intp],
+        self, graphs: Graph | Sequence[Graph] | GraphStack | None, lengths: NDArray[np.intp]
     ) -> GraphStack:
         if isinstance(graphs, GraphStack):
             return graphs
@@ -295,9 +285,7 @@ def _check_threads(threads: int | None) -> None:
         require_count("threads", threads, 1)
 
 
-def _laid_end_to_end(
-    gradients: ArrayLike | Sequence[ArrayLike],
-) -> tuple[Gradient, NDArray[np.intp]]:
+def _laid_end_to_end(gradients: ArrayLike | Sequence[ArrayLike]) -> tuple[Gradient, NDArray[np.intp]]:
     """Return a batch as one vector, without a copy if it is one array, and each gradient's length."""
     if isinstance(gradients, np.ndarray) and gradients.ndim == 2 and len(gradients) > 0:
         flat = as_gradient(gradients.reshape(-1), "the batch")

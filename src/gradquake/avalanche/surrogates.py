@@ -20,19 +20,9 @@ from gradquake.avalanche.sums import Gradient
 from gradquake.errors import InputError, counted, require, require_count, require_seed
 
 __all__ = [
-    "REAL",
-    "RUNGS",
-    "SURROGATES",
-    "Surrogate",
-    "gaussian",
-    "gaussian_per_tensor",
-    "permuted",
-    "permuted_within_tensor",
-    "seed_at",
-    "sign_flipped",
-    "standard_normal",
-    "surrogate",
-]
+    "REAL", "RUNGS", "SURROGATES", "Surrogate", "checked_rungs", "gaussian", "gaussian_per_tensor",
+    "permuted", "permuted_within_tensor", "seed_at", "sign_flipped", "standard_normal", "surrogate",
+]  # fmt: skip
 
 # The gradient itself, which stands beside the names of surrogates.
 REAL = "real"
@@ -145,6 +135,16 @@ def surrogate(
         )
     shaped: Gradient = drawn.reshape(values.shape)
     return shaped
+
+
+def checked_rungs(nulls: object) -> tuple[str, ...]:
+    """Return the names of surrogates that an argument ``nulls`` gives, or raise InputError."""
+    if isinstance(nulls, str) or not isinstance(nulls, Sequence):
+        raise InputError(f"nulls is {nulls!r}; a list of names is needed")
+    for rung in nulls:
+        if rung not in RUNGS:
+            raise InputError(f"a null is {rung!r}; one of {', '.join(RUNGS)} is needed")
+    return tuple(nulls)
 
 
 def _checked(gradients: ArrayLike) -> Gradient:

@@ -15,30 +15,13 @@ from numpy.typing import NDArray
 
 from gradquake.avalanche import _kernels_graphs
 from gradquake.avalanche.computed import ComputedGraph
-from gradquake.avalanche.graphs import (
-    TOO_MANY,
-    Graph,
-    count_of,
-    from_trusted,
-    index_dtype,
-    joined,
-)
+from gradquake.avalanche.graphs import TOO_MANY, Graph, count_of, from_trusted, index_dtype, joined
 from gradquake.errors import InputError, require_between, require_seed
 
 __all__ = [
-    "TOPOLOGIES",
-    "Topology",
-    "barabasi_albert",
-    "build",
-    "check_topology",
-    "computational",
-    "erdos_renyi",
-    "kept_graph",
-    "random_regular",
-    "ring",
-    "small_world",
-    "square_lattice",
-]
+    "TOPOLOGIES", "Topology", "barabasi_albert", "build", "check_topology", "computational",
+    "erdos_renyi", "kept_graph", "random_regular", "ring", "small_world", "square_lattice",
+]  # fmt: skip
 
 # Above these sizes neighbors are computed instead of stored, which saves 20 bytes a node: neighbors that
 # cost next to nothing, and those that cost more than to look them up.

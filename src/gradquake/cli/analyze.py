@@ -25,12 +25,10 @@ def analyze(
     study: StudyFile,
     where: Where = None,
     nulls: Annotated[
-        bool,
-        typer.Option("--nulls", help="Measure the whole ladder of nulls, and every topology."),
+        bool, typer.Option("--nulls", help="Measure the whole ladder of nulls, and every topology.")
     ] = False,
     sensitivity: Annotated[
-        bool,
-        typer.Option("--sensitivity", help="Measure the sweep under every choice of measuring it."),
+        bool, typer.Option("--sensitivity", help="Measure the sweep under every choice of measuring it.")
     ] = False,
     statistic: Annotated[
         str | None,

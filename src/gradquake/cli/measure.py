@@ -7,13 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gradquake.cli.terminal import (
-    AsJson,
-    print_table,
-    progress,
-    say,
-    settings_of,
-)
+from gradquake.cli.terminal import AsJson, print_table, progress, say, settings_of
 
 __all__ = ["measure"]
 

@@ -71,13 +71,7 @@ def reproduce(
     entry = paper_of(paper)
     with progress(entry.plan(seeds, quick).n_runs) as advance:
         claims = reproduced(
-            paper,
-            out=out,
-            seeds=seeds,
-            quick=quick,
-            jobs=jobs,
-            scheduler=scheduler,
-            progress=advance,
+            paper, out=out, seeds=seeds, quick=quick, jobs=jobs, scheduler=scheduler, progress=advance
         )
     if as_json:
         print_json([claim.to_json() for claim in claims])

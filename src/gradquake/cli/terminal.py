@@ -15,20 +15,9 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "Advance",
-    "AsJson",
-    "InterruptError",
-    "Jobs",
-    "Scheduler",
-    "StudyFile",
-    "Where",
-    "integers",
-    "print_json",
-    "print_table",
-    "progress",
-    "say",
-    "settings_of",
-]
+    "Advance", "AsJson", "InterruptError", "Jobs", "Scheduler", "StudyFile", "Where", "integers",
+    "print_json", "print_table", "progress", "say", "settings_of",
+]  # fmt: skip
 
 
 class Advance(Protocol):
@@ -50,8 +39,7 @@ Scheduler = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 StudyFile = Annotated[Path, typer.Argument(help="A study file, as `run` and `reproduce` write it.")]
 Where = Annotated[
-    list[str] | None,
-    typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated."),
+    list[str] | None, typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated.")
 ]
 
 

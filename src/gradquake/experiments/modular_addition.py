@@ -33,22 +33,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "EPOCHS",
-    "KNOWN",
-    "MODULAR_ADDITION",
-    "WIDTHS",
-    "AdamW",
-    "ModularAdditionRun",
-    "measure",
-    "split_pairs",
-    "sweep",
-    "train",
-]
+    "EPOCHS", "KNOWN", "MODULAR_ADDITION", "WIDTHS", "AdamW", "ModularAdditionRun", "measure",
+    "split_pairs", "sweep", "train",
+]  # fmt: skip
 
-WIDTHS = {
-    "plain": (20, 24, 32, 48, 64, 80, 96, 128),
-    "layernorm": (24, 32, 48, 64, 80, 96, 128),
-}
+WIDTHS = {"plain": (20, 24, 32, 48, 64, 80, 96, 128), "layernorm": (24, 32, 48, 64, 80, 96, 128)}
 EPOCHS = {"plain": 900, "layernorm": 600}
 
 SPLITS = ("unordered", "literal")

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gradquake.errors import require
 from gradquake.experiments import table
 from gradquake.study.execution import execute
-from gradquake.study.pools import available_cores, open_executor
+from gradquake.study.pools import open_executor
 from gradquake.study.study import open_study
 
 __all__ = ["run"]
@@ -66,14 +65,9 @@ def run(
     --------
     >>> gq.run("xor", hidden=[20, 50, 120], seeds=6, alpha_train=0, out="sweep.sqlite")
     """
-    require(
-        jobs is None or scheduler is None,
-        "jobs and scheduler were both given; the cluster decides how many workers there are",
-    )
     experiment = table.find(name)
     sizes = settings.pop(experiment.size, experiment.sizes)
     runs = experiment.sweep(sizes, seeds, **settings)
-    n_jobs = available_cores() if jobs is None else jobs
-    with open_executor(n_jobs, scheduler) as executor, open_study(out, create=True) as study:
+    with open_executor(jobs, scheduler) as executor, open_study(out, create=True) as study:
         execute(study, experiment.measure, runs, executor, progress)
         return study.path

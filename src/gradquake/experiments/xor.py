@@ -24,14 +24,8 @@ from gradquake.study.configuration import label_text
 from gradquake.study.recording import GradientRecord, RunRecord
 
 __all__ = [
-    "PAPER_HIDDEN",
-    "TASKS",
-    "XOR",
-    "XorRun",
-    "gradients",
-    "measure",
-    "sweep",
-]
+    "PAPER_HIDDEN", "TASKS", "XOR", "XorRun", "gradients", "measure", "sweep",
+]  # fmt: skip
 
 PAPER_HIDDEN = (20, 30, 50, 70, 100, 120, 200, 500)
 

@@ -228,7 +228,8 @@ def _read_tensor(
         stored_at = positions[low:high] - first
         into = out[low:high]
         if one.by_column:
-            stored_at = _by_column(stored_at, shape)
+            # From positions in C order to those in Fortran order.
+            stored_at = np.ravel_multi_index(np.unravel_index(stored_at, shape), shape, order="F")
             sorting = np.argsort(stored_at)
             stored_at = stored_at[sorting]
     start = 0
@@ -270,11 +271,6 @@ def _require_finite(
         f"{path}: entry {entry} of {one.tensor.name!r} is {entries[index]}; finite numbers are needed: "
         "leave out this file, or choose other tensors with match"
     )
-
-
-def _by_column(entries: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the positions in Fortran order of positions in C order."""
-    return np.ravel_multi_index(np.unravel_index(entries, shape), shape, order="F").astype(np.int64)
 
 
 def _is_state(one: StoredTensor) -> bool:

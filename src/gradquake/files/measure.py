@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,7 +16,7 @@ from gradquake.avalanche.cascade import Avalanche
 from gradquake.avalanche.graphs import Graph
 from gradquake.avalanche.probe import Builder, Probe
 from gradquake.avalanche.sums import Gradient
-from gradquake.avalanche.surrogates import REAL, RUNGS, seed_at, surrogate
+from gradquake.avalanche.surrogates import REAL, checked_rungs, seed_at, surrogate
 from gradquake.errors import InputError, require, require_count
 from gradquake.files.saved import SavedGradients, open_gradients
 from gradquake.files.series import Measurement, Null, RecordedAvalanche, Series
@@ -141,7 +141,7 @@ def measure(
         return probe.measure(gradient)  # type: ignore[arg-type]
     if isinstance(match, str):
         raise InputError(f"match is {match!r}; a list of patterns is needed, such as [{match!r}]")
-    rungs = NULLS if nulls is None else _checked_nulls(nulls)
+    rungs = NULLS if nulls is None else checked_rungs(nulls)
     require(bool(rungs) or draws is None, "draws is given without nulls; leave it out, or choose nulls")
     require(out is not None or not labels, "labels tell recorded runs apart; the study out is needed")
     paths = [gradient] if isinstance(gradient, str | os.PathLike) else gradient
@@ -177,15 +177,6 @@ def _refuse_options_of_files(given: Mapping[str, object]) -> None:
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} for gradients in files, and the "
             "gradient is an array; give a path, or leave the option out"
         )
-
-
-def _checked_nulls(nulls: object) -> tuple[str, ...]:
-    if isinstance(nulls, str) or not isinstance(nulls, Sequence):
-        raise InputError(f"nulls is {nulls!r}; a list of names is needed")
-    for rung in nulls:
-        if rung not in RUNGS:
-            raise InputError(f"a null is {rung!r}; one of {', '.join(RUNGS)} is needed")
-    return tuple(nulls)
 
 
 def _measured(
@@ -281,9 +272,9 @@ def _records(
     found = []
     for rung, config in configs.items():
         snapshots = {
-            one.step: asdict(one.avalanche) | {"gradient_norm": one.gradient_norm}
+            one.step: one.avalanche.measured() | {"gradient_norm": one.gradient_norm}
             if rung == REAL
-            else asdict(one.nulls[rung].draws[0])
+            else one.nulls[rung].draws[0].measured()
             for one in measured
         }
         found.append(RunRecord.of_snapshots(config, None, snapshots))

@@ -6,34 +6,26 @@ import html
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from gradquake.avalanche.cascade import MEASURED, Avalanche
+from gradquake.avalanche.cascade import FIELDS, Avalanche, AvalancheNumbers
 from gradquake.avalanche.probe import Probe
 
 __all__ = ["Measurement", "Null", "RecordedAvalanche", "Series"]
 
 
-@dataclass(frozen=True)
-class RecordedAvalanche:
-    """The numbers of an ``Avalanche`` that a study records."""
-
-    threshold: float
-    size: int
-    duration: int
-    area: int
-    peak: int
-    truncated: bool
-    deviation: float
+@dataclass(frozen=True, repr=False)
+class RecordedAvalanche(AvalancheNumbers):
+    """An avalanche without its relaxed gradient; equal to another if all numbers are."""
 
     @classmethod
     def of(cls, avalanche: Avalanche) -> Self:
-        """Return an avalanche without its relaxed gradient."""
-        return cls(**{name: getattr(avalanche, name) for name in MEASURED})
+        """Return the numbers of an avalanche."""
+        return cls(**{name: getattr(avalanche, name) for name in FIELDS})
 
 
 @dataclass(frozen=True)
@@ -200,7 +192,7 @@ def _as_json(one: Measurement) -> dict[str, Any]:
     nulls = {
         rung: {
             **{name: getattr(null, name) for name in ("value", "low", "high", "p_value")},
-            "draws": [asdict(draw) for draw in null.draws],
+            "draws": [draw.measured() for draw in null.draws],
         }
         for rung, null in one.nulls.items()
     }
@@ -208,7 +200,7 @@ def _as_json(one: Measurement) -> dict[str, Any]:
     return {
         "source": one.source,
         "step": one.step,
-        **asdict(one.avalanche),
+        **one.avalanche.measured(),
         "gradient_norm": norm,
         "nulls": nulls,
     }

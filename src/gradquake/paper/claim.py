@@ -19,25 +19,9 @@ from gradquake.paper.output import as_json, write
 from gradquake.paper.quantity import Quantity
 
 __all__ = [
-    "PAPER",
-    "VERDICTS",
-    "Agrees",
-    "Claim",
-    "Combined",
-    "Compare",
-    "JudgedClaim",
-    "Measured",
-    "Rule",
-    "Test",
-    "Verdict",
-    "all_of",
-    "any_of",
-    "judge",
-    "merge",
-    "read_claims",
-    "within",
-    "write_claims",
-]
+    "PAPER", "VERDICTS", "Agrees", "Claim", "Combined", "Compare", "JudgedClaim", "Measured", "Rule",
+    "Test", "Verdict", "all_of", "any_of", "judge", "merge", "read_claims", "within", "write_claims",
+]  # fmt: skip
 
 Verdict = Literal["reproduced", "direction only", "not reproduced", "not testable"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

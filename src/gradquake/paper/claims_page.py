@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradquake.analysis.shown import bracketed, number
 from gradquake.paper.claim import JudgedClaim
 from gradquake.paper.quantity import Number, Quantity
-from gradquake.report.text import bracketed, number
 
 __all__ = ["INTRODUCTION", "attribution_text", "null_text", "page", "value_text"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, Protocol, TypeVar
 
-from gradquake.errors import InputError, require
+from gradquake.errors import InputError
 from gradquake.paper import claims_page
 from gradquake.paper.claim import Claim, JudgedClaim, judge, write_claims
 from gradquake.paper.modadd import claims as modadd_claims
@@ -25,7 +25,7 @@ from gradquake.paper.xor import plan as xor_plan
 from gradquake.paper.xor.robustness_claims import ROBUSTNESS
 from gradquake.paper.xor.transition_claims import TRANSITION
 from gradquake.study.execution import each
-from gradquake.study.pools import available_cores, open_executor
+from gradquake.study.pools import open_executor
 from gradquake.study.study import Study, open_study
 
 __all__ = ["PAPERS", "Paper", "Plan", "carry_out", "paper_of", "reproduce"]
@@ -167,12 +167,8 @@ def reproduce(
     StudyError
         If a study in the folder cannot be used.
     """
-    require(
-        jobs is None or scheduler is None,
-        "jobs and scheduler were both given; the cluster decides on the number of its workers",
-    )
     plan = paper_of(paper).plan(seeds, quick)
-    with open_executor(available_cores() if jobs is None else jobs, scheduler) as executor:
+    with open_executor(jobs, scheduler) as executor:
         return carry_out(paper, plan, out, executor, progress)
 
 

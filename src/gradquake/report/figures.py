@@ -22,33 +22,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "BELOW_LEGEND",
-    "BLACK",
-    "BLUE",
-    "GREEN",
-    "GREY",
-    "ORANGE",
-    "PURPLE",
-    "SKY",
-    "VERMILION",
-    "YELLOW",
-    "Axes",
-    "categories",
-    "dimension",
-    "dimensions",
-    "extremes",
-    "heatmap",
-    "inset",
-    "legend_below",
-    "line_with_band",
-    "path",
-    "say",
-    "scale_colors",
-    "series",
-    "sheet",
-    "steps",
-    "variants",
-]
+    "BELOW_LEGEND", "BLACK", "BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION", "YELLOW",
+    "Axes", "categories", "dimension", "dimensions", "extremes", "heatmap", "inset", "legend_below",
+    "line_with_band", "path", "say", "scale_colors", "series", "sheet", "steps", "variants",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -87,10 +64,7 @@ STYLE: Any = {
 
 # By name, the color and the line width of D(t), and by statistic its label.
 CURVES = {"real": (BLUE, 1.2), "gaussian": (GREY, 0.8), "permuted": (ORANGE, 0.8)}
-DIMENSION_LABELS = {
-    "max": "$D(t)$ of $s_{\\max}$",
-    "mean": "$\\gamma(t)$ of $\\langle s \\rangle$",
-}
+DIMENSION_LABELS = {"max": "$D(t)$ of $s_{\\max}$", "mean": "$\\gamma(t)$ of $\\langle s \\rangle$"}
 
 
 @contextmanager
@@ -271,13 +245,7 @@ def variants(ax: Axes, names: Sequence[str], values: Floats, low: Floats, high: 
 
 
 def series(
-    ax: Axes,
-    x: Any,
-    found: Sequence[Estimate],
-    color: str,
-    marker: str,
-    label: str = "",
-    **style: Any,
+    ax: Axes, x: Any, found: Sequence[Estimate], color: str, marker: str, label: str = "", **style: Any
 ) -> Axes:
     """Draw estimates with their intervals at positions ``x``; ``mfc="white"`` makes open markers."""
     values = np.array([of.value for of in found])

@@ -28,13 +28,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "bootstrap_distributions",
-    "ccdfs",
-    "finite_size_scaling",
-    "fit_quality",
-    "grokking_epochs",
+    "bootstrap_distributions", "ccdfs", "finite_size_scaling", "fit_quality", "grokking_epochs",
     "leave_one_out",
-]
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 

@@ -30,24 +30,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "analysis_json",
-    "attribution_json",
-    "collapse_json",
-    "crossing_json",
-    "curve_json",
-    "estimate_json",
-    "exponent_json",
-    "exponents_json",
-    "finite",
-    "grokking_json",
-    "permutation_json",
-    "power_json",
-    "specifications_json",
-    "tail_json",
-    "timing_json",
-    "topology_json",
-    "written",
-]
+    "analysis_json", "attribution_json", "collapse_json", "crossing_json", "curve_json", "estimate_json",
+    "exponent_json", "exponents_json", "finite", "grokking_json", "permutation_json", "power_json",
+    "specifications_json", "tail_json", "timing_json", "topology_json", "written",
+]  # fmt: skip
 
 Object = dict[str, Any]
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Literal
 from gradquake.analysis.ladder import Ladder, Span
 from gradquake.analysis.resampling import FEWEST_RUNS, Estimate
 from gradquake.analysis.scales import scale_groups
+from gradquake.analysis.shown import bracketed
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.errors import counted, printable
 from gradquake.report.doubts import PLACES, capital, cautions, listed, missing
-from gradquake.report.text import bracketed, time_decimals
+from gradquake.report.text import time_decimals
 from gradquake.scrutiny.scrutinize import Scrutiny
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from gradquake.scrutiny.checks import check, check_beside
 from gradquake.scrutiny.scrutinize import Scrutiny, beside, scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.topologies import OnTopology, on_topologies
-from gradquake.study.pools import available_cores, open_executor
+from gradquake.study.pools import open_executor
 from gradquake.study.study import Study, open_study
 
 if TYPE_CHECKING:
@@ -140,10 +140,7 @@ class Result:
             tables.append(topologies_table({"": self.topologies}, of))
         if self.specifications is not None:
             holds = specifications.statements(self.specifications)
-            tables += [
-                shares_table(self.specifications, holds),
-                importance_table(self.specifications),
-            ]
+            tables += [shares_table(self.specifications, holds), importance_table(self.specifications)]
         return tables
 
     def plot(self, statistic: Statistic | None = None, ax: Axes | None = None) -> Axes:
@@ -254,12 +251,8 @@ def analyze(
         check(sweep, sensitivity=sensitivity)
     else:
         check_beside(sweep, beside_it)
-    require(
-        jobs is None or scheduler is None,
-        "jobs and scheduler were both given; the workers of a cluster are counted there",
-    )
     rungs, steps = RUNGS if nulls else ("gaussian", "permuted"), partial(progress, "analysis")
-    with open_executor(available_cores() if jobs is None else jobs, scheduler) as executor:
+    with open_executor(jobs, scheduler) as executor:
         if again:
             progress("nulls", 0, None)
             scrutiny = scrutinize(sweep, rungs, executor, progress=steps)

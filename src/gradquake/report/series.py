@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 
+from gradquake.analysis.shown import bracketed, number
 from gradquake.errors import printable
 from gradquake.files.series import Measurement, Series
-from gradquake.report.text import Table, bracketed, number
+from gradquake.report.text import Table
 
 __all__ = ["series_table"]
 

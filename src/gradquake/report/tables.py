@@ -12,18 +12,11 @@ from gradquake.analysis.ladder import SPANS, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Estimate, Interval
 from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.shown import bracketed, number
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, Phase
-from gradquake.report.text import (
-    ONE_VALUE,
-    Table,
-    bracketed,
-    number,
-    quality_of,
-    time_with_interval,
-    with_interval,
-)
+from gradquake.report.text import ONE_VALUE, Table, quality_of, time_with_interval, with_interval
 from gradquake.scrutiny.scrutinize import NO_MEDIAN, NO_RUN_GROKKED, Scrutiny
 from gradquake.scrutiny.topologies import OnTopology
 
@@ -31,17 +24,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "SYMBOLS",
-    "attribution_table",
-    "collapse_table",
-    "exponents_table",
-    "importance_table",
-    "power_table",
-    "shares_table",
-    "tails_table",
-    "timing_table",
-    "topologies_table",
-]
+    "SYMBOLS", "attribution_table", "collapse_table", "exponents_table", "importance_table",
+    "power_table", "shares_table", "tails_table", "timing_table", "topologies_table",
+]  # fmt: skip
 
 ONE_VALUE_NOTE = (
     "\nOne value: every resample of the runs gives the same value, because the runs do not differ. "

@@ -1,4 +1,4 @@
-"""Text for a reader: numbers, estimates, times, and tables of them."""
+"""Text for a reader: estimates, times, and tables of them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ from functools import partial
 
 from gradquake.analysis.collapse import Collapse, quality_decimals
 from gradquake.analysis.resampling import FEWEST_RUNS, Estimate
+from gradquake.analysis.shown import bracketed, number
 from gradquake.errors import printable
 
-__all__ = [
-    "ONE_VALUE",
-    "Table",
-    "bracketed",
-    "number",
-    "quality_of",
-    "time_decimals",
-    "time_with_interval",
-    "with_interval",
-]
+__all__ = ["ONE_VALUE", "Table", "quality_of", "time_decimals", "time_with_interval", "with_interval"]
 
 # Stands beside a value whose interval has no width.
 ONE_VALUE = "(one value)"
@@ -76,33 +68,6 @@ class Table:
             f"<thead>{row(self.header, 'th')}</thead><tbody>{rows}</tbody></table>"
             f"{f'<p>{note}</p>' if note else ''}"
         )
-
-
-def number(value: float | None, decimals: int | None = None) -> str:
-    """Return a number as short text, or with a number of decimals; "none" if it is not finite."""
-    if value is None or not math.isfinite(value):
-        return "none"
-    if decimals is not None:
-        # Plus 0, so that a small negative number is not shown as -0.
-        return f"{round(value, decimals) + 0.0:.{decimals}f}"
-    if abs(value) >= 100 or value == int(value):
-        return f"{value:.0f}"
-    if abs(value) < 0.001:
-        return f"{value:.2g}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def bracketed(
-    value: float | None, low: float | None, high: float | None, decimals: int | None = None
-) -> str:
-    """Return a value and its interval; the value alone if there is no interval."""
-    shown = number(value, decimals)
-    if low is None or high is None or math.isnan(low):
-        return shown
-    ends = number(low, decimals), number(high, decimals)
-    if math.isinf(high):
-        return f"{shown} [{ends[0]} or more]"
-    return f"{shown} [{ends[1]} or less]" if math.isinf(low) else f"{shown} [{', '.join(ends)}]"
 
 
 def with_interval(found: Estimate) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from gradquake.analysis.dimension import Curve, crossing_of_null, curve
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import Estimate, difference
-from gradquake.analysis.shown import Shown, time_text
+from gradquake.analysis.shown import Shown, bracketed
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.timing import PermutationTest, follows_grokking
 from gradquake.study.execution import each
@@ -61,7 +61,7 @@ class CrossingTimes(Shown):
 
     def _lines(self) -> Mapping[str, str]:
         found = {"epoch": self.epoch, "minus median t_g": self.lag, "aligned": self.aligned}
-        return {name: time_text(time.value, time.low, time.high) for name, time in found.items()}
+        return {name: bracketed(time.value, time.low, time.high, 0) for name, time in found.items()}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -140,10 +140,7 @@ def _read_task(task: _Task) -> list[list[RunRecord]]:
 
 
 def _read_aligned(
-    record: GradientRecord,
-    reading: Reading,
-    offsets: NDArray[np.int64],
-    inside: NDArray[np.bool_],
+    record: GradientRecord, reading: Reading, offsets: NDArray[np.int64], inside: NDArray[np.bool_]
 ) -> RunRecord:
     size = np.full(offsets.size, np.nan)
     if inside.any():

@@ -20,7 +20,7 @@ from gradquake.analysis.collapse import Collapse, phase_collapse
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate
 from gradquake.analysis.scales import scale_groups
-from gradquake.analysis.shown import Shown, time_text
+from gradquake.analysis.shown import Shown, bracketed
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.analysis.transitions import PHASES, Phase
@@ -36,14 +36,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "NO_MEDIAN",
-    "NO_RUN_GROKKED",
-    "Analysis",
-    "Scrutiny",
-    "beside",
-    "notes_of",
-    "scrutinize",
-]
+    "NO_MEDIAN", "NO_RUN_GROKKED", "Analysis", "Scrutiny", "beside", "notes_of", "scrutinize",
+]  # fmt: skip
 
 Result = TypeVar("Result")
 Progress = Callable[[int, int], object]
@@ -106,7 +100,7 @@ class Scrutiny(Shown):
             for phase, s in product(PHASES, STATISTICS)
         }
         curves = {f"D(t) of {s}": found.text for s, found in self.ladder.real.curves.items()}
-        grokking = time_text(self.grokking.value, self.grokking.low, self.grokking.high)
+        grokking = bracketed(self.grokking.value, self.grokking.low, self.grokking.high, 0)
         return exponents | attributions | curves | {"median t_g": grokking}
 
 

@@ -26,21 +26,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 __all__ = [
-    "RUN_KEYS",
-    "Config",
-    "checked_key",
-    "choose",
-    "config_key",
-    "differing",
-    "is_integer",
-    "label_text",
-    "read_config",
-    "read_json",
-    "same",
-    "settle_types",
-    "shortened",
-    "sweep_settings",
-]
+    "RUN_KEYS", "Config", "checked_key", "choose", "config_key", "differing", "is_integer", "label_text",
+    "read_config", "read_json", "same", "settle_types", "shortened", "sweep_settings",
+]  # fmt: skip
 
 # JSON-ready values by name.
 Config = Mapping[str, Any]

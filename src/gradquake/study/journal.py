@@ -74,7 +74,8 @@ class UnfinishedRuns:
                 "SELECT max(epoch) FROM snapshots JOIN unfinished ON run = id WHERE key = ?", key
             )
             if last is None:
-                last = max((_last_epoch(run) for run in self._finished_records(key)), default=-1)
+                records = map(self._finished.record, self._finished.with_key(key))
+                last = max(map(_last_epoch, records), default=-1)
         return last if isinstance(last, int) and last >= 0 else None
 
     def append(self, snapshots: Mapping[int, Snapshots], grokking_epoch: int | None) -> None:
@@ -229,9 +230,7 @@ class UnfinishedRuns:
         if not snapshots:
             return []
         record = RunRecord.of_snapshots
-        return [
-            self._file.checked("snapshots", record, config, header.grokking_epoch, snapshots),
-        ]
+        return [self._file.checked("snapshots", record, config, header.grokking_epoch, snapshots)]
 
     def _snapshots(self, header: _Header) -> list[tuple[int, str]]:
         """Return the steps of an unfinished run and their data, none missing or changed."""
@@ -249,9 +248,6 @@ class UnfinishedRuns:
                 f"an unfinished run has {len(rows)} of its {header.n_snapshots} snapshots",
             )
         return [(step, data) for step, data, _ in rows]
-
-    def _finished_records(self, key: str) -> list[RunRecord]:
-        return [self._finished.record(run) for run in self._finished.with_key(key)]
 
 
 def _new_token() -> int:

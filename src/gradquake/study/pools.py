@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from traceback import format_exc
 from typing import TYPE_CHECKING, TypeVar
 
-from gradquake.errors import GradquakeError, InputError, require_count
+from gradquake.errors import GradquakeError, InputError, require, require_count
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
@@ -41,14 +41,26 @@ class WorkerDiedError(GradquakeError):
 
 
 @contextmanager
-def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor | None]:
-    """Yield the workers of a Dask cluster, or ``jobs`` processes; None for one, which needs no pool.
+def open_executor(jobs: int | None = None, scheduler: str | None = None) -> Iterator[Executor | None]:
+    """Yield the workers of a Dask cluster, or processes; None for one, which needs no pool.
+
+    Parameters
+    ----------
+    jobs : int, optional
+        The number of processes; all cores by default.
+    scheduler : str, optional
+        The address of the cluster's scheduler.
 
     Raises
     ------
     InputError
-        For a number below 1, or a scheduler that does not answer.
+        For a number below 1, both arguments, or a scheduler that does not answer.
     """
+    require(
+        jobs is None or scheduler is None,
+        "jobs and scheduler were both given; the cluster decides how many workers there are",
+    )
+    jobs = available_cores() if jobs is None else jobs
     require_count("jobs", jobs, 1)
     if scheduler is not None:
         with _cluster(scheduler) as cluster:

@@ -35,16 +35,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "RESERVED",
-    "VARIABLES",
-    "GradientRecord",
-    "RunRecord",
-    "Values",
-    "as_stored",
-    "labels",
-    "stored_type",
-    "to_dataset",
-]
+    "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored", "labels",
+    "stored_type", "to_dataset",
+]  # fmt: skip
 
 # Measurements of any stored type.
 Values = NDArray[Any]
@@ -124,10 +117,7 @@ class RunRecord:
 
     @classmethod
     def of_snapshots(
-        cls,
-        config: Config,
-        grokking_epoch: int | None,
-        snapshots: Mapping[int, Mapping[str, float]],
+        cls, config: Config, grokking_epoch: int | None, snapshots: Mapping[int, Mapping[str, float]]
     ) -> RunRecord:
         """Return a record made of single snapshots by epoch; an outcome that one lacks is NaN there.
 

@@ -70,10 +70,6 @@ def relax(
     max_steps : int
         The most steps, at least 1. An avalanche that would go on is ``truncated``.
 
-    Returns
-    -------
-    DeviceAvalanche
-
     Raises
     ------
     InputError

@@ -138,7 +138,8 @@ class FlatGradient:
         """
         found, failure = False, None
         with torch.no_grad():
-            for i, (parameter, part) in enumerate(zip(self._parameters, self._parts(), strict=True)):
+            parts = torch.split(self.vector, self._lengths)
+            for i, (parameter, part) in enumerate(zip(self._parameters, parts, strict=True)):
                 if parameter.grad is None:
                     part.zero_()
                     continue
@@ -183,9 +184,6 @@ class FlatGradient:
                         f"the gradient of {name} is sparse; in-line relaxation needs dense gradients"
                     )
                 gradient.copy_(part.reshape(gradient.shape))
-
-    def _parts(self) -> Sequence[torch.Tensor]:
-        return torch.split(self.vector, self._lengths)
 
 
 def updated(optimizer: Any) -> Iterator[torch.Tensor]:

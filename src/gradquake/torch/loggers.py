@@ -7,7 +7,6 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeGuard
 
 from gradquake.errors import InputError, a_type
@@ -48,7 +47,7 @@ def sender(logger: Any) -> Send:
         return _rows_of(run).add
     methods = (getattr(logger, name, None) for name in ("log_metrics", "log_dict", "log"))
     for method in filter(_takes_step, methods):
-        return partial(_send, method)
+        return lambda scalars, step: method(dict(scalars), step=step)
     if callable(logger):
         return lambda scalars, step: logger(scalars, step)
     raise InputError(
@@ -63,10 +62,6 @@ def _to_all(trackers: Sequence[Any]) -> Send:
         raise InputError("a logger is an Accelerator without trackers; call its init_trackers first")
     sends = [sender(tracker) for tracker in trackers]
     return lambda scalars, step: [send(scalars, step) for send in sends]
-
-
-def _send(method: Callable[..., object], scalars: Mapping[str, float], step: int) -> None:
-    method(dict(scalars), step=step)
 
 
 def _takes_step(method: Any) -> TypeGuard[Callable[..., object]]:

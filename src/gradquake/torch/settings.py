@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from gradquake.avalanche.probe import Probe
-from gradquake.avalanche.surrogates import REAL, RUNGS
+from gradquake.avalanche.surrogates import REAL, checked_rungs
 from gradquake.errors import InputError, require, require_count, require_number
 from gradquake.study.configuration import RUN_KEYS
 from gradquake.torch.gradients import FlatGradient
@@ -24,11 +24,7 @@ def check_options(
     *, nulls: object, parameters: object, loggers: object, study: object, errors: object, step: Any
 ) -> None:
     """Raise InputError for an option of ``attach`` that cannot be used."""
-    if not (isinstance(nulls, Sequence) and not isinstance(nulls, str)):
-        raise InputError(f"nulls is {nulls!r}; a list of names is needed")
-    for rung in nulls:
-        if rung not in RUNGS:
-            raise InputError(f"a null is {rung!r}; one of {', '.join(RUNGS)} is needed")
+    checked_rungs(nulls)
     if not (parameters is None or callable(parameters)):
         raise InputError(f"parameters is {parameters!r}; a function of a parameter's name is needed")
     if not isinstance(loggers, Sequence):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradquake.analysis.shown import number
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.transitions import PHASES
 from gradquake.paper.modadd.evidence import Evidence, Found
@@ -23,7 +24,7 @@ from gradquake.report.json import (
     finite,
 )
 from gradquake.report.tables import SYMBOLS, attribution_table, exponents_table
-from gradquake.report.text import Table, number, quality_of, time_with_interval, with_interval
+from gradquake.report.text import Table, quality_of, time_with_interval, with_interval
 
 __all__ = ["as_object", "documents", "page"]
 

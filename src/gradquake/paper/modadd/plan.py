@@ -14,19 +14,9 @@ from gradquake.experiments import modular_addition
 from gradquake.experiments.modular_addition import WIDTHS, ModularAdditionRun
 
 __all__ = [
-    "ARCHITECTURES",
-    "CONDITIONS",
-    "CONTROLS",
-    "GROKKING",
-    "LITERAL",
-    "NO_DECAY",
-    "PLATES",
-    "SEEDS",
-    "SMALL",
-    "STUDY",
-    "Plan",
-    "plan",
-]
+    "ARCHITECTURES", "CONDITIONS", "CONTROLS", "GROKKING", "LITERAL", "NO_DECAY", "PLATES", "SEEDS",
+    "SMALL", "STUDY", "Plan", "plan",
+]  # fmt: skip
 
 STUDY = "modadd.sqlite"
 

@@ -10,14 +10,7 @@ import numpy as np
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.paper.modadd.evidence import Evidence
-from gradquake.paper.modadd.plan import (
-    ARCHITECTURES,
-    CONDITIONS,
-    GROKKING,
-    LITERAL,
-    NO_DECAY,
-    SMALL,
-)
+from gradquake.paper.modadd.plan import ARCHITECTURES, CONDITIONS, GROKKING, LITERAL, NO_DECAY, SMALL
 from gradquake.paper.modadd.views import ALIGNMENTS, SHARED, SINCE_TEST, TEST_90, TRAIN_99, Level, View
 from gradquake.paper.modadd.warning import WARNINGS
 from gradquake.report import figures

@@ -22,19 +22,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "ALIGNMENTS",
-    "LEVELS",
-    "SHARED",
-    "SINCE_TEST",
-    "TEST_90",
-    "TRAIN_99",
-    "Level",
-    "Subject",
-    "View",
-    "Views",
-    "first_reaching",
-    "views_of",
-]
+    "ALIGNMENTS", "LEVELS", "SHARED", "SINCE_TEST", "TEST_90", "TRAIN_99", "Level", "Subject", "View",
+    "Views", "first_reaching", "views_of",
+]  # fmt: skip
 
 
 class Level(NamedTuple):

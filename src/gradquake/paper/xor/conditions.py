@@ -28,15 +28,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "INLINE",
-    "SHADOW",
-    "Condition",
-    "ConditionResult",
-    "Todo",
-    "conditions",
-    "examine",
-    "summarize",
-]
+    "INLINE", "SHADOW", "Condition", "ConditionResult", "Todo", "conditions", "examine", "summarize",
+]  # fmt: skip
 
 Group = Literal["control", "alpha_train", "topology_train", "quantile", "own graph"]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gradquake.analysis.ladder import SPANS, Ladder, Span
+from gradquake.analysis.shown import number
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
@@ -38,7 +39,7 @@ from gradquake.report.tables import (
     timing_table,
     topologies_table,
 )
-from gradquake.report.text import Table, number, time_with_interval, with_interval
+from gradquake.report.text import Table, time_with_interval, with_interval
 
 __all__ = ["documents", "scrutiny_object", "scrutiny_page"]
 
@@ -47,10 +48,7 @@ MEASURED_SPANS: tuple[Span, ...] = ("pre", "post", "rise")
 
 def documents(found: Evidence) -> dict[str, str]:
     """Return the files for a reader and for programs: their texts by name."""
-    files = {
-        "scrutiny.json": as_json(scrutiny_object(found)),
-        "scrutiny.md": scrutiny_page(found),
-    }
+    files = {"scrutiny.json": as_json(scrutiny_object(found)), "scrutiny.md": scrutiny_page(found)}
     if found.specifications is not None:
         table = found.specifications.to_dataframe().reset_index()
         files["specifications.csv"] = table.to_csv(index=False, float_format="%.6g")

@@ -15,19 +15,9 @@ from gradquake.experiments.xor import XorRun
 from gradquake.paper.xor.conditions import Condition, conditions
 
 __all__ = [
-    "BASELINE_ALPHAS",
-    "BASELINE_TOPOLOGIES",
-    "GINI_HIDDEN",
-    "GINI_SEEDS",
-    "MORE_PLATES",
-    "PAPER_SEEDS",
-    "PLATES",
-    "POWER_SEEDS",
-    "POWER_STUDY",
-    "STUDY",
-    "Plan",
-    "plan",
-]
+    "BASELINE_ALPHAS", "BASELINE_TOPOLOGIES", "GINI_HIDDEN", "GINI_SEEDS", "MORE_PLATES", "PAPER_SEEDS",
+    "PLATES", "POWER_SEEDS", "POWER_STUDY", "STUDY", "Plan", "plan",
+]  # fmt: skip
 
 # The study files.
 STUDY = "study.sqlite"
@@ -41,13 +31,7 @@ PAPER_SEEDS = 6
 GINI_SEEDS = 1000
 GINI_HIDDEN = 21
 
-BASELINE_TOPOLOGIES = (
-    "ring",
-    "small_world_0.05",
-    "small_world_0.2",
-    "barabasi_albert",
-    "erdos_renyi",
-)
+BASELINE_TOPOLOGIES = ("ring", "small_world_0.05", "small_world_0.2", "barabasi_albert", "erdos_renyi")
 BASELINE_ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 # Seeds of the sweep on which power is measured.

@@ -19,17 +19,10 @@ from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.xor.evidence import Evidence, resampled_curves
 
 __all__ = [
-    "FIRST_GROKKING",
-    "LAST_GROKKING",
-    "exponent_with_null",
-    "exponent_with_snapshots",
-    "grokking_bounds",
-    "mean_over_snapshots",
-    "percentile_95",
-    "percentile_95_of",
-    "r_squared_quantity",
+    "FIRST_GROKKING", "LAST_GROKKING", "exponent_with_null", "exponent_with_snapshots",
+    "grokking_bounds", "mean_over_snapshots", "percentile_95", "percentile_95_of", "r_squared_quantity",
     "rise",
-]
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -66,9 +59,7 @@ def rise(ladder: Ladder, statistic: Statistic) -> tuple[Quantity, Quantity, Quan
     names = ("lowest D before the crossing", "mean D after the crossing")
     before, after = (
         Quantity.of(
-            name,
-            estimated(float(value), resamples, curve.crossing.runs),
-            null=Number(float(null_value)),
+            name, estimated(float(value), resamples, curve.crossing.runs), null=Number(float(null_value))
         )
         for name, value, resamples, null_value in zip(names, observed, resampled, of_null, strict=True)
     )
