@@ -40,7 +40,7 @@ def area_under_roc(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Return the area under the ROC curve from pairs of runs of one size.
+    """Return the area under the ROC curve, comparing only runs of the same size.
 
     It is the share of pairs, one positive and one negative run of the same size, in which the positive
     run has the higher value; ties count half. This is Mann and Whitney's statistic (Hanley and McNeil,
@@ -48,11 +48,16 @@ def area_under_roc(
 
     Parameters
     ----------
-    values, positive, sizes : arrays, shape (runs,)
+    values : array, shape (runs,)
+        The number that is to tell the runs apart.
+    positive : array of bool, shape (runs,)
+        Whether a run grokked.
+    sizes : array of int, shape (runs,)
+        The number of parameters N of each run.
     cells : array of int, shape (runs,)
         Runs are resampled within a cell: runs of one size and condition that differ in their seed.
     n_resamples, seed : int
-        Of the bootstrap.
+        The bootstrap's number of resamples, and its seed.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def reproduce(
     paper: Annotated[
         str,
         typer.Argument(
-            help="xor, the paper on XOR networks; or modadd, Transformers, which needs torch."
+            help="xor, the paper's XOR networks; or modadd, its Transformers, which needs torch."
         ),
     ] = "xor",
     out: Annotated[Path, typer.Option(help="Folder for the studies, claims and figures.")] = Path(
@@ -54,7 +54,7 @@ def reproduce(
 ) -> None:
     """Reproduce a paper, judge its claims, and put them under scrutiny.
 
-    For `xor` it trains networks of eight sizes, with the probe in the training and beside it, and 1000
+    For `xor` it trains networks of eight sizes, in-line and in shadow mode, and 1000
     seeds of one size. It measures the gradients beside their nulls, and prints the paper's claims beside
     the measurements.
 

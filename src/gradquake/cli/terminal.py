@@ -37,7 +37,10 @@ Scheduler = Annotated[
     typer.Option(help="Address of a Dask scheduler whose workers to use, as tcp://host:8786."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-StudyFile = Annotated[Path, typer.Argument(help="A study file, as `run` and `reproduce` write it.")]
+StudyFile = Annotated[
+    Path,
+    typer.Argument(help="A study file, as `run`, `measure`, `reproduce` and attach write it."),
+]
 Where = Annotated[
     list[str] | None, typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated.")
 ]

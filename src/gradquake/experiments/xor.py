@@ -66,7 +66,7 @@ class XorRun(ProbedRun):
         Place the gradient on that graph in a new random order at every epoch, and put it back
         afterwards: in-line diffusion that knows of no arrangement.
     task : str
-        "xor", or a control in which nothing groks: "and", "constant".
+        "xor", or a control: "and", which is learned at once, or "constant" labels.
     epochs, every, topology, alpha, quantile, max_steps
         The snapshots and the probe's settings (see ``ProbedRun``).
 

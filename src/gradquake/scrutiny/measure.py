@@ -63,9 +63,9 @@ def measure_aligned(
 ) -> dict[Reading, xr.Dataset]:
     """Measure readings exactly at each run's own t_g plus an offset, not at the nearest snapshot.
 
-    Returns sweeps whose epochs are the offsets. A size is NaN if its run had not begun or was over. All
-    sizes at an offset are NaN if a scale has fewer than half of its runs there, since the largest size
-    grows with the number of runs.
+    Returns sweeps whose epochs are the offsets, those of ``aligned_offsets``. An avalanche size is NaN
+    if its run had not begun or was over at the offset. If a scale has fewer than half of its runs at an
+    offset, all sizes at that offset are NaN, because the largest size grows with the number of runs.
 
     Raises
     ------

@@ -150,7 +150,7 @@ def gather(
     executor: Executor | None = None,
     progress: Callable[[str], object] = lambda _: None,
 ) -> Evidence:
-    """Read everything from the plan's runs, which the study holds.
+    """Analyze the plan's runs, which the studies hold.
 
     Raises
     ------
