@@ -210,27 +210,27 @@ def _ziggurat() -> tuple[NDArray[Any], ...]:
     return tables
 
 
-def _normal(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+def _normal(rows: Gradient, rng: np.random.Generator) -> Gradient:
     return standard_normal(rng, rows.shape)
 
 
-def _normal_of_same_size(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+def _normal_of_same_size(rows: Gradient, rng: np.random.Generator) -> Gradient:
     # Divided by the largest entry first, since the square of a tiny or huge one is 0 or infinite.
     largest = np.abs(rows).max(axis=1, keepdims=True).astype(np.float64)
     scaled = np.divide(rows, largest, out=np.zeros(rows.shape), where=largest > 0)
     count, length = rows.shape
     norms = np.empty(count)
     _kernels_angle.norms(scaled.reshape(-1), length * np.arange(count + 1), norms)
-    drawn: NDArray[Any] = standard_normal(rng, rows.shape)
+    drawn: Gradient = standard_normal(rng, rows.shape)
     drawn *= largest * (norms / np.sqrt(length))[:, None]
     return drawn
 
 
-def _in_random_order(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+def _in_random_order(rows: Gradient, rng: np.random.Generator) -> Gradient:
     return rng.permuted(rows, axis=1)
 
 
-def _with_random_signs(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+def _with_random_signs(rows: Gradient, rng: np.random.Generator) -> Gradient:
     return np.where(rng.integers(2, size=rows.shape, dtype=np.int8) == 1, rows, -rows)
 
 
@@ -252,7 +252,7 @@ class Surrogate:
         Whether each parameter tensor is drawn by itself.
     """
 
-    draw: Callable[[Gradient, np.random.Generator], NDArray[Any]]
+    draw: Callable[[Gradient, np.random.Generator], Gradient]
     label: str
     keeps: str
     stream: int

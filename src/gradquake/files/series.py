@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -188,7 +188,7 @@ class Series:
         return f"<table>{rows}</table>"
 
 
-def _as_json(one: Measurement) -> dict[str, Any]:
+def _as_json(one: Measurement) -> dict[str, object]:
     nulls = {
         rung: {
             **{name: getattr(null, name) for name in ("value", "low", "high", "p_value")},

@@ -117,7 +117,7 @@ class _Row(NamedTuple):
         )
 
 
-def _table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
+def _table(sweeps: Sequence[Mapping[str, object]]) -> Table:
     rows, nulls = _rows_and_nulls(sweeps)
     shared: dict[str, set[tuple[str, str]]] = {}
     for row in rows:

@@ -35,9 +35,7 @@ from gradquake.study.execution import each
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = [
-    "NO_MEDIAN", "NO_RUN_GROKKED", "Analysis", "Scrutiny", "beside", "notes_of", "scrutinize",
-]  # fmt: skip
+__all__ = ["NO_MEDIAN", "NO_RUN_GROKKED", "Analysis", "Scrutiny", "beside", "notes_of", "scrutinize"]
 
 Result = TypeVar("Result")
 Progress = Callable[[int, int], object]

@@ -34,6 +34,8 @@ from gradquake.study.configuration import (
 if TYPE_CHECKING:
     import xarray as xr
 
+    from gradquake.avalanche.sums import Gradient
+
 __all__ = [
     "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored", "labels",
     "stored_type", "to_dataset",
@@ -160,11 +162,11 @@ class GradientRecord:
     config: Config
     grokking_epoch: int | None
     epochs: NDArray[np.int64]
-    gradients: NDArray[np.floating[Any]]
+    gradients: Gradient
     tensors: tuple[int, ...]
 
 
-def labels(name: str, given: Config | None) -> dict[str, Any]:
+def labels(name: str, given: Config | None) -> dict[str, object]:
     """Return a user's own labels of a run as JSON-ready values.
 
     Parameters
