@@ -59,17 +59,8 @@ def gaussian(gradients: ArrayLike, *, seed: int = 0) -> Gradient:
 def gaussian_per_tensor(gradients: ArrayLike, tensors: Sequence[int], *, seed: int = 0) -> Gradient:
     """Return normal numbers with each tensor's own root mean square, snapshot by snapshot.
 
-    Parameters
-    ----------
-    gradients, seed
-        As in ``gaussian``.
-    tensors : sequence of int
-        The number of entries of each parameter tensor, in order; together N.
-
-    Raises
-    ------
-    InputError
-        As ``gaussian`` does, or if the tensors do not have N entries together.
+    Arguments and errors as in ``gaussian``; ``tensors`` is the number of entries of each parameter
+    tensor, in order, and InputError is raised if these are not N together.
     """
     return surrogate("gaussian_per_tensor", gradients, tensors, seed=seed)
 
@@ -97,20 +88,14 @@ def surrogate(
 ) -> Gradient:
     """Return surrogates by their name in ``SURROGATES``.
 
-    Parameters
-    ----------
-    rung : str
-        A name in ``SURROGATES``.
-    gradients, seed
-        As in ``gaussian``.
-    tensors : sequence of int
-        As in ``gaussian_per_tensor``; only surrogates that are drawn tensor by tensor need them.
+    The other arguments are those of the function of that name; only surrogates that are drawn tensor by
+    tensor need ``tensors``.
 
     Raises
     ------
     InputError
-        As the function of that name does, for another name, or if the gradient is so large that the
-        surrogate overflows its dtype.
+        As that function does, for another name, or if the gradient is so large that the surrogate
+        overflows its dtype.
     """
     if not (isinstance(rung, str) and rung in SURROGATES):
         raise InputError(f"the surrogate is {rung!r}; one of {', '.join(SURROGATES)} is needed")

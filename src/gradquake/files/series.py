@@ -197,10 +197,5 @@ def _as_json(one: Measurement) -> dict[str, object]:
         for rung, null in one.nulls.items()
     }
     norm = one.gradient_norm if math.isfinite(one.gradient_norm) else None
-    return {
-        "source": one.source,
-        "step": one.step,
-        **one.avalanche.measured(),
-        "gradient_norm": norm,
-        "nulls": nulls,
-    }
+    measured = {"source": one.source, "step": one.step, **one.avalanche.measured()}
+    return {**measured, "gradient_norm": norm, "nulls": nulls}

@@ -147,12 +147,10 @@ class RunRecord:
 
 @dataclass(frozen=True, eq=False)
 class GradientRecord:
-    """The gradients of one run, on which anything can be measured later.
+    """The gradients of one run (see ``RunRecord``), on which anything can be measured later.
 
     Attributes
     ----------
-    config, grokking_epoch, epochs
-        As in ``RunRecord``.
     gradients : array of float, shape (snapshots, N)
         One gradient for each of the epochs.
     tensors : tuple of int
