@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "BELOW_LEGEND", "BLACK", "BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION", "YELLOW",
-    "Axes", "Color", "categories", "dimension", "dimensions", "extremes", "heatmap", "inset",
+    "BELOW_LEGEND", "BLACK", "BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "SYMBOLS", "VERMILION",
+    "YELLOW", "Axes", "Color", "categories", "dimension", "dimensions", "extremes", "heatmap", "inset",
     "legend_below", "line_with_band", "path", "say", "scale_colors", "series", "sheet", "steps",
     "variants",
 ]  # fmt: skip
@@ -64,8 +64,9 @@ STYLE: Any = {
 }
 
 
-# By name, the color and the line width of D(t), and by statistic its label.
+# By name, the color and the line width of D(t); by statistic, the symbol and the label of D(t).
 CURVES = {"real": (BLUE, 1.2), "gaussian": (GREY, 0.8), "permuted": (ORANGE, 0.8)}
+SYMBOLS = {"max": "$s_{\\max}$", "mean": "$\\langle s \\rangle$"}
 DIMENSION_LABELS = {"max": "$D(t)$ of $s_{\\max}$", "mean": "$\\gamma(t)$ of $\\langle s \\rangle$"}
 
 

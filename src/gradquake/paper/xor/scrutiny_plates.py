@@ -26,6 +26,7 @@ from gradquake.report.figures import (
     ORANGE,
     PURPLE,
     SKY,
+    SYMBOLS,
     VERMILION,
     YELLOW,
     Axes,
@@ -53,7 +54,6 @@ LOOKS = (
     Look("post", "max", VERMILION, "s", "after, $s_{\\max}$"),
     Look("post", "mean", ORANGE, "D", "after, $\\langle s \\rangle$"),
 )
-SYMBOLS: dict[Statistic, str] = {"max": "$s_{\\max}$", "mean": "$\\langle s \\rangle$"}
 RISE_LOOKS: dict[Statistic, tuple[str, str]] = {"max": (BLUE, "s"), "mean": (PURPLE, "D")}
 CURVE_COLORS: dict[Statistic, tuple[str, str]] = {"max": (BLUE, GREY), "mean": (VERMILION, ORANGE)}
 PALETTE = (BLUE, GREEN, SKY, PURPLE, VERMILION, YELLOW, "#8c564b", ORANGE, BLACK)
