@@ -23,6 +23,7 @@ from gradquake.study.execution import (
     execute,
     sole_sweep,
     tasks,
+    unpacked,
 )
 from gradquake.study.pools import WorkerDiedError, available_cores, open_executor
 from gradquake.study.recording import to_dataset
@@ -476,6 +477,7 @@ def test_each_yields_in_order_here_and_on_a_pool():
     assert list(each(abs, items, None)) == items
     with open_executor(2) as pool:
         assert list(each(abs, items, pool)) == items
+        assert list(each(unpacked(divmod), [(7, 2), (9, 4)], pool)) == [(3, 1), (2, 1)]
 
 
 def test_each_says_that_a_worker_died():

@@ -72,8 +72,6 @@ class Estimate(Interval):
     ----------
     value : float
         NaN if it is not defined.
-    low, high, invalid : float
-        As in ``Interval``.
     runs : int
         The fewest runs of a scale; see ``tail_share``.
     kept_resamples : array, shape (B,), or None

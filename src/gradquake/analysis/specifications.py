@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gradquake.analysis import statistics
 from gradquake.analysis.fits import SlopesAndR2
 from gradquake.analysis.scales import FEWEST_SCALES
+from gradquake.analysis.statistics import Sizes
 from gradquake.analysis.transitions import crossing
 from gradquake.errors import InputError, require
 
@@ -32,13 +33,13 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 
-def _percentile_95(sizes: NDArray[Any], axis: int) -> Floats:
+def _percentile_95(sizes: Sizes, axis: int) -> Floats:
     high: Floats = np.quantile(sizes, 0.95, axis=axis)
     return high
 
 
 # Functions of sizes and an axis.
-STATISTICS: dict[str, Callable[[NDArray[Any], int], Floats]] = {
+STATISTICS: dict[str, Callable[[Sizes, int], Floats]] = {
     **{name: statistic.of for name, statistic in statistics.STATISTICS.items()},
     "p95": _percentile_95,
 }

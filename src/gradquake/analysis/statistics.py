@@ -19,11 +19,12 @@ from gradquake.analysis.fits import logarithms
 from gradquake.analysis.resampling import times_drawn
 from gradquake.errors import InputError
 
-__all__ = [
-    "STATISTICS", "SizeStatistic", "SplitValues", "Statistic", "check_statistic",
-]  # fmt: skip
+__all__ = ["STATISTICS", "SizeStatistic", "Sizes", "SplitValues", "Statistic", "check_statistic"]
 
 Floats = NDArray[np.float64]
+
+# Avalanche sizes: integers as measured, or floats, with NaN for a missing one.
+Sizes = NDArray[Any]
 
 # The name of a statistic in ``STATISTICS``.
 Statistic = str
@@ -62,7 +63,7 @@ class SizeStatistic:
 
     symbol: str
     label: str
-    of: Callable[[NDArray[Any], int], Floats]
+    of: Callable[[Sizes, int], Floats]
 
     def over_snapshots(self, sizes: Floats) -> OfDraws:
         """Return a function of drawn runs: the statistic over all of their snapshots, shape (B,).
@@ -82,9 +83,7 @@ class SizeStatistic:
 
         return drawn
 
-    def over_drawn_snapshots(
-        self, values: NDArray[Any], n_resamples: int, rng: np.random.Generator
-    ) -> Floats:
+    def over_drawn_snapshots(self, values: Sizes, n_resamples: int, rng: np.random.Generator) -> Floats:
         """Return the statistic of resamples of single snapshots, as if they were independent.
 
         ``values`` has shape (snapshots,); the result has shape (B,).
@@ -175,9 +174,7 @@ class _Largest(_Accumulated):
 
         return drawn
 
-    def over_drawn_snapshots(
-        self, values: NDArray[Any], n_resamples: int, rng: np.random.Generator
-    ) -> Floats:
+    def over_drawn_snapshots(self, values: Sizes, n_resamples: int, rng: np.random.Generator) -> Floats:
         # The largest of M draws with replacement from M sorted values is the value at the largest of M
         # uniform positions, which is distributed as U^(1/M).
         ascending = np.sort(values)
@@ -198,9 +195,7 @@ class _Mean(_Accumulated):
 
         return drawn
 
-    def over_drawn_snapshots(
-        self, values: NDArray[Any], n_resamples: int, rng: np.random.Generator
-    ) -> Floats:
+    def over_drawn_snapshots(self, values: Sizes, n_resamples: int, rng: np.random.Generator) -> Floats:
         if values.size <= MANY_SNAPSHOTS:
             return super().over_drawn_snapshots(values, n_resamples, rng)
         # How often each distinct value is taken has the same distribution, in a time that does not grow
@@ -218,7 +213,7 @@ def _running(of: np.ufunc, values: Floats, start: float) -> Floats:
     return running
 
 
-def _largest(sizes: NDArray[Any], axis: int) -> Floats:
+def _largest(sizes: Sizes, axis: int) -> Floats:
     known = np.isfinite(sizes)
     if known.all():
         whole: Floats = sizes.max(axis=axis)
@@ -227,7 +222,7 @@ def _largest(sizes: NDArray[Any], axis: int) -> Floats:
     return np.where(known.any(axis=axis), largest, np.nan)
 
 
-def _mean(sizes: NDArray[Any], axis: int) -> Floats:
+def _mean(sizes: Sizes, axis: int) -> Floats:
     known = np.isfinite(sizes)
     if known.all():
         whole: Floats = sizes.mean(axis=axis)

@@ -206,13 +206,7 @@ def crossing(
 
 
 class Crossings:
-    """First crossings, as ``crossing`` finds them, of curves that are given some epochs at a time.
-
-    Parameters
-    ----------
-    level, hold, direction
-        As in ``crossing``.
-    """
+    """First crossings, as ``crossing`` finds them, of curves that are given some epochs at a time."""
 
     def __init__(self, level: float = 1.0, *, hold: int = 3, direction: Direction = "up") -> None:
         self._level, self._hold, self._direction = level, hold, direction

@@ -2,5 +2,3 @@
 
 Nothing here reads or writes files, or computes statistics of avalanches.
 """
-
-__all__: list[str] = []

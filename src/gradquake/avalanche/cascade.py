@@ -88,12 +88,10 @@ OUTCOME = np.dtype(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Avalanche(AvalancheNumbers):
-    """The avalanche that one gradient left behind when it relaxed.
+    """The avalanche that one gradient left behind when it relaxed: its numbers, and the gradient.
 
     Attributes
     ----------
-    threshold, size, duration, area, peak, truncated, deviation, dissipated
-        As in ``AvalancheNumbers``.
     relaxed : array, shape (N,), the gradient's dtype
         The gradient after the cascade.
     """

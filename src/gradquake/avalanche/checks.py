@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gradquake.avalanche.sums import Gradient
 from gradquake.errors import InputError, counted, require_between, require_count
 
-__all__ = [
-    "FLOATS", "as_gradient", "broken_entries", "check_cascade", "check_length", "not_finite",
-]  # fmt: skip
+__all__ = ["FLOATS", "as_gradient", "broken_entries", "check_cascade", "check_length", "not_finite"]
 
 # The dtypes of gradients.
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -59,7 +55,7 @@ def not_finite(name: str, vector: Gradient) -> InputError:
     return broken_entries(name, broken.size, int(broken[0]), vector[broken[0]])
 
 
-def broken_entries(name: str, count: int, first: int, value: Any) -> InputError:
+def broken_entries(name: str, count: int, first: int, value: object) -> InputError:
     """Return the error for a gradient of which ``count`` entries are not finite."""
     told = "entry that is not finite," if count == 1 else "entries that are not finite, the first"
     return InputError(f"{name} has {count} {told} at {first} ({value}); finite numbers are needed")

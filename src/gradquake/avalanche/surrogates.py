@@ -59,17 +59,8 @@ def gaussian(gradients: ArrayLike, *, seed: int = 0) -> Gradient:
 def gaussian_per_tensor(gradients: ArrayLike, tensors: Sequence[int], *, seed: int = 0) -> Gradient:
     """Return normal numbers with each tensor's own root mean square, snapshot by snapshot.
 
-    Parameters
-    ----------
-    gradients, seed
-        As in ``gaussian``.
-    tensors : sequence of int
-        The number of entries of each parameter tensor, in order; together N.
-
-    Raises
-    ------
-    InputError
-        As ``gaussian`` does, or if the tensors do not have N entries together.
+    Arguments and errors as in ``gaussian``; ``tensors`` is the number of entries of each parameter
+    tensor, in order, and InputError is raised if these are not N together.
     """
     return surrogate("gaussian_per_tensor", gradients, tensors, seed=seed)
 
@@ -97,20 +88,14 @@ def surrogate(
 ) -> Gradient:
     """Return surrogates by their name in ``SURROGATES``.
 
-    Parameters
-    ----------
-    rung : str
-        A name in ``SURROGATES``.
-    gradients, seed
-        As in ``gaussian``.
-    tensors : sequence of int
-        As in ``gaussian_per_tensor``; only surrogates that are drawn tensor by tensor need them.
+    The other arguments are those of the function of that name; only surrogates that are drawn tensor by
+    tensor need ``tensors``.
 
     Raises
     ------
     InputError
-        As the function of that name does, for another name, or if the gradient is so large that the
-        surrogate overflows its dtype.
+        As that function does, for another name, or if the gradient is so large that the surrogate
+        overflows its dtype.
     """
     if not (isinstance(rung, str) and rung in SURROGATES):
         raise InputError(f"the surrogate is {rung!r}; one of {', '.join(SURROGATES)} is needed")
@@ -210,27 +195,27 @@ def _ziggurat() -> tuple[NDArray[Any], ...]:
     return tables
 
 
-def _normal(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+def _normal(rows: Gradient, rng: np.random.Generator) -> Gradient:
     return standard_normal(rng, rows.shape)
 
 
-def _normal_of_same_size(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+def _normal_of_same_size(rows: Gradient, rng: np.random.Generator) -> Gradient:
     # Divided by the largest entry first, since the square of a tiny or huge one is 0 or infinite.
     largest = np.abs(rows).max(axis=1, keepdims=True).astype(np.float64)
     scaled = np.divide(rows, largest, out=np.zeros(rows.shape), where=largest > 0)
     count, length = rows.shape
     norms = np.empty(count)
     _kernels_angle.norms(scaled.reshape(-1), length * np.arange(count + 1), norms)
-    drawn: NDArray[Any] = standard_normal(rng, rows.shape)
+    drawn: Gradient = standard_normal(rng, rows.shape)
     drawn *= largest * (norms / np.sqrt(length))[:, None]
     return drawn
 
 
-def _in_random_order(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+def _in_random_order(rows: Gradient, rng: np.random.Generator) -> Gradient:
     return rng.permuted(rows, axis=1)
 
 
-def _with_random_signs(rows: Gradient, rng: np.random.Generator) -> NDArray[Any]:
+def _with_random_signs(rows: Gradient, rng: np.random.Generator) -> Gradient:
     return np.where(rng.integers(2, size=rows.shape, dtype=np.int8) == 1, rows, -rows)
 
 
@@ -252,7 +237,7 @@ class Surrogate:
         Whether each parameter tensor is drawn by itself.
     """
 
-    draw: Callable[[Gradient, np.random.Generator], NDArray[Any]]
+    draw: Callable[[Gradient, np.random.Generator], Gradient]
     label: str
     keeps: str
     stream: int

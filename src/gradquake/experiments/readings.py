@@ -37,7 +37,7 @@ class Reading:
     quantile: float | None = None
     max_steps: int | None = None
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Return by name the settings that are not the run's own."""
         return {
             field.name: getattr(self, field.name)

@@ -23,9 +23,7 @@ from gradquake.experiments.mlp import Floats, Networks, accuracy, initial_parame
 from gradquake.study.configuration import label_text
 from gradquake.study.recording import GradientRecord, RunRecord
 
-__all__ = [
-    "PAPER_HIDDEN", "TASKS", "XOR", "XorRun", "gradients", "measure", "sweep",
-]  # fmt: skip
+__all__ = ["PAPER_HIDDEN", "TASKS", "XOR", "XorRun", "gradients", "measure", "sweep"]
 
 PAPER_HIDDEN = (20, 30, 50, 70, 100, 120, 200, 500)
 

@@ -17,11 +17,10 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 from safetensors import safe_open
 
 from gradquake.errors import GradquakeError, InputError, told
-from gradquake.files.tensors import Contents, StoredTensor, Tensor, natural, ranges, spans
+from gradquake.files.tensors import Blocks, Contents, StoredTensor, Tensor, natural, ranges, spans
 
 __all__ = ["INDEX", "SUFFIXES", "opened", "suffix_of"]
 
@@ -77,7 +76,7 @@ def _npy(path: Path) -> Iterator[Contents]:
     held = shape if math.prod(shape) * dtype.itemsize else (0,)
     flat = np.memmap(path, dtype, "r", header, (math.prod(held),))
 
-    def blocks() -> Iterator[NDArray[Any]]:
+    def blocks() -> Blocks:
         for span in ranges(flat.size):
             yield flat[span]
 
@@ -124,7 +123,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredTensor:
             f"{archive.filename}: {name!r} does not hold as much as its header says; it is damaged"
         )
 
-    def blocks() -> Iterator[NDArray[Any]]:
+    def blocks() -> Blocks:
         with archive.open(info) as stream:
             stream.read(header)
             for span in ranges(size):
@@ -159,7 +158,7 @@ def _slices(mapped: Any, name: str) -> StoredTensor:
     shape = tuple(lazy.get_shape())
     tensor = Tensor(name, shape, NUMPY_NAMES.get(code, code))
 
-    def blocks() -> Iterator[NDArray[Any]]:
+    def blocks() -> Blocks:
         if not shape:
             yield mapped.get_tensor(name).reshape(-1)
         for span in spans(shape):

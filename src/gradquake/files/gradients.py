@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.avalanche.sums import Gradient
 from gradquake.errors import InputError
 from gradquake.files.formats import opened
 from gradquake.files.tensors import StoredTensor, Tensor
@@ -176,7 +177,7 @@ def check_alike(first: GradientFile, other: GradientFile) -> None:
 def read(
     path: Path,
     layout: GradientFile,
-    out: NDArray[np.floating[Any]],
+    out: Gradient,
     positions: NDArray[np.int64] | None = None,
 ) -> None:
     """Read the entries of a file into a vector, tensor by tensor.
@@ -212,7 +213,7 @@ def _read_tensor(
     path: Path,
     one: StoredTensor,
     first: int,
-    out: NDArray[np.floating[Any]],
+    out: Gradient,
     positions: NDArray[np.int64] | None,
 ) -> None:
     """Read the entries of one tensor, whose first entry is entry ``first`` of the file."""
@@ -255,7 +256,7 @@ def _read_tensor(
 def _require_finite(
     path: Path,
     one: StoredTensor,
-    entries: NDArray[np.floating[Any]],
+    entries: Gradient,
     stored_at: Sequence[int] | NDArray[np.int64],
 ) -> None:
     """Raise InputError for an entry that is not finite, named by its position in the tensor."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradquake.avalanche.cascade import Avalanche
 from gradquake.avalanche.graphs import Graph
@@ -58,7 +57,7 @@ def measure(
 
 @overload
 def measure(
-    gradient: NDArray[np.floating[Any]] | Sequence[float],
+    gradient: Gradient | Sequence[float],
     *,
     graph: str | Graph | Builder = ...,
     alpha: float = ...,
@@ -69,7 +68,7 @@ def measure(
 
 
 def measure(
-    gradient: Files | NDArray[np.floating[Any]] | Sequence[float],
+    gradient: Files | Gradient | Sequence[float],
     *,
     graph: str | Graph | Builder = Probe.graph,
     alpha: float = Probe.alpha,
@@ -234,8 +233,8 @@ def _norm(gradient: Gradient) -> float:
 
 
 def _configs(
-    saved: SavedGradients, probe: Probe, rungs: Sequence[str], labels: Mapping[str, Any] | None
-) -> dict[str, dict[str, Any]]:
+    saved: SavedGradients, probe: Probe, rungs: Sequence[str], labels: Mapping[str, object] | None
+) -> dict[str, dict[str, object]]:
     """Return the configurations under which a series and its nulls are recorded, by rung."""
     own = checked_labels("labels", labels)
     require("seed" not in own, "labels names seed, which is recorded as the probe's; give seed itself")
@@ -253,7 +252,7 @@ def _configs(
     return {rung: {**shared, "surrogate": rung} for rung in (REAL, *rungs)}
 
 
-def _check_free(path: Path, configs: Mapping[str, Mapping[str, Any]]) -> None:
+def _check_free(path: Path, configs: Mapping[str, Mapping[str, object]]) -> None:
     """Raise InputError if a study holds one of these configurations already."""
     with open_study(path, create=True) as study:
         held = study.keys()
@@ -266,7 +265,7 @@ def _check_free(path: Path, configs: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _records(
-    measured: Sequence[Measurement], configs: Mapping[str, Mapping[str, Any]]
+    measured: Sequence[Measurement], configs: Mapping[str, Mapping[str, object]]
 ) -> list[RunRecord]:
     """Return the records of a series and its nulls, of which the first draw is recorded."""
     found = []

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -188,7 +188,7 @@ class Series:
         return f"<table>{rows}</table>"
 
 
-def _as_json(one: Measurement) -> dict[str, Any]:
+def _as_json(one: Measurement) -> dict[str, object]:
     nulls = {
         rung: {
             **{name: getattr(null, name) for name in ("value", "low", "high", "p_value")},
@@ -197,10 +197,5 @@ def _as_json(one: Measurement) -> dict[str, Any]:
         for rung, null in one.nulls.items()
     }
     norm = one.gradient_norm if math.isfinite(one.gradient_norm) else None
-    return {
-        "source": one.source,
-        "step": one.step,
-        **one.avalanche.measured(),
-        "gradient_norm": norm,
-        "nulls": nulls,
-    }
+    measured = {"source": one.source, "step": one.step, **one.avalanche.measured()}
+    return {**measured, "gradient_norm": norm, "nulls": nulls}

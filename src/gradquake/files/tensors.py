@@ -10,10 +10,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "Contents", "StoredTensor", "Tensor", "natural", "ranges", "spans"]
+__all__ = ["BLOCK", "Blocks", "Contents", "StoredTensor", "Tensor", "natural", "ranges", "spans"]
 
 # The number of entries that are in memory at a time, besides the vector.
 BLOCK = 2**20
+
+# The entries of a tensor, some at a time.
+Blocks = Iterator[NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class StoredTensor:
     """
 
     tensor: Tensor
-    blocks: Callable[[], Iterator[NDArray[Any]]] = field(repr=False)
+    blocks: Callable[[], Blocks] = field(repr=False)
     group: str = ""
     by_column: bool = False
 

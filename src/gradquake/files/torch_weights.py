@@ -5,16 +5,15 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from gradquake.errors import InputError, a_type, printable
-from gradquake.files.tensors import StoredTensor, Tensor, spans
+from gradquake.files.tensors import Blocks, StoredTensor, Tensor, spans
 
 __all__ = ["Unmade", "open_weights"]
 
@@ -75,13 +74,13 @@ def open_weights(path: Path) -> tuple[list[StoredTensor], list[str]]:
 class Unmade:
     """The replacement of an object whose class is not imported; each such class has a subclass."""
 
-    def __new__(cls, *_: Any) -> Unmade:
+    def __new__(cls, *_: object) -> Unmade:
         """Accept any arguments."""
         return super().__new__(cls)
 
-    def __init__(self, *_: Any) -> None: ...
+    def __init__(self, *_: object) -> None: ...
 
-    def __setstate__(self, _: Any) -> None:
+    def __setstate__(self, _: object) -> None:
         """Drop the state."""
 
 
@@ -152,7 +151,7 @@ def _largest(group: Mapping[Any, Any]) -> int:
     )
 
 
-def _require_apart(path: Path, values: list[Any]) -> None:
+def _require_apart(path: Path, values: list[object]) -> None:
     """Raise InputError if tensors overlap so much that a small file would give any amount."""
     tensors = [
         value
@@ -171,7 +170,7 @@ def _expanded(tensor: torch.Tensor) -> bool:
 
 
 def _named(
-    members: list[tuple[str, Any, Any]], *, prefixed: bool
+    members: list[tuple[str, object, object]], *, prefixed: bool
 ) -> tuple[list[StoredTensor], list[str]]:
     stored, left_out = [], []
     seen: dict[object, str] = {}
@@ -211,7 +210,7 @@ def _stored(name: str, tensor: torch.Tensor, group: str = "") -> StoredTensor:
     return StoredTensor(described, partial(_blocks, tensor.detach()), group)
 
 
-def _blocks(tensor: torch.Tensor) -> Iterator[NDArray[Any]]:
+def _blocks(tensor: torch.Tensor) -> Blocks:
     for span in spans(tuple(tensor.shape)) if tensor.ndim else [()]:
         part = tensor[span].reshape(-1)
         # torch cannot convert bfloat16 to NumPy.

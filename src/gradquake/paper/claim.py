@@ -223,13 +223,10 @@ class Claim(Generic[Evidence]):
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """A claim with its measured quantities and its verdict.
+    """A ``Claim`` with its measured quantities and its verdict.
 
     Attributes
     ----------
-    id, text, paper : str
-        As in ``Claim``.
-    quantities : tuple of Quantity
     verdict : str
         One of ``VERDICTS``.
     note : str

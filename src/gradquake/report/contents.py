@@ -17,6 +17,10 @@ from gradquake.study.study import open_study
 
 __all__ = ["Contents", "info"]
 
+HEADER = (
+    "experiment", "finished", "missing", "unfinished", "N", "seeds", "nulls", "settings that differ",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -96,13 +100,8 @@ class _Row(NamedTuple):
         return {pair for pair in self.settings.items() if pair[0] != "experiment"}
 
     def cells(self, nulls: Sequence[str], shared: set[tuple[str, str]]) -> tuple[str, ...]:
-        found = self.sweep or {
-            "runs": 0,
-            "missing": (),
-            "unfinished": (),
-            "n_parameters": (),
-            "seeds": (),
-        }
+        lists = ("missing", "unfinished", "n_parameters", "seeds")
+        found = self.sweep or {"runs": 0, **dict.fromkeys(lists, ())}
         return (
             self.experiment,
             str(found["runs"]),
@@ -117,7 +116,7 @@ class _Row(NamedTuple):
         )
 
 
-def _table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
+def _table(sweeps: Sequence[Mapping[str, object]]) -> Table:
     rows, nulls = _rows_and_nulls(sweeps)
     shared: dict[str, set[tuple[str, str]]] = {}
     for row in rows:
@@ -131,16 +130,7 @@ def _table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
     ]
     return Table(
         "Sweeps",
-        (
-            "experiment",
-            "finished",
-            "missing",
-            "unfinished",
-            "N",
-            "seeds",
-            "nulls",
-            "settings that differ",
-        ),
+        HEADER,
         [row.cells(nulls.get(row.key, []), shared[row.experiment]) for row in rows],
         "\n".join(notes),
     )

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gradquake.analysis.resampling import Estimate
 
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "BELOW_LEGEND", "BLACK", "BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION", "YELLOW",
-    "Axes", "categories", "dimension", "dimensions", "extremes", "heatmap", "inset", "legend_below",
-    "line_with_band", "path", "say", "scale_colors", "series", "sheet", "steps", "variants",
+    "BELOW_LEGEND", "BLACK", "BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "SYMBOLS", "VERMILION",
+    "YELLOW", "Axes", "Color", "categories", "dimension", "dimensions", "extremes", "heatmap", "inset",
+    "legend_below", "line_with_band", "path", "say", "scale_colors", "series", "sheet", "steps",
+    "variants",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
+Color = str | tuple[float, float, float, float]
 
 # Okabe and Ito's palette, distinct for the common kinds of color blindness.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -62,8 +64,9 @@ STYLE: Any = {
 }
 
 
-# By name, the color and the line width of D(t), and by statistic its label.
+# By name, the color and the line width of D(t); by statistic, the symbol and the label of D(t).
 CURVES = {"real": (BLUE, 1.2), "gaussian": (GREY, 0.8), "permuted": (ORANGE, 0.8)}
+SYMBOLS = {"max": "$s_{\\max}$", "mean": "$\\langle s \\rangle$"}
 DIMENSION_LABELS = {"max": "$D(t)$ of $s_{\\max}$", "mean": "$\\gamma(t)$ of $\\langle s \\rangle$"}
 
 
@@ -122,10 +125,10 @@ def inset(ax: Axes, bounds: tuple[float, float, float, float]) -> Axes:
     return small
 
 
-def path(ax: Axes, x: Any, y: Any, color: Any, label: str = "", **style: Any) -> Axes:
+def path(ax: Axes, x: ArrayLike, y: ArrayLike, color: Color, label: str = "", **style: Any) -> Axes:
     """Draw a quantity of one run over time; a dot if there is a single snapshot."""
-    style = {"lw": 0.8, "marker": "." if len(x) == 1 else None, **style}
     x, y = np.asarray(x), np.asarray(y)
+    style = {"lw": 0.8, "marker": "." if x.size == 1 else None, **style}
     seen = extremes(y)
     ax.plot(x[seen], y[seen], color=color, label=label or None, **style)
     return ax
@@ -168,7 +171,7 @@ def extremes(*curves: Floats) -> NDArray[np.intp]:
     return np.unique(np.concatenate(seen))
 
 
-def legend_below(ax: Axes, lines: Mapping[str, tuple[Any, str]]) -> None:
+def legend_below(ax: Axes, lines: Mapping[str, tuple[Color, str]]) -> None:
     """Draw a legend below all panels of a figure; ``lines`` holds a color and a style by label."""
     handles = [Line2D([], [], color=color, ls=ls, label=label) for label, (color, ls) in lines.items()]
     figure = ax.get_figure(root=True)
@@ -178,11 +181,11 @@ def legend_below(ax: Axes, lines: Mapping[str, tuple[Any, str]]) -> None:
 
 def line_with_band(
     ax: Axes,
-    x: Any,
-    middle: Any,
-    low: Any,
-    high: Any,
-    color: Any,
+    x: ArrayLike,
+    middle: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    color: Color,
     label: str = "",
     *,
     opacity: float = 0.22,
@@ -197,7 +200,7 @@ def line_with_band(
     return ax
 
 
-def dimension(ax: Axes, curve: xr.Dataset, color: Any = BLUE, label: str = "", **style: Any) -> Axes:
+def dimension(ax: Axes, curve: xr.Dataset, color: Color = BLUE, label: str = "", **style: Any) -> Axes:
     """Draw D(t) with its bootstrap band."""
     epoch = curve["epoch"].values
     middle, low, high = (curve[name].values for name in ("value", "low", "high"))
@@ -228,7 +231,7 @@ def dimensions(curves: Mapping[str, xr.Dataset], ax: Axes | None = None) -> Axes
     return ax
 
 
-def scale_colors(n_scales: int) -> list[Any]:
+def scale_colors(n_scales: int) -> list[Color]:
     """Return colors from dark to light, which keep their order in gray and for color-blind readers."""
     return [mpl.colormaps["viridis"](x) for x in np.linspace(0.0, 0.92, n_scales)]
 
@@ -245,7 +248,13 @@ def variants(ax: Axes, names: Sequence[str], values: Floats, low: Floats, high: 
 
 
 def series(
-    ax: Axes, x: Any, found: Sequence[Estimate], color: str, marker: str, label: str = "", **style: Any
+    ax: Axes,
+    x: ArrayLike,
+    found: Sequence[Estimate],
+    color: str,
+    marker: str,
+    label: str = "",
+    **style: Any,
 ) -> Axes:
     """Draw estimates with their intervals at positions ``x``; ``mfc="white"`` makes open markers."""
     values = np.array([of.value for of in found])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ class LiveSweep:
         By rung, the same runs measured on its surrogates.
     """
 
-    settings: dict[str, Any]
+    settings: dict[str, object]
     runs: list[RunRecord]
     unfinished: set[str]
     nulls: dict[str, list[RunRecord]]
@@ -143,7 +143,7 @@ def read(path: str | Path) -> list[LiveSweep]:
     return [sweep for sweep in found.values() if sweep.runs]
 
 
-def choose(study: str | Path, settings: Mapping[str, Any]) -> LiveSweep:
+def choose(study: str | Path, settings: Mapping[str, object]) -> LiveSweep:
     """Return the one sweep of a study whose settings include those given.
 
     Raises

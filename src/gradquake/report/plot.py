@@ -11,7 +11,7 @@ import numpy as np
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError
 from gradquake.report import figures
-from gradquake.report.figures import Axes
+from gradquake.report.figures import Axes, Color
 from gradquake.report.live import LiveSweep, choose, thinned
 
 __all__ = ["draw", "plot"]
@@ -84,7 +84,7 @@ def draw(sweep: LiveSweep, path: Path) -> None:
         _draw_legend(share, sweep, colors)
 
 
-def _draw_outcome(ax: Axes, name: str, sweep: LiveSweep, colors: Mapping[int, Any]) -> None:
+def _draw_outcome(ax: Axes, name: str, sweep: LiveSweep, colors: Mapping[int, Color]) -> None:
     logged = False
     for run in sweep.runs:
         values = run.values.get(name, np.full(run.epochs.size, np.nan))
@@ -111,7 +111,7 @@ def _draw_dimension(ax: Axes, sweep: LiveSweep) -> None:
     figures.dimensions({**known, "real": real}, ax)
 
 
-def _draw_legend(ax: Axes, sweep: LiveSweep, colors: Mapping[int, Any]) -> None:
+def _draw_legend(ax: Axes, sweep: LiveSweep, colors: Mapping[int, Color]) -> None:
     sizes = list(colors)
     named = [sizes[i] for i in thinned(len(sizes), MOST_NAMED)]
     lines = {f"N = {n:,}": (colors[n], "-") for n in named}

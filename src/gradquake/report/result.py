@@ -275,7 +275,7 @@ def analyze(
 def _chosen(
     study: Study | str | Path | xr.Dataset,
     recorded: Mapping[str, xr.Dataset] | None,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, object],
 ) -> tuple[xr.Dataset, Mapping[str, xr.Dataset]]:
     """Return the sweep to analyze, and the nulls that were recorded with it."""
     if isinstance(study, xr.Dataset):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from gradquake.analysis.dimension import Curve, crossing_of_null, curve
@@ -13,7 +14,7 @@ from gradquake.analysis.resampling import Estimate, difference
 from gradquake.analysis.shown import Shown, bracketed
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.timing import PermutationTest, follows_grokking
-from gradquake.study.execution import each
+from gradquake.study.execution import each, unpacked
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -108,11 +109,11 @@ def timing_of(
 ) -> dict[Statistic, Timing]:
     """Return when D(t) of every statistic crosses; ``grokking`` is the median t_g of all runs."""
     pairs = [(dataset, statistic) for statistic in STATISTICS for dataset in aligned]
-    curves = list(told(each(_CurveOf(n_resamples), pairs, executor)))
+    curves = list(told(each(unpacked(partial(curve, n_resamples=n_resamples)), pairs, executor)))
     real, null = ladder.real, ladder.nulls["permuted"]
     shared = [(real.curves[s], null.curves[s]) for s in STATISTICS]
     since = list(zip(curves[::2], curves[1::2], strict=True))
-    crossings = list(told(each(_cross, [*shared, *since], executor)))
+    crossings = list(told(each(unpacked(crossing_of_null), [*shared, *since], executor)))
     found = {}
     for i, statistic in enumerate(STATISTICS):
         (of_real, of_permuted), (aligned_real, aligned_null) = shared[i], since[i]
@@ -130,15 +131,3 @@ def timing_of(
             follows_grokking(sweep, statistic),
         )
     return found
-
-
-def _cross(item: tuple[Curve, Curve]) -> Estimate:
-    return crossing_of_null(*item)
-
-
-@dataclass(frozen=True)
-class _CurveOf:
-    n_resamples: int
-
-    def __call__(self, item: tuple[xr.Dataset, Statistic]) -> Curve:
-        return curve(*item, n_resamples=self.n_resamples)

@@ -22,7 +22,7 @@ from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate
 from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.shown import Shown, bracketed
 from gradquake.analysis.statistics import STATISTICS, Statistic
-from gradquake.analysis.sweep import SweepAnalysis, analyze
+from gradquake.analysis.sweep import analyze
 from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.errors import InputError
@@ -30,14 +30,12 @@ from gradquake.experiments.readings import Reading
 from gradquake.scrutiny.checks import check_beside
 from gradquake.scrutiny.crossings import STEPS_OF_STATISTIC, Aligned, Timing, timing_of
 from gradquake.scrutiny.measure import in_order, measure, measure_aligned
-from gradquake.study.execution import each
+from gradquake.study.execution import each, unpacked
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = [
-    "NO_MEDIAN", "NO_RUN_GROKKED", "Analysis", "Scrutiny", "beside", "notes_of", "scrutinize",
-]  # fmt: skip
+__all__ = ["NO_MEDIAN", "NO_RUN_GROKKED", "Scrutiny", "beside", "notes_of", "scrutinize"]
 
 Result = TypeVar("Result")
 Progress = Callable[[int, int], object]
@@ -230,10 +228,10 @@ def _beside(
     measured = {REAL: sweep, **nulls}
     timed = STEPS_OF_STATISTIC * len(STATISTICS) if aligned else 0
     told = partial(_told, progress=progress, of=len(measured) * (1 + len(PHASES)) + timed)
-    real, *of_nulls = told(each(Analysis(n_resamples), measured.values(), executor))
+    real, *of_nulls = told(each(partial(analyze, n_resamples=n_resamples), measured.values(), executor))
     ladder = Ladder(real, dict(zip(nulls, of_nulls, strict=True)))
     pairs = list(product(measured.values(), PHASES))
-    found = told(each(_collapse, pairs, executor))
+    found = told(each(unpacked(phase_collapse), pairs, executor))
     collapses = {rung: {phase: next(found) for phase in PHASES} for rung in measured}
     grokking = timing.median_grokking_epoch(sweep, n_resamples=n_resamples)
     of_time = {}
@@ -242,23 +240,8 @@ def _beside(
     return Scrutiny(ladder, collapses, grokking, of_time)
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """``analyze`` with its number of resamples, to be sent to a worker."""
-
-    n_resamples: int
-
-    def __call__(self, dataset: xr.Dataset) -> SweepAnalysis:
-        """Return the analysis of a sweep."""
-        return analyze(dataset, n_resamples=self.n_resamples)
-
-
 def _told(results: Iterable[Result], *, progress: Progress, of: int) -> Iterator[Result]:
     """Yield results, and report each to the progress bar."""
     for result in results:
         progress(1, of)
         yield result
-
-
-def _collapse(item: tuple[xr.Dataset, Phase]) -> Collapse:
-    return phase_collapse(*item)

@@ -21,7 +21,7 @@ from gradquake.study.recording import RunRecord
 from gradquake.study.schema import software_versions
 from gradquake.study.study import Study
 
-__all__ = ["Measure", "RunConfig", "SweepError", "each", "execute", "sole_sweep", "tasks"]
+__all__ = ["Measure", "RunConfig", "SweepError", "each", "execute", "sole_sweep", "tasks", "unpacked"]
 
 # The runs of a task are trained side by side. About this many parameters together stay in the caches.
 PARAMETERS_A_TASK = 15_000
@@ -174,6 +174,15 @@ def each(
         raise GradquakeError(f"{WORKER_DIED}; {KEPT}") from error
     except (BrokenExecutor, CancelledError) as error:
         raise GradquakeError(EXECUTOR_GONE) from error
+
+
+def unpacked(function: Callable[..., Result]) -> Callable[[Iterable[object]], Result]:
+    """Return a picklable function that calls another one with the parts of its one argument."""
+    return partial(_unpack, function)
+
+
+def _unpack(function: Callable[..., Result], arguments: Iterable[object]) -> Result:
+    return function(*arguments)
 
 
 def tasks(runs: Sequence[Run]) -> list[list[Run]]:

@@ -34,6 +34,8 @@ from gradquake.study.configuration import (
 if TYPE_CHECKING:
     import xarray as xr
 
+    from gradquake.avalanche.sums import Gradient
+
 __all__ = [
     "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored", "labels",
     "stored_type", "to_dataset",
@@ -145,12 +147,10 @@ class RunRecord:
 
 @dataclass(frozen=True, eq=False)
 class GradientRecord:
-    """The gradients of one run, on which anything can be measured later.
+    """The gradients of one run (see ``RunRecord``), on which anything can be measured later.
 
     Attributes
     ----------
-    config, grokking_epoch, epochs
-        As in ``RunRecord``.
     gradients : array of float, shape (snapshots, N)
         One gradient for each of the epochs.
     tensors : tuple of int
@@ -160,11 +160,11 @@ class GradientRecord:
     config: Config
     grokking_epoch: int | None
     epochs: NDArray[np.int64]
-    gradients: NDArray[np.floating[Any]]
+    gradients: Gradient
     tensors: tuple[int, ...]
 
 
-def labels(name: str, given: Config | None) -> dict[str, Any]:
+def labels(name: str, given: Config | None) -> dict[str, object]:
     """Return a user's own labels of a run as JSON-ready values.
 
     Parameters

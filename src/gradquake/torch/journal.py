@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradquake.errors import RunTakenError, StudyError
 from gradquake.study.configuration import config_key
@@ -55,7 +55,7 @@ class Journal:
     """
 
     def __init__(
-        self, configs: Mapping[str, dict[str, Any]], path: Path | None, step: int | None
+        self, configs: Mapping[str, dict[str, object]], path: Path | None, step: int | None
     ) -> None:
         self._configs = dict(configs)
         # The training may change the working directory.
@@ -86,7 +86,7 @@ class Journal:
             self._owned = dict(zip(self._configs, owned, strict=True))
             _OPEN.add(self)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Return how a copy is made: empty, and without the run in the study."""
         return Journal, (self._configs, None, None)
 

@@ -99,17 +99,17 @@ def probe_and_labels(
     return probe or Probe(seed=int(seed)), labels
 
 
-def _is_single(value: Any) -> bool:
+def _is_single(value: object) -> bool:
     return isinstance(value, np.generic | np.ndarray | torch.Tensor) and math.prod(value.shape) == 1
 
 
-def _is_label(value: Any) -> bool:
+def _is_label(value: object) -> bool:
     if isinstance(value, bool):
         return False
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _has_text(value: Any) -> bool:
+def _has_text(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(_has_text(one) and not isinstance(one, set | frozenset) for one in value)
     if isinstance(value, set | frozenset):
@@ -117,7 +117,7 @@ def _has_text(value: Any) -> bool:
     return isinstance(value, (*PLAIN, PurePath, Enum, torch.dtype, torch.device, torch.Size))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, set | frozenset):
         # Sorted, so that the order is the same in every process.
         return "{" + ", ".join(sorted(map(repr, value))) + "}"

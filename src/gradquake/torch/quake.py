@@ -30,7 +30,7 @@ __all__ = ["Quake"]
 Result = TypeVar("Result")
 
 # The positional and the named arguments of ``optimizer.step``.
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Arguments = tuple[tuple[object, ...], dict[str, object]]
 
 
 class Quake:

@@ -158,7 +158,7 @@ class Recorder:
                 self._complaints.add(f"logger {number}", said, error)
 
 
-def check_outcome(name: str, value: object, labels: Mapping[str, Any]) -> None:
+def check_outcome(name: str, value: object, labels: Mapping[str, object]) -> None:
     """Raise InputError unless an outcome of this name can be kept beside these labels."""
     taken = name in VARIABLES or name in ("step", "epoch", "grokking_epoch")
     if taken and name not in OUTCOMES:

@@ -57,15 +57,15 @@ def configuration(
     model: nn.Module,
     gradient: FlatGradient,
     probe: Probe,
-    labels: Mapping[str, Any],
-    sweep: Mapping[str, Any],
+    labels: Mapping[str, object],
+    sweep: Mapping[str, object],
     *,
     every: int | Callable[[int], bool],
     sample: int | None,
     parameters: Callable[[str], bool] | None,
     inline: bool,
     grokked_at: float,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the configuration under which a run is recorded.
 
     Raises

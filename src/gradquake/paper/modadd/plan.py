@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import product
-from typing import Any
 
 from gradquake.analysis.resampling import FEWEST_RUNS
 from gradquake.errors import InputError, require, require_count
@@ -25,7 +24,7 @@ PLATES = ("modadd-accuracy", "modadd-dimension", "modadd-alignment", "modadd-lad
 SEEDS = 3
 
 GROKKING, NO_DECAY, SMALL, LITERAL = "grokking", "no weight decay", "small training set", "literal split"
-CONDITIONS: dict[str, dict[str, Any]] = {
+CONDITIONS: dict[str, dict[str, object]] = {
     GROKKING: {},
     NO_DECAY: {"weight_decay": 0.0},
     SMALL: {"train_share": 0.2},
@@ -57,7 +56,7 @@ class Plan:
 
     seeds: int = SEEDS
     widths: Mapping[str, Sequence[int]] = field(default_factory=lambda: WIDTHS)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_count("seeds", self.seeds, 1)

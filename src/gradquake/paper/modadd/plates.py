@@ -23,13 +23,13 @@ from gradquake.report.figures import (
     ORANGE,
     PURPLE,
     SKY,
+    SYMBOLS,
     VERMILION,
     Axes,
 )
 
 __all__ = ["PLATES"]
 
-SYMBOLS: dict[Statistic, str] = {"max": "$s_{\\max}$", "mean": "$\\langle s \\rangle$"}
 COLORS = {GROKKING: BLUE, NO_DECAY: VERMILION, SMALL: ORANGE, LITERAL: GREEN}
 WARNING_COLORS = dict(zip(WARNINGS, (BLUE, SKY, VERMILION, ORANGE, PURPLE), strict=True))
 CURVE_COLORS: dict[Statistic, tuple[str, str]] = {"max": (BLUE, GREY), "mean": (VERMILION, ORANGE)}

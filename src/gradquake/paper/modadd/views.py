@@ -16,7 +16,7 @@ from gradquake.analysis.dimension import Curve, curve
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scales import FEWEST_SCALES, scale_groups
 from gradquake.analysis.statistics import STATISTICS, Statistic
-from gradquake.study.execution import each
+from gradquake.study.execution import each, unpacked
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,7 +95,7 @@ def views_of(
             widths = real["width"].values
             dropped = {*widths.tolist()} - {*widths[kept].tolist()}
             left_out[subject, alignment] = tuple(sorted(dropped))
-    curves = each(_curve, todo, executor)
+    curves = each(unpacked(curve), todo, executor)
     views: dict[Subject, Views] = {subject: {} for subject in pairs}
     for (subject, alignment), without in left_out.items():
         views[subject][alignment] = {s: _view(next(curves), next(curves), without) for s in STATISTICS}
@@ -124,7 +124,3 @@ def _with_event(sweep: xr.Dataset, event: NDArray[np.float64] | None) -> NDArray
 
 def _view(real: Curve, null: Curve, left_out: tuple[int, ...]) -> View:
     return View(real, null.slim(), real.crossing, real.crossing_of(1.0, "down"), left_out)
-
-
-def _curve(item: tuple[xr.Dataset, Statistic]) -> Curve:
-    return curve(*item)

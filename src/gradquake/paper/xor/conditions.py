@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class Condition:
 
     group: Group
     name: str
-    settings: dict[str, Any]
+    settings: dict[str, object]
 
     def runs(self, hidden: Sequence[int], seeds: int) -> list[XorRun]:
         """Return the runs of this condition."""
@@ -66,8 +66,8 @@ class Condition:
 def conditions() -> list[Condition]:
     """Return every condition except the paper's own in-line and shadow training."""
     probe = XorRun(1, 0)
-    modes: dict[str, dict[str, Any]] = {"inline": {}, "shadow": {"alpha_train": 0.0}}
-    controls: dict[str, dict[str, Any]] = {
+    modes: dict[str, dict[str, object]] = {"inline": {}, "shadow": {"alpha_train": 0.0}}
+    controls: dict[str, dict[str, object]] = {
         "AND": {"task": "and"},
         "constant labels": {"task": "constant"},
         "tiny learning rate": {"learning_rate": TINY_LEARNING_RATE},

@@ -14,9 +14,9 @@ from gradquake.analysis import distributions, power, tails
 from gradquake.analysis.dimension import Curve
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import N_RESAMPLES, Estimate, estimated
+from gradquake.analysis.resampling import Estimate, estimated
 from gradquake.analysis.statistics import STATISTICS, Statistic
-from gradquake.analysis.sweep import SweepAnalysis
+from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.analysis.timing import PermutationTest, follows_grokking
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.errors import InputError
@@ -36,10 +36,10 @@ from gradquake.paper.xor.plan import (
     Plan,
 )
 from gradquake.scrutiny.measure import measure as measure_readings
-from gradquake.scrutiny.scrutinize import Analysis, Scrutiny, scrutinize
+from gradquake.scrutiny.scrutinize import Scrutiny, scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.topologies import OnTopology, on_topologies
-from gradquake.study.execution import each, execute
+from gradquake.study.execution import each, execute, unpacked
 from gradquake.study.study import Study
 
 if TYPE_CHECKING:
@@ -292,8 +292,8 @@ def _many_seeds(sweep: xr.Dataset, executor: Executor | None) -> ManySeeds:
     measured = measure_readings(sweep, [Reading(name) for name in names], executor)
     nulls = {name: measured[Reading(name)] for name in names}
     found = _power(sweep, nulls, executor)
-    real, *beside = each(Analysis(N_RESAMPLES), [sweep, *nulls.values()], executor)
-    tests = each(_follows, [(sweep, statistic) for statistic in STATISTICS], executor)
+    real, *beside = each(analyze, [sweep, *nulls.values()], executor)
+    tests = each(unpacked(follows_grokking), [(sweep, statistic) for statistic in STATISTICS], executor)
     ladder = Ladder(real, dict(zip(names, beside, strict=True)))
     return ManySeeds(found, dict(zip(STATISTICS, tests, strict=True)), ladder)
 
@@ -302,15 +302,6 @@ def _power(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset], executor: Executo
     available = int((sweep["n_parameters"] == sweep["n_parameters"][0]).sum())
     counts = [count for count in POWER_COUNTS if count <= available]
     # The largest first, since they take longest.
-    todo = [(sweep, nulls, count) for count in reversed(counts)]
-    found = list(each(_power_of, todo, executor))
+    todo = [(sweep, nulls, [count]) for count in reversed(counts)]
+    found = list(each(unpacked(power.power), todo, executor))
     return [power for of_count in reversed(found) for power in of_count]
-
-
-def _follows(item: tuple[xr.Dataset, Statistic]) -> PermutationTest:
-    return follows_grokking(*item)
-
-
-def _power_of(item: tuple[xr.Dataset, Mapping[str, xr.Dataset], int]) -> list[Power]:
-    sweep, nulls, count = item
-    return power.power(sweep, nulls, [count])

@@ -26,9 +26,11 @@ from gradquake.report.figures import (
     ORANGE,
     PURPLE,
     SKY,
+    SYMBOLS,
     VERMILION,
     YELLOW,
     Axes,
+    Color,
 )
 
 __all__ = ["aligned", "controls", "intervention", "ladder", "power", "topologies"]
@@ -52,7 +54,6 @@ LOOKS = (
     Look("post", "max", VERMILION, "s", "after, $s_{\\max}$"),
     Look("post", "mean", ORANGE, "D", "after, $\\langle s \\rangle$"),
 )
-SYMBOLS: dict[Statistic, str] = {"max": "$s_{\\max}$", "mean": "$\\langle s \\rangle$"}
 RISE_LOOKS: dict[Statistic, tuple[str, str]] = {"max": (BLUE, "s"), "mean": (PURPLE, "D")}
 CURVE_COLORS: dict[Statistic, tuple[str, str]] = {"max": (BLUE, GREY), "mean": (VERMILION, ORANGE)}
 PALETTE = (BLUE, GREEN, SKY, PURPLE, VERMILION, YELLOW, "#8c564b", ORANGE, BLACK)
@@ -236,7 +237,7 @@ def _against_runs(ax: Axes, found: Sequence[Power], values: Sequence[float], loo
 
 
 def _grokking(
-    ax: Axes, result: ConditionResult, shift: float, label: str, *, color: Any, ls: str = "-"
+    ax: Axes, result: ConditionResult, shift: float, label: str, *, color: Color, ls: str = "-"
 ) -> None:
     """Draw the median grokking epoch against N, moved aside by a factor."""
     n = np.array([scale.n_parameters for scale in result.by_scale]) * shift
@@ -252,7 +253,7 @@ def _grokking(
     )
 
 
-def _curves(ax: Axes, results: Sequence[ConditionResult], colors: Sequence[Any]) -> None:
+def _curves(ax: Axes, results: Sequence[ConditionResult], colors: Sequence[Color]) -> None:
     """Draw D(t) of the largest size under several conditions."""
     for result, color in zip(results, colors, strict=False):
         figures.dimension(ax, result.curves["max"].dimension, color, opacity=0.08, lw=0.9)
