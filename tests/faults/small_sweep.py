@@ -106,7 +106,8 @@ def wait_until_alone(process):
 
 def one_sentence(errors):
     """Return the one line that a command wrote to its errors, beside its progress bar."""
-    lines = [line for line in errors.splitlines() if not line.startswith(STAGES)]
+    # A bar that ends before it shows anything leaves an empty line.
+    lines = [line for line in errors.splitlines() if line and not line.startswith(STAGES)]
     assert len(lines) == 1, errors
     assert lines[0].startswith("gradquake: ")
     return lines[0]
