@@ -20,7 +20,10 @@ DIVERGING = xor.sweep((200,), 1, epochs=30, learning_rate=1e308, alpha_train=0)
 def main(path, *options):
     runs = [*DIVERGING, *RUNS] if "--diverging" in options else RUNS
     scheduler = next((option for option in options if option.startswith("tcp:")), None)
-    with open_executor(2, scheduler) as pool, open_study(path, create=True) as study:
+    with (
+        open_executor(None if scheduler else 2, scheduler) as pool,
+        open_study(path, create=True) as study,
+    ):
 
         def tell(_):
             keys = study.keys()
