@@ -15,7 +15,7 @@ reproduce: $(VENV)/.core
 test: $(VENV)/.test
 	$(PYTEST) -m "not optional"
 
-## test-all: then add torch, the frameworks and the cluster, and run the tests that need them
+## test-all: then add torch, the frameworks and the cluster; run the tests that need them, and kill sweeps
 test-all: test $(VENV)/.all
 	$(PYTEST) -m optional
 

@@ -36,8 +36,9 @@ collect_ignore = sorted({path for library in MISSING for path in NEEDED_BY[libra
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that need more than the core."""
+    """Mark the tests that need more than the core, and those that kill sweeps, which take minutes."""
     homes = [TESTS / home for of_library in NEEDED_BY.values() for home in of_library]
+    homes.append(TESTS / "faults")
     for item in items:
         if any(item.path.is_relative_to(home) for home in homes):
             item.add_marker(pytest.mark.optional)
