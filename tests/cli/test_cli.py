@@ -410,6 +410,14 @@ def test_bad_where(study, refused):
     assert "no finished run with alpha=0.9" in refused("analyze", study, "--where", "alpha=0.9")
 
 
+@pytest.mark.parametrize(
+    "name", ["study", "nulls", "statistic", "recorded", "jobs", "progress", "out", "where", "settings"]
+)
+@pytest.mark.parametrize("command", ["analyze", "plot"])
+def test_where_takes_names_that_are_options_in_python(study, refused, command, name):
+    assert f"{name}=1" in refused(command, study, "--where", f"{name}=1")
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_interrupt_is_one_clean_line_and_resumes(jobs, tmp_path):
     path = tmp_path / "s.sqlite"

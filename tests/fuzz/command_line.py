@@ -54,7 +54,7 @@ FLAGS = (
 )  # fmt: skip
 PAIRS = (
     "self=1", "alpha=0.2", "alpha=0.3", "topology=ring", "surrogate=real", "experiment=test", "seed=0",
-    "run=1", "size=1", "lr=0.1", "n_parameters=41", "epoch=1", "hidden=5",
+    "run=1", "jobs=1", "out=1", "size=1", "lr=0.1", "n_parameters=41", "epoch=1", "hidden=5",
 )  # fmt: skip
 
 # What comes last counts: what would train for hours, wait for ever or ask the network is made small or

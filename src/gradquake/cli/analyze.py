@@ -59,7 +59,7 @@ def analyze(
             jobs=jobs,
             scheduler=scheduler,
             progress=advance,
-            **settings_of(where or []),
+            where=settings_of(where or []),
         )
     if as_json:
         print(found.to_json())

@@ -55,7 +55,7 @@ def plot(
     """
     from gradquake.report import plot as report
 
-    png, svg = report.plot(study, out, **settings_of(where or []))
+    png, svg = report.plot(study, out, where=settings_of(where or []))
     say(f"Drawn: {png} and {svg}")
 
 

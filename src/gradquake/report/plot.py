@@ -27,7 +27,14 @@ LARGEST_DRAWN = 1e300
 POINTS = 500
 
 
-def plot(study: str | Path, out: str | Path | None = None, **settings: Any) -> tuple[Path, Path]:
+def plot(
+    study: str | Path,
+    /,
+    out: str | Path | None = None,
+    *,
+    where: Mapping[str, object] | None = None,
+    **settings: Any,
+) -> tuple[Path, Path]:
     """Draw every run of a sweep, finished or not: s / N beside its nulls, loss, accuracy, and D(t).
 
     Parameters
@@ -37,8 +44,10 @@ def plot(study: str | Path, out: str | Path | None = None, **settings: Any) -> t
     out : str or Path, optional
         The name of the figure, with the suffix .png, .svg or none; by default the study's name, in the
         working directory.
-    **settings
+    where : mapping, optional
         The settings that choose one sweep of the study.
+    **settings
+        Further ones, if their names are not those of the options above.
 
     Returns
     -------
@@ -57,7 +66,7 @@ def plot(study: str | Path, out: str | Path | None = None, **settings: Any) -> t
         raise InputError(f"out is {path}; a .png or .svg name is needed")
     if not path.parent.is_dir():
         raise InputError(f"out is {path}; there is no folder {path.parent}")
-    draw(choose(study, settings), path)
+    draw(choose(study, {**(where or {}), **settings}), path)
     return path.with_suffix(".png"), path.with_suffix(".svg")
 
 

@@ -205,6 +205,7 @@ def analyze(
     jobs: int | None = None,
     scheduler: str | None = None,
     progress: Progress = lambda _stage, _steps, _of: None,
+    where: Mapping[str, object] | None = None,
     **settings: Any,
 ) -> Result:
     """Analyze a sweep beside its nulls: exponents, D(t) and its crossing of 1.
@@ -232,8 +233,10 @@ def analyze(
     progress : callable
         Called with the name of a stage, the number of steps just done, and the number of all steps (None
         if it is not known).
+    where : mapping, optional
+        The settings that choose one sweep of a study, for example ``{"task": "and"}``.
     **settings
-        The settings that choose one sweep of a study, for example ``task="and", alpha_train=0``.
+        Further ones, if their names are not those of the options above: ``task="and", alpha_train=0``.
 
     Raises
     ------
@@ -245,7 +248,7 @@ def analyze(
     """
     if statistic is not None:
         check_statistic(statistic)
-    sweep, beside_it = _chosen(study, recorded, settings)
+    sweep, beside_it = _chosen(study, recorded, {**(where or {}), **settings})
     again = replay.can_replay(sweep)
     if again or sensitivity:
         check(sweep, sensitivity=sensitivity)
