@@ -12,7 +12,7 @@ from gradquake import Avalanche, InputError, Probe, relax
 from gradquake.avalanche import topologies
 from gradquake.avalanche.graphs import Graph, from_edges, stack
 from gradquake.avalanche.probe import THREADS_FROM
-from gradquake.avalanche.topologies import TOPOLOGIES, _KeptGraphs, build
+from gradquake.avalanche.topologies import CHEAP, TOPOLOGIES, _KeptGraphs, build
 
 DTYPES = ["float32", "float64"]
 FIELDS = ("size", "duration", "area", "peak", "truncated", "deviation", "threshold", "dissipated")
@@ -351,6 +351,19 @@ def test_graphs_are_kept_within_a_number_of_bytes():
 def test_the_bytes_of_a_graph(topology):
     graph = build(topology, 201, 0)
     assert graph.nbytes == graph.indptr.nbytes + graph.indices.nbytes
+
+
+@pytest.mark.parametrize("topology", ["ring", "square_lattice"])
+def test_a_large_computed_graph_is_kept_since_it_takes_no_memory(topology):
+    kept = _KeptGraphs(1_000_000)
+    graph = kept.graph(topology, CHEAP, 0)
+    assert graph.nbytes < 1_000
+    assert kept.graph(topology, CHEAP, 0) is graph
+    assert graph.indices.size == 4 * CHEAP
+    assert graph.nbytes == graph.indptr.nbytes + graph.indices.nbytes
+    # The arrays that somebody has read count from then on.
+    kept.graph("ring", 100, 0)
+    assert kept.graph(topology, CHEAP, 0) is not graph
 
 
 def test_a_graph_of_another_size():

@@ -57,7 +57,9 @@ class ComputedGraph(Graph):
 
     @property
     def nbytes(self) -> int:
-        """As in ``Graph``, also before the arrays are made."""
+        """As in ``Graph``. A small graph's arrays count before they are made, since they will be."""
+        if self.is_computed and "_arrays" not in vars(self):
+            return sum(np.asarray(part).nbytes for part in self._rule)
         return (5 * self._n + 1) * np.dtype(index_dtype(self._n, 4 * self._n)).itemsize
 
     @property

@@ -129,6 +129,9 @@ class Probe:
     def measure(self, gradient: ArrayLike, *, threads: int | None = None) -> Avalanche:
         """Measure one gradient.
 
+        A stored graph of more than 512 MiB, such as ``barabasi_albert`` on 3 10^7 nodes, is drawn anew
+        by every call; ``graph_on`` says how to keep it.
+
         Parameters
         ----------
         gradient : array of float32 or float64, shape (N,)
