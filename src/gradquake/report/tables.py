@@ -200,12 +200,11 @@ def tails_table(fits: Sequence[TailFit]) -> Table:
     rows = []
     for fit in fits:
         against = {c.alternative: c for c in fit.comparisons}
-        margin = 1.96 * fit.stderr
         rows.append(
             (
                 str(fit.n_parameters),
                 number(fit.decades),
-                bracketed(fit.exponent, fit.exponent - margin, fit.exponent + margin),
+                bracketed(fit.exponent, fit.low, fit.high),
                 number(fit.xmin),
                 f"{fit.n_tail} of {fit.n_avalanches}",
                 *(
@@ -217,7 +216,7 @@ def tails_table(fits: Sequence[TailFit]) -> Table:
             )
         )
     warnings = {fit.n_parameters: fit.message for fit in fits if fit.message}
-    note = "; ".join(f"N = {n}: {message}" for n, message in warnings.items())
+    note = " ".join(f"N = {n}: {message}" for n, message in warnings.items())
     against_each = (f"against {_spaced(name)}" for name in ALTERNATIVES)
     return Table(
         "Power laws fitted to the tails",
