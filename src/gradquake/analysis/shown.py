@@ -1,12 +1,13 @@
-"""Numbers as text, and how results are shown: a line of text each, and a table in a notebook."""
+"""Numbers and JSON as text, and how results are shown: a line of text, and a table in a notebook."""
 
 from __future__ import annotations
 
 import html
+import json
 import math
 from collections.abc import Mapping
 
-__all__ = ["Shown", "bracketed", "number"]
+__all__ = ["Shown", "bracketed", "json_text", "number"]
 
 
 class Shown:
@@ -65,3 +66,9 @@ def bracketed(
     if math.isinf(high):
         return f"{shown} [{ends[0]} or more]"
     return f"{shown} [{ends[1]} or less]" if math.isinf(low) else f"{shown} [{', '.join(ends)}]"
+
+
+def json_text(value: object) -> str:
+    """Return JSON in ASCII, so that no control code reaches a terminal."""
+    # DEL is the only control code that JSON leaves as it is.
+    return json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f")

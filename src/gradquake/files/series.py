@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Self
 
 import numpy as np
 
+from gradquake.analysis.shown import json_text
 from gradquake.avalanche.cascade import FIELDS, Avalanche, AvalancheNumbers
 from gradquake.avalanche.probe import Probe
 
@@ -160,8 +160,7 @@ class Series:
             "left_out": list(self.left_out),
             "measurements": [_as_json(one) for one in self.measurements],
         }
-        # DEL is the only control code that JSON does not escape.
-        return json.dumps(found, indent=2, allow_nan=False).replace("\x7f", "\\u007f")
+        return json_text(found)
 
     def _cells(self) -> list[list[str]]:
         """Return the rows of a small table, the header first: steps and sizes."""

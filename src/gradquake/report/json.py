@@ -17,6 +17,7 @@ from gradquake.analysis.ladder import SPANS, Attribution, Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import Exponent
+from gradquake.analysis.shown import json_text
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.tails import TailFit
@@ -44,9 +45,8 @@ def finite(value: float) -> float | None:
 
 
 def written(value: object) -> str:
-    """Return JSON in ASCII, so that no control code reaches a terminal; NaN and infinity as text."""
-    # DEL is the only control code that JSON leaves as it is.
-    return json.dumps(_plain(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")
+    """Return JSON as ``json_text`` does; NaN and infinity, which JSON has not, as text."""
+    return json_text(_plain(value))
 
 
 def _plain(value: object) -> object:
