@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import gradquake as gq
+from gradquake.avalanche import surrogates
 from gradquake.avalanche.topologies import ring
 from gradquake.files.measure import NULLS
 
@@ -76,6 +77,14 @@ def test_a_long_series_is_shown_in_part(tmp_path):
     assert lines[12] == "..."
 
 
+def test_a_surrogate_from_outside_the_package_is_a_null_by_its_name(folder, monkeypatch):
+    added = surrogates.Surrogate(lambda rows, rng: -rows, "negated", "every magnitude", 5)  # noqa: ARG005
+    monkeypatch.setitem(surrogates.SURROGATES, "negated", added)
+    for one in gq.measure(folder, nulls=["negated"], draws=1):
+        # The cascade is odd in the gradient.
+        assert one.nulls["negated"].value == one.avalanche.size
+
+
 def test_progress_counts_every_avalanche(folder):
     calls = []
     gq.measure(folder, nulls=["permuted"], draws=2, progress=lambda *call: calls.append(call))
@@ -86,6 +95,9 @@ def test_progress_counts_every_avalanche(folder):
     ("options", "sentence"),
     [
         ({"sample": 9}, "sample is for gradients in files, and the gradient is an array; give a path"),
+        ({"sample": 0}, "sample is for gradients in files"),
+        ({"draws": 0}, "draws is for gradients in files"),
+        ({"match": np.array(["a", "b"])}, "match is for gradients in files"),
         ({"out": "s", "labels": {"a": 1}}, "out, labels are for gradients in files"),
         ({"differences": True}, "differences is for gradients in files"),
         ({"progress": print}, "progress is for gradients in files"),

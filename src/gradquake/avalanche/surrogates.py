@@ -127,8 +127,8 @@ def checked_rungs(nulls: object) -> tuple[str, ...]:
     if isinstance(nulls, str) or not isinstance(nulls, Sequence):
         raise InputError(f"nulls is {nulls!r}; a list of names is needed")
     for rung in nulls:
-        if rung not in RUNGS:
-            raise InputError(f"a null is {rung!r}; one of {', '.join(RUNGS)} is needed")
+        if rung not in SURROGATES:
+            raise InputError(f"a null is {rung!r}; one of {', '.join(SURROGATES)} is needed")
     return tuple(nulls)
 
 

@@ -68,7 +68,7 @@ def measure(
 
     Example: `gradquake measure gradients/ --out study.sqlite --label width=64`
     """
-    from gradquake.avalanche.surrogates import RUNGS
+    from gradquake.avalanche.surrogates import SURROGATES
     from gradquake.avalanche.topologies import check_topology
     from gradquake.errors import require
     from gradquake.files.measure import measure as measure_files
@@ -82,7 +82,7 @@ def measure(
         series = measure_files(
             files, graph=topology, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed,
             differences=differences, match=match or (), sample=sample,
-            nulls=RUNGS if all_nulls else () if no_nulls else None, draws=draws,
+            nulls=tuple(SURROGATES) if all_nulls else () if no_nulls else None, draws=draws,
             out=out, labels=settings_of(label or [], "--label"),
             progress=lambda _, total: advance("measuring", 1, total),
         )  # fmt: skip

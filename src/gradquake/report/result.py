@@ -17,7 +17,7 @@ from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
 from gradquake.analysis.transitions import Phase
-from gradquake.avalanche.surrogates import RUNGS
+from gradquake.avalanche.surrogates import SURROGATES
 from gradquake.errors import InputError, a_type, require
 from gradquake.report.json import analysis_json, specifications_json, topology_json, written
 from gradquake.report.reading import reading
@@ -254,7 +254,10 @@ def analyze(
         check(sweep, sensitivity=sensitivity)
     else:
         check_beside(sweep, beside_it)
-    rungs, steps = RUNGS if nulls else ("gaussian", "permuted"), partial(progress, "analysis")
+    rungs, steps = (
+        tuple(SURROGATES) if nulls else ("gaussian", "permuted"),
+        partial(progress, "analysis"),
+    )
     with open_executor(jobs, scheduler) as executor:
         if again:
             progress("nulls", 0, None)

@@ -24,7 +24,7 @@ from gradquake.analysis.shown import Shown, bracketed
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import analyze
 from gradquake.analysis.transitions import PHASES, Phase
-from gradquake.avalanche.surrogates import REAL, RUNGS
+from gradquake.avalanche.surrogates import REAL, RUNGS, SURROGATES
 from gradquake.errors import InputError
 from gradquake.experiments.readings import Reading
 from gradquake.scrutiny.checks import check_beside
@@ -208,7 +208,7 @@ def beside(
     """
     check_beside(sweep, nulls)
     sweep = in_order(sweep)
-    nulls = {rung: in_order(nulls[rung]) for rung in RUNGS if rung in nulls}
+    nulls = {rung: in_order(nulls[rung]) for rung in SURROGATES if rung in nulls}
     reached, every = sweep["grokking_epoch"].values, sweep.attrs.get("every")
     aligned = None
     # A schedule without a fixed interval is recorded as None.
