@@ -1,34 +1,32 @@
 """Claims, and the one engine that judges them, writes them and reads them.
 
 A claim is data: a text, the paper's figure, a function that takes its quantities from the evidence, and
-a rule. A rule is made of tests; each test names a quantity and a bound. ``judge`` gives the verdicts.
+a rule (see ``verdicts``). ``judge`` gives the verdicts: on the data, on every null, and on groups of
+runs.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, get_args
+from typing import Any, Generic, Self, TypeVar
 
 from gradquake.errors import InputError
 from gradquake.paper.output import as_json, write
-from gradquake.paper.quantity import Quantity
+from gradquake.paper.quantity import Number, Quantity
+from gradquake.paper.verdicts import Rule, Verdict, verdict_shares
 
 __all__ = [
-    "PAPER", "VERDICTS", "Agrees", "Claim", "Combined", "Compare", "JudgedClaim", "Measured", "Rule",
-    "Test", "Verdict", "all_of", "any_of", "judge", "merge", "read_claims", "within", "write_claims",
+    "BY_THE_NULL", "Claim", "JudgedClaim", "Measured", "judge", "merge", "read_claims", "write_claims",
 ]  # fmt: skip
 
-Verdict = Literal["reproduced", "direction only", "not reproduced", "not testable"]
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-# The bound of a test that holds a quantity against the paper's own value.
-PAPER = "the paper's value"
-
 NO_INTERVALS = "At least one size has a single run, so there is no interval to judge by."
+
+# Beside the verdict if shuffled gradients get the same one: then it says nothing about correlations.
+BY_THE_NULL = "and by the null"
+SHUFFLED = "permuted"
 
 
 @dataclass(frozen=True)
@@ -39,153 +37,35 @@ class Measured:
     ----------
     quantities : sequence of Quantity
         The most telling one first.
-    bounds : mapping of str to float
-        Bounds that the evidence gives, by the names that tests use; NaN if a bound is not defined.
+    groups : sequence of mapping
+        For each disjoint group of runs the numbers of the quantities, by name; none if there are too
+        few runs.
     seen : str
         Sentences for the note: numbers beside the quantities.
-    testable : bool
-        False if the evidence cannot decide the claim; ``seen`` says why.
+    untestable : str
+        If the evidence cannot decide the claim, the reason; else empty.
     """
 
     quantities: Sequence[Quantity]
-    bounds: Mapping[str, float] = field(default_factory=dict)
+    groups: Sequence[Mapping[str, Number]] = ()
     seen: str = ""
-    testable: bool = True
+    untestable: str = ""
 
-    def __getitem__(self, name: str) -> Quantity:
-        """Return the quantity of this name; InputError for another name."""
-        for quantity in self.quantities:
-            if quantity.name == name:
-                return quantity
-        names = ", ".join(quantity.name for quantity in self.quantities)
-        raise InputError(f"a rule asks for the quantity {name!r}; the claim has {names}")
+    @property
+    def numbers(self) -> dict[str, Number]:
+        """The numbers of the quantities, by name."""
+        return {quantity.name: quantity.number for quantity in self.quantities}
 
-
-class Test(Protocol):
-    """A condition on the quantities of a claim."""
-
-    def holds(self, measured: Measured) -> bool:
-        """Return whether the condition holds; a comparison with NaN does not."""
-        ...
-
-
-_RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Holds if an end of a quantity is on the right side of a bound.
-
-    Attributes
-    ----------
-    quantity : str
-        Its name.
-    end : {"value", "low", "high"}
-    relation : {"<", "<=", ">", ">="}
-    bound : float or str
-        A number, ``PAPER``, or the name of a bound that the evidence gives.
-    """
-
-    quantity: str
-    end: Literal["value", "low", "high"]
-    relation: Literal["<", "<=", ">", ">="]
-    bound: float | str
-
-    def holds(self, measured: Measured) -> bool:
-        """Return whether the comparison holds; never with NaN, or without the paper's value."""
-        quantity, bound = measured[self.quantity], self.bound
-        if isinstance(bound, str):
-            given = quantity.paper if bound == PAPER else measured.bounds[bound]
-            bound = math.nan if given is None else given
-        return bool(_RELATIONS[self.relation](getattr(quantity, self.end), bound))
-
-
-@dataclass(frozen=True)
-class Combined:
-    """Several tests in one; see ``all_of`` and ``any_of``."""
-
-    how: Callable[[Iterable[bool]], bool]
-    tests: tuple[Test, ...]
-
-    def holds(self, measured: Measured) -> bool:
-        """Return whether all tests hold, or at least one."""
-        return self.how(test.holds(measured) for test in self.tests)
-
-
-def all_of(*tests: Test) -> Test:
-    """Return the test that holds if each of these does."""
-    return Combined(all, tests)
-
-
-def any_of(*tests: Test) -> Test:
-    """Return the test that holds if at least one of these does."""
-    return Combined(any, tests)
-
-
-@dataclass(frozen=True)
-class Agrees:
-    """Holds if a quantity agrees with the paper's value.
-
-    It does if its 95 % interval contains the paper's value, or if its own value is at most twice the
-    paper's error away from it.
-
-    Attributes
-    ----------
-    quantity : str
-        Its name.
-    error : float
-        The paper's error; 0 if the paper gives none.
-    """
-
-    quantity: str
-    error: float = 0.0
-
-    def holds(self, measured: Measured) -> bool:
-        """Return whether the quantity agrees; never without the paper's value."""
-        found = measured[self.quantity]
-        if found.paper is None:
-            return False
-        near = abs(found.value - found.paper) <= 2 * self.error
-        return found.low <= found.paper <= found.high or near
-
-
-def within(quantity: str, low: float | str, high: float | str) -> Test:
-    """Return the test that a value lies between two bounds, both included (see ``Compare``)."""
-    return all_of(Compare(quantity, "value", ">=", low), Compare(quantity, "value", "<=", high))
-
-
-@dataclass(frozen=True)
-class Rule:
-    """The rule of a claim.
-
-    Attributes
-    ----------
-    value : Test
-        If it holds, the claim is reproduced.
-    direction : Test or None
-        If only it holds, the verdict is "direction only".
-    cases : mapping of str to Test
-        Tests whose results the note tells, by name.
-    """
-
-    value: Test
-    direction: Test | None = None
-    cases: Mapping[str, Test] = field(default_factory=dict)
-
-    @classmethod
-    def for_all(cls, cases: Mapping[str, Test]) -> Self:
-        """Return the rule that holds if each case does, and as a direction if one case does."""
-        return cls(all_of(*cases.values()), any_of(*cases.values()), cases)
-
-    def verdict(self, measured: Measured) -> Verdict:
-        """Return the verdict on measured quantities."""
-        if not measured.testable:
-            return "not testable"
-        if self.value.holds(measured):
-            return "reproduced"
-        if self.direction is not None and self.direction.holds(measured):
-            return "direction only"
-        return "not reproduced"
+    def of_nulls(self, rule: Rule) -> dict[str, dict[str, Number]]:
+        """Return by rung the numbers of the null, of each rung that has all quantities of a rule."""
+        by_name = {quantity.name: quantity for quantity in self.quantities}
+        needed = [by_name[s.quantity] for s in rule.statements if s.quantity in by_name]
+        rungs = list(needed[0].nulls) if needed else []
+        return {
+            rung: {quantity.name: quantity.nulls[rung] for quantity in needed}
+            for rung in rungs
+            if all(rung in quantity.nulls for quantity in needed)
+        }
 
 
 Evidence = TypeVar("Evidence", contravariant=True)
@@ -208,8 +88,6 @@ class Claim(Generic[Evidence]):
     rule : Rule
     how : str
         The rule in words: sentences, for the note.
-    needs_intervals : bool
-        Whether the claim can only be judged with intervals over runs.
     """
 
     id: str
@@ -218,7 +96,6 @@ class Claim(Generic[Evidence]):
     measured: Callable[[Evidence], Measured]
     rule: Rule
     how: str
-    needs_intervals: bool = True
 
 
 @dataclass(frozen=True)
@@ -228,7 +105,13 @@ class JudgedClaim:
     Attributes
     ----------
     verdict : str
-        One of ``VERDICTS``.
+        One of ``verdicts.STRENGTHS``.
+    cases : mapping of str to str
+        The verdict of each case of the rule, by name (a statistic, say); empty if there is one case.
+    of_nulls : mapping of str to str
+        The verdict of the same rule on the nulls, by rung; of those that have all its quantities.
+    of_groups : mapping of str to float
+        The share of groups of runs in which each verdict comes out; empty without groups.
     note : str
         Sentences: the rule, and numbers beside the quantities.
     """
@@ -239,6 +122,19 @@ class JudgedClaim:
     quantities: tuple[Quantity, ...]
     verdict: Verdict
     note: str
+    cases: Mapping[str, Verdict] = field(default_factory=dict)
+    of_nulls: Mapping[str, Verdict] = field(default_factory=dict)
+    of_groups: Mapping[Verdict, float] = field(default_factory=dict)
+
+    @property
+    def by_the_null(self) -> bool:
+        """Whether shuffled gradients, judged by the same rule, get the same verdict."""
+        return self.verdict == self.of_nulls.get(SHUFFLED)
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict, and whether the null gets it too."""
+        return f"{self.verdict}, {BY_THE_NULL}" if self.by_the_null else self.verdict
 
     def to_json(self) -> dict[str, object]:
         """Return the claim as JSON values; the first quantity's numbers stand at the top."""
@@ -247,8 +143,12 @@ class JudgedClaim:
             "id": self.id,
             "claim": self.text,
             "paper": self.paper,
-            **{name: quantities[0][name] for name in ("value", "low", "high", "null", "attribution")},
+            **{name: quantities[0][name] for name in ("value", "low", "high", "nulls", "attribution")},
             "verdict": self.verdict,
+            "by_the_null": self.by_the_null,
+            "cases": dict(self.cases),
+            "of_nulls": dict(self.of_nulls),
+            "of_groups": dict(self.of_groups),
             "note": self.note,
             "quantities": quantities,
         }
@@ -258,7 +158,8 @@ class JudgedClaim:
         """Return the claim that ``to_json`` gave these values."""
         quantities = tuple(map(Quantity.from_json, values["quantities"]))
         head = values["id"], values["claim"], values["paper"]
-        return cls(*head, quantities, values["verdict"], values["note"])
+        verdicts = values["cases"], values["of_nulls"], values["of_groups"]
+        return cls(*head, quantities, values["verdict"], values["note"], *verdicts)
 
 
 def judge(
@@ -272,21 +173,26 @@ def judge(
     evidence
         The argument of each claim's ``measured``.
     has_intervals : bool
-        False if a size has a single run; claims that need intervals are then not testable.
+        False if a size has a single run; then no claim is testable.
     """
     return [_judged(claim, claim.measured(evidence), has_intervals) for claim in claims]
 
 
 def _judged(claim: Claim[Any], measured: Measured, has_intervals: bool) -> JudgedClaim:
-    results = ", ".join(
-        f"{name} {'yes' if test.holds(measured) else 'no'}" for name, test in claim.rule.cases.items()
+    rule, reason = claim.rule, measured.untestable if has_intervals else NO_INTERVALS
+    note = " ".join(filter(None, (reason, claim.how, measured.seen)))
+    head = claim.id, claim.text, claim.paper, tuple(measured.quantities)
+    if reason:
+        return JudgedClaim(*head, "not testable", note)
+    numbers, nulls = measured.numbers, measured.of_nulls(rule)
+    return JudgedClaim(
+        *head,
+        rule.verdict(numbers),
+        note,
+        rule.of_cases(numbers) if len(rule.cases) > 1 else {},
+        {rung: rule.verdict(of) for rung, of in nulls.items()},
+        verdict_shares(rule, measured.groups),
     )
-    note = [claim.how, f"Result: {results}." if results else "", measured.seen]
-    verdict = claim.rule.verdict(measured)
-    if claim.needs_intervals and not has_intervals:
-        verdict, note = "not testable", [NO_INTERVALS, *note]
-    said = " ".join(filter(None, note))
-    return JudgedClaim(claim.id, claim.text, claim.paper, tuple(measured.quantities), verdict, said)
 
 
 def merge(

@@ -8,25 +8,33 @@ from gradquake.analysis.shown import bracketed, number
 from gradquake.paper.claim import JudgedClaim
 from gradquake.paper.quantity import Number, Quantity
 
-__all__ = ["INTRODUCTION", "attribution_text", "null_text", "page", "value_text"]
+__all__ = ["INTRODUCTION", "null_text", "page", "range_text", "value_text", "verdicts_text"]
 
 # What the columns mean, for the page and the terminal.
 INTRODUCTION = (
-    "Intervals are 95 % and come from a bootstrap over runs. The Gaussian null is the same statistic on "
-    "Gaussian gradients of the same sizes, seeds, snapshots and graphs. The attribution splits the "
-    "difference to this null into two parts. One is due to the distribution of the gradient's entries: "
-    "the permuted null minus the Gaussian null. The other is due to their arrangement on the graph: the "
-    "measured value minus the permuted null."
+    "Intervals are 95 %, over runs. The value is the estimate of what the paper measured: with many seeds, "
+    "the mean over disjoint groups of six seeds a scale. The six-seed range holds 95 % of the groups of six, "
+    "so it is what another laboratory with six seeds would see; the percentile is the place of the paper's "
+    "figure among the groups. The nulls are the same statistic on Gaussian gradients, and on the measured "
+    "gradients with their entries shuffled (permuted), with the same sizes, seeds, snapshots and graphs."
 )
 JUDGING = (
-    "A measured value agrees with the paper's if its interval contains the paper's value, or if it is "
-    'at most twice the paper\'s error away from it. If only the weaker statement after "Direction" '
-    'holds, the verdict is "direction only".'
+    'A figure v ± e is "reproduced" if the interval lies inside v ± 2e. "Direction only": the interval lies '
+    'inside the asserted region (D below 1, say), but not inside v ± 2e. "Not reproduced": it lies outside v ± 2e '
+    'and not inside the region. "Inconclusive": anything else. A statement without a figure is '
+    '"reproduced" if the interval lies inside its region, and "not reproduced" if it lies outside. A single '
+    'observation is "compatible" if it lies among the central 95 % of our runs. A claim of several '
+    'statements gets the weakest of their verdicts. "And by the null" means that shuffled gradients, judged '
+    "by the same rule, get the same verdict; such a claim is no evidence of correlations."
 )
 SNAPSHOTS = (
     "A bootstrap over single snapshots gives the intervals below. They are too narrow, because it takes "
     "the snapshots of one run as independent:"
 )
+COLUMNS = (
+    "id", "claim", "paper", "measured", "value [95 %]", "six-seed range", "Gaussian null", "permuted null",
+    "verdict",
+)  # fmt: skip
 
 
 def page(claims: Sequence[JudgedClaim]) -> str:
@@ -36,33 +44,28 @@ def page(claims: Sequence[JudgedClaim]) -> str:
         "",
         INTRODUCTION,
         "",
-        "| id | claim | paper | measured | value [95 %] | Gaussian null | attribution | verdict |",
-        "|---|---|---|---|---|---|---|---|",
+        _row(COLUMNS),
+        "|" + "---|" * len(COLUMNS),
         *(row for claim in claims for row in _rows(claim)),
         "",
         "## How each claim was judged",
         "",
         JUDGING,
         "",
-        *(f"- **{claim.id}**: {claim.note}" for claim in claims),
+        *(
+            f"- **{claim.id}**: {' '.join(filter(None, (claim.note, verdicts_text(claim))))}"
+            for claim in claims
+        ),
+        *_attribution(claims),
     ]
     snapshots = [
-        f"- {quantity.name}: [{number(quantity.snapshot_low)}, {number(quantity.snapshot_high)}]"
+        f"- {quantity.name}: [{number(quantity.over_snapshots.low)}, {number(quantity.over_snapshots.high)}]"
         for claim in claims
         for quantity in claim.quantities
-        if quantity.snapshot_low is not None
+        if quantity.over_snapshots is not None
     ]
     lines += ["", SNAPSHOTS, "", *snapshots] if snapshots else []
     return "\n".join(lines) + "\n"
-
-
-def _rows(claim: JudgedClaim) -> list[str]:
-    rows = []
-    for i, quantity in enumerate(claim.quantities):
-        head = ["", "", ""] if i else [claim.id, claim.text, claim.paper]
-        cells = [quantity.name, value_text(quantity), null_text(quantity), attribution_text(quantity)]
-        rows.append(f"| {' | '.join([*head, *cells, '' if i else claim.verdict])} |")
-    return rows
 
 
 def value_text(quantity: Quantity) -> str:
@@ -70,17 +73,67 @@ def value_text(quantity: Quantity) -> str:
     return bracketed(quantity.value, quantity.low, quantity.high, quantity.decimals)
 
 
-def null_text(quantity: Quantity) -> str:
-    """Return the Gaussian null of a quantity as text; empty if it has none."""
-    return "" if quantity.null is None else _number_text(quantity.null, quantity.decimals)
-
-
-def attribution_text(quantity: Quantity) -> str:
-    """Return the two parts of the distance to the null as text; empty if a quantity has none."""
-    if quantity.attribution is None:
+def range_text(quantity: Quantity) -> str:
+    """Return the six-seed range of a quantity, and the paper's percentile in it; empty without one."""
+    if quantity.range is None:
         return ""
-    distribution = _number_text(quantity.attribution.distribution)
-    return f"distribution {distribution}; arrangement {_number_text(quantity.attribution.arrangement)}"
+    ends = f"{number(quantity.range.low)} to {number(quantity.range.high)}"
+    at = quantity.percentile
+    return ends if at is None else f"{ends}; paper at {at:.0f} %"
+
+
+def null_text(quantity: Quantity, rung: str) -> str:
+    """Return a null of a quantity as text; empty if it has none."""
+    null = quantity.nulls.get(rung)
+    return "" if null is None else _number_text(null, quantity.decimals)
+
+
+def verdicts_text(claim: JudgedClaim) -> str:
+    """Return the verdicts of the cases, the nulls and the groups of a claim, as sentences."""
+    cases = ", ".join(f"{case} {verdict}" for case, verdict in claim.cases.items())
+    nulls = ", ".join(f"{rung} {verdict}" for rung, verdict in claim.of_nulls.items())
+    groups = ", ".join(f"{verdict} {share:.0%}" for verdict, share in claim.of_groups.items())
+    said = [("Cases", cases), ("Nulls", nulls), ("Groups of six seeds", groups)]
+    return " ".join(f"{name}: {text}." for name, text in said if text)
+
+
+def _rows(claim: JudgedClaim) -> list[str]:
+    rows = []
+    for i, quantity in enumerate(claim.quantities):
+        head = ["", "", ""] if i else [claim.id, claim.text, claim.paper]
+        nulls = [null_text(quantity, rung) for rung in ("gaussian", "permuted")]
+        cells = [quantity.name, value_text(quantity), range_text(quantity), *nulls]
+        rows.append(_row([*head, *cells, "" if i else claim.verdict_text]))
+    return rows
+
+
+def _attribution(claims: Sequence[JudgedClaim]) -> list[str]:
+    """Return the table of the parts of each exponent; nothing if no quantity has parts."""
+    rows = [
+        _row(
+            [claim.id, quantity.name, _number_text(parts.distribution), _number_text(parts.arrangement)]
+        )
+        for claim in claims
+        for quantity in claim.quantities
+        if (parts := quantity.attribution) is not None
+    ]
+    if not rows:
+        return []
+    return [
+        "",
+        "## The parts of the exponents",
+        "",
+        "Distribution: the permuted null minus the Gaussian null. Arrangement: the measured value minus the "
+        "permuted null. Intervals are paired: runs are resampled alike in all.",
+        "",
+        _row(["id", "quantity", "distribution", "arrangement"]),
+        "|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _number_text(found: Number, decimals: int | None = None) -> str:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-from gradquake.analysis.resampling import Estimate
-
 __all__ = ["Number", "Parts", "Quantity"]
+
+
+class _Interval(Protocol):
+    """Anything with a value and an interval."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class Number:
     high: float = np.nan
 
     @classmethod
-    def of(cls, estimate: Estimate) -> Number:
+    def of(cls, estimate: _Interval) -> Number:
         """Return the value and the interval of an estimate."""
         return cls(estimate.value, estimate.low, estimate.high)
 
@@ -50,20 +59,24 @@ class Quantity:
     Attributes
     ----------
     name : str
-        Unique within its claim; tests refer to it.
-    value : float
-        NaN if it is not defined.
-    low, high : float
-        Its 95 % interval; NaN if there is none.
+        Unique within its claim; statements refer to it.
+    value, low, high : float
+        The estimate of what the paper measured, and its 95 % interval; NaN if it is not defined.
     paper : float or None
-        The paper's value or bound; None if the paper gives none.
-    null : Number or None
-        The same statistic on the matched Gaussian null; None if it does not apply.
+        The paper's figure; None if the paper gives none.
+    nulls : mapping of str to Number
+        The same statistic on surrogates, by rung; empty if that does not apply.
     attribution : Parts or None
         None for a quantity that is no exponent of a trained sweep.
-    snapshot_low, snapshot_high : float or None
-        The interval from a bootstrap over single snapshots, which is too narrow; None if it was not
-        taken.
+    range : Number or None
+        The six-seed range: the median and the central 95 % over groups of six runs a scale, which is what
+        another laboratory with six seeds would see. None if there are not enough runs.
+    percentile : float or None
+        The percentile of the paper's figure among the groups of six.
+    all_runs : Number or None
+        The value of all runs together, for statistics that do not depend on their number.
+    over_snapshots : Number or None
+        The estimate with the interval from a bootstrap over single snapshots, which is too narrow.
     decimals : int or None
         The number of decimals that are stable; None if all shown ones are.
     """
@@ -73,16 +86,23 @@ class Quantity:
     low: float = np.nan
     high: float = np.nan
     paper: float | None = None
-    null: Number | None = None
+    nulls: Mapping[str, Number] = field(default_factory=dict)
     attribution: Parts | None = None
-    snapshot_low: float | None = None
-    snapshot_high: float | None = None
+    range: Number | None = None
+    percentile: float | None = None
+    all_runs: Number | None = None
+    over_snapshots: Number | None = None
     decimals: int | None = None
 
     @classmethod
-    def of(cls, name: str, estimate: Estimate | Number, paper: float | None = None, **more: Any) -> Self:
+    def of(cls, name: str, estimate: _Interval, paper: float | None = None, **more: Any) -> Self:
         """Return the quantity of this name with the value and the interval of an estimate."""
         return cls(name, estimate.value, estimate.low, estimate.high, paper, **more)
+
+    @property
+    def number(self) -> Number:
+        """Its value and interval."""
+        return Number(self.value, self.low, self.high)
 
     @property
     def equal_in_all_resamples(self) -> bool:
@@ -97,19 +117,27 @@ class Quantity:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the quantity that ``to_json`` gave these values."""
-        fields = {**_defined(values), "null": values["null"] and Number(**_defined(values["null"]))}
+        fields = _defined(values)
         del fields["equal_in_all_resamples"]
+        fields["nulls"] = {rung: _number(of) for rung, of in values["nulls"].items()}
+        for name in ("range", "all_runs", "over_snapshots"):
+            fields[name] = None if values[name] is None else _number(values[name])
         if (parts := values["attribution"]) is not None:
-            numbers = {name: Number(**_defined(part)) for name, part in parts.items()}
-            fields["attribution"] = Parts(**numbers)
+            fields["attribution"] = Parts(**{name: _number(part) for name, part in parts.items()})
         return cls(**fields)
 
 
 def _plain(value: object) -> object:
     """Return records as dicts, and null for each number that is not defined."""
     if isinstance(value, Number | Parts):
-        return {name: _plain(of) for name, of in vars(value).items()}
+        return _plain(vars(value))
+    if isinstance(value, Mapping):
+        return {name: _plain(of) for name, of in value.items()}
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _number(values: Mapping[str, Any]) -> Number:
+    return Number(**_defined(values))
 
 
 def _defined(values: Mapping[str, Any]) -> dict[str, Any]:
