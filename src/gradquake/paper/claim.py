@@ -19,14 +19,15 @@ from gradquake.paper.output import as_json, write
 from gradquake.paper.quantity import Quantity
 
 __all__ = [
-    "PAPER", "VERDICTS", "Agrees", "Claim", "Combined", "Compare", "JudgedClaim", "Measured", "Rule",
-    "Test", "Verdict", "all_of", "any_of", "judge", "merge", "read_claims", "within", "write_claims",
+    "PAPERS_VALUE", "VERDICTS", "Agrees", "Claim", "Combined", "Compare", "JudgedClaim", "Measured",
+    "Rule", "Test", "Verdict", "all_of", "any_of", "judge", "merge", "read_claims", "within",
+    "write_claims",
 ]  # fmt: skip
 
 Verdict = Literal["reproduced", "direction only", "not reproduced", "not testable"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 # The bound of a test that holds a quantity against the paper's own value.
-PAPER = "the paper's value"
+PAPERS_VALUE = "the paper's value"
 
 NO_INTERVALS = "At least one size has a single run, so there is no interval to judge by."
 
@@ -83,7 +84,7 @@ class Compare:
     end : {"value", "low", "high"}
     relation : {"<", "<=", ">", ">="}
     bound : float or str
-        A number, ``PAPER``, or the name of a bound that the evidence gives.
+        A number, ``PAPERS_VALUE``, or the name of a bound that the evidence gives.
     """
 
     quantity: str
@@ -95,7 +96,7 @@ class Compare:
         """Return whether the comparison holds; never with NaN, or without the paper's value."""
         quantity, bound = measured[self.quantity], self.bound
         if isinstance(bound, str):
-            given = quantity.paper if bound == PAPER else measured.bounds[bound]
+            given = quantity.paper if bound == PAPERS_VALUE else measured.bounds[bound]
             bound = math.nan if given is None else given
         return bool(_RELATIONS[self.relation](getattr(quantity, self.end), bound))
 
@@ -255,8 +256,16 @@ class JudgedClaim:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the claim that ``to_json`` gave these values."""
+        """Return the claim that ``to_json`` gave these values.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            For other values: a part is missing, or the verdict is not one of ``VERDICTS``.
+        """
         quantities = tuple(map(Quantity.from_json, values["quantities"]))
+        if not (quantities and values["verdict"] in VERDICTS):
+            raise ValueError(f"{values['id']} has no quantity or the verdict {values['verdict']!r}")
         head = values["id"], values["claim"], values["paper"]
         return cls(*head, quantities, values["verdict"], values["note"])
 
@@ -304,14 +313,19 @@ def read_claims(path: Path) -> list[JudgedClaim]:
     Raises
     ------
     InputError
-        If the file does not hold claims.
+        If the file cannot be read, or does not hold claims in the form of this version.
     """
     if not path.exists():
         return []
     try:
         return [JudgedClaim.from_json(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); move it away") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} does not hold claims ({error}); move it away") from error
+        raise InputError(
+            f"{path} does not hold claims in the form of this version; move it away: its claims are judged "
+            "again from the recorded runs"
+        ) from error
 
 
 def write_claims(
