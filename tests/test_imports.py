@@ -33,7 +33,9 @@ ORDER = [
         else [f"{room}.{file.removesuffix('.py').replace('/', '.')}" for file in rows(f"`{room}/`")]
     )
 ]
-PACKAGES = [room for room in ROOMS if room != "errors"] + ["paper.xor", "paper.modadd"]
+# The rooms, and the folders of papers.
+PACKAGES = [room for room in ROOMS if room != "errors"]
+PACKAGES += sorted({name.rpartition(".")[0] for name in ORDER if name.count(".") == 2})
 
 KERNELS = {name for name in ORDER if "._kernels" in name or name.endswith("._numba")}
 FIGURES = {"report.figures", "report.figures_scaling"}

@@ -9,10 +9,11 @@ import pytest
 
 from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.resampling import Estimate
+from gradquake.cli.reproduce import VERDICT_STYLES
 from gradquake.errors import InputError
 from gradquake.paper.claim import (
     NO_INTERVALS,
-    PAPER,
+    PAPERS_VALUE,
     VERDICTS,
     Agrees,
     Claim,
@@ -63,7 +64,7 @@ def test_an_undefined_value_agrees_with_nothing():
         ("value", "<=", 1, True),
         ("low", ">", 0.5, False),
         ("low", ">=", 0.5, True),
-        ("high", "<", PAPER, True),
+        ("high", "<", PAPERS_VALUE, True),
         ("high", "<", "a bound", False),
         ("high", "<", "nothing", False),
     ],
@@ -106,9 +107,13 @@ def test_verdicts(value, direction, expected):
 
 def test_a_rule_for_all_cases_holds_as_a_direction_for_one():
     rule = Rule.for_all({name: Compare(name, "value", ">", 0) for name in ("max", "mean")})
-    for values, expected in (((1, 1), 0), ((1, -1), 1), ((-1, 1), 1), ((-1, -1), 2)):
+    for values, expected in (
+        ((1, 1), "reproduced"),
+        ((1, -1), "direction only"),
+        ((-1, -1), "not reproduced"),
+    ):
         of = tuple(Quantity(name, v) for name, v in zip(("max", "mean"), values, strict=True))
-        assert rule.verdict(Measured(of)) == VERDICTS[expected]
+        assert rule.verdict(Measured(of)) == expected
     claim = Claim("id", "text", "stated", lambda _: Measured(of, seen="Seen."), rule, "How.")
     (judged,) = judge([claim], None, has_intervals=True)
     assert judged.note == "How. Result: max no, mean no. Seen."
@@ -249,6 +254,24 @@ def test_claims_are_written_beside_those_of_other_papers(tmp_path):
         ("D-pre", "reproduced"),
         ("modadd-lead", "direction only"),
     ]
+
+
+def test_each_verdict_has_a_style_on_a_terminal():
+    assert tuple(VERDICT_STYLES) == VERDICTS
+
+
+@pytest.mark.parametrize("change", [{"verdict": "perhaps"}, {"quantities": []}])
+def test_a_claim_without_a_known_verdict_or_a_quantity_is_not_read(tmp_path, change):
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps([judged("D-pre").to_json() | change]), encoding="utf-8")
+    with pytest.raises(InputError, match="does not hold claims in the form of this version"):
+        read_claims(path)
+
+
+def test_claims_that_cannot_be_read_are_told(tmp_path):
+    (tmp_path / "claims.json").mkdir()
+    with pytest.raises(InputError, match=r"claims.json cannot be read .*; move it away"):
+        read_claims(tmp_path / "claims.json")
 
 
 @pytest.mark.parametrize("text", ["[{}]", "{}x", "[1]", '{"a": 1}'])

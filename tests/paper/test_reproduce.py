@@ -1,13 +1,13 @@
 """The paper end to end on small networks: what is written, and that nothing disturbs it."""
 
 import csv
+import importlib
 import json
 import random
 import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from itertools import product
 
 import pytest
@@ -19,10 +19,8 @@ from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
 from gradquake.paper import reproduce as module
-from gradquake.paper.claim import Agrees, Claim, Measured, Rule
 from gradquake.paper.claims_page import attribution_text, null_text, value_text
-from gradquake.paper.quantity import Quantity
-from gradquake.paper.reproduce import Paper, carry_out, paper_of, reproduce
+from gradquake.paper.reproduce import carry_out, paper_of, reproduce
 from gradquake.paper.xor.conditions import conditions
 from gradquake.paper.xor.plan import MORE_PLATES, PLATES, Plan
 from gradquake.study.pools import open_executor
@@ -425,7 +423,7 @@ def test_a_reproduction_says_what_is_wrong(tmp_path, wrong, message):
 
 def test_a_figure_that_does_not_exist_is_told_with_those_that_do():
     with pytest.raises(InputError, match="the figure is 'figure9'; one of figure1, figure2"):
-        module._drawn("xor", None, "figure9")
+        module._drawn(paper_of("xor").plates, None, "figure9")
 
 
 def test_plates_are_those_of_the_plan():
@@ -434,9 +432,16 @@ def test_plates_are_those_of_the_plan():
 
 # A paper from elsewhere
 
+TOY = """
+from dataclasses import dataclass
+
+from gradquake.paper.claim import Agrees, Claim, Measured, Rule
+from gradquake.paper.paper import Paper
+from gradquake.paper.quantity import Quantity
+
 
 @dataclass(frozen=True)
-class ToyPlan:
+class Plan:
     seeds: int
     n_runs = 1
     studies = ("toy.sqlite",)
@@ -444,28 +449,56 @@ class ToyPlan:
     has_intervals = True
 
 
-def test_a_paper_is_one_entry_in_a_table(tmp_path, monkeypatch):
-    claim = Claim(
-        "toy-answer",
-        "the answer",
-        "42",
-        lambda found: Measured((Quantity("answer", found, paper=42),)),
-        Rule(Agrees("answer")),
-        "The answer must agree.",
-    )
-    toy = Paper(
-        plan=lambda seeds, _: ToyPlan(seeds),
-        measure=lambda plan, *others: others[-1](plan.n_runs),
-        gather=lambda plan, *_: plan.seeds,
-        claims=(claim,),
-        documents=lambda found: {"toy.md": f"# {found}\n"},
-        plates=lambda: {"toy": lambda _, path: path.with_suffix(".png").write_bytes(b"drawn")},
-        page="toy",
-    )
-    monkeypatch.setitem(module.PAPERS, "toy", toy)
+def draw(found, path):
+    path.with_suffix(".png").write_bytes(b"drawn")
+
+
+def plates():
+    return {"toy": draw}
+
+
+PAPER = Paper(
+    name="toy",
+    plan=lambda seeds, _: Plan(seeds),
+    measure=lambda plan, *others: others[-1](plan.n_runs),
+    gather=lambda plan, *_: plan.seeds,
+    claims=(
+        Claim(
+            "toy-answer",
+            "the answer",
+            "42",
+            lambda found: Measured((Quantity("answer", found, paper=42),)),
+            Rule(Agrees("answer")),
+            "The answer must agree.",
+        ),
+    ),
+    documents=lambda found: {"toy.md": f"# {found}\\n"},
+    page="toy",
+    plates=plates,
+)
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_paper_is_one_object_and_one_entry_in_a_table(tmp_path, monkeypatch, jobs):
+    (tmp_path / "toypaper.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "toypaper", raising=False)
+    toy = importlib.import_module("toypaper").PAPER
+    monkeypatch.setitem(module.PAPERS, toy.name, toy)
+    out = tmp_path / "out"
     for seeds, verdict in ((42, "reproduced"), (41, "not reproduced")):
-        (judged,) = reproduce("toy", out=tmp_path, seeds=seeds, jobs=1)
+        (judged,) = reproduce("toy", out=out, seeds=seeds, jobs=jobs)
         assert judged.verdict == verdict
-    assert (tmp_path / "toy.md").read_text() == "# 41\n"
-    assert (tmp_path / "figures" / "toy.png").read_bytes() == b"drawn"
-    assert "| toy-answer | the answer | 42 | answer | 41 |" in (tmp_path / "claims.md").read_text()
+    assert (out / "toy.md").read_text() == "# 41\n"
+    assert (out / "figures" / "toy.png").read_bytes() == b"drawn"
+    assert "| toy-answer | the answer | 42 | answer | 41 |" in (out / "claims.md").read_text()
+
+
+@pytest.mark.parametrize("text", ["[1]", '[{"id": "D-pre", "ci_low": 0.9}]'])
+def test_claims_in_an_old_form_are_told_before_anything_is_measured(tmp_path, text):
+    (tmp_path / "claims.json").write_text(text)
+    with pytest.raises(InputError, match=r"does not hold claims in the form of this version; move it"):
+        reproduce("xor", out=tmp_path, quick=True, jobs=1)
+    assert not list(tmp_path.glob("*.sqlite*"))
+    assert (tmp_path / "claims.json").read_text() == text

@@ -210,14 +210,19 @@ def read_claims(path: Path) -> list[JudgedClaim]:
     Raises
     ------
     InputError
-        If the file does not hold claims.
+        If the file cannot be read, or does not hold claims in the form of this version.
     """
     if not path.exists():
         return []
     try:
         return [JudgedClaim.from_json(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); move it away") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} does not hold claims ({error}); move it away") from error
+        raise InputError(
+            f"{path} does not hold claims in the form of this version; move it away: its claims are judged "
+            "again from the recorded runs"
+        ) from error
 
 
 def write_claims(

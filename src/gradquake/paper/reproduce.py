@@ -2,125 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 from gradquake.errors import InputError
 from gradquake.paper import claims_page
-from gradquake.paper.claim import Claim, JudgedClaim, judge, write_claims
-from gradquake.paper.modadd import claims as modadd_claims
-from gradquake.paper.modadd import evidence as modadd_evidence
-from gradquake.paper.modadd import pages as modadd_pages
-from gradquake.paper.modadd import plan as modadd_plan
+from gradquake.paper.claim import JudgedClaim, judge, read_claims, write_claims
+from gradquake.paper.modadd.paper import PAPER as MODADD
 from gradquake.paper.output import made, write
-from gradquake.paper.xor import evidence as xor_evidence
-from gradquake.paper.xor import pages as xor_pages
-from gradquake.paper.xor import plan as xor_plan
-from gradquake.paper.xor.robustness_claims import ROBUSTNESS
-from gradquake.paper.xor.transition_claims import TRANSITION
+from gradquake.paper.paper import Paper, Plan, Plates
+from gradquake.paper.xor.paper import PAPER as XOR
 from gradquake.study.execution import each
 from gradquake.study.pools import open_executor
 from gradquake.study.study import Study, open_study
 
-__all__ = ["PAPERS", "Paper", "Plan", "carry_out", "paper_of", "reproduce"]
+__all__ = ["PAPERS", "carry_out", "paper_of", "reproduce"]
 
 # Called with the name of a stage and the number of runs just finished.
 Progress = Callable[[str, int], object]
-Evidence = TypeVar("Evidence")
 
-
-class Plan(Protocol):
-    """The runs of a paper, and the files that they lead to."""
-
-    @property
-    def n_runs(self) -> int:
-        """The number of runs."""
-        ...
-
-    @property
-    def studies(self) -> tuple[str, ...]:
-        """The names of the study files."""
-        ...
-
-    @property
-    def has_intervals(self) -> bool:
-        """Whether every size has enough runs to resample."""
-        ...
-
-    @property
-    def plates(self) -> tuple[str, ...]:
-        """The names of the figures."""
-        ...
-
-
-@dataclass(frozen=True)
-class Paper(Generic[Evidence]):
-    """How a paper is reproduced.
-
-    Attributes
-    ----------
-    plan : callable
-        From the number of seeds (None for the paper's) and ``quick`` to the plan.
-    measure : callable
-        Measures those runs of a plan that the studies do not hold.
-    gather : callable
-        Computes the evidence from the studies.
-    claims : sequence of Claim
-    documents : callable
-        From the evidence to the texts of files, by their names.
-    plates : callable
-        Returns the functions that draw figures, by name. It loads matplotlib.
-    page : str
-        The name of the documents that hold everything beyond the claims.
-    """
-
-    plan: Callable[[int | None, bool], Plan]
-    measure: Callable[..., None]
-    gather: Callable[..., Evidence]
-    claims: Sequence[Claim[Evidence]]
-    documents: Callable[[Evidence], dict[str, str]]
-    plates: Callable[[], Mapping[str, Callable[[Evidence, Path], None]]]
-    page: str
-
-
-def _xor_plates() -> Mapping[str, Callable[[xor_evidence.Evidence, Path], None]]:
-    from gradquake.paper.xor.plates import PLATES
-
-    return PLATES
-
-
-def _modadd_plates() -> Mapping[str, Callable[[modadd_evidence.Evidence, Path], None]]:
-    from gradquake.paper.modadd.plates import PLATES
-
-    return PLATES
-
-
-PAPERS: dict[str, Paper[Any]] = {
-    "xor": Paper(
-        xor_plan.plan,
-        xor_evidence.measure,
-        xor_evidence.gather,
-        (*TRANSITION, *ROBUSTNESS),
-        xor_pages.documents,
-        _xor_plates,
-        "scrutiny",
-    ),
-    "modadd": Paper(
-        modadd_plan.plan,
-        modadd_evidence.measure,
-        modadd_evidence.gather,
-        modadd_claims.CLAIMS,
-        modadd_pages.documents,
-        _modadd_plates,
-        "modadd",
-    ),
-}
+PAPERS: dict[str, Paper[Any]] = {paper.name: paper for paper in (XOR, MODADD)}
 
 
 def reproduce(
@@ -162,8 +68,8 @@ def reproduce(
     Raises
     ------
     InputError
-        For another paper, a bad number, both ``jobs`` and ``scheduler``, or a folder that cannot be
-        written, or if torch is needed and not installed.
+        For another paper, a bad number, both ``jobs`` and ``scheduler``, a folder that cannot be
+        written or whose ``claims.json`` cannot be read, or if torch is needed and not installed.
     StudyError
         If a study in the folder cannot be used.
     """
@@ -194,6 +100,8 @@ def carry_out(
 ) -> list[JudgedClaim]:
     """Carry out a plan of a paper: as ``reproduce``, with a plan and an executor of one's own."""
     paper, folder = paper_of(name), made(out)
+    # Before any work: the new claims will join those of this file.
+    read_claims(folder / "claims.json")
     with ExitStack() as stack:
         studies: dict[str, Study] = {
             file: stack.enter_context(open_study(folder / file, create=True)) for file in plan.studies
@@ -207,13 +115,13 @@ def carry_out(
     for file, text in paper.documents(found).items():
         write(folder / file, text)
     progress("drawing", 0)
-    for drawn in each(partial(_drawn, name, found), plan.plates, executor):
+    for drawn in each(partial(_drawn, paper.plates, found), plan.plates, executor):
         for file, content in drawn.items():
             (folder / "figures" / file).write_bytes(content)
     return claims
 
 
-def _drawn(paper: str, found: object, name: str) -> dict[str, bytes]:
+def _drawn(plates_of: Callable[[], Plates[Any]], found: object, name: str) -> dict[str, bytes]:
     """Return the files of a figure as bytes, since a worker may be on another machine.
 
     Raises
@@ -221,7 +129,7 @@ def _drawn(paper: str, found: object, name: str) -> dict[str, bytes]:
     InputError
         For a figure that the paper does not have.
     """
-    plates = paper_of(paper).plates()
+    plates = plates_of()
     if name not in plates:
         raise InputError(f"the figure is {name!r}; one of {', '.join(plates)} is needed")
     with TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ from gradquake.analysis.scaling import leave_one_out
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import SPLIT_PHASES
 from gradquake.paper.claim import (
-    PAPER,
+    PAPERS_VALUE,
     Agrees,
     Claim,
     Compare,
@@ -238,7 +238,7 @@ def _shadow_tests(statistic: Statistic) -> tuple[Test, ...]:
     )
 
 
-_NARROW = Compare("most decades at a scale", "value", "<", PAPER)
+_NARROW = Compare("most decades at a scale", "value", "<", PAPERS_VALUE)
 _HEAVY = "share of scales heavier than exponential"
 _COLLAPSES = Compare(QUALITY, "value", "<=", GOOD_QUALITY)
 _SAME_D = all_of(
@@ -269,7 +269,7 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
         "steps until relaxed in training",
         "typically < 10, at most 20",
         durations,
-        Rule(Compare("95th percentile of T", "high", "<", PAPER)),
+        Rule(Compare("95th percentile of T", "high", "<", PAPERS_VALUE)),
         "The interval of the 95th percentile must lie below 10.",
     ),
     Claim(
@@ -290,7 +290,7 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
             all_of(
                 Agrees("median rise"),
                 Agrees("median width in epochs"),
-                Compare("share of peaks within ±10 epochs", "low", ">=", PAPER),
+                Compare("share of peaks within ±10 epochs", "low", ">=", PAPERS_VALUE),
             ),
             all_of(
                 Compare("median rise", "low", ">", 0),

@@ -11,7 +11,7 @@ import numpy as np
 from gradquake.analysis.resampling import difference, estimated, percentile_interval
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.statistics import Statistic
-from gradquake.paper.claim import PAPER, Agrees, Claim, Compare, Measured, Rule, all_of, within
+from gradquake.paper.claim import PAPERS_VALUE, Agrees, Claim, Compare, Measured, Rule, all_of, within
 from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.xor.evidence import Evidence, resampled_curves, time_average
 from gradquake.paper.xor.plan import GINI_HIDDEN
@@ -166,7 +166,7 @@ def _epoch(value: float) -> str:
 
 _RISES_WHILE_RUNS_GROK = within("crossing epoch", FIRST_GROKKING, LAST_GROKKING)
 
-_SPREAD = Rule(Compare("CV in %", "high", "<", PAPER))
+_SPREAD = Rule(Compare("CV in %", "high", "<", PAPERS_VALUE))
 _SPREAD_HOW = (
     "The high end of the interval must lie below the paper's bound. The scatter of few seeds raises it."
 )
