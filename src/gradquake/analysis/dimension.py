@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import transitions
+from gradquake.analysis.channels import in_channel
 from gradquake.analysis.fits import line_fits, lines
 from gradquake.analysis.resampling import (
     FEWEST_RUNS,
@@ -243,15 +244,21 @@ class Curve(Shown):
 
 
 def curve(
-    dataset: xr.Dataset, statistic: Statistic, *, n_resamples: int = N_RESAMPLES, seed: int = 0
+    dataset: xr.Dataset,
+    statistic: Statistic,
+    *,
+    channel: str = "size",
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
 ) -> Curve:
-    """Return D(t) of a statistic with its crossing of 1.
+    """Return D(t) of a statistic of a channel (see ``channels``) with its crossing of 1.
 
     Raises
     ------
     InputError
-        For fewer than three scales.
+        For fewer than three scales, or another channel.
     """
+    dataset = in_channel(dataset, channel)
     epochs, crossings = dataset["epoch"].values, Crossings()
     found = dimension(
         dataset,

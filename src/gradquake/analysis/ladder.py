@@ -117,6 +117,10 @@ class Ladder(Shown):
         """Return D_post - D_pre of a rung, paired."""
         return difference(self.exponent(rung, "post", statistic), self.exponent(rung, "pre", statistic))
 
+    def mean_above_max(self, rung: str, phase: Phase) -> Estimate:
+        """Return gamma - D, paired. Above 0 it contradicts the ansatz, since <s> <= s_max."""
+        return difference(self.exponent(rung, phase, "mean"), self.exponent(rung, phase, "max"))
+
     def attribution(self, span: Span, statistic: Statistic) -> Attribution:
         """Return what accounts for an exponent minus 1, or for its rise.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.analysis.channels import in_channel
 from gradquake.analysis.fits import Fit, fit_exponent, slopes
 from gradquake.analysis.resampling import (
     N_RESAMPLES,
@@ -113,6 +114,7 @@ def exponent(
     statistic: Statistic = "max",
     where: xr.DataArray | None = None,
     *,
+    channel: str = "size",
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> Exponent:
@@ -126,6 +128,8 @@ def exponent(
         A name in ``STATISTICS``: "max", the largest size, gives D, "mean" gives gamma.
     where : DataArray of bool, dims (run, epoch), optional
         The snapshots to use, for example ``transitions.phase(dataset, "pre")``.
+    channel : str
+        The number of each avalanche that takes the place of its size (see ``channels``).
     n_resamples, seed : int
         The bootstrap's.
 
@@ -138,9 +142,10 @@ def exponent(
     Raises
     ------
     InputError
-        For another statistic.
+        For another statistic or channel.
     """
     check_statistic(statistic)
+    dataset = in_channel(dataset, channel)
     groups = scale_groups(dataset)
     chosen = chosen_snapshots(dataset, where)
     sizes = [np.where(chosen[runs], dataset["size"].values[runs], np.nan) for _, runs in groups]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gradquake.analysis import scaling, transitions
+from gradquake.analysis.channels import channel_of, in_channel
 from gradquake.analysis.dimension import Curve, curve
 from gradquake.analysis.resampling import N_RESAMPLES, Interval
 from gradquake.analysis.scaling import Exponent
@@ -37,7 +38,7 @@ class SweepAnalysis(Shown):
     Attributes
     ----------
     dataset : xarray.Dataset
-        The sweep.
+        The sweep; its ``size`` is the channel.
     exponents : dict
         By phase ("all", "pre", "post" of each run's t_g) and statistic: "max" gives D, "mean" gamma.
     curves : dict
@@ -50,6 +51,11 @@ class SweepAnalysis(Shown):
     exponents: dict[Phase, dict[Statistic, Exponent]]
     curves: dict[Statistic, Curve]
     grokking: list[GrokkingEpochs]
+
+    @property
+    def channel(self) -> str:
+        """The number of each avalanche that was analyzed."""
+        return channel_of(self.dataset)
 
     @property
     def grokking_range(self) -> GrokkingRange:
@@ -121,14 +127,25 @@ class SweepAnalysis(Shown):
         return exponents | {f"D(t) of {name}": found.text for name, found in self.curves.items()}
 
 
-def analyze(dataset: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> SweepAnalysis:
+def analyze(
+    dataset: xr.Dataset, *, channel: str = "size", n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> SweepAnalysis:
     """Analyze one sweep (see ``gradquake.study.recording``).
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    channel : str
+        The number of each avalanche that takes the place of its size (see ``channels``).
+    n_resamples, seed : int
+        The bootstrap's.
 
     Raises
     ------
     InputError
-        For fewer than three scales.
+        For fewer than three scales, or another channel.
     """
+    dataset = in_channel(dataset, channel)
     curves = {
         statistic: curve(dataset, statistic, n_resamples=n_resamples, seed=seed)
         for statistic in STATISTICS

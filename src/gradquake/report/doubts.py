@@ -8,6 +8,7 @@ from itertools import product
 
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import FEWEST_RUNS
+from gradquake.analysis.shown import bracketed
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.scrutiny.scrutinize import Scrutiny, notes_of
@@ -34,6 +35,23 @@ def cautions(ladder: Ladder, statistics: Collection[Statistic]) -> Iterator[str]
     ]
     for caution, names in _by_text(told).items():
         yield f"Caution for {listed(names)}: {_clause(caution)}"
+    if {"max", "mean"} <= {*statistics}:
+        yield from _mean_above_max(ladder)
+
+
+def _mean_above_max(ladder: Ladder) -> Iterator[str]:
+    """Yield a sentence if the mean grows faster than the largest, which no scaling law allows."""
+    found = {phase: ladder.mean_above_max("real", phase) for phase in PHASES}
+    excess = [
+        f"by {bracketed(of.value, of.low, of.high)} {PLACES[phase]}"
+        for phase, of in found.items()
+        if of.value > 0
+    ]
+    if excess:
+        yield (
+            f"Caution: gamma exceeds D {listed(excess)}. The mean is at most the largest, so "
+            "gamma > D contradicts the scaling ansatz and cannot last at larger N."
+        )
 
 
 def missing(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterator[str]:

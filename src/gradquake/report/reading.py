@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from gradquake.analysis.channels import channel_label
 from gradquake.analysis.ladder import Ladder, Span
 from gradquake.analysis.resampling import FEWEST_RUNS, Estimate
 from gradquake.analysis.scales import scale_groups
@@ -54,6 +55,7 @@ def _findings(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterator
     yield _data(ladder)
     for statistic in statistics:
         yield from _exponents(ladder, statistic)
+    yield from _trivial(ladder, statistics)
     yield from _crossing(scrutiny, first)
     spans = _spans(ladder, first)
     for span in spans:
@@ -96,31 +98,50 @@ def _data(ladder: Ladder) -> str:
     )
 
 
+def _trivial(ladder: Ladder, statistics: Collection[Statistic]) -> Iterator[str]:
+    """Say which exponent the bounds of the size give for large N, if the settings are known."""
+    settings = ladder.real.dataset.attrs
+    if ladder.real.channel != "size" or not {"quantile", "max_steps"} <= settings.keys():
+        return
+    symbols = [STATISTICS[statistic].symbol for statistic in statistics]
+    yield (
+        f"By construction {1 - settings['quantile']:.2g} (N - 1) <= s <= {settings['max_steps']} N, so "
+        f"{listed([f'{symbol} -> 1' for symbol in symbols])} for large N: 1 is the trivial exponent, "
+        f"and {listed([f'{symbol} - 1' for symbol in symbols])} {_is(symbols)} the drift of s/N over "
+        "the scales at hand."
+    )
+
+
+def _is(names: Collection[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
 # The exponents
 
 
 def _exponents(ladder: Ladder, statistic: Statistic) -> Iterator[str]:
     found = {phase: ladder.exponent("real", phase, statistic) for phase in PHASES}
     pre, post = found["pre"], found["post"]
+    named = _named(statistic, ladder.real.channel)
     if _is_defined(pre) and _is_defined(post):
         rise = ladder.rise("real", statistic)
         yield (
-            f"{_named(statistic)} is {_shown(pre)} before grokking and {_shown(post)} after it; "
+            f"{named} is {_shown(pre)} before grokking and {_shown(post)} after it; "
             f"{_change(rise)}{_beside_one({'before': pre, 'after': post})}."
         )
         return
     for phase, exponent in found.items():
         if _is_defined(exponent):
             yield (
-                f"{_named(statistic)} is {_shown(exponent)} {PLACES[phase]}"
-                f"{_beside_one({PLACES[phase]: exponent})}."
+                f"{named} is {_shown(exponent)} {PLACES[phase]}{_beside_one({PLACES[phase]: exponent})}."
             )
             return
 
 
-def _named(statistic: Statistic) -> str:
+def _named(statistic: Statistic, channel: str) -> str:
     symbol, label = STATISTICS[statistic].symbol, STATISTICS[statistic].label
-    return capital(f"{symbol}, the exponent of the {label} avalanche ({label} size ~ N^{symbol}),")
+    of, what = ("avalanche", "size") if channel == "size" else (channel_label(channel),) * 2
+    return capital(f"{symbol}, the exponent of the {label} {of} ({label} {what} ~ N^{symbol}),")
 
 
 def _change(rise: Estimate) -> str:

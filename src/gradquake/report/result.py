@@ -170,6 +170,7 @@ class Result:
         """Return the result as JSON, as docs/analyze.schema.json describes it."""
         found = {
             "version": VERSION,
+            "channel": self.scrutiny.ladder.real.channel,
             "reading": self.reading,
             **analysis_json(self.scrutiny, self.statistics),
         }
@@ -201,6 +202,7 @@ def analyze(
     nulls: bool = False,
     sensitivity: bool = False,
     statistic: Statistic | None = None,
+    channel: str = "size",
     recorded: Mapping[str, xr.Dataset] | None = None,
     jobs: int | None = None,
     scheduler: str | None = None,
@@ -224,6 +226,10 @@ def analyze(
         Measure the specification curve: the sweep under every choice of measuring it.
     statistic : {"max", "mean"}, optional
         The statistic to show; by default both.
+    channel : str
+        The number of each avalanche that takes the place of its size: "duration", "area", "peak", any
+        other that was recorded at every snapshot, "size_per_step" (s/T), or "size_per_node" (s/a). The
+        specification curve measures sizes only.
     recorded : mapping, optional
         The nulls that were recorded with a Dataset, by name, as ``Study.with_nulls`` returns them.
     jobs : int, optional
@@ -241,13 +247,18 @@ def analyze(
     Raises
     ------
     InputError
-        For another statistic, fewer than three network sizes, or runs without nulls whose gradients
+        For another statistic or channel, fewer than three network sizes, or runs without nulls whose
+        gradients
         cannot be computed again.
     StudyError
         If the study cannot be read, or the settings fit no sweep or several.
     """
     if statistic is not None:
         check_statistic(statistic)
+    require(
+        channel == "size" or not sensitivity,
+        "a channel and sensitivity were given; the specification curve measures sizes: leave out one",
+    )
     sweep, beside_it = _chosen(study, recorded, {**(where or {}), **settings})
     again = replay.can_replay(sweep)
     if again or sensitivity:
@@ -261,15 +272,15 @@ def analyze(
     with open_executor(jobs, scheduler) as executor:
         if again:
             progress("nulls", 0, None)
-            scrutiny = scrutinize(sweep, rungs, executor, progress=steps)
+            scrutiny = scrutinize(sweep, rungs, executor, channel=channel, progress=steps)
         else:
             progress("analysis", 0, None)
             of_rungs = {rung: beside_it[rung] for rung in rungs if rung in beside_it}
-            scrutiny = beside(sweep, of_rungs, executor, progress=steps)
+            scrutiny = beside(sweep, of_rungs, executor, channel=channel, progress=steps)
         topologies: tuple[OnTopology, ...] = ()
         if nulls and again:
             progress("topologies", 0, None)
-            topologies = tuple(on_topologies(sweep, executor))
+            topologies = tuple(on_topologies(sweep, executor, channel=channel))
         table = None
         if sensitivity:
             progress("choices", 0, None)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from gradquake.analysis import timing, transitions
+from gradquake.analysis.channels import channels, in_channel
 from gradquake.analysis.collapse import Collapse, phase_collapse
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate
@@ -147,6 +148,7 @@ def scrutinize(
     rungs: Sequence[str] = RUNGS,
     executor: Executor | None = None,
     *,
+    channel: str = "size",
     n_resamples: int = N_RESAMPLES,
     progress: Progress = lambda _steps, _of: None,
 ) -> Scrutiny:
@@ -159,6 +161,8 @@ def scrutinize(
     rungs : sequence of str
         Names in ``surrogates.RUNGS``, "permuted" and "gaussian" among them.
     executor : concurrent.futures.Executor, optional
+    channel : str
+        The number of each avalanche that takes the place of its size (see ``analysis.channels``).
     n_resamples : int
         Of every bootstrap.
     progress : callable
@@ -167,15 +171,19 @@ def scrutinize(
     Raises
     ------
     InputError, GradquakeError
-        As ``measure`` does, or for fewer than three scales.
+        As ``measure`` does, for fewer than three scales, or for a channel that the sweep or its nulls
+        do not have.
     """
     sweep = in_order(sweep)
+    in_channel(sweep, channel)
     by_reading = measure(sweep, [Reading(name) for name in (REAL, *rungs)], executor)
     # ``measure`` has checked that the gradients give the avalanches of the sweep.
     nulls = {name: by_reading[Reading(name)] for name in rungs}
+    sweep, nulls = _in_channel(sweep, nulls, channel)
     aligned = None
     if np.isfinite(sweep["grokking_epoch"].values).any():
-        exact = measure_aligned(sweep, [Reading(), Reading("permuted")], executor)
+        both = [Reading(), Reading("permuted")]
+        exact = measure_aligned(sweep, both, executor, channel=channel)
         aligned = Aligned(exact[Reading()], exact[Reading("permuted")])
     return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
 
@@ -185,6 +193,7 @@ def beside(
     nulls: Mapping[str, xr.Dataset],
     executor: Executor | None = None,
     *,
+    channel: str = "size",
     n_resamples: int = N_RESAMPLES,
     progress: Progress = lambda _steps, _of: None,
 ) -> Scrutiny:
@@ -198,23 +207,38 @@ def beside(
         One sweep (see ``gradquake.study.recording``), with three scales or more.
     nulls : mapping
         The same runs measured on surrogates, by their names in ``surrogates.RUNGS``.
-    executor, n_resamples, progress
+    executor, channel, n_resamples, progress
         As in ``scrutinize``.
 
     Raises
     ------
     InputError
-        For fewer than three scales, or without the "gaussian" and "permuted" nulls.
+        For fewer than three scales, without the "gaussian" and "permuted" nulls, or for a channel that
+        the sweep or its nulls do not have.
     """
     check_beside(sweep, nulls)
     sweep = in_order(sweep)
     nulls = {rung: in_order(nulls[rung]) for rung in SURROGATES if rung in nulls}
+    sweep, nulls = _in_channel(sweep, nulls, channel)
     reached, every = sweep["grokking_epoch"].values, sweep.attrs.get("every")
     aligned = None
     # A schedule without a fixed interval is recorded as None.
     if isinstance(every, int) and every > 0 and np.isfinite(reached).any():
         aligned = Aligned(*(timing.aligned(of, reached, every) for of in (sweep, nulls["permuted"])))
     return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
+
+
+def _in_channel(
+    sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset], channel: str
+) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
+    """Return a sweep and its nulls in a channel."""
+    for rung, null in nulls.items():
+        if channel not in channels(null.data_vars):
+            raise InputError(
+                f"the channel is {channel!r}, which was not measured on the {rung} null; one of "
+                f"{', '.join(channels(null.data_vars))} is needed"
+            )
+    return in_channel(sweep, channel), {r: in_channel(null, channel) for r, null in nulls.items()}
 
 
 def _beside(

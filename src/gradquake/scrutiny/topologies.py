@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import scaling, transitions
+from gradquake.analysis.channels import in_channel
 from gradquake.analysis.collapse import Collapse, phase_collapse
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import Exponent
@@ -71,13 +72,20 @@ class OnTopology(Shown):
 
 
 def on_topologies(
-    sweep: xr.Dataset, executor: Executor | None = None, *, n_resamples: int = N_RESAMPLES
+    sweep: xr.Dataset,
+    executor: Executor | None = None,
+    *,
+    channel: str = "size",
+    n_resamples: int = N_RESAMPLES,
 ) -> list[OnTopology]:
     """Measure a sweep's gradients, and their nulls, on every topology that has its sizes."""
     rungs = (REAL, "permuted", "gaussian")
     names = topologies_of(sweep["n_parameters"].values)
     readings = [Reading(rung, topology=name) for name in names for rung in rungs]
-    measured = measure(sweep, readings, executor)
+    measured = {
+        reading: in_channel(found, channel)
+        for reading, found in measure(sweep, readings, executor).items()
+    }
     todo = [(name, {rung: measured[Reading(rung, topology=name)] for rung in rungs}) for name in names]
     return list(each(_OnTopology(n_resamples), todo, executor))
 
