@@ -1,128 +1,134 @@
-"""Quantities that several claims share, taken from the evidence."""
+"""Quantities of claims, estimated for studies with the paper's six seeds.
+
+Every number is a function of groups of runs (see ``analysis.groups``). It is estimated from all disjoint
+groups of six seeds, and so is the same number of each null and of each difference to it, paired. If a
+sweep has only six seeds, the interval is the bootstrap over its runs.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gradquake.analysis.fits import r_squared
-from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import Estimate, estimated, run_resamples
-from gradquake.analysis.scales import scale_groups
-from gradquake.analysis.scaling import Exponent
-from gradquake.analysis.statistics import Statistic
-from gradquake.analysis.sweep import SweepAnalysis
-from gradquake.analysis.transitions import Phase
+from gradquake.analysis.group_functions import difference_of_groups
+from gradquake.analysis.groups import (
+    GROUP_SIZE,
+    GroupEstimate,
+    OfGroups,
+    estimates_of_groups,
+    group_estimate,
+    runs_at_scales,
+)
+from gradquake.paper.claim import Measured
 from gradquake.paper.quantity import Number, Parts, Quantity
-from gradquake.paper.xor.evidence import Evidence, resampled_curves
+from gradquake.paper.xor.sweeps import Sweep
 
-__all__ = [
-    "FIRST_GROKKING", "LAST_GROKKING", "exponent_with_null", "exponent_with_snapshots",
-    "grokking_bounds", "mean_over_snapshots", "percentile_95", "percentile_95_of", "r_squared_quantity",
-    "rise",
-]  # fmt: skip
+if TYPE_CHECKING:
+    import xarray as xr
 
-Floats = NDArray[np.float64]
+__all__ = ["Asked", "asked", "measured", "plain"]
 
-# The names of the bounds between which runs grok.
-FIRST_GROKKING, LAST_GROKKING = "first grokking epoch", "last grokking epoch"
+# Of the bootstrap in each group of six, by which the verdicts of groups are judged.
+GROUP_RESAMPLES = 1_000
 
-
-def grokking_bounds(analysis: SweepAnalysis) -> dict[str, float]:
-    """Return the first and the last grokking epoch of all runs by name; NaN if no run grokked."""
-    first, last = analysis.grokking_range
-    return {FIRST_GROKKING: first, LAST_GROKKING: last}
+Of = Callable[["xr.Dataset"], OfGroups]
 
 
-def rise(ladder: Ladder, statistic: Statistic) -> tuple[Quantity, Quantity, Quantity]:
-    """Return the lowest D before and the mean D after the crossing of 1, and the crossing.
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A quantity, and its number in each disjoint group of runs (none if there is one group)."""
 
-    The Gaussian null is read at the crossing of the data.
+    quantity: Quantity
+    groups: Sequence[Number]
+
+
+def asked(
+    name: str, of: Of, sweep: Sweep, paper: float | None = None, *, attribution: bool = False
+) -> Asked:
+    """Return a quantity of a sweep, with its nulls.
+
+    Parameters
+    ----------
+    name : str
+    of : callable
+        From a sweep to a function of groups of its runs.
+    sweep : Sweep
+    paper : float, optional
+        The paper's figure.
+    attribution : bool
+        Whether to add the parts of the distance to the Gaussian null; for exponents.
     """
-    curve, beside = ladder.real.curves[statistic], ladder.nulls["gaussian"].curves[statistic]
-    epochs = curve.dimension["epoch"].values
-
-    def parts(values: Floats, crossings: Floats) -> tuple[Floats, Floats]:
-        before = epochs <= crossings[..., None]
-        crossed = np.isfinite(crossings)
-        lowest = np.where(before, values, np.inf).min(axis=-1)
-        count = np.maximum((~before).sum(axis=-1), 1)
-        after = np.where(before, 0.0, values).sum(axis=-1) / count
-        return np.where(crossed, lowest, np.nan), np.where(crossed, after, np.nan)
-
-    crossing = np.asarray(curve.crossing.value)
-    of_null = parts(beside.dimension["value"].values, crossing)
-    observed = parts(curve.dimension["value"].values, crossing)
-    resampled = parts(resampled_curves(curve)[0], curve.crossing.resamples)
-    names = ("lowest D before the crossing", "mean D after the crossing")
-    before, after = (
-        Quantity.of(
-            name, estimated(float(value), resamples, curve.crossing.runs), null=Number(float(null_value))
+    runs = runs_at_scales(sweep.real)
+    functions = {rung: of(null) for rung, null in sweep.nulls.items()}
+    found = plain(name, of(sweep.real), runs, paper)
+    parts = None
+    if attribution:
+        shuffled = functions["permuted"]
+        of_parts = (
+            difference_of_groups(shuffled, functions["gaussian"]),
+            difference_of_groups(of(sweep.real), shuffled),
         )
-        for name, value, resamples, null_value in zip(names, observed, resampled, of_null, strict=True)
-    )
-    null_crossing = Number(beside.crossing.value)
-    return before, after, Quantity.of("crossing epoch", curve.crossing, null=null_crossing)
+        parts = Parts(*(Number.of(group_estimate(part, runs)) for part in of_parts))
+    nulls = {rung: Number.of(group_estimate(f, runs)) for rung, f in functions.items()}
+    return _with(found, nulls, parts)
 
 
-def exponent_with_snapshots(
-    evidence: Evidence, name: str, phase: Phase, statistic: Statistic, paper: float
+def plain(
+    name: str,
+    of: OfGroups,
+    runs: Sequence[int],
+    paper: float | None = None,
+    *,
+    each_group: bool = True,
+    decimals: int | None = None,
+) -> Asked:
+    """Return a quantity without nulls.
+
+    ``each_group`` is False if a value takes so long that neither random groups nor a bootstrap can be
+    afforded: then the range is over the disjoint groups, and the groups have no intervals.
+    """
+    if each_group:
+        estimate = group_estimate(of, runs)
+        groups = estimates_of_groups(of, runs, size=estimate.runs, n_resamples=GROUP_RESAMPLES)
+        numbers = [Number.of(group) for group in groups] if estimate.n_groups > 1 else []
+        return Asked(_quantity(name, estimate, paper, decimals), numbers)
+    if min(runs) < 2 * GROUP_SIZE:
+        whole = [np.arange(min(GROUP_SIZE, *runs))[None]] * len(runs)
+        return Asked(Quantity(name, float(of(whole)[0]), paper=paper, decimals=decimals), [])
+    estimate = group_estimate(of, runs, n_groups=1)
+    return Asked(_quantity(name, estimate, paper, decimals), [])
+
+
+def measured(asked: Sequence[Asked], seen: str = "", untestable: str = "") -> Measured:
+    """Return the quantities of a claim with the numbers of each group, if all have them."""
+    names = [of.quantity.name for of in asked]
+    counts = {len(of.groups) for of in asked}
+    groups: list[Mapping[str, Number]] = []
+    if len(counts) == 1:
+        of_each = zip(*(of.groups for of in asked), strict=True)
+        groups = [dict(zip(names, numbers, strict=True)) for numbers in of_each]
+    return Measured([of.quantity for of in asked], groups, seen, untestable)
+
+
+def _quantity(
+    name: str, estimate: GroupEstimate, paper: float | None, decimals: int | None
 ) -> Quantity:
-    """Return an in-line exponent with its null and its interval over snapshots."""
-    snapshots = evidence.inline.snapshot_interval(phase, statistic)
-    return replace(
-        exponent_with_null(name, evidence.inline_ladder, phase, statistic),
-        paper=paper,
-        snapshot_low=snapshots.low,
-        snapshot_high=snapshots.high,
+    known = bool(np.isfinite(estimate.range.low))
+    middle = float(np.median(estimate.drawn)) if known else np.nan
+    return Quantity.of(
+        name,
+        estimate,
+        paper,
+        range=Number(middle, estimate.range.low, estimate.range.high) if known else None,
+        percentile=estimate.percentile(paper) if known and paper is not None else None,
+        decimals=decimals,
     )
 
 
-def exponent_with_null(name: str, ladder: Ladder, phase: Phase, statistic: Statistic) -> Quantity:
-    """Return an exponent beside its Gaussian null, with the two parts of the difference."""
-    found = ladder.attribution(phase, statistic)
-    parts = Parts(Number.of(found.distribution), Number.of(found.arrangement))
-    null = Number.of(ladder.exponent("gaussian", phase, statistic))
-    exponent = ladder.exponent("real", phase, statistic)
-    return Quantity.of(name, exponent, null=null, attribution=parts)
+def _with(found: Asked, nulls: Mapping[str, Number], parts: Parts | None) -> Asked:
+    from dataclasses import replace
 
-
-def r_squared_quantity(name: str, exponent: Exponent, paper: float, null: Exponent) -> Quantity:
-    """Return the R² of an exponent's fit, with its bootstrap."""
-    resamples = r_squared(exponent.n_parameters, exponent.size_resamples)
-    found = estimated(exponent.fit.r_squared, resamples, exponent.runs)
-    return Quantity.of(name, found, paper, null=Number(null.fit.r_squared))
-
-
-def mean_over_snapshots(analysis: SweepAnalysis, values: Floats) -> Estimate:
-    """Return the mean over all snapshots of values, shape (runs, snapshots)."""
-    resampled = _resampled_means(analysis, values.mean(axis=1, keepdims=True))[:, 0]
-    return estimated(float(values.mean()), resampled, _fewest_runs(analysis))
-
-
-def percentile_95_of(analysis: SweepAnalysis, values: NDArray[np.int64]) -> Estimate:
-    """Return the 95th percentile over all snapshots of small integers, shape (runs, snapshots)."""
-    shares = (values[:, :, None] == np.arange(values.max() + 1)).mean(axis=1)
-    resampled = percentile_95(_resampled_means(analysis, shares))
-    return estimated(float(percentile_95(shares.mean(axis=0))), resampled, _fewest_runs(analysis))
-
-
-def percentile_95(shares: Floats) -> Floats:
-    """Return the 95th percentile of integers from the shares of 0, 1, 2, ... on the last axis."""
-    # The shares are sums of fractions, so rounding may leave their sum just below 95 %.
-    reached: Floats = (shares.cumsum(axis=-1) >= 0.95 - 1e-9).argmax(axis=-1).astype(np.float64)
-    return reached
-
-
-def _fewest_runs(analysis: SweepAnalysis) -> int:
-    return min(runs.size for _, runs in scale_groups(analysis.dataset))
-
-
-def _resampled_means(analysis: SweepAnalysis, of_runs: Floats) -> Floats:
-    """Return means over resampled runs, (runs, k) to (B, k), runs resampled within each scale."""
-    members = [runs for _, runs in scale_groups(analysis.dataset)]
-    draws = run_resamples([runs.size for runs in members])
-    means: Floats = sum(of_runs[runs[d]].sum(axis=1) for runs, d in zip(members, draws, strict=True))
-    return means / len(of_runs)
+    return Asked(replace(found.quantity, nulls=nulls, attribution=parts), found.groups)
