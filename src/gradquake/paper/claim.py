@@ -323,8 +323,8 @@ def read_claims(path: Path) -> list[JudgedClaim]:
         raise InputError(f"{path} cannot be read ({error.strerror}); move it away") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} does not hold claims in the form of this version; move it away: its claims are judged "
-            "again from the recorded runs"
+            f"{path} does not hold claims in the form of this version; move it away: its claims are "
+            "judged again from the recorded runs"
         ) from error
 
 

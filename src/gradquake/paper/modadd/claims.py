@@ -10,7 +10,8 @@ from itertools import product
 
 import numpy as np
 
-from gradquake.analysis.resampling import difference
+from gradquake.analysis.levels import lowest_point
+from gradquake.analysis.resampling import difference, shifted
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.errors import counted
 from gradquake.paper.claim import Claim, Compare, Measured, Rule, Test, all_of, any_of, within
@@ -42,7 +43,7 @@ def crossings(evidence: Evidence) -> Measured:
     seen = []
     for statistic, architecture in product(STATISTICS, ARCHITECTURES):
         near = [d for d in DIRECTIONS if _is_near(d, architecture, statistic).holds(measured)]
-        seen.append(f"{architecture} ({statistic}) {' and '.join(near) or 'none'}")
+        seen.append(f"{_curve(statistic)}, {architecture}: {' and '.join(near) or 'none'}")
     note = f"Crossings there: {'; '.join(seen)}."
     return Measured(quantities, seen=note, testable=_had_transition(evidence))
 
@@ -51,16 +52,14 @@ def lowest(evidence: Evidence) -> Measured:
     """Return the lowest D(t) of every control."""
     quantities, bounds, below = [], {}, []
     for statistic, architecture, control in product(STATISTICS, ARCHITECTURES, CONTROLS):
-        curve = evidence.found[architecture][control].on_shared_epochs(statistic).real.dimension
-        values = curve["value"].values
-        at = int(np.nanargmin(values))
+        curve = evidence.found[architecture][control].on_shared_epochs(statistic).real
+        values = curve.dimension["value"].values
         name = _lowest(architecture, control, statistic)
-        ends = (float(curve[end][at]) for end in ("value", "low", "high"))
-        quantities.append(Quantity.of(name, Number(*ends)))
+        quantities.append(Quantity.of(name, Number(*lowest_point(curve))))
         # If D(t) is undefined at some epoch, it is not known to stay above 1.
         bounds[_level(name)] = 1.0 if np.isfinite(values).all() else np.nan
         if not (values > 1).all():
-            below.append(f"{architecture}, {control} ({statistic})")
+            below.append(f"{_curve(statistic)}, {architecture}, {control}")
     grokked = sum(evidence.found[a][c].grokked for a, c in product(ARCHITECTURES, CONTROLS))
     not_above = "; ".join(below) or "none"
     seen = f"Of the controls, {counted(grokked, 'run')} grokked. It does not hold for: {not_above}."
@@ -73,8 +72,8 @@ def leads(evidence: Evidence) -> Measured:
     for statistic, architecture, control in product(STATISTICS, ARCHITECTURES, CONTROLS):
         reached = evidence.found[architecture][GROKKING].levels[TEST_90]
         parted = evidence.parting(architecture, control, statistic)
-        ends = (end - parted for end in (reached.value, reached.low, reached.high))
-        quantities.append(Quantity.of(_lead(architecture, control, statistic), Number(*ends)))
+        lead = shifted(reached, -parted)
+        quantities.append(Quantity.of(_lead(architecture, control, statistic), lead))
     return Measured(quantities, testable=_had_transition(evidence))
 
 
@@ -84,12 +83,16 @@ def _had_transition(evidence: Evidence) -> bool:
     return bool(np.isfinite(medians).all())
 
 
+def _curve(statistic: Statistic) -> str:
+    return f"{STATISTICS[statistic].symbol}(t)"
+
+
 def _crossing(direction: str, architecture: str, statistic: Statistic) -> str:
-    return f"crossing {direction} minus median t_g, {architecture} ({statistic})"
+    return f"crossing {direction} of {_curve(statistic)} minus median t_g, {architecture}"
 
 
 def _lowest(architecture: str, control: str, statistic: Statistic) -> str:
-    return f"lowest D(t), {architecture}, {control} ({statistic})"
+    return f"lowest {_curve(statistic)}, {architecture}, {control}"
 
 
 def _level(name: str) -> str:
@@ -97,7 +100,8 @@ def _level(name: str) -> str:
 
 
 def _lead(architecture: str, control: str, statistic: Statistic) -> str:
-    return f"median t_g minus the epoch of parting from {control}, {architecture} ({statistic})"
+    of = _curve(statistic)
+    return f"median t_g minus the epoch at which {of} parts from {control}, {architecture}"
 
 
 def _is_near(direction: str, architecture: str, statistic: Statistic) -> Test:
@@ -130,10 +134,9 @@ CLAIMS: tuple[Claim[Evidence], ...] = (
         "modular addition mod 59: D(t) crosses 1 at generalization",
         "stated; companion: descending",
         crossings,
-        Rule.for_all({statistic: _crosses(statistic) for statistic in STATISTICS}),
-        f"D(t) must first cross 1, up or down, within {NEAR:g} epochs of the median epoch of 90 % test "
-        "accuracy, in both architectures, for the largest (max) and the mean size. Direction: it does "
-        "for one of the two.",
+        Rule.for_all({of.symbol: _crosses(statistic) for statistic, of in STATISTICS.items()}),
+        f"D(t) and gamma(t) must first cross 1, up or down, within {NEAR:g} epochs of the median epoch "
+        "of 90 % test accuracy, in both architectures. Direction: one of the two does.",
         needs_intervals=False,
     ),
     Claim(
@@ -141,9 +144,9 @@ CLAIMS: tuple[Claim[Evidence], ...] = (
         "modular addition: runs that do not grok show no crossing of 1 and stay above it",
         "companion",
         lowest,
-        Rule.for_all({statistic: _stays_above(statistic) for statistic in STATISTICS}),
-        "D(t) of every control must lie above 1 at all epochs, so that it never crosses 1, for the "
-        "largest (max) and the mean size. Direction: it does for one of the two.",
+        Rule.for_all({of.symbol: _stays_above(statistic) for statistic, of in STATISTICS.items()}),
+        "D(t) and gamma(t) of every control must lie above 1 at all epochs, so that they do not cross "
+        "1. Direction: one of the two does.",
         needs_intervals=False,
     ),
     Claim(
@@ -156,10 +159,10 @@ CLAIMS: tuple[Claim[Evidence], ...] = (
             any_of(*(_leads_at_all(statistic) for statistic in STATISTICS)),
         ),
         f"The lead must be {LEAD[0]:g} to {LEAD[1]:g} epochs against both controls, in both "
-        "architectures, for the largest (max) and the mean size. Direction: for one of the two, all "
-        "part before the transition. The epoch of parting is the first from which the 90 % bands of "
-        "D(t) stay apart to the end; there is none if the bands overlap at the end. The interval is "
-        "that of the median t_g.",
+        "architectures, for D(t) and for gamma(t). Direction: for one of the two, all part before the "
+        "transition. Two curves part at the first epoch from which their 90 % bands stay apart to the "
+        "end. If the bands overlap at the end, this epoch is not defined. The interval is that of the "
+        "median t_g.",
         needs_intervals=False,
     ),
 )

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradquake.analysis import distributions, power, tails
-from gradquake.analysis.dimension import Curve
+from gradquake.analysis.baseline import Baseline, baseline
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import Estimate, estimated
+from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.analysis.timing import PermutationTest, follows_grokking
@@ -24,7 +23,6 @@ from gradquake.experiments import synthetic, xor
 from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.experiments.xor import XorRun
-from gradquake.paper.xor.baseline import Baseline, baseline
 from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult, Todo, examine, summarize
 from gradquake.paper.xor.gini import GiniStudy, gini_study
 from gradquake.paper.xor.plan import (
@@ -45,9 +43,7 @@ from gradquake.study.study import Study
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Evidence", "ManySeeds", "gather", "measure", "resampled_curves", "time_average"]
-
-Floats = NDArray[np.float64]
+__all__ = ["Evidence", "ManySeeds", "gather", "measure"]
 
 # The numbers of runs a scale of which the power is measured.
 POWER_COUNTS = (6, 12, 24, 50, 100, 200)
@@ -113,20 +109,24 @@ class Evidence:
     specifications: xr.Dataset | None
     many_seeds: dict[str, ManySeeds]
 
-    def condition(self, group: str, name: str) -> ConditionResult:
-        """Return the result of a condition.
+    def condition(self, **settings: Any) -> ConditionResult:
+        """Return the result with these settings of ``XorRun``, and the paper's for all others.
 
         Raises
         ------
         InputError
-            If the condition was not measured.
+            If such a condition was not measured.
         """
-        by_name = {(r.group, r.name): r for r in self.conditions}
-        found = by_name.get((group, name))
-        if found is None:
-            names = "; ".join(f"{g}: {n}" for g, n in by_name)
-            raise InputError(f"the condition is {group}: {name}; there are {names}")
-        return found
+        wanted = XorRun(1, 0, **settings)
+        for result in self.conditions:
+            if result.condition.run == wanted:
+                return result
+        there = "; ".join(_settings_text(result.condition.settings) for result in self.conditions)
+        raise InputError(f"no condition has {_settings_text(settings)}; there are {there}")
+
+    def varied(self, *names: str) -> list[ConditionResult]:
+        """Return the results whose settings differ from the paper's in none but these."""
+        return [result for result in self.conditions if result.condition.settings.keys() <= {*names}]
 
     @property
     def inline(self) -> SweepAnalysis:
@@ -191,8 +191,10 @@ def gather(
     progress("conditions")
     # The paper's own two ways to train already stand beside their nulls.
     results = [
-        summarize(Todo("alpha_train", name, sweep, shadow), scrutiny.ladder)
-        for name, sweep, scrutiny in zip((INLINE, SHADOW), (inline, shadow), scrutinies, strict=True)
+        summarize(Todo(condition, sweep, shadow), scrutiny.ladder)
+        for condition, sweep, scrutiny in zip(
+            (INLINE, SHADOW), (inline, shadow), scrutinies, strict=True
+        )
     ]
     results += each(examine, _conditions(plan, study, inline, shadow), executor)
     ccdfs, analysis = distributions.ccdfs(inline), scrutinies[0].ladder.real
@@ -208,7 +210,7 @@ def gather(
         ccdfs=ccdfs,
         collapsed=distributions.collapse(ccdfs, analysis.exponent("all", "max").value),
         tails=dict(zip(modes, each(tails.tail_fits, modes.values(), executor), strict=True)),
-        time_average=time_average(analysis),
+        time_average=scrutinies[0].ladder.average("real", "max"),
         conditions=results,
         on_topologies=beyond.on_topologies,
         specifications=beyond.specifications,
@@ -216,21 +218,8 @@ def gather(
     )
 
 
-def time_average(analysis: SweepAnalysis) -> Estimate:
-    """Return the mean of D(t) of the largest size over the snapshots."""
-    curve = analysis.curves["max"]
-    exponents, _ = resampled_curves(curve)
-    observed = float(curve.dimension["value"].mean())
-    return estimated(observed, exponents.mean(axis=1), curve.dimension.attrs["fewest_runs"])
-
-
-def resampled_curves(curve: Curve) -> tuple[Floats, Floats]:
-    """Return D(t) and R² in every resample, (B, epochs) each: the paper's sweeps have 51 snapshots."""
-    blocks = list(curve.resampled())
-    return (
-        np.concatenate([block.exponents for block in blocks], axis=1),
-        np.concatenate([block.r_squared for block in blocks], axis=1),
-    )
+def _settings_text(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items()) or "the paper's settings"
 
 
 def _sweep(study: Study, runs: Sequence[XorRun | SyntheticRun]) -> xr.Dataset:
@@ -267,9 +256,8 @@ def _conditions(plan: Plan, study: Study, inline: xr.Dataset, shadow: xr.Dataset
     for condition in plan.conditions:
         sweep = _sweep(study, plan.condition(condition))
         # Controls do not learn as XOR does. Each is split at the t_g of XOR, trained in the same mode.
-        own_mode = shadow if sweep.attrs["alpha_train"] == 0 else inline
-        twin = own_mode if condition.group == "control" else None
-        todo.append(Todo(condition.group, condition.name, sweep, shadow, twin))
+        own_mode = shadow if condition.run.alpha_train == 0 else inline
+        todo.append(Todo(condition, sweep, shadow, own_mode if condition.is_control else None))
     return todo
 
 

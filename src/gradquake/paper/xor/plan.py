@@ -110,7 +110,7 @@ class Plan:
     @cached_property
     def conditions(self) -> list[Condition]:
         """The other conditions; of a quick plan those that a claim rests on."""
-        return [c for c in conditions() if not self.quick or c.group == "quantile"]
+        return [c for c in conditions() if not self.quick or c.settings.keys() == {"quantile"}]
 
     @cached_property
     def power(self) -> dict[str, list[XorRun]]:

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gradquake.analysis.fits import r_squared
-from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import Estimate, estimated, run_resamples
-from gradquake.analysis.scales import scale_groups
-from gradquake.analysis.scaling import Exponent
-from gradquake.analysis.statistics import Statistic
+from gradquake.analysis.ladder import Attribution, Ladder
+from gradquake.analysis.levels import levels_around, levels_around_crossing
+from gradquake.analysis.scaling import Exponent, r_squared_of
+from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.transitions import Phase
 from gradquake.paper.quantity import Number, Parts, Quantity
-from gradquake.paper.xor.evidence import Evidence, resampled_curves
+from gradquake.paper.xor.evidence import Evidence
 
 __all__ = [
-    "FIRST_GROKKING", "LAST_GROKKING", "exponent_with_null", "exponent_with_snapshots",
-    "grokking_bounds", "mean_over_snapshots", "percentile_95", "percentile_95_of", "r_squared_quantity",
-    "rise",
+    "FIRST_GROKKING", "LAST_GROKKING", "crossing_name", "exponent_name", "exponent_with_null",
+    "exponent_with_snapshots", "grokking_bounds", "parts_of", "r_squared_quantity", "rise",
 ]  # fmt: skip
-
-Floats = NDArray[np.float64]
 
 # The names of the bounds between which runs grok.
 FIRST_GROKKING, LAST_GROKKING = "first grokking epoch", "last grokking epoch"
+
+
+def exponent_name(statistic: Statistic, phase: Phase) -> str:
+    """Return the name of an exponent of a phase, for example gamma_pre."""
+    return f"{STATISTICS[statistic].symbol}_{phase}"
+
+
+def crossing_name(statistic: Statistic) -> str:
+    """Return the name of a crossing of 1."""
+    return f"crossing epoch of {STATISTICS[statistic].symbol}(t)"
 
 
 def grokking_bounds(analysis: SweepAnalysis) -> dict[str, float]:
@@ -37,34 +39,21 @@ def grokking_bounds(analysis: SweepAnalysis) -> dict[str, float]:
 
 
 def rise(ladder: Ladder, statistic: Statistic) -> tuple[Quantity, Quantity, Quantity]:
-    """Return the lowest D before and the mean D after the crossing of 1, and the crossing.
+    """Return the lowest exponent before and the mean after the crossing of 1, and the crossing.
 
     The Gaussian null is read at the crossing of the data.
     """
-    curve, beside = ladder.real.curves[statistic], ladder.nulls["gaussian"].curves[statistic]
-    epochs = curve.dimension["epoch"].values
-
-    def parts(values: Floats, crossings: Floats) -> tuple[Floats, Floats]:
-        before = epochs <= crossings[..., None]
-        crossed = np.isfinite(crossings)
-        lowest = np.where(before, values, np.inf).min(axis=-1)
-        count = np.maximum((~before).sum(axis=-1), 1)
-        after = np.where(before, 0.0, values).sum(axis=-1) / count
-        return np.where(crossed, lowest, np.nan), np.where(crossed, after, np.nan)
-
-    crossing = np.asarray(curve.crossing.value)
-    of_null = parts(beside.dimension["value"].values, crossing)
-    observed = parts(curve.dimension["value"].values, crossing)
-    resampled = parts(resampled_curves(curve)[0], curve.crossing.resamples)
-    names = ("lowest D before the crossing", "mean D after the crossing")
-    before, after = (
-        Quantity.of(
-            name, estimated(float(value), resamples, curve.crossing.runs), null=Number(float(null_value))
-        )
-        for name, value, resamples, null_value in zip(names, observed, resampled, of_null, strict=True)
+    curve, null = ladder.real.curves[statistic], ladder.nulls["gaussian"].curves[statistic]
+    symbol = STATISTICS[statistic].symbol
+    found, of_null = levels_around_crossing(curve), levels_around(null, curve.crossing.value)
+    before, after, null_crossing = (
+        Number(float(of)) for of in (of_null.before, of_null.after, null.crossing.value)
     )
-    null_crossing = Number(beside.crossing.value)
-    return before, after, Quantity.of("crossing epoch", curve.crossing, null=null_crossing)
+    return (
+        Quantity.of(f"lowest {symbol} before the crossing", found.before, null=before),
+        Quantity.of(f"mean {symbol} after the crossing", found.after, null=after),
+        Quantity.of(crossing_name(statistic), curve.crossing, null=null_crossing),
+    )
 
 
 def exponent_with_snapshots(
@@ -82,47 +71,17 @@ def exponent_with_snapshots(
 
 def exponent_with_null(name: str, ladder: Ladder, phase: Phase, statistic: Statistic) -> Quantity:
     """Return an exponent beside its Gaussian null, with the two parts of the difference."""
-    found = ladder.attribution(phase, statistic)
-    parts = Parts(Number.of(found.distribution), Number.of(found.arrangement))
+    parts = parts_of(ladder.attribution(phase, statistic))
     null = Number.of(ladder.exponent("gaussian", phase, statistic))
     exponent = ladder.exponent("real", phase, statistic)
     return Quantity.of(name, exponent, null=null, attribution=parts)
 
 
+def parts_of(found: Attribution) -> Parts:
+    """Return the two parts of the difference between an exponent and its Gaussian null."""
+    return Parts(Number.of(found.distribution), Number.of(found.arrangement))
+
+
 def r_squared_quantity(name: str, exponent: Exponent, paper: float, null: Exponent) -> Quantity:
     """Return the R² of an exponent's fit, with its bootstrap."""
-    resamples = r_squared(exponent.n_parameters, exponent.size_resamples)
-    found = estimated(exponent.fit.r_squared, resamples, exponent.runs)
-    return Quantity.of(name, found, paper, null=Number(null.fit.r_squared))
-
-
-def mean_over_snapshots(analysis: SweepAnalysis, values: Floats) -> Estimate:
-    """Return the mean over all snapshots of values, shape (runs, snapshots)."""
-    resampled = _resampled_means(analysis, values.mean(axis=1, keepdims=True))[:, 0]
-    return estimated(float(values.mean()), resampled, _fewest_runs(analysis))
-
-
-def percentile_95_of(analysis: SweepAnalysis, values: NDArray[np.int64]) -> Estimate:
-    """Return the 95th percentile over all snapshots of small integers, shape (runs, snapshots)."""
-    shares = (values[:, :, None] == np.arange(values.max() + 1)).mean(axis=1)
-    resampled = percentile_95(_resampled_means(analysis, shares))
-    return estimated(float(percentile_95(shares.mean(axis=0))), resampled, _fewest_runs(analysis))
-
-
-def percentile_95(shares: Floats) -> Floats:
-    """Return the 95th percentile of integers from the shares of 0, 1, 2, ... on the last axis."""
-    # The shares are sums of fractions, so rounding may leave their sum just below 95 %.
-    reached: Floats = (shares.cumsum(axis=-1) >= 0.95 - 1e-9).argmax(axis=-1).astype(np.float64)
-    return reached
-
-
-def _fewest_runs(analysis: SweepAnalysis) -> int:
-    return min(runs.size for _, runs in scale_groups(analysis.dataset))
-
-
-def _resampled_means(analysis: SweepAnalysis, of_runs: Floats) -> Floats:
-    """Return means over resampled runs, (runs, k) to (B, k), runs resampled within each scale."""
-    members = [runs for _, runs in scale_groups(analysis.dataset)]
-    draws = run_resamples([runs.size for runs in members])
-    means: Floats = sum(of_runs[runs[d]].sum(axis=1) for runs, d in zip(members, draws, strict=True))
-    return means / len(of_runs)
+    return Quantity.of(name, r_squared_of(exponent), paper, null=Number(null.fit.r_squared))

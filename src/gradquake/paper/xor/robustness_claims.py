@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from gradquake.analysis.collapse import EXPONENT_DECIMALS, quality_decimals
-from gradquake.analysis.resampling import estimated, run_resamples
+from gradquake.analysis.collapse import EXPONENT_DECIMALS, perfect_quality, quality_decimals
 from gradquake.analysis.scaling import leave_one_out
+from gradquake.analysis.snapshots import (
+    mean_over_snapshots,
+    percentile_over_snapshots,
+    snapshot_range,
+)
 from gradquake.analysis.statistics import STATISTICS, Statistic
-from gradquake.analysis.transitions import SPLIT_PHASES
+from gradquake.analysis.tails import tail_summary
+from gradquake.analysis.transitions import SPLIT_PHASES, Phase
 from gradquake.paper.claim import (
     PAPERS_VALUE,
     Agrees,
@@ -26,15 +29,14 @@ from gradquake.paper.claim import (
     within,
 )
 from gradquake.paper.quantity import Number, Quantity
-from gradquake.paper.xor.conditions import INLINE
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.quantities import (
     FIRST_GROKKING,
     LAST_GROKKING,
+    crossing_name,
+    exponent_name,
     exponent_with_null,
     grokking_bounds,
-    mean_over_snapshots,
-    percentile_95_of,
     rise,
 )
 from gradquake.report.text import quality_of
@@ -42,11 +44,9 @@ from gradquake.report.text import quality_of
 __all__ = ["ROBUSTNESS"]
 
 # The thresholds of the claim about them.
-QUANTILES = ("0.80", "0.85", "0.90", "0.95")
+QUANTILES = (0.80, 0.85, 0.90, 0.95)
 
-# S of a perfect collapse is about R / (R - 3) with R runs a scale, because the errors of P(>s) are
-# estimated from R runs. Up to GOOD_COLLAPSE times that counts as a collapse.
-FEWEST_FOR_COLLAPSE = 3
+# A collapse may have an S of up to this many times that of a perfect one.
 GOOD_COLLAPSE = 2.0
 QUALITY, BEST_D = "quality S at the best D", "D of the best collapse"
 GOOD_QUALITY = "S of a good collapse"
@@ -57,9 +57,8 @@ PAPER_DECADES = 1.5
 
 
 def thresholds(evidence: Evidence) -> Measured:
-    """Return D before and after t_g for several thresholds."""
-    own = evidence.condition("alpha_train", INLINE)
-    at = {q: own if q == "0.90" else evidence.condition("quantile", q) for q in QUANTILES}
+    """Return the exponents before and after t_g for several thresholds."""
+    at = {q: evidence.condition(quantile=q) for q in QUANTILES}
     return Measured(
         [
             Quantity.of(_at_threshold(phase, q, statistic), at[q].exponent(phase, statistic))
@@ -74,86 +73,72 @@ def without_a_scale(evidence: Evidence) -> Measured:
     """Return the exponents that come closest to 1 if a scale is left out."""
     quantities = []
     for statistic in STATISTICS:
-        pre = leave_one_out(evidence.inline.exponent("pre", statistic))
-        post = leave_one_out(evidence.inline.exponent("post", statistic))
-        for name, left, worst in (
-            (f"D_pre, largest without a scale ({statistic})", pre, int(pre.value.argmax())),
-            (f"D_post, smallest without a scale ({statistic})", post, int(post.value.argmin())),
-        ):
-            ends = (float(end[worst]) for end in (left.value, left.low, left.high))
-            quantities.append(Quantity.of(name, Number(*ends)))
+        pre, post = (leave_one_out(evidence.inline.exponent(phase, statistic)) for phase in SPLIT_PHASES)
+        largest, smallest = _without(statistic)
+        for name, found in ((largest, pre.largest), (smallest, post.smallest)):
+            quantities.append(Quantity.of(name, Number(found.value, found.low, found.high)))
     return Measured(quantities, testable=all(np.isfinite(q.value) for q in quantities))
 
 
 def durations(evidence: Evidence) -> Measured:
     """Return how many steps avalanches take."""
     dataset, null = evidence.inline.dataset, evidence.inline_null.dataset
-    steps = dataset["duration"].values
-    of_null = Number(float(np.quantile(null["duration"].values, 0.95, method="inverted_cdf")))
-    longest = percentile_95_of(evidence.inline, steps)
-    truncated = mean_over_snapshots(evidence.inline, dataset["truncated"].values.astype(float))
-    cut = Number(float(null["truncated"].mean()))
+    steps = snapshot_range(dataset, "duration")
+    of_null, cut_of_null = (
+        Number(found.value)
+        for found in (
+            percentile_over_snapshots(null, "duration"),
+            mean_over_snapshots(null, "truncated"),
+        )
+    )
+    longest = percentile_over_snapshots(dataset, "duration")
+    truncated = mean_over_snapshots(dataset, "truncated")
     return Measured(
         (
             Quantity.of("95th percentile of T", longest, 10, null=of_null),
-            Quantity.of("share truncated at 20 steps", truncated, null=cut),
+            Quantity.of("share truncated at 20 steps", truncated, null=cut_of_null),
         ),
-        seen=f"The median is {np.median(steps):.0f} steps, the maximum {steps.max()}.",
+        seen=f"The median is {steps.median:.0f} steps, the maximum {steps.largest:.0f}.",
     )
 
 
 def deviation(evidence: Evidence) -> Measured:
     """Return the angle between a gradient and its relaxed state."""
-    angles = evidence.inline.dataset["deviation"].values
-    null = Number(float(evidence.inline_null.dataset["deviation"].mean()))
-    low, high = np.quantile(angles, [0.025, 0.975])
-    mean = mean_over_snapshots(evidence.inline, angles)
+    dataset, null = evidence.inline.dataset, evidence.inline_null.dataset
+    mean, of_null = (mean_over_snapshots(of, "deviation") for of in (dataset, null))
+    angles = snapshot_range(dataset, "deviation")
     return Measured(
-        (Quantity.of("mean deviation in degrees", mean, 30, null=null),),
-        seen=f"95 % of the snapshots lie in {low:.0f} to {high:.0f} degrees.",
+        (Quantity.of("mean deviation in degrees", mean, 30, null=Number(of_null.value)),),
+        seen=f"95 % of the snapshots lie in {angles.low:.0f} to {angles.high:.0f} degrees.",
     )
 
 
 def gini_peak(evidence: Evidence) -> Measured:
     """Return the height, width and time of the peak of the weights' Gini coefficient."""
-    peaks = evidence.gini.peaks
-    found = np.isfinite(peaks.delay)
-    rows = np.flatnonzero(found)
-    draws = rows[run_resamples([rows.size])[0]] if rows.size else np.empty((0, 0), int)
-
-    def over_runs(name: str, values: Any, statistic: Callable[..., Any], paper: float) -> Quantity:
-        if not rows.size:
-            return Quantity(name, np.nan, paper=paper)
-        resamples = statistic(values[draws], axis=1)
-        return Quantity.of(name, estimated(float(statistic(values[rows])), resamples, rows.size), paper)
-
-    near = (np.abs(peaks.delay) <= 10).astype(float)
+    peak, runs = evidence.gini.peak, evidence.gini.grokking_epochs.size
     return Measured(
         (
-            over_runs("median rise", peaks.rise, np.median, 0.25),
-            over_runs("median width in epochs", peaks.width, np.median, 50),
-            over_runs("share of peaks within ±10 epochs", near, np.mean, 0.95),
+            Quantity.of("median rise", peak.rise, 0.25),
+            Quantity.of("median width in epochs", peak.width, 50),
+            Quantity.of("share of peaks within ±10 epochs", peak.near, 0.95),
         ),
-        seen=f"The numbers are over the {rows.size} of {found.size} runs that grok at epoch 30 or "
+        seen=f"The numbers are over the {peak.runs} of {runs} runs that grok at epoch 30 or "
         "later, because the peak is measured from the level 30 epochs before t_g. In "
-        f"{int((~peaks.interior[rows]).sum())} of these runs the Gini coefficient is largest at an end "
+        f"{peak.at_an_end} of these runs the Gini coefficient is largest at an end "
         "of the epochs examined; that is no peak, and does not count as within ±10 epochs.",
-        testable=bool(rows.size),
+        testable=peak.runs > 0,
     )
 
 
 def shadow_crossing(evidence: Evidence) -> Measured:
-    """Return D of both phases and the crossing of 1 if the training does not see the probe."""
+    """Return the exponents and the crossings of 1 if the training does not see the probe."""
     quantities: list[Quantity] = []
     for statistic in STATISTICS:
         quantities += [
-            exponent_with_null(f"D_{phase} ({statistic})", evidence.shadow_ladder, phase, statistic)
+            exponent_with_null(exponent_name(statistic, phase), evidence.shadow_ladder, phase, statistic)
             for phase in SPLIT_PHASES
         ]
-        quantities += [
-            replace(quantity, name=f"{quantity.name} ({statistic})")
-            for quantity in rise(evidence.shadow_ladder, statistic)
-        ]
+        quantities += rise(evidence.shadow_ladder, statistic)
     bounds = grokking_bounds(evidence.shadow_ladder.real)
     first, last = bounds[FIRST_GROKKING], bounds[LAST_GROKKING]
     return Measured(quantities, bounds, f"Runs grok at epochs {first:.0f} to {last:.0f}.")
@@ -162,15 +147,14 @@ def shadow_crossing(evidence: Evidence) -> Measured:
 def heavy_tails(evidence: Evidence) -> Measured:
     """Return at how many scales the sizes are heavier than exponential, and over how many decades."""
     fits = evidence.tails["inline"]
-    heavy = [fit.heavier_than_exponential for fit in fits]
-    widest = float(np.max([fit.decades for fit in fits]))
+    found = tail_summary(fits)
     described = "; ".join(
         f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.0f}" for fit in fits
     )
     return Measured(
         (
-            Quantity("share of scales heavier than exponential", float(np.mean(heavy))),
-            Quantity("most decades at a scale", widest, paper=PAPER_DECADES),
+            Quantity("share of scales heavier than exponential", found.heavy),
+            Quantity("most decades at a scale", found.decades, paper=PAPER_DECADES),
         ),
         seen=f"Range and fitted exponent alpha of each scale: {described}. Below {PAPER_DECADES} "
         "decades a fit to the tail decides nothing.",
@@ -183,18 +167,15 @@ def collapse_of_sizes(evidence: Evidence) -> Measured:
     found, null, permuted = (evidence.inline_scrutiny.collapse(rung, "all") for rung in rungs)
     exponent = evidence.inline.exponent("all", "max")
     runs = exponent.runs
-    testable = runs > FEWEST_FOR_COLLAPSE
-    good = GOOD_COLLAPSE * runs / (runs - FEWEST_FOR_COLLAPSE) if testable else np.nan
+    perfect = perfect_quality(runs)
+    good, testable = GOOD_COLLAPSE * perfect, bool(np.isfinite(perfect))
     seen = (
-        f"With {runs} runs a scale a perfect collapse has S = {good / GOOD_COLLAPSE:.1f}, and S up to "
+        f"With {runs} runs a scale a perfect collapse has S = {perfect:.1f}, and S up to "
         f"{good:.1f} counts as a collapse. The largest sizes give D = {exponent.value:.3f} "
         f"[{exponent.low:.3f}, {exponent.high:.3f}]. The permuted null has S = {quality_of(permuted)} "
         f"at D = {permuted.exponent:.2f}. At the ends of the interval of D, S is larger by 1."
     )
-    why = (
-        f"{runs} runs a scale give no error of P(>s) to judge a collapse by; {FEWEST_FOR_COLLAPSE + 1} "
-        "are needed."
-    )
+    why = f"{runs} runs a scale give no error of P(>s) to judge a collapse by; 4 are needed."
     of_quality, of_exponent = quality_decimals(found.quality), EXPONENT_DECIMALS
     best = Number(null.exponent, null.low, null.high)
     return Measured(
@@ -208,13 +189,19 @@ def collapse_of_sizes(evidence: Evidence) -> Measured:
     )
 
 
-def _at_threshold(phase: str, q: str, statistic: Statistic) -> str:
-    return f"D_{phase} at Q{round(100 * float(q))} ({statistic})"
+def _at_threshold(phase: Phase, q: float, statistic: Statistic) -> str:
+    return f"{exponent_name(statistic, phase)} at Q{round(100 * q)}"
+
+
+def _without(statistic: Statistic) -> tuple[str, str]:
+    """Return the names of the exponents of both phases that come closest to 1."""
+    pre, post = (exponent_name(statistic, phase) for phase in SPLIT_PHASES)
+    return f"{pre}, largest without a scale", f"{post}, smallest without a scale"
 
 
 def _for_both(test: Callable[[Statistic], tuple[Test, ...]]) -> Rule:
-    """Return the rule that all tests must hold for both statistics; as a direction for one."""
-    return Rule.for_all({statistic: all_of(*test(statistic)) for statistic in STATISTICS})
+    """Return the rule that all tests must hold for both exponents; as a direction for one."""
+    return Rule.for_all({of.symbol: all_of(*test(statistic)) for statistic, of in STATISTICS.items()})
 
 
 def _threshold_tests(statistic: Statistic) -> tuple[Test, ...]:
@@ -224,17 +211,18 @@ def _threshold_tests(statistic: Statistic) -> tuple[Test, ...]:
 
 
 def _scale_tests(statistic: Statistic) -> tuple[Test, ...]:
+    largest, smallest = _without(statistic)
     return (
-        Compare(f"D_pre, largest without a scale ({statistic})", "value", "<", 1),
-        Compare(f"D_post, smallest without a scale ({statistic})", "value", ">", 1),
+        Compare(largest, "value", "<", 1),
+        Compare(smallest, "value", ">", 1),
     )
 
 
 def _shadow_tests(statistic: Statistic) -> tuple[Test, ...]:
     return (
-        Compare(f"D_pre ({statistic})", "value", "<", 1),
-        Compare(f"D_post ({statistic})", "value", ">", 1),
-        within(f"crossing epoch ({statistic})", FIRST_GROKKING, LAST_GROKKING),
+        Compare(exponent_name(statistic, "pre"), "value", "<", 1),
+        Compare(exponent_name(statistic, "post"), "value", ">", 1),
+        within(crossing_name(statistic), FIRST_GROKKING, LAST_GROKKING),
     )
 
 
@@ -252,8 +240,8 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
         "stated",
         thresholds,
         _for_both(_threshold_tests),
-        "D_pre < 1 < D_post must hold at every threshold, for the largest (max) and the mean size. The "
-        "threshold is the same in the probe and in training. Direction: it holds for one of the two.",
+        "D_pre < 1 < D_post and gamma_pre < 1 < gamma_post must hold at every threshold. The threshold "
+        "is the same in the probe and in training. Direction: one of the two holds.",
     ),
     Claim(
         "loo",
@@ -261,8 +249,8 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
         "stated",
         without_a_scale,
         _for_both(_scale_tests),
-        "Without any one scale, D_pre < 1 < D_post must hold for the largest (max) and the mean size. "
-        "Direction: it holds for one of the two.",
+        "Without any one scale, D_pre < 1 < D_post and gamma_pre < 1 < gamma_post must hold. Direction: "
+        "one of the two holds.",
     ),
     Claim(
         "steps",
@@ -307,8 +295,8 @@ ROBUSTNESS: tuple[Claim[Evidence], ...] = (
         "stated",
         shadow_crossing,
         _for_both(_shadow_tests),
-        "D_pre < 1 < D_post must hold, and D(t) must cross 1 while runs grok, for the largest (max) and "
-        "the mean size. Direction: both hold for one of the two.",
+        "D_pre < 1 < D_post must hold, and D(t) must cross 1 while runs grok; and the same for gamma. "
+        "Direction: both hold for one of the two.",
     ),
     Claim(
         "heavy-tail",

@@ -8,18 +8,21 @@ from typing import Literal
 
 import numpy as np
 
-from gradquake.analysis.resampling import difference, estimated, percentile_interval
+from gradquake.analysis.levels import share_of_good_fits, smallest_r_squared
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.statistics import Statistic
 from gradquake.paper.claim import PAPERS_VALUE, Agrees, Claim, Compare, Measured, Rule, all_of, within
-from gradquake.paper.quantity import Number, Parts, Quantity
-from gradquake.paper.xor.evidence import Evidence, resampled_curves, time_average
+from gradquake.paper.quantity import Number, Quantity
+from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.plan import GINI_HIDDEN
 from gradquake.paper.xor.quantities import (
     FIRST_GROKKING,
     LAST_GROKKING,
+    crossing_name,
+    exponent_name,
     exponent_with_snapshots,
     grokking_bounds,
+    parts_of,
     r_squared_quantity,
     rise,
 )
@@ -30,6 +33,7 @@ __all__ = ["TRANSITION"]
 R_SQUARED_1_00 = 0.995
 R_SQUARED_0_99 = 0.985
 
+RANGE_OF_RUNS = f"t_g at h = {GINI_HIDDEN} (95 % range of runs)"
 LOW_END_OF_LARGEST = "low end of the largest median"
 
 
@@ -49,11 +53,9 @@ def grokking_range(evidence: Evidence) -> Measured:
 
 def grokking_of_many(evidence: Evidence) -> Measured:
     """Return the grokking epochs of the many seeds of one size."""
-    epochs = evidence.gini.grokking_epochs
-    late = np.where(np.isnan(epochs), np.inf, epochs)
-    low, median, high = np.quantile(late, [0.025, 0.5, 0.975], method="nearest").tolist()
+    epochs, spread = evidence.gini.grokking_epochs, evidence.gini.grokking
     return Measured(
-        (Quantity("t_g at h = 21 (95 % range of runs)", median, low, high, 27),),
+        (Quantity(RANGE_OF_RUNS, spread.median, spread.low, spread.high, 27),),
         seen=f"Of {epochs.size} seeds, {int(np.isnan(epochs).sum())} never reached 100 % accuracy.",
     )
 
@@ -63,9 +65,9 @@ def phase_exponent(evidence: Evidence, phase: Literal["pre", "post"], paper: flo
     exponent = evidence.inline.exponent(phase, "max")
     mean = evidence.inline.exponent(phase, "mean")
     missing = exponent.fit.message
-    others = f"The mean size gives {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]."
+    others = f"gamma_{phase} is {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]."
     seen = " ".join(filter(None, (missing, others, _fit_notes(exponent))))
-    quantity = exponent_with_snapshots(evidence, f"D_{phase}", phase, "max", paper)
+    quantity = exponent_with_snapshots(evidence, exponent_name("max", phase), phase, "max", paper)
     return Measured((quantity,), seen=seen, testable=not missing)
 
 
@@ -76,7 +78,7 @@ def baseline_exponent(evidence: Evidence) -> Measured:
     return Measured(
         (Quantity.of("D_synth", baseline.mean, 0.99),),
         seen=f"The value is a mean over {baseline.of_each.size} configurations, with a standard "
-        f"deviation of {baseline.of_each.std(ddof=1):.4f}. The largest size of Gaussian gradients on "
+        f"deviation of {baseline.deviation:.4f}. The largest size of Gaussian gradients on "
         f"the default graph gives D = {largest:.3f}.",
     )
 
@@ -107,35 +109,29 @@ def dimension_rise(evidence: Evidence) -> Measured:
         bounds,
         f"D(t) crosses at epoch {_epoch(crossing.value)}, and runs grok at epochs "
         f"{bounds[FIRST_GROKKING]:.0f} to {bounds[LAST_GROKKING]:.0f}. In "
-        f"{inline.curves['max'].crossing.invalid:.1%} of the resamples it does not cross. D(t) of the "
-        f"mean size crosses at epoch {_epoch(of_mean)}.",
+        f"{inline.curves['max'].crossing.invalid:.1%} of the resamples it does not cross. gamma(t) "
+        f"crosses at epoch {_epoch(of_mean)}.",
     )
 
 
 def average_dimension(evidence: Evidence) -> Measured:
     """Return the mean of D(t) over the snapshots."""
-    nulls = evidence.inline_ladder.nulls
-    permuted, gaussian = (time_average(nulls[name]) for name in ("permuted", "gaussian"))
-    average = evidence.time_average
-    of_means = float(evidence.inline.curves["mean"].dimension["value"].mean())
-    parts = Parts(
-        distribution=Number.of(difference(permuted, gaussian)),
-        arrangement=Number.of(difference(average, permuted)),
-    )
-    null = Number.of(gaussian)
+    ladder = evidence.inline_ladder
+    null = Number.of(ladder.average("gaussian", "max"))
+    parts = parts_of(ladder.attribution_of_average("max"))
+    of_mean = ladder.average("real", "mean").value
     return Measured(
-        (Quantity.of("mean of D(t)", average, 1.00, null=null, attribution=parts),),
-        seen=f"The mean size gives {of_means:.3f}.",
+        (Quantity.of("mean of D(t)", evidence.time_average, 1.00, null=null, attribution=parts),),
+        seen=f"The mean of gamma(t) is {of_mean:.3f}.",
     )
 
 
-def smallest_r_squared(evidence: Evidence) -> Measured:
+def worst_fit(evidence: Evidence) -> Measured:
     """Return the worst of the fits behind D(t)."""
-    curve = evidence.inline.curves["max"].dimension
-    worst = resampled_curves(evidence.inline.curves["max"])[1].min(axis=1)
-    smallest = estimated(float(curve["r_squared"].min()), worst, curve.attrs["fewest_runs"])
-    null = Number(float(evidence.inline_null.curves["max"].dimension["r_squared"].min()))
-    share = float((curve["r_squared"] > 0.98).mean())
+    curve = evidence.inline.curves["max"]
+    smallest = smallest_r_squared(curve)
+    null = Number(smallest_r_squared(evidence.inline_null.curves["max"]).value)
+    share = share_of_good_fits(curve, 0.98)
     return Measured(
         (Quantity.of("smallest R²", smallest, 0.98, null=null),),
         seen=f"{share:.0%} of the snapshots have R² > 0.98.",
@@ -155,7 +151,7 @@ def spread(evidence: Evidence, of: str, bound: float) -> Measured:
 
 def _fit_notes(found: Exponent) -> str:
     """Return the plain percentiles of an exponent and the cautions about its fit, as sentences."""
-    plain = percentile_interval(found.resamples)
+    plain = found.plain_interval
     first = f"Plain percentiles of the bootstrap give [{plain.low:.3f}, {plain.high:.3f}]."
     return " ".join((first, *found.cautions))
 
@@ -164,7 +160,7 @@ def _epoch(value: float) -> str:
     return f"{value:.0f}" if np.isfinite(value) else "none"
 
 
-_RISES_WHILE_RUNS_GROK = within("crossing epoch", FIRST_GROKKING, LAST_GROKKING)
+_RISES_WHILE_RUNS_GROK = within(crossing_name("max"), FIRST_GROKKING, LAST_GROKKING)
 
 _SPREAD = Rule(Compare("CV in %", "high", "<", PAPERS_VALUE))
 _SPREAD_HOW = (
@@ -188,7 +184,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         f"representative run h = {GINI_HIDDEN}, N = 85",
         "epoch 27",
         grokking_of_many,
-        Rule(Agrees("t_g at h = 21 (95 % range of runs)")),
+        Rule(Agrees(RANGE_OF_RUNS)),
         "The range that holds 95 % of the runs must contain the paper's epoch; the value is the median.",
         needs_intervals=False,
     ),
@@ -265,7 +261,7 @@ TRANSITION: tuple[Claim[Evidence], ...] = (
         "fit-quality",
         "R² of the D(t) fits",
         "> 0.98",
-        smallest_r_squared,
+        worst_fit,
         Rule(Compare("smallest R²", "low", ">", 0.98)),
         "The interval of the smallest R² of a snapshot must lie above 0.98.",
     ),
