@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradquake.analysis.groups import verdict_shares
 from gradquake.errors import InputError
 from gradquake.paper.quantity import Number
 from gradquake.paper.verdicts import (
@@ -14,7 +15,6 @@ from gradquake.paper.verdicts import (
     Region,
     Rule,
     Statement,
-    verdict_shares,
     weakest,
 )
 
@@ -57,7 +57,9 @@ def test_of_a_figure_alone(low, high, expected):
     assert verdict(low, high, Figure(1.0, 0.02)) == expected
 
 
-@pytest.mark.parametrize(("low", "high", "expected"), [(13, 92, "compatible"), (28, 92, "not reproduced")])
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(13, 92, "compatible"), (28, 92, "not reproduced")]
+)
 def test_an_observation_is_compatible_or_not(low, high, expected):
     assert verdict(low, high, Figure(27, None)) == expected
 
@@ -105,7 +107,9 @@ def test_exactly_one_row_holds(one, other, value, error):
 @given(ENDS, ENDS, st.floats(0, 1), st.floats(0, 1))
 def test_a_wider_interval_never_decides_more(one, other, below, above):
     low, high = sorted((one, other))
-    narrow, wide = (verdict(*ends, region=BELOW_1) for ends in ((low, high), (low - below, high + above)))
+    narrow, wide = (
+        verdict(*ends, region=BELOW_1) for ends in ((low, high), (low - below, high + above))
+    )
     assert wide in (narrow, "inconclusive")
 
 
@@ -120,8 +124,12 @@ def test_a_claim_gets_the_weakest_verdict_of_its_statements():
 def test_shares_of_groups():
     rule = Rule.of(Statement("a", region=BELOW_1))
     groups = [{"a": Number(x, x - 0.2, x + 0.2)} for x in (0.5, 0.6, 0.9, 1.5)]
-    assert verdict_shares(rule, groups) == {"reproduced": 0.5, "inconclusive": 0.25, "not reproduced": 0.25}
-    assert verdict_shares(rule, []) == {}
+    assert verdict_shares(rule.verdict, groups) == {
+        "reproduced": 0.5,
+        "inconclusive": 0.25,
+        "not reproduced": 0.25,
+    }
+    assert verdict_shares(rule.verdict, []) == {}
 
 
 def test_a_quantity_that_is_not_there_is_named():

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "EXPONENT_DECIMALS", "Collapse", "best_collapse", "phase_collapse", "quality", "quality_decimals",
+    "EXPONENT_DECIMALS", "Collapse", "best_collapse", "perfect_quality", "phase_collapse", "quality",
+    "quality_decimals",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -116,6 +117,14 @@ def quality(scales: Sequence[Ccdf], exponents: ArrayLike) -> Floats:
     if not curves:
         return np.full(tried.shape, np.nan)
     return _qualities(curves, tried.ravel())[0].reshape(tried.shape)
+
+
+def perfect_quality(runs: int) -> float:
+    """Return about the S of a perfect collapse: R / (R - 3) with R runs at a scale; NaN up to three.
+
+    S exceeds 1 because the errors of P(> s) are estimated from R runs.
+    """
+    return runs / (runs - 3) if runs > 3 else np.nan
 
 
 def quality_decimals(smallest: float) -> int:

@@ -232,7 +232,7 @@ class Curve(Shown):
 
     @property
     def _title(self) -> str:
-        return f"D(t) of {self.statistic}"
+        return f"{STATISTICS[self.statistic].symbol}(t)"
 
     def _lines(self) -> Mapping[str, str]:
         low, high, last = map(number, self.span)

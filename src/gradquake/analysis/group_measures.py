@@ -178,18 +178,28 @@ def mean_exponent_of_groups(dataset: xr.Dataset) -> OfGroups:
 
 def spread_of_groups(of_variants: Sequence[OfGroups]) -> OfGroups:
     """Return a function of groups: the coefficient of variation of a number over variants."""
-    return lambda draws: coefficient_of_variation(np.stack([of(draws) for of in of_variants]))
+    return lambda draws: coefficient_of_variation(np.stack([of(draws) for of in of_variants], axis=-1))
 
 
-def looped(dataset: xr.Dataset, of_sweep: Callable[[xr.Dataset], float]) -> OfGroups:
-    """Return a function of groups: a number of the sweep that consists of the group's runs."""
+def looped(
+    dataset: xr.Dataset, of_sweep: Callable[[xr.Dataset], Sequence[float]]
+) -> Callable[[int], OfGroups]:
+    """Return functions of groups from numbers of the sweep that consists of the group's runs.
+
+    The result takes the position of a number. All numbers of equal groups are computed once: this is for
+    numbers that take long.
+    """
     members = [runs for _, runs in scale_groups(dataset)]
+    known: dict[bytes, Floats] = {}
 
-    def of(draws: Draws) -> Floats:
+    def numbers(draws: Draws) -> Floats:
         chosen = np.concatenate([runs[d] for runs, d in zip(members, draws, strict=True)], axis=-1)
-        return np.array([of_sweep(dataset.isel(run=runs)) for runs in chosen], np.float64)
+        key = chosen.tobytes()
+        if key not in known:
+            known[key] = np.array([of_sweep(dataset.isel(run=runs)) for runs in chosen], np.float64)
+        return known[key]
 
-    return of
+    return lambda position: lambda draws: numbers(draws)[:, position]
 
 
 def _sizes(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradquake.analysis.dimension import crossing_of_null
+from gradquake.analysis.levels import time_average
 from gradquake.analysis.resampling import Estimate, difference, shifted
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.shown import Shown
@@ -143,6 +144,30 @@ class Ladder(Shown):
             distribution=part(("permuted", "gaussian")),
             arrangement=part(("real", "permuted")),
             details={name: part(rungs) for name, rungs in DETAILS.items() if values.keys() >= {*rungs}},
+        )
+
+    def average(self, rung: str, statistic: Statistic) -> Estimate:
+        """Return the mean of D(t) of a rung over the snapshots; errors as ``exponent`` raises them."""
+        check_statistic(statistic)
+        return time_average(self._rung(rung).curves[statistic])
+
+    def attribution_of_average(self, statistic: Statistic) -> Attribution:
+        """Return what accounts for the mean of D(t) minus 1, without finer parts.
+
+        Raises
+        ------
+        InputError
+            If the "gaussian" or the "permuted" null was not measured, or for another statistic.
+        """
+        real, gaussian, permuted = (
+            self.average(rung, statistic) for rung in ("real", "gaussian", "permuted")
+        )
+        return Attribution(
+            total=shifted(real, -1.0),
+            estimator=shifted(gaussian, -1.0),
+            distribution=difference(permuted, gaussian),
+            arrangement=difference(real, permuted),
+            details={},
         )
 
     def arrangement(self, span: Span, statistic: Statistic) -> Estimate:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis.channels import in_channel
-from gradquake.analysis.fits import Fit, fit_exponent, slopes
+from gradquake.analysis.fits import Fit, fit_exponent, r_squared, slopes
 from gradquake.analysis.resampling import (
     N_RESAMPLES,
     Estimate,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "Exponent", "LeaveOneOut", "coefficient_of_variation", "exponent", "leave_one_out",
-    "snapshot_interval",
+    "Exponent", "LeaveOneOut", "WithoutAScale", "coefficient_of_variation", "exponent", "leave_one_out",
+    "r_squared_of", "snapshot_interval",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -107,6 +107,29 @@ class LeaveOneOut:
     value: Floats
     low: Floats
     high: Floats
+
+    @property
+    def smallest(self) -> WithoutAScale:
+        """The smallest of the exponents; NaN if one of them is not defined."""
+        return self._at(int(self.value.argmin()))
+
+    @property
+    def largest(self) -> WithoutAScale:
+        """The largest of the exponents; NaN if one of them is not defined."""
+        return self._at(int(self.value.argmax()))
+
+    def _at(self, place: int) -> WithoutAScale:
+        ends = (float(of[place]) for of in (self.value, self.low, self.high))
+        return WithoutAScale(int(self.left_out[place]), *ends)
+
+
+class WithoutAScale(NamedTuple):
+    """The exponent without one scale, and its 95 % interval over runs."""
+
+    left_out: int
+    value: float
+    low: float
+    high: float
 
 
 def exponent(
@@ -220,6 +243,12 @@ def leave_one_out(whole: Exponent) -> LeaveOneOut:
         found.append(_estimate(fit, n, resampled, runs))
     ends = (np.array([getattr(of, name) for of in found]) for name in ("value", "low", "high"))
     return LeaveOneOut(whole.n_parameters, *ends)
+
+
+def r_squared_of(whole: Exponent) -> Estimate:
+    """Return the R² of an exponent's fit, with its bootstrap over runs."""
+    resampled = r_squared(whole.n_parameters, whole.size_resamples)
+    return estimated(whole.fit.r_squared, resampled, whole.runs)
 
 
 def _estimate(fit: Fit, n: NDArray[np.int64], resampled: Floats, runs: int) -> Estimate:

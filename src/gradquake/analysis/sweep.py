@@ -124,7 +124,8 @@ class SweepAnalysis(Shown):
             for phase, of_phase in self.exponents.items()
             for statistic, found in of_phase.items()
         }
-        return exponents | {f"D(t) of {name}": found.text for name, found in self.curves.items()}
+        curves = {f"{STATISTICS[name].symbol}(t)": found.text for name, found in self.curves.items()}
+        return exponents | curves
 
 
 def analyze(

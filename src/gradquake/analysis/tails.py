@@ -7,9 +7,9 @@ ONE 9, e85777, 2014), after Clauset, Shalizi and Newman, SIAM Review 51, 661 (20
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +22,15 @@ from gradquake.errors import require, require_count
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["ALTERNATIVES", "Comparison", "TailFit", "tail_fit", "tail_fits"]
+__all__ = [
+    "ALTERNATIVES",
+    "Comparison",
+    "TailFit",
+    "TailSummary",
+    "tail_fit",
+    "tail_fits",
+    "tail_summary",
+]
 
 Floats = NDArray[np.float64]
 
@@ -228,6 +236,19 @@ def _doubts(decades: float, n_tail: int) -> str:
             "unreliable."
         )
     return " ".join(found)
+
+
+class TailSummary(NamedTuple):
+    """The share of scales heavier than exponential, and the most decades of a scale."""
+
+    heavy: float
+    decades: float
+
+
+def tail_summary(fits: Sequence[TailFit]) -> TailSummary:
+    """Return what the fits at several scales have in common; NaN if the sizes of one have no range."""
+    heavy = float(np.mean([fit.heavier_than_exponential for fit in fits]))
+    return TailSummary(heavy, float(np.max([fit.decades for fit in fits])))
 
 
 def tail_fits(dataset: xr.Dataset, where: xr.DataArray | None = None) -> list[TailFit]:

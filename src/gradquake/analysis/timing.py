@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "LEAST_SHARE", "PermutationTest", "aligned", "follows_grokking", "median_grokking_epoch",
-    "median_over_runs", "where_half_are_there",
+    "LEAST_SHARE", "GrokkingSpread", "PermutationTest", "aligned", "follows_grokking",
+    "grokking_spread", "median_grokking_epoch", "median_over_runs", "where_half_are_there",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -56,6 +56,23 @@ class PermutationTest(Shown):
     def _lines(self) -> Mapping[str, str]:
         observed, expected, p_value = map(number, (self.observed, self.expected, self.p_value))
         return {"": f"observed {observed}, expected {expected}, p {p_value}"}
+
+
+class GrokkingSpread(NamedTuple):
+    """The median t_g of runs and the range of the central 95 % of them; infinite for runs without."""
+
+    low: float
+    median: float
+    high: float
+
+
+def grokking_spread(epochs: Floats) -> GrokkingSpread:
+    """Return how the grokking epochs of runs, shape (runs,), scatter; NaN counts as infinitely late.
+
+    The range is one of runs, not the interval of an estimate. Each number is the t_g of a run.
+    """
+    late = np.where(np.isnan(epochs), np.inf, epochs)
+    return GrokkingSpread(*np.quantile(late, [0.025, 0.5, 0.975], method="nearest").tolist())
 
 
 def median_grokking_epoch(

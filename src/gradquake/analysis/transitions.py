@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.analysis.resampling import N_RESAMPLES, Estimate, over_resamples, tail_share
+from gradquake.analysis.resampling import (
+    N_RESAMPLES,
+    Estimate,
+    estimated,
+    over_resamples,
+    run_resamples,
+    tail_share,
+)
 from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.shown import Shown, bracketed
 from gradquake.errors import InputError, require, require_count
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PHASES", "SPLIT_PHASES", "Crossings", "Direction", "GrokkingEpochs", "Peaks", "Phase",
-    "check_phase", "crossing", "grokking_epochs", "peaks", "phase",
+    "TypicalPeak", "check_phase", "crossing", "grokking_epochs", "peaks", "phase", "typical_peak",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -85,6 +92,29 @@ class Peaks:
     width: Floats
     delay: Floats
     interior: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class TypicalPeak:
+    """The peaks of all runs whose window around t_g was measured, each with its bootstrap over runs.
+
+    Attributes
+    ----------
+    rise, width : Estimate
+        The median over runs.
+    near : Estimate
+        The share of the runs whose peak is near t_g.
+    runs : int
+        The number of these runs; without any, nothing is defined.
+    at_an_end : int
+        The number of these runs in which the quantity is largest at an end of the window.
+    """
+
+    rise: Estimate
+    width: Estimate
+    near: Estimate
+    runs: int
+    at_an_end: int
 
 
 def phase(dataset: xr.Dataset, which: Phase) -> xr.DataArray:
@@ -270,6 +300,29 @@ def peaks(dataset: xr.Dataset, variable: str = "gini", *, before: int = 30, afte
     ]
     rise, width, delay = np.array(rows).T
     return Peaks(rise, width, delay, (-before < delay) & (delay < after))
+
+
+def typical_peak(found: Peaks, near: float = 10) -> TypicalPeak:
+    """Return the peaks over all runs whose window around t_g was measured.
+
+    Parameters
+    ----------
+    found : Peaks
+    near : float
+        A peak at most this number of epochs from t_g is near.
+    """
+    rows = np.flatnonzero(np.isfinite(found.delay))
+    if not rows.size:
+        nothing = estimated(np.nan, np.empty(0), 1)
+        return TypicalPeak(nothing, nothing, nothing, 0, 0)
+    draws = rows[run_resamples([rows.size])[0]]
+    is_near = (np.abs(found.delay) <= near).astype(np.float64)
+    rise, width = (
+        estimated(float(np.median(of[rows])), np.median(of[draws], axis=1), rows.size)
+        for of in (found.rise, found.width)
+    )
+    share = estimated(float(is_near[rows].mean()), is_near[draws].mean(axis=1), rows.size)
+    return TypicalPeak(rise, width, share, rows.size, int((~found.interior[rows]).sum()))
 
 
 def _peak(

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
+from gradquake.analysis.groups import verdict_shares
 from gradquake.errors import InputError
 from gradquake.paper.output import as_json, write
 from gradquake.paper.quantity import Number, Quantity
-from gradquake.paper.verdicts import Rule, Verdict, verdict_shares
+from gradquake.paper.verdicts import Rule, Verdict
 
 __all__ = [
     "BY_THE_NULL", "Claim", "JudgedClaim", "Measured", "judge", "merge", "read_claims", "write_claims",
@@ -51,10 +52,18 @@ class Measured:
     seen: str = ""
     untestable: str = ""
 
-    @property
-    def numbers(self) -> dict[str, Number]:
-        """The numbers of the quantities, by name."""
-        return {quantity.name: quantity.number for quantity in self.quantities}
+    def numbers(self, rule: Rule) -> dict[str, Number]:
+        """Return by name the numbers by which a rule judges the quantities.
+
+        An observation is held against the range of our runs; without a range it cannot be judged.
+        """
+        observed = {statement.quantity for statement in rule.statements if statement.is_observation}
+        return {
+            quantity.name: (quantity.range or Number(quantity.value))
+            if quantity.name in observed
+            else quantity.number
+            for quantity in self.quantities
+        }
 
     def of_nulls(self, rule: Rule) -> dict[str, dict[str, Number]]:
         """Return by rung the numbers of the null, of each rung that has all quantities of a rule."""
@@ -162,36 +171,31 @@ class JudgedClaim:
         return cls(*head, quantities, values["verdict"], values["note"], *verdicts)
 
 
-def judge(
-    claims: Sequence[Claim[Evidence]], evidence: Evidence, *, has_intervals: bool
-) -> list[JudgedClaim]:
-    """Return every claim with its verdict, in the order given.
+def judge(claim: Claim[Evidence], evidence: Evidence, *, has_intervals: bool) -> JudgedClaim:
+    """Return a claim with its verdicts.
 
     Parameters
     ----------
-    claims : sequence of Claim
+    claim : Claim
     evidence
-        The argument of each claim's ``measured``.
+        The argument of the claim's ``measured``.
     has_intervals : bool
         False if a size has a single run; then no claim is testable.
     """
-    return [_judged(claim, claim.measured(evidence), has_intervals) for claim in claims]
-
-
-def _judged(claim: Claim[Any], measured: Measured, has_intervals: bool) -> JudgedClaim:
+    measured = claim.measured(evidence)
     rule, reason = claim.rule, measured.untestable if has_intervals else NO_INTERVALS
     note = " ".join(filter(None, (reason, claim.how, measured.seen)))
     head = claim.id, claim.text, claim.paper, tuple(measured.quantities)
     if reason:
         return JudgedClaim(*head, "not testable", note)
-    numbers, nulls = measured.numbers, measured.of_nulls(rule)
+    numbers, nulls = measured.numbers(rule), measured.of_nulls(rule)
     return JudgedClaim(
         *head,
         rule.verdict(numbers),
         note,
         rule.of_cases(numbers) if len(rule.cases) > 1 else {},
         {rung: rule.verdict(of) for rung, of in nulls.items()},
-        verdict_shares(rule, measured.groups),
+        verdict_shares(rule.verdict, measured.groups),
     )
 
 
@@ -220,8 +224,8 @@ def read_claims(path: Path) -> list[JudgedClaim]:
         raise InputError(f"{path} cannot be read ({error.strerror}); move it away") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} does not hold claims in the form of this version; move it away: its claims are judged "
-            "again from the recorded runs"
+            f"{path} does not hold claims in the form of this version; move it away: its claims are "
+            "judged again from the recorded runs"
         ) from error
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from gradquake.paper.claim import Claim
 
 __all__ = ["Paper", "Plan", "Plates"]
 
+# What claims are judged on, and everything that pages and figures show.
+Judged = TypeVar("Judged")
 Evidence = TypeVar("Evidence")
 
 # The functions that draw figures into files, by the figures' names.
@@ -36,13 +38,18 @@ class Plan(Protocol):
         ...
 
     @property
+    def first_look(self) -> Self | None:
+        """A smaller plan whose claims are judged first; None if the plan is small itself."""
+        ...
+
+    @property
     def plates(self) -> tuple[str, ...]:
         """The names of the figures."""
         ...
 
 
 @dataclass(frozen=True)
-class Paper(Generic[Evidence]):
+class Paper(Generic[Judged, Evidence]):
     """How a paper is reproduced.
 
     Attributes
@@ -53,8 +60,10 @@ class Paper(Generic[Evidence]):
         From the number of seeds (None for the paper's) and ``quick`` to the plan.
     measure : callable
         Measures those runs of a plan that the studies do not hold.
+    judged_on : callable
+        Returns what the claims are judged on, from the studies.
     gather : callable
-        Computes the evidence from the studies.
+        Computes what pages and figures show, from the studies and what the claims are judged on.
     claims : sequence of Claim
     documents : callable
         From the evidence to the texts of files, by their names.
@@ -68,8 +77,9 @@ class Paper(Generic[Evidence]):
     name: str
     plan: Callable[[int | None, bool], Plan]
     measure: Callable[..., None]
+    judged_on: Callable[..., Judged]
     gather: Callable[..., Evidence]
-    claims: Sequence[Claim[Evidence]]
+    claims: Sequence[Claim[Judged]]
     documents: Callable[[Evidence], dict[str, str]]
     page: str
     plates: Callable[[], Plates[Evidence]]

@@ -26,7 +26,7 @@ from typing import Literal, Self
 from gradquake.errors import InputError, require
 from gradquake.paper.quantity import Number
 
-__all__ = ["STRENGTHS", "Figure", "Region", "Rule", "Statement", "Verdict", "verdict_shares", "weakest"]
+__all__ = ["STRENGTHS", "Figure", "Region", "Rule", "Statement", "Verdict", "weakest"]
 
 Verdict = Literal[
     "not testable", "not reproduced", "inconclusive", "direction only", "compatible", "reproduced"
@@ -76,7 +76,7 @@ class Figure:
 
     @property
     def region(self) -> Region:
-        """v ± 2e; a figure without an error has none."""
+        """The interval v ± 2e; a figure without an error has none."""
         error = 0.0 if self.error is None else self.error
         return Region(self.value - 2 * error, self.value + 2 * error)
 
@@ -113,8 +113,13 @@ class Statement:
             f"the statement on {self.quantity} needs a region, a figure with its error, or an observation",
         )
 
+    @property
+    def is_observation(self) -> bool:
+        """Whether the figure is a single observation, to be held against the range of our runs."""
+        return self.figure is not None and self.figure.error is None
+
     def verdict(self, number: Number) -> Verdict:
-        """Return the verdict on the quantity's interval (see the module)."""
+        """Return the verdict on the quantity's interval, or on its range for an observation."""
         if self.figure is not None and self.figure.error is None:
             if math.isnan(number.low) or math.isnan(number.high):
                 return "inconclusive"
@@ -181,19 +186,6 @@ class Rule:
 def weakest(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the weakest of several verdicts, at least one."""
     return min(verdicts, key=STRENGTHS.index)
-
-
-def verdict_shares(rule: Rule, groups: Sequence[Mapping[str, Number]]) -> dict[Verdict, float]:
-    """Return the share of groups of runs in which each verdict comes out, strongest first.
-
-    Parameters
-    ----------
-    rule : Rule
-    groups : sequence of mapping
-        For each group the numbers of the rule's quantities, by name. Without a group there is no share.
-    """
-    found = [rule.verdict(numbers) for numbers in groups]
-    return {v: found.count(v) / len(found) for v in reversed(STRENGTHS) if v in found}
 
 
 def _of(numbers: Mapping[str, Number], statement: Statement) -> Number:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "BELOW_LEGEND", "BLACK", "BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "SYMBOLS", "VERMILION",
-    "YELLOW", "Axes", "Color", "categories", "dimension", "dimensions", "extremes", "heatmap", "inset",
-    "legend_below", "line_with_band", "path", "say", "scale_colors", "series", "sheet", "steps",
-    "variants",
+    "BELOW_LEGEND", "BLACK", "BLUE", "DIMENSION_LABELS", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY",
+    "SYMBOLS", "VERMILION", "YELLOW", "Axes", "Color", "categories", "dimension", "dimensions",
+    "extremes", "heatmap", "inset", "legend_below", "line_with_band", "path", "say", "scale_colors",
+    "series", "sheet", "steps", "variants",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]

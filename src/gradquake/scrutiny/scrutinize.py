@@ -98,7 +98,10 @@ class Scrutiny(Shown):
             f"arrangement in {STATISTICS[s].symbol} {phase}": self.ladder.arrangement(phase, s).text
             for phase, s in product(PHASES, STATISTICS)
         }
-        curves = {f"D(t) of {s}": found.text for s, found in self.ladder.real.curves.items()}
+        curves = {
+            f"{STATISTICS[statistic].symbol}(t)": found.text
+            for statistic, found in self.ladder.real.curves.items()
+        }
         grokking = bracketed(self.grokking.value, self.grokking.low, self.grokking.high, 0)
         return exponents | attributions | curves | {"median t_g": grokking}
 

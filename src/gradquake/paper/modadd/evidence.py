@@ -9,16 +9,16 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradquake.analysis import timing
 from gradquake.analysis.collapse import Collapse, best_collapse
-from gradquake.analysis.dimension import Curve
 from gradquake.analysis.distributions import ccdfs
 from gradquake.analysis.early_warning import Separation
 from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import Estimate, percentile_interval
+from gradquake.analysis.levels import parting
+from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scales import scale_groups
+from gradquake.analysis.snapshots import Band, mean_over_snapshots, quartile_band
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.avalanche.surrogates import RUNGS
@@ -41,7 +41,7 @@ from gradquake.study.study import Study
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Evidence", "Found", "gather", "measure"]
+__all__ = ["Evidence", "Found", "judged_on", "measure"]
 
 
 # A run lasts if its test accuracy stays at this value or above after it grokked.
@@ -65,6 +65,8 @@ class Found:
         The number of runs that reached a test accuracy of 0.9.
     lasted : int
         The number of these that stay at 0.85 or above from then on.
+    bands : dict
+        The accuracy over all runs by the name of its variable: the median, and the quartiles.
     views : dict
         By alignment and statistic. An alignment is missing if fewer than three widths have its event
         in at least half of their runs.
@@ -79,6 +81,7 @@ class Found:
     medians: dict[Level, dict[int, float]]
     grokked: int
     lasted: int
+    bands: dict[str, Band]
     views: Views
     truncated: dict[int, float]
     collapse: Collapse
@@ -144,7 +147,7 @@ def measure(
     execute(studies[STUDY], modular_addition.measure, plan.runs, executor, progress)
 
 
-def gather(
+def judged_on(
     plan: Plan,
     studies: Mapping[str, Study],
     executor: Executor | None = None,
@@ -218,9 +221,14 @@ def _found(sweep: xr.Dataset, ladder: Ladder, views: Views, collapse: Collapse) 
         },
         grokked=int(np.isfinite(grokked).sum()),
         lasted=int((np.isfinite(grokked) & (lowest >= LASTS_AT)).sum()),
+        bands={
+            name: quartile_band(sweep["epoch"].values, sweep[name].values)
+            for name in ("train_accuracy", "accuracy")
+        },
         views=views,
         truncated={
-            int(widths[runs[0]]): float(sweep["truncated"].values[runs].mean()) for _, runs in groups
+            int(widths[runs[0]]): mean_over_snapshots(sweep.isel(run=runs), "truncated").value
+            for _, runs in groups
         },
         collapse=collapse,
     )
@@ -229,26 +237,6 @@ def _found(sweep: xr.Dataset, ladder: Ladder, views: Views, collapse: Collapse) 
 def _partings(found: Mapping[str, Found]) -> dict[str, dict[Statistic, float]]:
     views = {s: found[GROKKING].on_shared_epochs(s) for s in STATISTICS}
     return {
-        control: {s: _parting(views[s], found[control].on_shared_epochs(s)) for s in STATISTICS}
+        control: {s: parting(views[s].real, found[control].on_shared_epochs(s).real) for s in STATISTICS}
         for control in CONTROLS
     }
-
-
-def _parting(grokking: View, control: View) -> float:
-    """Return the first epoch from which the 90 % bands of two D(t) stay apart to the end."""
-    one, other = (_band(view.real) for view in (grokking, control))
-    # Comparisons with NaN are false: without an interval the two are not apart.
-    apart = (one[0] > other[1]) | (one[1] < other[0])
-    together = np.flatnonzero(~apart)
-    first = together[-1] + 1 if together.size else 0
-    epochs = grokking.real.dimension["epoch"].values
-    return float(epochs[first]) if first < epochs.size else np.nan
-
-
-def _band(real: Curve) -> NDArray[np.float64]:
-    """Return the ends of the 90 % intervals of D(t), shape (2, epochs)."""
-    runs = real.dimension.attrs["fewest_runs"]
-    ends = [
-        percentile_interval(at, runs, 0.90) for block in real.resampled() for at in block.exponents.T
-    ]
-    return np.array([[interval.low for interval in ends], [interval.high for interval in ends]])

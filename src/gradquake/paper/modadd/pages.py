@@ -65,7 +65,8 @@ def grokking_table(evidence: Evidence) -> Table:
         (*SUBJECT, "grokked", "lasted", *map(str, LEVELS)),
         rows,
         "A run grokked if it reached a test accuracy of 0.9. It lasted if its test accuracy then stayed "
-        "at 0.85 or above. A run that never reaches an accuracy counts as infinitely late.",
+        "at 0.85 or above. A run that does not reach an accuracy counts as infinitely late. If at most "
+        "half of the runs reach it, the median is not defined.",
     )
 
 
@@ -73,11 +74,17 @@ def medians_table(evidence: Evidence) -> Table:
     """Return the median grokking epoch of every width."""
     widths = sorted({w for *_, found in evidence.subjects for w in found.medians[TEST_90]})
     rows = [
-        (*subject, *(_epoch(found.medians[TEST_90].get(width)) for width in widths))
+        (*subject, *(_epoch(found.medians[TEST_90].get(width, np.inf)) for width in widths))
         for *subject, found in evidence.subjects
     ]
     header = (*SUBJECT, *(f"d = {width}" for width in widths))
-    return Table("Median epoch of 90 % test accuracy by width", header, rows)
+    return Table(
+        "Median epoch of 90 % test accuracy by width",
+        header,
+        rows,
+        "A cell is empty if the architecture has no such width, or if at most half of the runs reach "
+        "90 %, so that their median is not defined.",
+    )
 
 
 def times_table(evidence: Evidence) -> Table:
@@ -205,7 +212,5 @@ def _crossings(view: View) -> tuple[str, ...]:
     return (*map(number, view.real.span), *times, number(null.lowest), number(null.highest))
 
 
-def _epoch(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.0f}" if np.isfinite(value) else "never"
+def _epoch(value: float) -> str:
+    return f"{value:.0f}" if np.isfinite(value) else ""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gradquake.paper.modadd.claims import CLAIMS
-from gradquake.paper.modadd.evidence import Evidence, gather, measure
+from gradquake.paper.modadd.evidence import Evidence, judged_on, measure
 from gradquake.paper.modadd.pages import documents
-from gradquake.paper.modadd.plan import plan
+from gradquake.paper.modadd.plan import Plan, plan
 from gradquake.paper.paper import Paper, Plates
 
 __all__ = ["PAPER"]
@@ -17,11 +17,17 @@ def _plates() -> Plates[Evidence]:
     return PLATES
 
 
+def _gather(_plan: Plan, _studies: object, found: Evidence, *_more: object) -> Evidence:
+    """Return what the claims are judged on: pages and figures show nothing else."""
+    return found
+
+
 PAPER = Paper(
     name="modadd",
     plan=plan,
     measure=measure,
-    gather=gather,
+    judged_on=judged_on,
+    gather=_gather,
     claims=CLAIMS,
     documents=documents,
     page="modadd",

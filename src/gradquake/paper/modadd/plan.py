@@ -87,6 +87,10 @@ class Plan:
         return self.seeds >= FEWEST_RUNS
 
     @property
+    def first_look(self) -> None:
+        """There is none: three seeds are all."""
+
+    @property
     def plates(self) -> tuple[str, ...]:
         """The names of the figures."""
         return PLATES

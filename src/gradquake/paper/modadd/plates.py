@@ -18,6 +18,7 @@ from gradquake.report.figures import (
     BELOW_LEGEND,
     BLACK,
     BLUE,
+    DIMENSION_LABELS,
     GREEN,
     GREY,
     ORANGE,
@@ -39,11 +40,9 @@ def accuracy(evidence: Evidence, path: Path) -> None:
     """Train and test accuracy under every condition."""
     with figures.sheet(path, "abcd\nefgh", 4.2, between=0.3, below=0.45) as panels:
         for ax, (architecture, condition, found) in zip(panels, evidence.subjects, strict=True):
-            data = found.ladder.real.dataset
-            epochs = data["epoch"].values
             for name, color, label in (("train_accuracy", GREY, "train"), ("accuracy", BLUE, "test")):
-                low, middle, high = np.quantile(data[name].values, [0.25, 0.5, 0.75], axis=0)
-                figures.line_with_band(ax, epochs, middle, low, high, color, label)
+                band = found.bands[name]
+                figures.line_with_band(ax, band.x, band.middle, band.low, band.high, color, label)
             ax.set_ylim(-0.03, 1.05)
             ax.set_xlabel("epoch")
             ax.set_ylabel(f"accuracy, {architecture}" if condition == GROKKING else "")
@@ -64,7 +63,7 @@ def dimension(evidence: Evidence, path: Path) -> None:
                     ax, view.real.dimension, COLORS[condition], condition, opacity=0.12, lw=0.9
                 )
             _mark(ax, evidence, architecture)
-            ax.set_ylabel(f"$D(t)$ of {SYMBOLS[statistic]}, {architecture}")
+            ax.set_ylabel(f"{DIMENSION_LABELS[statistic]}, {architecture}")
         _same_height(panels)
         panels[0].legend(loc="upper left", ncols=2)
 
@@ -82,7 +81,7 @@ def alignment(evidence: Evidence, path: Path) -> None:
             elif time == SINCE_TEST:
                 ax.axvline(0, ymax=BELOW_LEGEND, color=BLACK, lw=0.7)
             ax.set_xlabel("epoch" if time == SHARED else f"epochs {time}")
-            ax.set_ylabel(f"$D(t)$, {architecture}" if time == SHARED else "")
+            ax.set_ylabel(f"$D(t)$ or $\\gamma(t)$, {architecture}" if time == SHARED else "")
         _same_height(panels)
         panels[0].legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.2)
 

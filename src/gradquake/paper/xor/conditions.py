@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -28,54 +28,68 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "INLINE", "SHADOW", "Condition", "ConditionResult", "Todo", "conditions", "examine", "summarize",
+    "CONTROLS", "INLINE", "MODES", "SHADOW", "Condition", "ConditionResult", "Todo", "conditions",
+    "examine", "summarize",
 ]  # fmt: skip
 
 Group = Literal["control", "alpha_train", "topology_train", "quantile", "own graph"]
-
-# The names of the paper's own two ways to train among those of alpha_train.
-INLINE, SHADOW = "0.3", "0"
+Settings = Mapping[str, object]
 
 # Too small to learn anything in 500 epochs.
 TINY_LEARNING_RATE = 1e-4
 
+# The paper's own two ways to train.
+MODES: dict[str, Settings] = {"inline": {}, "shadow": {"alpha_train": 0.0}}
+CONTROLS: dict[str, Settings] = {
+    "AND": {"task": "and"},
+    "constant labels": {"task": "constant"},
+    "tiny learning rate": {"learning_rate": TINY_LEARNING_RATE},
+}
+
 
 @dataclass(frozen=True)
 class Condition:
-    """One way to train the paper's networks that is not the paper's own.
+    """One way to train the paper's networks.
 
     Attributes
     ----------
     group : str
-        The setting that differs, or "control".
+        The setting that differs from the paper's, or "control"; for a reader.
     name : str
-        The value of that setting.
-    settings : dict
-        The settings of ``XorRun`` that differ from the paper's.
+        The value of that setting; for a reader.
+    settings : mapping
+        The settings of ``XorRun`` that differ from the paper's. A condition is found by these.
     """
 
     group: Group
     name: str
-    settings: dict[str, object]
+    settings: Settings
 
     def runs(self, hidden: Sequence[int], seeds: int) -> list[XorRun]:
         """Return the runs of this condition."""
         return xor.sweep(hidden, seeds, **self.settings)
 
+    @property
+    def run(self) -> XorRun:
+        """A run of this condition: all its settings, of the smallest network and the first seed."""
+        return XorRun(1, 0, **self.settings)  # type: ignore[arg-type]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the networks do not learn as XOR does."""
+        return any(settings.items() <= self.settings.items() for settings in CONTROLS.values())
+
+
+INLINE = Condition("alpha_train", "0.3", MODES["inline"])
+SHADOW = Condition("alpha_train", "0", MODES["shadow"])
+
 
 def conditions() -> list[Condition]:
     """Return every condition except the paper's own in-line and shadow training."""
-    probe = XorRun(1, 0)
-    modes: dict[str, dict[str, object]] = {"inline": {}, "shadow": {"alpha_train": 0.0}}
-    controls: dict[str, dict[str, object]] = {
-        "AND": {"task": "and"},
-        "constant labels": {"task": "constant"},
-        "tiny learning rate": {"learning_rate": TINY_LEARNING_RATE},
-    }
     found = [
         Condition("control", f"{control}, {mode}", {**settings, **how})
-        for control, settings in controls.items()
-        for mode, how in modes.items()
+        for control, settings in CONTROLS.items()
+        for mode, how in MODES.items()
     ]
     found += [
         Condition("alpha_train", f"{alpha:g}", {"alpha_train": alpha}) for alpha in (0.1, 0.2, 0.4, 0.5)
@@ -83,7 +97,7 @@ def conditions() -> list[Condition]:
     found += [
         Condition("topology_train", topology, {"topology_train": topology})
         for topology in TOPOLOGIES
-        if topology != probe.topology
+        if topology != INLINE.run.topology
     ]
     found.append(Condition("topology_train", "permuted", {"permute_train": True}))
     found += [Condition("quantile", f"{q:.2f}", {"quantile": q}) for q in (0.80, 0.85, 0.95)]
@@ -97,8 +111,7 @@ class ConditionResult:
 
     Attributes
     ----------
-    group, name : str
-        Of the condition.
+    condition : Condition
     n_runs, n_grokked : int
     grokking : Estimate
         The median t_g of all runs.
@@ -119,8 +132,7 @@ class ConditionResult:
         When D(t) rises above that of the permuted null, by statistic.
     """
 
-    group: str
-    name: str
+    condition: Condition
     n_runs: int
     n_grokked: int
     grokking: Estimate
@@ -147,8 +159,7 @@ class Todo:
 
     Attributes
     ----------
-    group, name : str
-        Of the condition.
+    condition : Condition
     sweep, shadow : xarray.Dataset
         Sweeps of the same sizes and seeds.
     twin : xarray.Dataset or None
@@ -156,8 +167,7 @@ class Todo:
         run's own t_g for None.
     """
 
-    group: str
-    name: str
+    condition: Condition
     sweep: xr.Dataset
     shadow: xr.Dataset
     twin: xr.Dataset | None = None
@@ -175,8 +185,8 @@ def examine(todo: Todo) -> ConditionResult:
     for other in (todo.shadow, sweep if todo.twin is None else todo.twin):
         if not same_runs(sweep, other):
             raise InputError(
-                f"the condition {todo.name} has other sizes, seeds or epochs than its twin; they must "
-                "be equal"
+                f"the condition {todo.condition.name} has other sizes, seeds or epochs than its twin; "
+                "they must be equal"
             )
     if todo.twin is not None:
         sweep = sweep.assign_coords(grokking_epoch=("run", todo.twin["grokking_epoch"].values))
@@ -189,8 +199,7 @@ def summarize(todo: Todo, ladder: Ladder) -> ConditionResult:
     """Return the result of a condition whose sweep was measured beside its permuted null."""
     reached = todo.sweep["grokking_epoch"]
     return ConditionResult(
-        group=todo.group,
-        name=todo.name,
+        condition=todo.condition,
         n_runs=reached.size,
         n_grokked=int(np.isfinite(reached.values).sum()),
         grokking=median_grokking_epoch(todo.sweep).slim(),

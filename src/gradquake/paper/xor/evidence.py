@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradquake.analysis import distributions, power, tails
-from gradquake.analysis.dimension import Curve
+from gradquake.analysis.baseline import Baseline, baseline
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.power import Power
-from gradquake.analysis.resampling import Estimate, estimated
+from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.analysis.timing import PermutationTest, follows_grokking
@@ -24,17 +23,16 @@ from gradquake.experiments import synthetic, xor
 from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.experiments.xor import XorRun
-from gradquake.paper.xor.baseline import Baseline, baseline
 from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult, Todo, examine, summarize
 from gradquake.paper.xor.gini import GiniStudy, gini_study
 from gradquake.paper.xor.plan import (
     BASELINE_ALPHAS,
     BASELINE_TOPOLOGIES,
     PAPER_SEEDS,
-    POWER_STUDY,
     STUDY,
     Plan,
 )
+from gradquake.paper.xor.sweeps import ClaimSweeps, Sweep
 from gradquake.scrutiny.measure import measure as measure_readings
 from gradquake.scrutiny.scrutinize import Scrutiny, scrutinize
 from gradquake.scrutiny.sensitivity import specify
@@ -45,9 +43,7 @@ from gradquake.study.study import Study
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Evidence", "ManySeeds", "gather", "measure", "resampled_curves", "time_average"]
-
-Floats = NDArray[np.float64]
+__all__ = ["Evidence", "ManySeeds", "gather", "judged_on", "measure"]
 
 # The numbers of runs a scale of which the power is measured.
 POWER_COUNTS = (6, 12, 24, 50, 100, 200)
@@ -78,11 +74,12 @@ class Evidence:
 
     Attributes
     ----------
+    sweeps : ClaimSweeps
+        What the claims are judged on.
     inline_scrutiny, shadow_scrutiny : Scrutiny
-        The trained sweeps beside their ladder of nulls.
+        The trained sweeps with the paper's six seeds, beside their ladder of nulls.
     topologies, alphas : Baseline
         The synthetic baseline over the topologies and over alpha.
-    gini : GiniStudy
     ccdfs, collapsed : list of Ccdf
         The CCDF of every scale, and against s / N^D with the aggregate D.
     tails : dict
@@ -99,11 +96,11 @@ class Evidence:
         The sweeps of many seeds, inline and shadow; empty for a quick plan.
     """
 
+    sweeps: ClaimSweeps
     inline_scrutiny: Scrutiny
     shadow_scrutiny: Scrutiny
     topologies: Baseline
     alphas: Baseline
-    gini: GiniStudy
     ccdfs: list[distributions.Ccdf]
     collapsed: list[distributions.Ccdf]
     tails: dict[str, list[tails.TailFit]]
@@ -113,20 +110,29 @@ class Evidence:
     specifications: xr.Dataset | None
     many_seeds: dict[str, ManySeeds]
 
-    def condition(self, group: str, name: str) -> ConditionResult:
-        """Return the result of a condition.
+    def condition(self, **settings: Any) -> ConditionResult:
+        """Return the result with these settings of ``XorRun``, and the paper's for all others.
 
         Raises
         ------
         InputError
-            If the condition was not measured.
+            If such a condition was not measured.
         """
-        by_name = {(r.group, r.name): r for r in self.conditions}
-        found = by_name.get((group, name))
-        if found is None:
-            names = "; ".join(f"{g}: {n}" for g, n in by_name)
-            raise InputError(f"the condition is {group}: {name}; there are {names}")
-        return found
+        wanted = XorRun(1, 0, **settings)
+        for result in self.conditions:
+            if result.condition.run == wanted:
+                return result
+        there = "; ".join(_settings_text(result.condition.settings) for result in self.conditions)
+        raise InputError(f"no condition has {_settings_text(settings)}; there are {there}")
+
+    def varied(self, *names: str) -> list[ConditionResult]:
+        """Return the results whose settings differ from the paper's in none but these."""
+        return [result for result in self.conditions if result.condition.settings.keys() <= {*names}]
+
+    @property
+    def gini(self) -> GiniStudy:
+        """The many seeds of the representative size."""
+        return self.sweeps.gini
 
     @property
     def inline(self) -> SweepAnalysis:
@@ -155,22 +161,46 @@ def measure(
     executor: Executor | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Measure those runs of the plan that the studies do not hold.
-
-    The many seeds have a study of their own, so ``STUDY`` holds only the sweeps that claims rest on.
-    """
+    """Measure those runs of the plan that the study does not hold."""
     study = studies[STUDY]
     for runs in plan.trained:
         execute(study, xor.measure, runs, executor, progress)
     baselines = [run for sweep in plan.baselines for run in sweep]
     execute(study, synthetic.measure, baselines, executor, progress)
-    for runs in plan.power.values():
-        execute(studies[POWER_STUDY], xor.measure, runs, executor, progress)
+
+
+def judged_on(
+    plan: Plan,
+    studies: Mapping[str, Study],
+    executor: Executor | None = None,
+    progress: Callable[[str], object] = lambda _: None,
+) -> ClaimSweeps:
+    """Return the sweeps that claims are judged on, beside their nulls.
+
+    Raises
+    ------
+    StudyError
+        If a run of the plan is missing.
+    """
+    study = studies[STUDY]
+    progress("nulls")
+    inline, shadow = (
+        _beside(_sweep(study, runs), ("gaussian", "permuted"), executor)
+        for runs in (plan.inline, plan.shadow)
+    )
+    thresholds = {
+        q: inline if runs is plan.inline else _beside(_sweep(study, runs), ("permuted",), executor)
+        for q, runs in plan.thresholds.items()
+    }
+    topologies, alphas = _baselines(plan, study)
+    gini = gini_study(_sweep(study, plan.gini))
+    return ClaimSweeps(inline, shadow, thresholds, topologies, alphas, gini)
 
 
 def gather(
     plan: Plan,
     studies: Mapping[str, Study],
+    sweeps: ClaimSweeps,
     executor: Executor | None = None,
     progress: Callable[[str], object] = lambda _: None,
 ) -> Evidence:
@@ -185,30 +215,31 @@ def gather(
         If a run of the plan is missing.
     """
     study = studies[STUDY]
-    progress("nulls")
-    inline, shadow = _sweep(study, plan.inline), _sweep(study, plan.shadow)
+    progress("ladders")
+    inline, shadow = (_of_the_paper(of.real) for of in (sweeps.inline, sweeps.shadow))
     scrutinies = [scrutinize(sweep, RUNGS, executor) for sweep in (inline, shadow)]
     progress("conditions")
     # The paper's own two ways to train already stand beside their nulls.
     results = [
-        summarize(Todo("alpha_train", name, sweep, shadow), scrutiny.ladder)
-        for name, sweep, scrutiny in zip((INLINE, SHADOW), (inline, shadow), scrutinies, strict=True)
+        summarize(Todo(condition, sweep, shadow), scrutiny.ladder)
+        for condition, sweep, scrutiny in zip(
+            (INLINE, SHADOW), (inline, shadow), scrutinies, strict=True
+        )
     ]
     results += each(examine, _conditions(plan, study, inline, shadow), executor)
     ccdfs, analysis = distributions.ccdfs(inline), scrutinies[0].ladder.real
     modes = {"inline": inline, "shadow": shadow}
-    beyond = _Beyond() if plan.quick else _beyond(plan, studies[POWER_STUDY], modes, executor, progress)
-    topologies, alphas = _baselines(plan, study)
+    beyond = _Beyond() if plan.quick else _beyond(sweeps, modes, executor, progress)
     return Evidence(
+        sweeps=sweeps,
         inline_scrutiny=scrutinies[0],
         shadow_scrutiny=scrutinies[1],
-        topologies=topologies,
-        alphas=alphas,
-        gini=gini_study(_sweep(study, plan.gini)),
+        topologies=baseline(sweeps.topologies),
+        alphas=baseline({f"{alpha:g}": sweep for alpha, sweep in sweeps.alphas.items()}),
         ccdfs=ccdfs,
         collapsed=distributions.collapse(ccdfs, analysis.exponent("all", "max").value),
         tails=dict(zip(modes, each(tails.tail_fits, modes.values(), executor), strict=True)),
-        time_average=time_average(analysis),
+        time_average=scrutinies[0].ladder.average("real", "max"),
         conditions=results,
         on_topologies=beyond.on_topologies,
         specifications=beyond.specifications,
@@ -216,21 +247,13 @@ def gather(
     )
 
 
-def time_average(analysis: SweepAnalysis) -> Estimate:
-    """Return the mean of D(t) of the largest size over the snapshots."""
-    curve = analysis.curves["max"]
-    exponents, _ = resampled_curves(curve)
-    observed = float(curve.dimension["value"].mean())
-    return estimated(observed, exponents.mean(axis=1), curve.dimension.attrs["fewest_runs"])
+def _beside(sweep: xr.Dataset, rungs: Sequence[str], executor: Executor | None) -> Sweep:
+    measured = measure_readings(sweep, [Reading(rung) for rung in rungs], executor)
+    return Sweep(sweep, {rung: measured[Reading(rung)] for rung in rungs})
 
 
-def resampled_curves(curve: Curve) -> tuple[Floats, Floats]:
-    """Return D(t) and R² in every resample, (B, epochs) each: the paper's sweeps have 51 snapshots."""
-    blocks = list(curve.resampled())
-    return (
-        np.concatenate([block.exponents for block in blocks], axis=1),
-        np.concatenate([block.r_squared for block in blocks], axis=1),
-    )
+def _settings_text(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items()) or "the paper's settings"
 
 
 def _sweep(study: Study, runs: Sequence[XorRun | SyntheticRun]) -> xr.Dataset:
@@ -247,8 +270,7 @@ class _Beyond:
 
 
 def _beyond(
-    plan: Plan,
-    study: Study,
+    sweeps: ClaimSweeps,
     modes: Mapping[str, xr.Dataset],
     executor: Executor | None,
     progress: Callable[[str], object],
@@ -256,9 +278,12 @@ def _beyond(
     progress("topologies")
     on_each = {mode: on_topologies(sweep, executor) for mode, sweep in modes.items()}
     progress("choices")
-    table = specify([_paper_seeds(modes[mode]) for mode in ("shadow", "inline")], executor)
+    table = specify([modes[mode] for mode in ("shadow", "inline")], executor)
     progress("power")
-    many = {mode: _many_seeds(_sweep(study, runs), executor) for mode, runs in plan.power.items()}
+    many = {
+        mode: _many_seeds(of, executor)
+        for mode, of in (("inline", sweeps.inline), ("shadow", sweeps.shadow))
+    }
     return _Beyond(on_each, table, many)
 
 
@@ -267,34 +292,30 @@ def _conditions(plan: Plan, study: Study, inline: xr.Dataset, shadow: xr.Dataset
     for condition in plan.conditions:
         sweep = _sweep(study, plan.condition(condition))
         # Controls do not learn as XOR does. Each is split at the t_g of XOR, trained in the same mode.
-        own_mode = shadow if sweep.attrs["alpha_train"] == 0 else inline
-        twin = own_mode if condition.group == "control" else None
-        todo.append(Todo(condition.group, condition.name, sweep, shadow, twin))
+        own_mode = shadow if condition.run.alpha_train == 0 else inline
+        todo.append(Todo(condition, sweep, shadow, own_mode if condition.is_control else None))
     return todo
 
 
-def _baselines(plan: Plan, study: Study) -> tuple[Baseline, Baseline]:
-    """Return the synthetic baseline over topologies and over alphas."""
+def _baselines(plan: Plan, study: Study) -> tuple[dict[str, xr.Dataset], dict[float, xr.Dataset]]:
+    """Return the Gaussian baseline by topology and by alpha."""
     default = SyntheticRun(5, 0)
     sweeps = {(runs[0].topology, runs[0].alpha): _sweep(study, runs) for runs in plan.baselines}
     topologies = {topology: sweeps[topology, default.alpha] for topology in BASELINE_TOPOLOGIES}
-    alphas = {f"{alpha:g}": sweeps[default.topology, alpha] for alpha in BASELINE_ALPHAS}
-    return baseline(topologies), baseline(alphas)
+    return topologies, {alpha: sweeps[default.topology, alpha] for alpha in BASELINE_ALPHAS}
 
 
-def _paper_seeds(sweep: xr.Dataset) -> xr.Dataset:
-    """Return the paper's seeds of a sweep: the specification curve is measured on these."""
+def _of_the_paper(sweep: xr.Dataset) -> xr.Dataset:
+    """Return the paper's seeds of a sweep."""
     return sweep.isel(run=np.flatnonzero(sweep["seed"].values < PAPER_SEEDS))
 
 
-def _many_seeds(sweep: xr.Dataset, executor: Executor | None) -> ManySeeds:
-    names = ("gaussian", "permuted")
-    measured = measure_readings(sweep, [Reading(name) for name in names], executor)
-    nulls = {name: measured[Reading(name)] for name in names}
-    found = _power(sweep, nulls, executor)
-    real, *beside = each(analyze, [sweep, *nulls.values()], executor)
-    tests = each(unpacked(follows_grokking), [(sweep, statistic) for statistic in STATISTICS], executor)
-    ladder = Ladder(real, dict(zip(names, beside, strict=True)))
+def _many_seeds(sweep: Sweep, executor: Executor | None) -> ManySeeds:
+    found = _power(sweep.real, sweep.nulls, executor)
+    real, *beside = each(analyze, [sweep.real, *sweep.nulls.values()], executor)
+    todo = [(sweep.real, statistic) for statistic in STATISTICS]
+    tests = each(unpacked(follows_grokking), todo, executor)
+    ladder = Ladder(real, dict(zip(sweep.nulls, beside, strict=True)))
     return ManySeeds(found, dict(zip(STATISTICS, tests, strict=True)), ladder)
 
 

@@ -8,27 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis.transitions import Peaks, peaks
+from gradquake.analysis.snapshots import Band, quartile_band
+from gradquake.analysis.timing import GrokkingSpread, grokking_spread
+from gradquake.analysis.transitions import TypicalPeak, peaks, typical_peak
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["ALIGNED_AFTER", "ALIGNED_BEFORE", "Band", "GiniStudy", "gini_study"]
+__all__ = ["ALIGNED_AFTER", "ALIGNED_BEFORE", "GiniStudy", "gini_study"]
 
 # The epochs around t_g in which the Gini coefficient is shown and its peak is sought.
 ALIGNED_BEFORE = 30
 ALIGNED_AFTER = 60
-
-
-@dataclass(frozen=True, eq=False)
-class Band:
-    """A curve over many runs: its middle and the quartiles of the runs around it."""
-
-    x: NDArray[np.int64]
-    middle: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    runs: int
+# A peak at most this number of epochs from t_g is at the transition.
+NEAR = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +32,10 @@ class GiniStudy:
     ----------
     grokking_epochs : array, shape (runs,)
         NaN for a run that never reached 100 %.
-    peaks : Peaks
-        The transient peak of the Gini coefficient in each run.
+    grokking : GrokkingSpread
+        Their median, and the range of the central 95 % of them.
+    peak : TypicalPeak
+        The transient peak of the Gini coefficient over the runs.
     accuracy, gini : array, shape (epochs,)
         Of the run with seed 0.
     median_grokking_epoch : float
@@ -53,7 +48,8 @@ class GiniStudy:
     """
 
     grokking_epochs: NDArray[np.float64]
-    peaks: Peaks
+    grokking: GrokkingSpread
+    peak: TypicalPeak
     accuracy: NDArray[np.float64]
     gini: NDArray[np.float64]
     median_grokking_epoch: float
@@ -71,15 +67,11 @@ def gini_study(dataset: xr.Dataset) -> GiniStudy:
     aligned = np.take_along_axis(gini[whole], columns, axis=1)
     return GiniStudy(
         grokking_epochs=reached,
-        peaks=peaks(dataset, before=ALIGNED_BEFORE, after=ALIGNED_AFTER),
+        grokking=grokking_spread(reached),
+        peak=typical_peak(peaks(dataset, before=ALIGNED_BEFORE, after=ALIGNED_AFTER), near=NEAR),
         accuracy=accuracy[0],
         gini=gini[0],
         median_grokking_epoch=float(np.median(np.where(np.isnan(reached), np.inf, reached))),
-        accuracy_band=_band(epochs, accuracy, accuracy.mean(axis=0)),
-        gini_band=_band(offsets, aligned, np.median(aligned, axis=0)) if len(aligned) else None,
+        accuracy_band=quartile_band(epochs, accuracy, "mean"),
+        gini_band=quartile_band(offsets, aligned) if len(aligned) else None,
     )
-
-
-def _band(x: NDArray[np.int64], rows: NDArray[np.float64], middle: NDArray[np.float64]) -> Band:
-    low, high = np.quantile(rows, [0.25, 0.75], axis=0)
-    return Band(x, middle, low, high, len(rows))

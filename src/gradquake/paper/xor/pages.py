@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from gradquake.analysis.ladder import SPANS, Ladder, Span
-from gradquake.analysis.shown import number
+from gradquake.analysis.shown import bracketed, number
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
@@ -99,8 +100,8 @@ def conditions_table(results: list[ConditionResult]) -> Table:
     """Return the results under every condition."""
     rows = [
         (
-            result.group.replace("_", " "),
-            result.name.replace("_", " "),
+            result.condition.group.replace("_", " "),
+            result.condition.name.replace("_", " "),
             f"{result.n_grokked} of {result.n_runs}",
             time_with_interval(result.grokking),
             time_with_interval(result.delay),
@@ -127,7 +128,8 @@ def conditions_table(results: list[ConditionResult]) -> Table:
         "diffusion, in epochs. alpha train 0.3 and 0 are the paper's in-line and shadow training. "
         "topology train is the graph of the in-line diffusion; if it is permuted, the gradient is "
         "placed on the graph in a new random order at every epoch. quantile is the threshold, both of "
-        "the probe and of the training. Arrangement: real minus permuted.",
+        "the probe and of the training. Arrangement: real minus permuted. If at most half of the runs "
+        "reach 100 %, the median t_g is not defined.",
     )
 
 
@@ -136,9 +138,9 @@ def grokking_table(results: list[ConditionResult]) -> Table:
     scales = [scale.n_parameters for scale in results[0].by_scale]
     rows = [
         (
-            result.group.replace("_", " "),
-            result.name.replace("_", " "),
-            *(_epochs(scale) for scale in result.by_scale),
+            result.condition.group.replace("_", " "),
+            result.condition.name.replace("_", " "),
+            *(_median(scale) for scale in result.by_scale),
         )
         for result in results
     ]
@@ -146,7 +148,8 @@ def grokking_table(results: list[ConditionResult]) -> Table:
         "Grokking epochs under every condition",
         ("group", "condition", *(f"N = {n}" for n in scales)),
         rows,
-        "Medians over runs. A run that never reaches 100 % counts as infinitely late.",
+        "Medians over runs. A run that does not reach 100 % counts as infinitely late. If at most half "
+        "of the runs of a size reach 100 %, their median is not defined, and the cell is empty.",
     )
 
 
@@ -161,12 +164,13 @@ def crossings_table(ladders: Mapping[str, Ladder]) -> Table:
     return Table("When D(t) crosses 1, over many seeds", header, rows)
 
 
-def _epochs(scale: GrokkingEpochs) -> str:
-    if scale.median.value == float("inf"):
-        return "never"
-    if scale.median.low != scale.median.low:
-        return f"{scale.median.value:g}"
-    return f"{scale.median.value:g} [{scale.median.low:.0f}, {scale.median.high:.0f}]"
+def _median(scale: GrokkingEpochs) -> str:
+    """Return a median, which may end in .5, and its interval in whole epochs; empty if it is infinite."""
+    found = scale.median
+    if not math.isfinite(found.value):
+        return ""
+    _, _, interval = bracketed(found.value, found.low, found.high, 0).partition(" ")
+    return f"{found.value:g} {interval}".rstrip()
 
 
 def follows_table(follows: Mapping[str, Mapping[Statistic, PermutationTest]]) -> Table:
@@ -220,8 +224,9 @@ def _many_object(seeds: ManySeeds) -> dict[str, object]:
 
 def _condition_object(result: ConditionResult) -> dict[str, object]:
     return {
-        "group": result.group,
-        "name": result.name,
+        "group": result.condition.group,
+        "name": result.condition.name,
+        "settings": dict(result.condition.settings),
         "runs": result.n_runs,
         "runs_that_grok": result.n_grokked,
         "grokking_epoch": estimate_json(result.grokking),

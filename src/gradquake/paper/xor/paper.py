@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradquake.paper.paper import Paper, Plates
-from gradquake.paper.xor.evidence import Evidence, gather, measure
+from gradquake.paper.xor.evidence import Evidence, gather, judged_on, measure
 from gradquake.paper.xor.pages import documents
 from gradquake.paper.xor.plan import plan
 from gradquake.paper.xor.robustness_claims import ROBUSTNESS
@@ -22,6 +22,7 @@ PAPER = Paper(
     name="xor",
     plan=plan,
     measure=measure,
+    judged_on=judged_on,
     gather=gather,
     claims=(*TRANSITION, *ROBUSTNESS),
     documents=documents,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from gradquake.analysis.resampling import FEWEST_RUNS
@@ -15,27 +15,29 @@ from gradquake.experiments.xor import XorRun
 from gradquake.paper.xor.conditions import Condition, conditions
 
 __all__ = [
-    "BASELINE_ALPHAS", "BASELINE_TOPOLOGIES", "GINI_HIDDEN", "GINI_SEEDS", "MORE_PLATES", "PAPER_SEEDS",
-    "PLATES", "POWER_SEEDS", "POWER_STUDY", "STUDY", "Plan", "plan",
+    "BASELINE_ALPHAS", "BASELINE_TOPOLOGIES", "GINI_HIDDEN", "GINI_SEEDS", "MANY_SEEDS", "MORE_PLATES",
+    "PAPER_SEEDS", "PLATES", "QUANTILES", "STUDY", "Plan", "plan",
 ]  # fmt: skip
 
-# The study files.
+# The study file.
 STUDY = "study.sqlite"
-POWER_STUDY = "power.sqlite"
 
 # The figures, and those that a quick plan has no evidence for.
 PLATES = ("figure1", "figure2", "figure3", "ladder", "aligned")
 MORE_PLATES = ("controls", "intervention", "topologies", "power", "specifications")
 
+# Seeds of the paper, and those from which its six-seed numbers are estimated.
 PAPER_SEEDS = 6
+MANY_SEEDS = 200
+
 GINI_SEEDS = 1000
 GINI_HIDDEN = 21
 
 BASELINE_TOPOLOGIES = ("ring", "small_world_0.05", "small_world_0.2", "barabasi_albert", "erdos_renyi")
 BASELINE_ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
-# Seeds of the sweep on which power is measured.
-POWER_SEEDS = 200
+# The quantiles of the threshold in training.
+QUANTILES = (0.80, 0.85, 0.90, 0.95)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Plan:
     Parameters
     ----------
     seeds : int
-        Seeds a scale in the trained and synthetic sweeps, at least 1.
+        Seeds a scale in the sweeps that claims are judged on, at least 1. Everything else has the paper's
+        six of them, or all if there are fewer.
     gini_seeds : int
         Seeds of the Gini study.
     hidden : sequence of int
@@ -53,8 +56,6 @@ class Plan:
     quick : bool
         Whether to leave out everything that no claim rests on: controls, interventions, topologies, the
         specification curve and power.
-    power_seeds : int
-        Seeds of the sweep on which power is measured.
 
     Raises
     ------
@@ -62,16 +63,14 @@ class Plan:
         For fewer seeds or scales.
     """
 
-    seeds: int = PAPER_SEEDS
+    seeds: int = MANY_SEEDS
     gini_seeds: int = GINI_SEEDS
     hidden: Sequence[int] = xor.PAPER_HIDDEN
     quick: bool = False
-    power_seeds: int = POWER_SEEDS
 
     def __post_init__(self) -> None:
         require_count("seeds", self.seeds, 1)
         require_count("gini_seeds", self.gini_seeds, 1)
-        require_count("power_seeds", self.power_seeds, FEWEST_RUNS)
         # The specification curve, which a quick plan leaves out, fits without each of the scales.
         fewest = FEWEST_SCALES + (not self.quick)
         if not len(set(self.hidden)) >= fewest:
@@ -80,12 +79,24 @@ class Plan:
     @property
     def studies(self) -> tuple[str, ...]:
         """The names of the study files."""
-        return (STUDY,) if self.quick else (STUDY, POWER_STUDY)
+        return (STUDY,)
 
     @property
     def has_intervals(self) -> bool:
         """Whether every size has enough runs to resample."""
         return self.seeds >= FEWEST_RUNS
+
+    @property
+    def first_look(self) -> Plan | None:
+        """The claims with the paper's six seeds alone; None if there are no more."""
+        if self.seeds <= PAPER_SEEDS:
+            return None
+        return replace(self, seeds=PAPER_SEEDS, quick=True)
+
+    @property
+    def paper_seeds(self) -> int:
+        """Seeds a scale in everything that no claim rests on."""
+        return min(self.seeds, PAPER_SEEDS)
 
     @property
     def plates(self) -> tuple[str, ...]:
@@ -108,23 +119,22 @@ class Plan:
         return xor.sweep([GINI_HIDDEN], self.gini_seeds, every=1)
 
     @cached_property
-    def conditions(self) -> list[Condition]:
-        """The other conditions; of a quick plan those that a claim rests on."""
-        return [c for c in conditions() if not self.quick or c.group == "quantile"]
+    def thresholds(self) -> dict[float, list[XorRun]]:
+        """In-line runs by the quantile of the threshold, ascending; the paper's own among them."""
+        own = XorRun(1, 0).quantile
+        return {
+            q: self.inline if q == own else xor.sweep(self.hidden, self.seeds, quantile=q)
+            for q in QUANTILES
+        }
 
     @cached_property
-    def power(self) -> dict[str, list[XorRun]]:
-        """The many seeds at every size, inline and shadow; none for a quick plan."""
-        if self.quick:
-            return {}
-        return {
-            "inline": xor.sweep(self.hidden, self.power_seeds),
-            "shadow": xor.sweep(self.hidden, self.power_seeds, alpha_train=0.0),
-        }
+    def conditions(self) -> list[Condition]:
+        """The conditions other than in-line and shadow training; none for a quick plan."""
+        return [] if self.quick else conditions()
 
     def condition(self, condition: Condition) -> list[XorRun]:
         """The runs of a condition."""
-        return condition.runs(self.hidden, self.seeds)
+        return condition.runs(self.hidden, self.paper_seeds)
 
     def baseline(self, topology: str, alpha: float) -> list[SyntheticRun]:
         """The synthetic runs on one topology at one alpha."""
@@ -144,17 +154,19 @@ class Plan:
 
     @cached_property
     def trained(self) -> list[list[XorRun]]:
-        """All trained sweeps except the many seeds at every size."""
+        """All trained sweeps; none holds a run of another."""
+        judged = [self.inline, self.shadow, *self.thresholds.values()]
+        known = {run for sweep in judged for run in sweep}
         others = [self.condition(condition) for condition in self.conditions]
-        return [self.gini, self.inline, self.shadow, *others]
+        own = [sweep for sweep in self.thresholds.values() if sweep is not self.inline]
+        return [self.gini, self.inline, self.shadow, *own, *([r for r in o if r not in known] for o in others)]
 
     @property
     def n_runs(self) -> int:
         """The number of runs of all sweeps."""
-        trained = sum(len(runs) for runs in [*self.trained, *self.power.values()])
-        return trained + sum(len(runs) for runs in self.baselines)
+        return sum(len(runs) for runs in (*self.trained, *self.baselines))
 
 
 def plan(seeds: int | None = None, quick: bool = False) -> Plan:
-    """Return the plan with the paper's number of seeds, or with another one."""
-    return Plan(seeds=PAPER_SEEDS if seeds is None else seeds, quick=quick)
+    """Return the plan with many seeds, or with another number of them."""
+    return Plan(seeds=MANY_SEEDS if seeds is None else seeds, quick=quick)

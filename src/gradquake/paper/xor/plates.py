@@ -148,6 +148,7 @@ def _dimension(evidence: Evidence, ax: Axes) -> None:
     )
     figures.dimension(ax, curve, BLUE, "$s_{\\max}$")
     figures.dimension(ax, evidence.inline.curves["mean"].dimension, SKY, "$\\langle s \\rangle$", lw=0.8)
+    ax.set_ylabel("$D(t)$ or $\\gamma(t)$")
     ax.set_ylim(0.1, 1.75)
     ax.legend(loc="upper left", ncols=2, columnspacing=0.6, handlelength=1.2)
     figures_scaling.fit_quality(figures.inset(ax, (0.36, 0.09, 0.6, 0.2)), curve, 0.98)

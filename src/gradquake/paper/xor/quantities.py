@@ -113,9 +113,7 @@ def measured(asked: Sequence[Asked], seen: str = "", untestable: str = "") -> Me
     return Measured([of.quantity for of in asked], groups, seen, untestable)
 
 
-def _quantity(
-    name: str, estimate: GroupEstimate, paper: float | None, decimals: int | None
-) -> Quantity:
+def _quantity(name: str, estimate: GroupEstimate, paper: float | None, decimals: int | None) -> Quantity:
     known = bool(np.isfinite(estimate.range.low))
     middle = float(np.median(estimate.drawn)) if known else np.nan
     return Quantity.of(

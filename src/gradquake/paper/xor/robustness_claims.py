@@ -2,336 +2,321 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradquake.analysis.collapse import EXPONENT_DECIMALS, quality_decimals
-from gradquake.analysis.resampling import estimated, run_resamples
-from gradquake.analysis.scaling import leave_one_out
+from gradquake.analysis.collapse import perfect_quality, phase_collapse
+from gradquake.analysis.group_functions import exponent_of_groups
+from gradquake.analysis.group_measures import (
+    looped,
+    mean_of_groups,
+    percentile_of_groups,
+    without_a_scale,
+)
+from gradquake.analysis.groups import GROUP_SIZE, OfGroups, group_estimate, runs_at_scales
+from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.statistics import STATISTICS, Statistic
-from gradquake.analysis.transitions import SPLIT_PHASES
-from gradquake.paper.claim import (
-    PAPERS_VALUE,
-    Agrees,
-    Claim,
-    Compare,
-    Measured,
-    Rule,
-    Test,
-    all_of,
-    any_of,
-    within,
+from gradquake.analysis.tails import tail_fits, tail_summary
+from gradquake.analysis.transitions import SPLIT_PHASES, Phase, phase
+from gradquake.paper.claim import Claim, Measured
+from gradquake.paper.quantity import Quantity
+from gradquake.paper.verdicts import Figure, Region, Rule, Statement
+from gradquake.paper.xor.plan import QUANTILES
+from gradquake.paper.xor.quantities import Asked, asked, measured, plain
+from gradquake.paper.xor.sweeps import ClaimSweeps, Sweep
+from gradquake.paper.xor.transition_claims import (
+    ABOVE_1,
+    BELOW_1,
+    USUALLY,
+    crossing,
+    crossing_name,
+    exponent_name,
+    phase_exponent,
 )
-from gradquake.paper.quantity import Number, Quantity
-from gradquake.paper.xor.conditions import INLINE
-from gradquake.paper.xor.evidence import Evidence
-from gradquake.paper.xor.quantities import (
-    FIRST_GROKKING,
-    LAST_GROKKING,
-    exponent_with_null,
-    grokking_bounds,
-    mean_over_snapshots,
-    percentile_95_of,
-    rise,
-)
-from gradquake.report.text import quality_of
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["ROBUSTNESS"]
 
-# The thresholds of the claim about them.
-QUANTILES = ("0.80", "0.85", "0.90", "0.95")
+# A number of one scale of a sweep, as a function of groups of its runs.
+AtScale = Callable[["xr.Dataset", int], OfGroups]
 
-# S of a perfect collapse is about R / (R - 3) with R runs a scale, because the errors of P(>s) are
-# estimated from R runs. Up to GOOD_COLLAPSE times that counts as a collapse.
-FEWEST_FOR_COLLAPSE = 3
+# A collapse may have an S of up to this many times that of a perfect one.
 GOOD_COLLAPSE = 2.0
-QUALITY, BEST_D = "quality S at the best D", "D of the best collapse"
-GOOD_QUALITY = "S of a good collapse"
-LOW_END_OF_D, HIGH_END_OF_D = "low end of the D of the largest sizes", "high end of that D"
+QUALITY, DIFFERENCE = "quality S at the best D", "D of the best collapse minus D"
+TAILS, DECADES = "share of scales heavier than exponential", "most decades at a scale"
+STEPS = "largest 95th percentile of T of a scale"
+SMALLEST_ANGLE, LARGEST_ANGLE = (
+    f"{extreme} mean deviation of a scale in degrees" for extreme in ("smallest", "largest")
+)
+RISE, WIDTH, NEAR = "median rise", "median width in epochs", "share of peaks within ±10 epochs"
 
 # Below this dynamic range a fit to a tail decides nothing; the paper says that its data lie below it.
 PAPER_DECADES = 1.5
 
+# A figure of which the paper says "about", without an error, is read as exact to a tenth.
+ABOUT = 0.05
 
-def thresholds(evidence: Evidence) -> Measured:
-    """Return D before and after t_g for several thresholds."""
-    own = evidence.condition("alpha_train", INLINE)
-    at = {q: own if q == "0.90" else evidence.condition("quantile", q) for q in QUANTILES}
-    return Measured(
+
+def thresholds(sweeps: ClaimSweeps) -> Measured:
+    """Return the exponents before and after t_g for several thresholds."""
+    return measured(
         [
-            Quantity.of(_at_threshold(phase, q, statistic), at[q].exponent(phase, statistic))
+            phase_exponent(sweeps.thresholds[q], which, statistic, name=_at(which, q, statistic))
             for statistic in STATISTICS
-            for phase in SPLIT_PHASES
+            for which in SPLIT_PHASES
             for q in QUANTILES
         ]
     )
 
 
-def without_a_scale(evidence: Evidence) -> Measured:
+def without(sweeps: ClaimSweeps) -> Measured:
     """Return the exponents that come closest to 1 if a scale is left out."""
-    quantities = []
+    found = []
     for statistic in STATISTICS:
-        pre = leave_one_out(evidence.inline.exponent("pre", statistic))
-        post = leave_one_out(evidence.inline.exponent("post", statistic))
-        for name, left, worst in (
-            (f"D_pre, largest without a scale ({statistic})", pre, int(pre.value.argmax())),
-            (f"D_post, smallest without a scale ({statistic})", post, int(post.value.argmin())),
-        ):
-            ends = (float(end[worst]) for end in (left.value, left.low, left.high))
-            quantities.append(Quantity.of(name, Number(*ends)))
-    return Measured(quantities, testable=all(np.isfinite(q.value) for q in quantities))
+        for which, extreme in (("pre", "largest"), ("post", "smallest")):
+            found.append(
+                asked(
+                    _without(which, statistic),
+                    partial(_left_out, statistic=statistic, which=which, extreme=extreme),
+                    sweeps.inline,
+                )
+            )
+    return measured(found)
 
 
-def durations(evidence: Evidence) -> Measured:
-    """Return how many steps avalanches take."""
-    dataset, null = evidence.inline.dataset, evidence.inline_null.dataset
-    steps = dataset["duration"].values
-    of_null = Number(float(np.quantile(null["duration"].values, 0.95, method="inverted_cdf")))
-    longest = percentile_95_of(evidence.inline, steps)
-    truncated = mean_over_snapshots(evidence.inline, dataset["truncated"].values.astype(float))
-    cut = Number(float(null["truncated"].mean()))
-    return Measured(
-        (
-            Quantity.of("95th percentile of T", longest, 10, null=of_null),
-            Quantity.of("share truncated at 20 steps", truncated, null=cut),
-        ),
-        seen=f"The median is {np.median(steps):.0f} steps, the maximum {steps.max()}.",
+def _left_out(of: xr.Dataset, statistic: Statistic, which: Phase, extreme: str) -> OfGroups:
+    return without_a_scale(of, statistic, phase(of, which), extreme=extreme)  # type: ignore[arg-type]
+
+
+def durations(sweeps: ClaimSweeps) -> Measured:
+    """Return how many steps avalanches take at the scale where they take most."""
+
+    def at(of: xr.Dataset, n: int) -> OfGroups:
+        return percentile_of_groups(of, "duration", 95, n)
+
+    inline = sweeps.inline
+    return measured(
+        [asked(STEPS, partial(_extreme, at=at, pick=np.max), inline, 10)], _by_scale(inline, at)
     )
 
 
-def deviation(evidence: Evidence) -> Measured:
-    """Return the angle between a gradient and its relaxed state."""
-    angles = evidence.inline.dataset["deviation"].values
-    null = Number(float(evidence.inline_null.dataset["deviation"].mean()))
-    low, high = np.quantile(angles, [0.025, 0.975])
-    mean = mean_over_snapshots(evidence.inline, angles)
-    return Measured(
-        (Quantity.of("mean deviation in degrees", mean, 30, null=null),),
-        seen=f"95 % of the snapshots lie in {low:.0f} to {high:.0f} degrees.",
-    )
+def deviation(sweeps: ClaimSweeps) -> Measured:
+    """Return the angle between a gradient and its relaxed state, at the scales where it is extreme."""
+
+    def at(of: xr.Dataset, n: int) -> OfGroups:
+        return mean_of_groups(of, "deviation", n)
+
+    inline = sweeps.inline
+    found = [
+        asked(name, partial(_extreme, at=at, pick=pick), inline, 30)
+        for name, pick in ((SMALLEST_ANGLE, np.min), (LARGEST_ANGLE, np.max))
+    ]
+    return measured(found, _by_scale(inline, at))
 
 
-def gini_peak(evidence: Evidence) -> Measured:
+def _extreme(of: xr.Dataset, at: AtScale, pick: Callable[..., Any]) -> OfGroups:
+    """Return a function of groups: the extreme over the scales of a number of each scale."""
+    of_scales = [at(of, n) for n, _ in scale_groups(of)]
+    return lambda draws: np.asarray(pick([each(draws) for each in of_scales], axis=0), np.float64)
+
+
+def _by_scale(sweep: Sweep, at: AtScale) -> str:
+    runs = runs_at_scales(sweep.real)
+    found = [(n, group_estimate(at(sweep.real, n), runs)) for n, _ in scale_groups(sweep.real)]
+    return f"By scale: {', '.join(f'N = {n}: {of.value:.1f}' for n, of in found)}."
+
+
+def gini_peak(sweeps: ClaimSweeps) -> Measured:
     """Return the height, width and time of the peak of the weights' Gini coefficient."""
-    peaks = evidence.gini.peaks
-    found = np.isfinite(peaks.delay)
-    rows = np.flatnonzero(found)
-    draws = rows[run_resamples([rows.size])[0]] if rows.size else np.empty((0, 0), int)
-
-    def over_runs(name: str, values: Any, statistic: Callable[..., Any], paper: float) -> Quantity:
-        if not rows.size:
-            return Quantity(name, np.nan, paper=paper)
-        resamples = statistic(values[draws], axis=1)
-        return Quantity.of(name, estimated(float(statistic(values[rows])), resamples, rows.size), paper)
-
-    near = (np.abs(peaks.delay) <= 10).astype(float)
+    peak, runs = sweeps.gini.peak, sweeps.gini.grokking_epochs.size
     return Measured(
         (
-            over_runs("median rise", peaks.rise, np.median, 0.25),
-            over_runs("median width in epochs", peaks.width, np.median, 50),
-            over_runs("share of peaks within ±10 epochs", near, np.mean, 0.95),
+            Quantity.of(RISE, peak.rise, 0.25),
+            Quantity.of(WIDTH, peak.width, 50),
+            Quantity.of(NEAR, peak.near, 0.95),
         ),
-        seen=f"The numbers are over the {rows.size} of {found.size} runs that grok at epoch 30 or "
+        seen=f"The numbers are over the {peak.runs} of {runs} runs that grok at epoch 30 or "
         "later, because the peak is measured from the level 30 epochs before t_g. In "
-        f"{int((~peaks.interior[rows]).sum())} of these runs the Gini coefficient is largest at an end "
+        f"{peak.at_an_end} of these runs the Gini coefficient is largest at an end "
         "of the epochs examined; that is no peak, and does not count as within ±10 epochs.",
-        testable=bool(rows.size),
+        untestable="" if peak.runs else "No run groks late enough to measure a peak.",
     )
 
 
-def shadow_crossing(evidence: Evidence) -> Measured:
-    """Return D of both phases and the crossing of 1 if the training does not see the probe."""
-    quantities: list[Quantity] = []
+def shadow_crossing(sweeps: ClaimSweeps) -> Measured:
+    """Return the exponents and the crossings of 1 if the training does not see the probe."""
+    found = []
     for statistic in STATISTICS:
-        quantities += [
-            exponent_with_null(f"D_{phase} ({statistic})", evidence.shadow_ladder, phase, statistic)
-            for phase in SPLIT_PHASES
-        ]
-        quantities += [
-            replace(quantity, name=f"{quantity.name} ({statistic})")
-            for quantity in rise(evidence.shadow_ladder, statistic)
-        ]
-    bounds = grokking_bounds(evidence.shadow_ladder.real)
-    first, last = bounds[FIRST_GROKKING], bounds[LAST_GROKKING]
-    return Measured(quantities, bounds, f"Runs grok at epochs {first:.0f} to {last:.0f}.")
+        found += [phase_exponent(sweeps.shadow, which, statistic) for which in SPLIT_PHASES]
+        found.append(crossing(sweeps.shadow, statistic))
+    return measured(found)
 
 
-def heavy_tails(evidence: Evidence) -> Measured:
+def heavy_tails(sweeps: ClaimSweeps) -> Measured:
     """Return at how many scales the sizes are heavier than exponential, and over how many decades."""
-    fits = evidence.tails["inline"]
-    heavy = [fit.heavier_than_exponential for fit in fits]
-    widest = float(np.max([fit.decades for fit in fits]))
-    described = "; ".join(
-        f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.0f}" for fit in fits
-    )
-    return Measured(
-        (
-            Quantity("share of scales heavier than exponential", float(np.mean(heavy))),
-            Quantity("most decades at a scale", widest, paper=PAPER_DECADES),
-        ),
-        seen=f"Range and fitted exponent alpha of each scale: {described}. Below {PAPER_DECADES} "
-        "decades a fit to the tail decides nothing.",
+    real = sweeps.inline.real
+    of = looped(real, lambda sweep: tail_summary(tail_fits(sweep)))
+    names = ((TAILS, 1.0), (DECADES, PAPER_DECADES))
+    return measured(
+        [
+            plain(name, of(k), runs_at_scales(real), paper, each_group=False)
+            for k, (name, paper) in enumerate(names)
+        ],
+        seen=f"Below {PAPER_DECADES} decades a fit to the tail decides nothing.",
     )
 
 
-def collapse_of_sizes(evidence: Evidence) -> Measured:
-    """Return how well the size distributions collapse, and at which D."""
-    rungs = ("real", "gaussian", "permuted")
-    found, null, permuted = (evidence.inline_scrutiny.collapse(rung, "all") for rung in rungs)
-    exponent = evidence.inline.exponent("all", "max")
-    runs = exponent.runs
-    testable = runs > FEWEST_FOR_COLLAPSE
-    good = GOOD_COLLAPSE * runs / (runs - FEWEST_FOR_COLLAPSE) if testable else np.nan
-    seen = (
-        f"With {runs} runs a scale a perfect collapse has S = {good / GOOD_COLLAPSE:.1f}, and S up to "
-        f"{good:.1f} counts as a collapse. The largest sizes give D = {exponent.value:.3f} "
-        f"[{exponent.low:.3f}, {exponent.high:.3f}]. The permuted null has S = {quality_of(permuted)} "
-        f"at D = {permuted.exponent:.2f}. At the ends of the interval of D, S is larger by 1."
-    )
-    why = (
-        f"{runs} runs a scale give no error of P(>s) to judge a collapse by; {FEWEST_FOR_COLLAPSE + 1} "
-        "are needed."
-    )
-    of_quality, of_exponent = quality_decimals(found.quality), EXPONENT_DECIMALS
-    best = Number(null.exponent, null.low, null.high)
-    return Measured(
-        (
-            Quantity(QUALITY, found.quality, paper=1.0, null=Number(null.quality), decimals=of_quality),
-            Quantity(BEST_D, found.exponent, found.low, found.high, null=best, decimals=of_exponent),
-        ),
-        {GOOD_QUALITY: good, LOW_END_OF_D: exponent.low, HIGH_END_OF_D: exponent.high},
-        seen if testable else why,
-        testable,
-    )
+def collapse_of_sizes(sweeps: ClaimSweeps) -> Measured:
+    """Return how well the size distributions of six seeds collapse, and at which D."""
+    inline = sweeps.inline
+    runs = runs_at_scales(inline.real)
+    perfect = perfect_quality(min(GROUP_SIZE, *runs))
+    if not np.isfinite(perfect):
+        return Measured(
+            [Quantity(QUALITY, np.nan)],
+            untestable="A collapse is judged by the errors of P(>s), which need 4 runs a scale.",
+        )
+    real, *nulls = (looped(of, _collapse) for of in (inline.real, *inline.nulls.values()))
+    found = []
+    for k, name in enumerate((QUALITY, DIFFERENCE)):
+        whole, *beside = (plain(name, of(k), runs, each_group=False) for of in (real, *nulls))
+        of_nulls = [null.quantity.number for null in beside]
+        numbers = dict(zip(inline.nulls, of_nulls, strict=True))
+        found.append(Asked(replace(whole.quantity, nulls=numbers), []))
+    return measured(found, f"A perfect collapse of six runs a scale has S = {perfect:.1f}.")
 
 
-def _at_threshold(phase: str, q: str, statistic: Statistic) -> str:
-    return f"D_{phase} at Q{round(100 * float(q))} ({statistic})"
+def _collapse(of: xr.Dataset) -> tuple[float, float]:
+    """Return the quality of the best collapse, and its D minus that of the largest sizes."""
+    best = phase_collapse(of)
+    whole = [np.arange(runs)[None] for runs in runs_at_scales(of)]
+    return best.quality, best.exponent - float(exponent_of_groups(of, "max")(whole)[0])
 
 
-def _for_both(test: Callable[[Statistic], tuple[Test, ...]]) -> Rule:
-    """Return the rule that all tests must hold for both statistics; as a direction for one."""
-    return Rule.for_all({statistic: all_of(*test(statistic)) for statistic in STATISTICS})
+def _at(which: Phase, q: float, statistic: Statistic) -> str:
+    return f"{exponent_name(statistic, which)} at Q{round(100 * q)}"
 
 
-def _threshold_tests(statistic: Statistic) -> tuple[Test, ...]:
-    below = (Compare(_at_threshold("pre", q, statistic), "value", "<", 1) for q in QUANTILES)
-    above = (Compare(_at_threshold("post", q, statistic), "value", ">", 1) for q in QUANTILES)
-    return (*below, *above)
+def _without(which: Phase, statistic: Statistic) -> str:
+    extreme = "largest" if which == "pre" else "smallest"
+    return f"{exponent_name(statistic, which)}, {extreme} without a scale"
 
 
-def _scale_tests(statistic: Statistic) -> tuple[Test, ...]:
-    return (
-        Compare(f"D_pre, largest without a scale ({statistic})", "value", "<", 1),
-        Compare(f"D_post, smallest without a scale ({statistic})", "value", ">", 1),
-    )
+def _sides(name: Callable[[Phase, Statistic], str], statistic: Statistic) -> list[Statement]:
+    """Return the statements that an exponent is below 1 before t_g and above 1 after it."""
+    return [
+        Statement(name("pre", statistic), region=BELOW_1),
+        Statement(name("post", statistic), region=ABOVE_1),
+    ]
 
 
-def _shadow_tests(statistic: Statistic) -> tuple[Test, ...]:
-    return (
-        Compare(f"D_pre ({statistic})", "value", "<", 1),
-        Compare(f"D_post ({statistic})", "value", ">", 1),
-        within(f"crossing epoch ({statistic})", FIRST_GROKKING, LAST_GROKKING),
-    )
+def _for_both(statements: Callable[[Statistic], Sequence[Statement]]) -> Rule:
+    """Return the rule that judges both statistics, each as a case with its symbol."""
+    return Rule({STATISTICS[s].symbol: statements(s) for s in STATISTICS})
 
 
-_NARROW = Compare("most decades at a scale", "value", "<", PAPERS_VALUE)
-_HEAVY = "share of scales heavier than exponential"
-_COLLAPSES = Compare(QUALITY, "value", "<=", GOOD_QUALITY)
-_SAME_D = all_of(
-    Compare(BEST_D, "low", "<=", HIGH_END_OF_D), Compare(BEST_D, "high", ">=", LOW_END_OF_D)
-)
+def _threshold_statements(statistic: Statistic) -> list[Statement]:
+    return [
+        statement
+        for q in QUANTILES
+        for statement in _sides(lambda which, s, q=q: _at(which, q, s), statistic)  # type: ignore[misc]
+    ]
 
-ROBUSTNESS: tuple[Claim[Evidence], ...] = (
+
+def _shadow_statements(statistic: Statistic) -> list[Statement]:
+    sides = _sides(lambda which, s: exponent_name(s, which), statistic)
+    return [*sides, Statement(crossing_name(statistic), region=USUALLY)]
+
+
+ROBUSTNESS: tuple[Claim[ClaimSweeps], ...] = (
     Claim(
         "quantile",
         "robust for thresholds Q80 to Q95",
         "stated",
         thresholds,
-        _for_both(_threshold_tests),
-        "D_pre < 1 < D_post must hold at every threshold, for the largest (max) and the mean size. The "
-        "threshold is the same in the probe and in training. Direction: it holds for one of the two.",
+        _for_both(_threshold_statements),
+        "The exponent must be below 1 before t_g and above 1 after it at every threshold, for the largest "
+        "(D) and the mean size (gamma). The threshold is the same in the probe and in training.",
     ),
     Claim(
         "loo",
         "leave-one-scale-out keeps D in both phases",
         "stated",
-        without_a_scale,
-        _for_both(_scale_tests),
-        "Without any one scale, D_pre < 1 < D_post must hold for the largest (max) and the mean size. "
-        "Direction: it holds for one of the two.",
+        without,
+        _for_both(lambda statistic: _sides(_without, statistic)),
+        "Without any one scale, the exponent must be below 1 before t_g and above 1 after it.",
     ),
     Claim(
         "steps",
         "steps until relaxed in training",
         "typically < 10, at most 20",
         durations,
-        Rule(Compare("95th percentile of T", "high", "<", PAPERS_VALUE)),
-        "The interval of the 95th percentile must lie below 10.",
+        Rule.of(Statement(STEPS, region=Region(high=10))),
+        '"Typically" is read as 95 % of the avalanches of every scale. At most 20 holds by construction.',
     ),
     Claim(
         "angle",
         "deviation of the relaxed gradient",
         "about 30 degrees",
         deviation,
-        Rule(within("mean deviation in degrees", 25, 35)),
-        "The mean must lie within 25 to 35 degrees.",
-        needs_intervals=False,
+        Rule.of(
+            Statement(SMALLEST_ANGLE, region=Region(25, 35)),
+            Statement(LARGEST_ANGLE, region=Region(25, 35)),
+        ),
+        '"About" is read as 25 to 35 degrees, at every scale.',
     ),
     Claim(
         "gini",
         "Gini of the absolute weights: transient peak at the transition",
         "+25 %, about 50 epochs, within ±10 epochs of t_g, 1000 seeds",
         gini_peak,
-        Rule(
-            all_of(
-                Agrees("median rise"),
-                Agrees("median width in epochs"),
-                Compare("share of peaks within ±10 epochs", "low", ">=", PAPERS_VALUE),
-            ),
-            all_of(
-                Compare("median rise", "low", ">", 0),
-                Compare("share of peaks within ±10 epochs", "value", ">", 0.5),
-            ),
+        Rule.of(
+            Statement(RISE, Figure(0.25, ABOUT * 0.25), Region(low=0)),
+            Statement(WIDTH, Figure(50, ABOUT * 50)),
+            Statement(NEAR, region=Region(low=0.95)),
         ),
-        "Rise and width must agree, and 95 % of the peaks must lie within ±10 epochs. Direction: there "
-        "is a rise, and most peaks lie within ±10 epochs.",
-        needs_intervals=False,
+        "Rise and width, of which the paper gives no error, are read to a tenth; the region of the rise is "
+        "above 0. 95 % of the peaks must lie within ±10 epochs.",
     ),
     Claim(
         "shadow",
         "the crossing persists with alpha_train = 0",
         "stated",
         shadow_crossing,
-        _for_both(_shadow_tests),
-        "D_pre < 1 < D_post must hold, and D(t) must cross 1 while runs grok, for the largest (max) and "
-        "the mean size. Direction: both hold for one of the two.",
+        _for_both(_shadow_statements),
+        "The exponent must be below 1 before t_g and above 1 after it, and in more than half of the studies "
+        "with six seeds D(t) must first rise through 1 while runs grok.",
     ),
     Claim(
         "heavy-tail",
         "heavy-tailed size distributions; under 1.5 decades a scale",
         "stated",
         heavy_tails,
-        Rule(
-            all_of(Compare(_HEAVY, "value", ">=", 1), _NARROW),
-            all_of(Compare(_HEAVY, "value", ">=", 0.5), _NARROW),
+        Rule.of(
+            Statement(TAILS, region=Region(low=0.5)),
+            Statement(DECADES, region=Region(high=PAPER_DECADES)),
         ),
         "A scale counts if the likelihood ratio of a power law against an exponential favors the power "
-        "law with p < 0.05. All scales must count, and none may span more decades than the paper says. "
-        "Direction: half of the scales count.",
-        needs_intervals=False,
+        "law with p < 0.05. More than half of the scales must count, and none may span more decades than "
+        "the paper says.",
     ),
     Claim(
         "collapse",
         "X-only collapse with the single exponent D",
         "stated",
         collapse_of_sizes,
-        Rule(all_of(_COLLAPSES, _SAME_D), any_of(_COLLAPSES, _SAME_D)),
+        Rule.of(
+            Statement(QUALITY, region=Region(high=GOOD_COLLAPSE * perfect_quality(GROUP_SIZE))),
+            Statement(DIFFERENCE, Figure(0, 0.02)),
+        ),
         "S is the quality of Houdayer and Hartmann (2004), ideally 1. S must be at most twice that of a "
-        "perfect collapse, and the interval of D must overlap that of the largest sizes. Direction: one "
-        "of the two holds.",
+        "perfect collapse of six runs a scale, and the best D must be that of the largest sizes, with the "
+        "paper's error.",
     ),
 )

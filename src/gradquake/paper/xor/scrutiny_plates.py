@@ -14,13 +14,14 @@ from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import Phase
 from gradquake.avalanche.surrogates import REAL, SURROGATES
 from gradquake.paper.xor.choices_plate import TOPOLOGY_NAMES
-from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult
+from gradquake.paper.xor.conditions import CONTROLS, MODES, ConditionResult
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.report import figures
 from gradquake.report.figures import (
     BELOW_LEGEND,
     BLACK,
     BLUE,
+    DIMENSION_LABELS,
     GREEN,
     GREY,
     ORANGE,
@@ -56,6 +57,7 @@ LOOKS = (
 )
 RISE_LOOKS: dict[Statistic, tuple[str, str]] = {"max": (BLUE, "s"), "mean": (PURPLE, "D")}
 CURVE_COLORS: dict[Statistic, tuple[str, str]] = {"max": (BLUE, GREY), "mean": (VERMILION, ORANGE)}
+CONTROL_COLORS = {"tiny learning rate": GREY, "constant labels": ORANGE, "AND": GREEN}
 PALETTE = (BLUE, GREEN, SKY, PURPLE, VERMILION, YELLOW, "#8c564b", ORANGE, BLACK)
 # How far apart the exponents of one place are drawn.
 SHIFTS: list[float] = np.linspace(-0.24, 0.24, len(LOOKS)).tolist()
@@ -106,7 +108,7 @@ def aligned(evidence: Evidence, path: Path) -> None:
             right.set_xlim(-50, 300)
             right.set_xlabel("epochs since each run's $t_g$")
             right.set_ylabel("")
-            left.set_ylabel(f"$D(t)$, {name}")
+            left.set_ylabel(f"$D(t)$ or $\\gamma(t)$, {name}")
             for ax in (left, right):
                 ax.axhline(1, color=BLACK, lw=0.7, ls=":")
                 ax.set_ylim(0.5, 1.85)
@@ -116,37 +118,30 @@ def aligned(evidence: Evidence, path: Path) -> None:
 def controls(evidence: Evidence, path: Path) -> None:
     """D(t) of the controls, which do not grok, beside XOR."""
     with figures.sheet(path, "ab\ncd", 5.0, between=0.2, below=0.42) as panels:
-        pairs = [(mode, statistic) for statistic in STATISTICS for mode in ("inline", "shadow")]
+        pairs = [(mode, statistic) for statistic in STATISTICS for mode in MODES]
         for ax, (mode, statistic) in zip(panels, pairs, strict=True):
-            for control, color in (
-                ("tiny learning rate", GREY),
-                ("constant labels", ORANGE),
-                ("AND", GREEN),
-            ):
-                result = evidence.condition("control", f"{control}, {mode}")
+            for control, color in CONTROL_COLORS.items():
+                result = evidence.condition(**CONTROLS[control], **MODES[mode])
                 figures.dimension(ax, result.curves[statistic].dimension, color, control, lw=0.9)
-            own = evidence.condition("alpha_train", INLINE if mode == "inline" else SHADOW)
+            own = evidence.condition(**MODES[mode])
             figures.dimension(ax, own.curves[statistic].dimension, BLUE, "XOR")
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
             ax.set_ylim(0.55, 1.75)
-            ax.set_ylabel(f"$D(t)$ of {SYMBOLS[statistic]}, {mode}")
+            ax.set_ylabel(f"{DIMENSION_LABELS[statistic]}, {mode}")
         panels[0].legend(loc="upper left", ncols=2)
 
 
 def intervention(evidence: Evidence, path: Path) -> None:
     """The effect of the in-line diffusion on the grokking epoch, on D(t) and on D."""
-    by_alpha = sorted(
-        (r for r in evidence.conditions if r.group == "alpha_train"), key=lambda r: float(r.name)
-    )
-    graphs = [r for r in evidence.conditions if r.group == "topology_train"]
-    by_graph = [evidence.condition("alpha_train", INLINE), *graphs]
-    names = [TOPOLOGY_NAMES["barabasi_albert"], *(TOPOLOGY_NAMES.get(r.name, r.name) for r in graphs)]
+    by_alpha = sorted(evidence.varied("alpha_train"), key=_alpha)
+    by_graph = evidence.varied("topology_train", "permute_train")
+    names = [_graph(result) for result in by_graph]
     with figures.sheet(path, "ab\ncd\nef", 8.2, between=0.2, below=0.45, bottom=0.85) as panels:
         shades = figures.scale_colors(len(by_alpha))
         for shift, result, color in zip(
             np.linspace(0.94, 1.06, len(by_alpha)), by_alpha, shades, strict=True
         ):
-            _grokking(panels[0], result, shift, f"$\\alpha$ = {result.name}", color=color)
+            _grokking(panels[0], result, shift, f"$\\alpha$ = {_alpha(result):g}", color=color)
         _grokking(panels[1], by_alpha[0], 0.94, "shadow", color=GREY, ls="--")
         for shift, result, label, color in zip(
             np.linspace(0.96, 1.06, len(by_graph)), by_graph, names, PALETTE, strict=True
@@ -160,7 +155,7 @@ def intervention(evidence: Evidence, path: Path) -> None:
             ax.set_ylim(0, 1.15 * ax.get_ylim()[1])
         _curves(panels[2], by_alpha, shades)
         _curves(panels[3], [by_alpha[0], *by_graph], (GREY, *PALETTE))
-        _exponents(panels[4], np.array([float(r.name) for r in by_alpha]), 0.1, by_alpha)
+        _exponents(panels[4], np.array([_alpha(result) for result in by_alpha]), 0.1, by_alpha)
         _exponents(panels[5], np.arange(len(names)), 1.0, by_graph)
         panels[4].set_xlabel("$\\alpha$ of the inline diffusion")
         panels[4].legend(loc="upper left", ncols=2)
@@ -214,6 +209,15 @@ def power(evidence: Evidence, path: Path) -> None:
                 ax.set_ylim(-0.05, 1.08)
                 ax.set_ylabel(f"share told from {null}")
         panels[0].legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.2)
+
+
+def _alpha(result: ConditionResult) -> float:
+    return result.condition.run.alpha_train
+
+
+def _graph(result: ConditionResult) -> str:
+    run = result.condition.run
+    return "permuted" if run.permute_train else TOPOLOGY_NAMES[run.topology_train]
 
 
 def _pair(ax: Axes, real: Curve, null: Curve, statistic: Statistic) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradquake.paper.xor.gini import GiniStudy
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -29,7 +31,7 @@ class Sweep:
 
 @dataclass(frozen=True, eq=False)
 class ClaimSweeps:
-    """Everything that the claims are judged on, except for the many seeds of one size.
+    """Everything that the claims are judged on.
 
     Attributes
     ----------
@@ -40,6 +42,8 @@ class ClaimSweeps:
         The Gaussian baseline on each topology.
     alphas : mapping of float to xarray.Dataset
         The Gaussian baseline for each alpha.
+    gini : GiniStudy
+        Many seeds of one size.
     """
 
     inline: Sweep
@@ -47,3 +51,4 @@ class ClaimSweeps:
     thresholds: Mapping[float, Sweep]
     topologies: Mapping[str, xr.Dataset]
     alphas: Mapping[float, xr.Dataset]
+    gini: GiniStudy

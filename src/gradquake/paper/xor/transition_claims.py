@@ -2,287 +2,292 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from gradquake.analysis.resampling import difference, estimated, percentile_interval
-from gradquake.analysis.scaling import Exponent
-from gradquake.analysis.statistics import Statistic
-from gradquake.paper.claim import PAPERS_VALUE, Agrees, Claim, Compare, Measured, Rule, all_of, within
-from gradquake.paper.quantity import Number, Parts, Quantity
-from gradquake.paper.xor.evidence import Evidence, resampled_curves, time_average
-from gradquake.paper.xor.plan import GINI_HIDDEN
-from gradquake.paper.xor.quantities import (
-    FIRST_GROKKING,
-    LAST_GROKKING,
-    exponent_with_snapshots,
-    grokking_bounds,
-    r_squared_quantity,
-    rise,
+from gradquake.analysis.group_functions import crossing_of_groups, exponent_of_groups
+from gradquake.analysis.group_measures import (
+    crosses_while_runs_grok,
+    fit_quality_of_groups,
+    level_of_groups,
+    mean_curve_of_groups,
+    mean_exponent_of_groups,
+    median_grokking_of_groups,
+    spread_of_groups,
+    worst_fit_of_groups,
 )
+from gradquake.analysis.groups import runs_at_scales
+from gradquake.analysis.statistics import STATISTICS, Statistic
+from gradquake.analysis.transitions import Phase, phase
+from gradquake.paper.claim import Claim, Measured
+from gradquake.paper.quantity import Number, Quantity
+from gradquake.paper.verdicts import Figure, Region, Rule, Statement
+from gradquake.paper.xor.plan import GINI_HIDDEN
+from gradquake.paper.xor.quantities import Asked, asked, measured, plain
+from gradquake.paper.xor.sweeps import ClaimSweeps, Sweep
 
-__all__ = ["TRANSITION"]
+__all__ = ["ABOVE_1", "BELOW_1", "TRANSITION", "crossing", "exponent_name", "phase_exponent"]
+
+BELOW_1, ABOVE_1 = Region(high=1), Region(low=1)
 
 # The paper's rounded R² = 1.00 and R² = 0.99 are read as at least these.
 R_SQUARED_1_00 = 0.995
 R_SQUARED_0_99 = 0.985
 
-LOW_END_OF_LARGEST = "low end of the largest median"
+SMALLEST, LARGEST = "smallest median t_g", "largest median t_g"
+OF_MANY = "t_g at h = 21"
+BASELINE = "D_synth"
+BEFORE, AFTER = "mean D(t) before the median t_g", "mean D(t) after the median t_g"
+AVERAGE, WORST, SPREAD = "mean of D(t)", "smallest R² of D(t)", "CV in %"
+
+# More often than not.
+USUALLY = Region(low=0.5)
 
 
-def grokking_range(evidence: Evidence) -> Measured:
-    """Return the smallest and the largest median grokking epoch of a size."""
-    medians = sorted(evidence.inline.grokking, key=lambda scale: scale.median.value)
-    smallest, largest = medians[0], medians[-1]
-    return Measured(
-        (
-            Quantity.of("smallest median t_g", smallest.median, 12),
-            Quantity.of("largest median t_g", largest.median, 134),
-        ),
-        {LOW_END_OF_LARGEST: largest.median.low},
-        f"The medians are over seeds, at N = {smallest.n_parameters} and N = {largest.n_parameters}.",
+def exponent_name(statistic: Statistic, which: Phase) -> str:
+    """Return the name of an exponent of a phase, for example gamma_pre."""
+    return f"{STATISTICS[statistic].symbol}_{which}"
+
+
+def crossing_name(statistic: Statistic) -> str:
+    """Return the name of the share of studies in which a curve crosses 1 while runs grok."""
+    return f"share in which {STATISTICS[statistic].symbol}(t) crosses 1 while runs grok"
+
+
+def phase_exponent(
+    sweep: Sweep,
+    which: Phase,
+    statistic: Statistic,
+    paper: float | None = None,
+    name: str | None = None,
+) -> Asked:
+    """Return an exponent of a phase beside its nulls."""
+    return asked(
+        name or exponent_name(statistic, which),
+        lambda of: exponent_of_groups(of, statistic, phase(of, which)),
+        sweep,
+        paper,
+        attribution="gaussian" in sweep.nulls,
     )
 
 
-def grokking_of_many(evidence: Evidence) -> Measured:
+def crossing(sweep: Sweep, statistic: Statistic) -> Asked:
+    """Return the share of studies in which a curve crosses 1 while runs grok."""
+    return asked(crossing_name(statistic), lambda of: crosses_while_runs_grok(of, statistic), sweep)
+
+
+def grokking_range(sweeps: ClaimSweeps) -> Measured:
+    """Return the smallest and the largest median grokking epoch of a size."""
+    real = sweeps.inline.real
+    runs = runs_at_scales(real)
+    return measured(
+        [
+            plain(SMALLEST, median_grokking_of_groups(real, extreme="smallest"), runs, 12),
+            plain(LARGEST, median_grokking_of_groups(real, extreme="largest"), runs, 134),
+        ]
+    )
+
+
+def grokking_of_many(sweeps: ClaimSweeps) -> Measured:
     """Return the grokking epochs of the many seeds of one size."""
-    epochs = evidence.gini.grokking_epochs
+    epochs = sweeps.gini.grokking_epochs
     late = np.where(np.isnan(epochs), np.inf, epochs)
     low, median, high = np.quantile(late, [0.025, 0.5, 0.975], method="nearest").tolist()
+    paper = 27
+    below = float((late < paper).mean() + (late == paper).mean() / 2) * 100
+    of_runs = Number(median, low, high)
+    never = int(np.isnan(epochs).sum())
     return Measured(
-        (Quantity("t_g at h = 21 (95 % range of runs)", median, low, high, 27),),
-        seen=f"Of {epochs.size} seeds, {int(np.isnan(epochs).sum())} never reached 100 % accuracy.",
+        [Quantity(OF_MANY, median, paper=paper, range=of_runs, percentile=below)],
+        seen=f"The value is the median, and the range holds 95 % of {epochs.size} single runs; {never} of "
+        "them never reached 100 % accuracy.",
     )
 
 
-def phase_exponent(evidence: Evidence, phase: Literal["pre", "post"], paper: float) -> Measured:
-    """Return D of a phase."""
-    exponent = evidence.inline.exponent(phase, "max")
-    mean = evidence.inline.exponent(phase, "mean")
-    missing = exponent.fit.message
-    others = f"The mean size gives {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]."
-    seen = " ".join(filter(None, (missing, others, _fit_notes(exponent))))
-    quantity = exponent_with_snapshots(evidence, f"D_{phase}", phase, "max", paper)
-    return Measured((quantity,), seen=seen, testable=not missing)
+def one_phase(sweeps: ClaimSweeps, which: Phase, paper: float) -> Measured:
+    """Return D of a phase; gamma stands beside it."""
+    beside = phase_exponent(sweeps.inline, which, "mean")
+    return measured([phase_exponent(sweeps.inline, which, "max", paper), beside])
 
 
-def baseline_exponent(evidence: Evidence) -> Measured:
-    """Return the exponent of Gaussian gradients."""
-    baseline = evidence.topologies
-    largest = evidence.inline_null.exponent("all", "max").value
-    return Measured(
-        (Quantity.of("D_synth", baseline.mean, 0.99),),
-        seen=f"The value is a mean over {baseline.of_each.size} configurations, with a standard "
-        f"deviation of {baseline.of_each.std(ddof=1):.4f}. The largest size of Gaussian gradients on "
-        f"the default graph gives D = {largest:.3f}.",
+def baseline_exponent(sweeps: ClaimSweeps) -> Measured:
+    """Return the exponent of Gaussian gradients, the mean over topologies."""
+    first, *_ = sweeps.topologies.values()
+    of_each = [mean_exponent_of_groups(of) for of in sweeps.topologies.values()]
+    return measured(
+        [
+            plain(
+                BASELINE,
+                lambda draws: np.mean([of(draws) for of in of_each], axis=0),
+                runs_at_scales(first),
+                0.99,
+            )
+        ]
     )
 
 
-def aggregate(
-    evidence: Evidence, name: str, statistic: Statistic, paper: float, r_squared: float
-) -> Measured:
+def aggregate(sweeps: ClaimSweeps, statistic: Statistic, paper: float, r_squared: float) -> Measured:
     """Return an exponent over all snapshots, and the R² of its fit."""
-    exponent = evidence.inline.exponent("all", statistic)
-    null = evidence.inline_null.exponent("all", statistic)
-    return Measured(
-        (
-            exponent_with_snapshots(evidence, name, "all", statistic, paper),
-            r_squared_quantity("R²", exponent, r_squared, null),
-        ),
-        seen=_fit_notes(exponent),
+    symbol = STATISTICS[statistic].symbol
+    return measured(
+        [
+            phase_exponent(sweeps.inline, "all", statistic, paper, symbol),
+            asked("R²", lambda of: fit_quality_of_groups(of, statistic), sweeps.inline, r_squared),
+        ]
     )
 
 
-def dimension_rise(evidence: Evidence) -> Measured:
-    """Return the rise of D(t) through 1."""
-    inline = evidence.inline
-    before, after, crossing = rise(evidence.inline_ladder, "max")
-    bounds = grokking_bounds(inline)
-    of_mean = inline.curves["mean"].crossing.value
-    return Measured(
-        (replace(before, paper=0.90), replace(after, paper=1.20), crossing),
-        bounds,
-        f"D(t) crosses at epoch {_epoch(crossing.value)}, and runs grok at epochs "
-        f"{bounds[FIRST_GROKKING]:.0f} to {bounds[LAST_GROKKING]:.0f}. In "
-        f"{inline.curves['max'].crossing.invalid:.1%} of the resamples it does not cross. D(t) of the "
-        f"mean size crosses at epoch {_epoch(of_mean)}.",
+def dimension_rise(sweeps: ClaimSweeps) -> Measured:
+    """Return D(t) before and after the median t_g, and how often it crosses 1 while runs grok."""
+    inline = sweeps.inline
+    epochs = [
+        plain(
+            f"epoch at which {STATISTICS[statistic].symbol}(t) crosses 1",
+            crossing_of_groups(inline.real, statistic),
+            runs_at_scales(inline.real),
+        )
+        for statistic in STATISTICS
+    ]
+    return measured(
+        [
+            asked(BEFORE, lambda of: level_of_groups(of, side="before"), inline, 0.90),
+            asked(AFTER, lambda of: level_of_groups(of, side="after"), inline, 1.20),
+            crossing(inline, "max"),
+            *epochs,
+        ]
     )
 
 
-def average_dimension(evidence: Evidence) -> Measured:
+def average_dimension(sweeps: ClaimSweeps) -> Measured:
     """Return the mean of D(t) over the snapshots."""
-    nulls = evidence.inline_ladder.nulls
-    permuted, gaussian = (time_average(nulls[name]) for name in ("permuted", "gaussian"))
-    average = evidence.time_average
-    of_means = float(evidence.inline.curves["mean"].dimension["value"].mean())
-    parts = Parts(
-        distribution=Number.of(difference(permuted, gaussian)),
-        arrangement=Number.of(difference(average, permuted)),
-    )
-    null = Number.of(gaussian)
-    return Measured(
-        (Quantity.of("mean of D(t)", average, 1.00, null=null, attribution=parts),),
-        seen=f"The mean size gives {of_means:.3f}.",
-    )
+    inline = sweeps.inline
+    return measured([asked(AVERAGE, mean_curve_of_groups, inline, 1.00, attribution=True)])
 
 
-def smallest_r_squared(evidence: Evidence) -> Measured:
+def smallest_r_squared(sweeps: ClaimSweeps) -> Measured:
     """Return the worst of the fits behind D(t)."""
-    curve = evidence.inline.curves["max"].dimension
-    worst = resampled_curves(evidence.inline.curves["max"])[1].min(axis=1)
-    smallest = estimated(float(curve["r_squared"].min()), worst, curve.attrs["fewest_runs"])
-    null = Number(float(evidence.inline_null.curves["max"].dimension["r_squared"].min()))
-    share = float((curve["r_squared"] > 0.98).mean())
-    return Measured(
-        (Quantity.of("smallest R²", smallest, 0.98, null=null),),
-        seen=f"{share:.0%} of the snapshots have R² > 0.98.",
-    )
+    return measured([asked(WORST, worst_fit_of_groups, sweeps.inline, 0.98)])
 
 
-def spread(evidence: Evidence, of: str, bound: float) -> Measured:
+def spread(sweeps: ClaimSweeps, over: Literal["topologies", "alphas"], bound: float) -> Measured:
     """Return the spread of the baseline's exponent over variants, in percent."""
-    baseline = evidence.topologies if of == "topologies" else evidence.alphas
-    found = baseline.spread
-    pairs = zip(baseline.variants, baseline.each, strict=True)
-    return Measured(
-        (Quantity("CV in %", 100 * found.value, 100 * found.low, 100 * found.high, bound),),
-        seen=f"D by variant: {', '.join(f'{variant}: {d.value:.4f}' for variant, d in pairs)}.",
-    )
+    variants = sweeps.topologies if over == "topologies" else sweeps.alphas
+    first, *_ = variants.values()
+    of = spread_of_groups([mean_exponent_of_groups(sweep) for sweep in variants.values()])
+    return measured([plain(SPREAD, lambda draws: 100 * of(draws), runs_at_scales(first), bound)])
 
 
-def _fit_notes(found: Exponent) -> str:
-    """Return the plain percentiles of an exponent and the cautions about its fit, as sentences."""
-    plain = percentile_interval(found.resamples)
-    first = f"Plain percentiles of the bootstrap give [{plain.low:.3f}, {plain.high:.3f}]."
-    return " ".join((first, *found.cautions))
+def _phase_rule(which: Phase, value: float, region: Region) -> Rule:
+    return Rule.of(Statement(exponent_name("max", which), Figure(value, 0.02), region))
 
 
-def _epoch(value: float) -> str:
-    return f"{value:.0f}" if np.isfinite(value) else "none"
-
-
-_RISES_WHILE_RUNS_GROK = within("crossing epoch", FIRST_GROKKING, LAST_GROKKING)
-
-_SPREAD = Rule(Compare("CV in %", "high", "<", PAPERS_VALUE))
-_SPREAD_HOW = (
-    "The high end of the interval must lie below the paper's bound. The scatter of few seeds raises it."
-)
-
-TRANSITION: tuple[Claim[Evidence], ...] = (
+TRANSITION: tuple[Claim[ClaimSweeps], ...] = (
     Claim(
         "grok-range",
         "grokking epochs over h = 20..500",
         "12 to 134",
         grokking_range,
-        Rule(
-            all_of(Agrees("smallest median t_g"), Agrees("largest median t_g")),
-            Compare("smallest median t_g", "high", "<", LOW_END_OF_LARGEST),
-        ),
-        "Both medians must agree. Direction: their intervals do not overlap.",
+        Rule.of(Statement(SMALLEST, Figure(12, None)), Statement(LARGEST, Figure(134, None))),
+        "The paper's range is read as the medians of the sizes that grok first and last. It is a single "
+        "observation, so both ends must lie in the six-seed range.",
     ),
     Claim(
         "grok-h21",
         f"representative run h = {GINI_HIDDEN}, N = 85",
         "epoch 27",
         grokking_of_many,
-        Rule(Agrees("t_g at h = 21 (95 % range of runs)")),
-        "The range that holds 95 % of the runs must contain the paper's epoch; the value is the median.",
-        needs_intervals=False,
+        Rule.of(Statement(OF_MANY, Figure(27, None))),
+        "A single observation: it must lie in the range of our runs.",
     ),
     Claim(
         "D-pre",
         "D before, phase-split",
         "0.90 ± 0.02",
-        partial(phase_exponent, phase="pre", paper=0.90),
-        Rule(Agrees("D_pre", 0.02), Compare("D_pre", "value", "<", 1)),
-        "D of the largest size over all snapshots before t_g must agree. Direction: D is below 1.",
+        partial(one_phase, which="pre", paper=0.90),
+        _phase_rule("pre", 0.90, BELOW_1),
+        "D of the largest size over all snapshots before t_g; asserted: below 1. gamma is not judged.",
     ),
     Claim(
         "D-post",
         "D after, phase-split",
         "1.20 ± 0.02",
-        partial(phase_exponent, phase="post", paper=1.20),
-        Rule(Agrees("D_post", 0.02), Compare("D_post", "value", ">", 1)),
-        "D of the largest size over all snapshots from t_g on must agree. Direction: D is above 1.",
+        partial(one_phase, which="post", paper=1.20),
+        _phase_rule("post", 1.20, ABOVE_1),
+        "D of the largest size over all snapshots from t_g on; asserted: above 1. gamma is not judged.",
     ),
     Claim(
         "D-synth",
         "i.i.d. Gaussian baseline, from the mean size",
         "0.99 ± 0.01",
         baseline_exponent,
-        Rule(Agrees("D_synth", 0.01)),
-        "The exponent must agree.",
+        Rule.of(Statement(BASELINE, Figure(0.99, 0.01))),
+        "The mean over the five topologies.",
     ),
     Claim(
         "D-agg",
         "aggregate s_max ~ N^D",
         "1.00 ± 0.02, R² = 1.00",
-        partial(aggregate, name="D", statistic="max", paper=1.00, r_squared=1.00),
-        Rule(all_of(Agrees("D", 0.02), Compare("R²", "high", ">=", R_SQUARED_1_00)), Agrees("D", 0.02)),
-        f"D must agree, and the interval of R² must reach {R_SQUARED_1_00:g}, which rounds to 1.00. "
-        "Direction: D agrees.",
+        partial(aggregate, statistic="max", paper=1.00, r_squared=1.00),
+        Rule.of(Statement("D", Figure(1.00, 0.02)), Statement("R²", region=Region(low=R_SQUARED_1_00))),
+        f"R² = 1.00 is read as above {R_SQUARED_1_00:g}.",
     ),
     Claim(
         "gamma-agg",
         "aggregate mean size ~ N^gamma",
         "1.15 ± 0.06, R² = 0.99",
-        partial(aggregate, name="gamma", statistic="mean", paper=1.15, r_squared=0.99),
-        Rule(
-            all_of(Agrees("gamma", 0.06), Compare("R²", "high", ">=", R_SQUARED_0_99)),
-            Compare("gamma", "low", ">", 1),
+        partial(aggregate, statistic="mean", paper=1.15, r_squared=0.99),
+        Rule.of(
+            Statement("gamma", Figure(1.15, 0.06), ABOVE_1),
+            Statement("R²", region=Region(low=R_SQUARED_0_99)),
         ),
-        f"gamma must agree, and the interval of R² must reach {R_SQUARED_0_99:g}, which rounds to 0.99. "
-        "Direction: the interval of gamma lies above 1.",
+        f"Asserted: gamma above 1. R² = 0.99 is read as above {R_SQUARED_0_99:g}.",
     ),
     Claim(
         "D-range",
         "D(t) rises from about 0.90 to about 1.20, crossing 1 while runs grok",
         "0.90, 1.20",
         dimension_rise,
-        Rule(
-            all_of(
-                Agrees("lowest D before the crossing"),
-                Agrees("mean D after the crossing"),
-                _RISES_WHILE_RUNS_GROK,
-            ),
-            _RISES_WHILE_RUNS_GROK,
+        Rule.of(
+            Statement(BEFORE, Figure(0.90, 0.02), BELOW_1),
+            Statement(AFTER, Figure(1.20, 0.02), ABOVE_1),
+            Statement(crossing_name("max"), region=USUALLY),
         ),
-        "Both levels must agree, and D(t) must cross 1 from below while runs grok. Direction: the "
-        "crossing alone.",
+        "The means of D(t) before and after the median t_g, with the error that the paper gives for the "
+        "phases; and in more than half of the studies with six seeds D(t) must first rise through 1 "
+        "between the first and the last t_g. The epochs of the crossing are not judged.",
     ),
     Claim(
         "D-tavg",
         "time average of D(t)",
         "1.00 ± 0.02",
         average_dimension,
-        Rule(Agrees("mean of D(t)", 0.02)),
-        "The mean over the snapshots must agree.",
+        Rule.of(Statement(AVERAGE, Figure(1.00, 0.02))),
+        "The mean over the snapshots.",
     ),
     Claim(
         "fit-quality",
         "R² of the D(t) fits",
         "> 0.98",
         smallest_r_squared,
-        Rule(Compare("smallest R²", "low", ">", 0.98)),
-        "The interval of the smallest R² of a snapshot must lie above 0.98.",
+        Rule.of(Statement(WORST, region=Region(low=0.98))),
+        "The smallest R² of a snapshot.",
     ),
     Claim(
         "topology",
         "spread of D_synth over 5 topologies",
         "CV < 0.3 %",
-        partial(spread, of="topologies", bound=0.3),
-        _SPREAD,
-        _SPREAD_HOW,
+        partial(spread, over="topologies", bound=0.3),
+        Rule.of(Statement(SPREAD, region=Region(high=0.3))),
+        "The coefficient of variation over the topologies; the scatter of few seeds raises it.",
     ),
     Claim(
         "alpha",
         "spread of D_synth over alpha 0.1..0.5",
         "CV < 1 %",
-        partial(spread, of="alphas", bound=1.0),
-        _SPREAD,
-        _SPREAD_HOW,
+        partial(spread, over="alphas", bound=1.0),
+        Rule.of(Statement(SPREAD, region=Region(high=1.0))),
+        "The coefficient of variation over alpha; the scatter of few seeds raises it.",
     ),
 )

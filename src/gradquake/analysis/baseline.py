@@ -1,4 +1,4 @@
-"""The synthetic baseline: the exponent of Gaussian gradients under variants of the probe."""
+"""A baseline: the exponent of the mean size under variants of the probe, on the same gradients."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ __all__ = ["Baseline", "baseline"]
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """D_synth, the exponent of <s> ~ N^D, over variants of the probe on the same gradients.
+    """The exponent of the mean size <s> over variants of the probe on the same gradients.
 
     Attributes
     ----------
     variants : tuple of str
-        The topologies, or the values of alpha.
+        Their names, for example topologies.
     each : list of Estimate
-        D_synth of each variant, a mean over seeds. All variants are resampled with the same runs.
+        The exponent of each variant, a mean over seeds. All variants are resampled with the same runs.
     of_each : array, shape (variants, seeds)
         The exponent of every configuration.
     mean : Estimate
         The mean over all configurations.
+    deviation : float
+        The sample standard deviation over all configurations.
     spread : Estimate
         The coefficient of variation over the variants.
     """
@@ -42,13 +44,20 @@ class Baseline:
     each: list[Estimate]
     of_each: NDArray[np.float64]
     mean: Estimate
+    deviation: float
     spread: Estimate
 
 
 def baseline(sweeps: Mapping[str, xr.Dataset]) -> Baseline:
-    """Return D_synth of variants.
+    """Return the exponents of variants.
 
     A slope is linear in log size, so the log sizes are averaged over seeds before the fit.
+
+    Parameters
+    ----------
+    sweeps : mapping of str to xarray.Dataset
+        By variant, sweeps of the same sizes and seeds in the same order, with as many seeds at each
+        size.
     """
     groups = scale_groups(next(iter(sweeps.values())))
     n = np.array([n for n, _ in groups])
@@ -64,10 +73,12 @@ def baseline(sweeps: Mapping[str, xr.Dataset]) -> Baseline:
     )
     resampled = slopes(n, np.exp(resampled_logs))  # (variants, B)
     variation = scaling.coefficient_of_variation
+    of_each = slopes(n, np.exp(log_sizes.transpose(0, 2, 1)))
     return Baseline(
         tuple(sweeps),
         [estimated(float(d), row, runs) for d, row in zip(observed, resampled, strict=True)],
-        slopes(n, np.exp(log_sizes.transpose(0, 2, 1))),
+        of_each,
         estimated(float(observed.mean()), resampled.mean(axis=0), runs),
+        float(of_each.std(ddof=1)),
         estimated(float(variation(observed)), variation(resampled.T), runs),
     )
