@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradquake.analysis.collapse import MOST_POINTS, _curves, _qualities, best_collapse, quality
+from gradquake.analysis.collapse import (
+    MOST_POINTS,
+    _curves,
+    _qualities,
+    best_collapse,
+    perfect_quality,
+    quality,
+)
 from gradquake.analysis.distributions import Ccdf, ccdfs
 from gradquake.errors import InputError
 
@@ -314,3 +321,8 @@ def test_the_range_must_ascend(search):
 def test_an_exponent_must_be_finite(exponents):
     with pytest.raises(InputError, match="an exponent is not finite"):
         quality(logistic(np.random.default_rng(0)), exponents)
+
+
+def test_a_perfect_collapse_of_few_runs_has_a_larger_quality():
+    assert [perfect_quality(runs) for runs in (4, 6, 15)] == [4, 2, 1.25]
+    assert np.isnan([perfect_quality(runs) for runs in (1, 2, 3)]).all()

@@ -23,7 +23,7 @@ def test_an_estimate_shows_its_value_and_interval():
 def test_an_exponent_shows_its_fit_and_what_speaks_against_it(analysis):
     found = analysis.exponent("all", "max")
     first, doubts = repr(found).split("\n")
-    assert first.startswith("Exponent of max: ")
+    assert first.startswith("Exponent D: ")
     assert first.endswith(f", R² {found.fit.r_squared:.3f}")
     assert doubts.strip().startswith("but")
     assert found.cautions[0] in doubts
@@ -40,7 +40,7 @@ def test_results_of_a_sweep_show_every_exponent(analysis):
 
 def test_a_notebook_shows_a_table_with_escaped_text(analysis):
     shown = analysis.curves["max"]._repr_html_()
-    assert shown.startswith("<table><caption>D(t) of max</caption><tr>")
+    assert shown.startswith("<table><caption>D(t)</caption><tr>")
     assert analysis.grokking[0]._repr_html_().endswith("</td></tr></table>")
 
 

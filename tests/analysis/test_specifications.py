@@ -251,20 +251,20 @@ def test_constant_sizes_have_no_r_squared(sweep_of, equal):
 
 NAN = np.nan
 TRUTHS = {
-    "D before < 1": ({"pre": [0.5, 0.99, 1.0, 1.3, NAN]}, [1, 1, 0, 0, 0]),
-    "D before = 0.90 ± 0.04": ({"pre": [0.85, 0.87, 0.9, 0.93, 0.95, NAN]}, [0, 1, 1, 1, 0, 0]),
-    "D after > 1": ({"post": [0.5, 1.0, 1.01, 1.3, NAN]}, [0, 0, 1, 1, 0]),
-    "D after = 1.20 ± 0.04": ({"post": [1.15, 1.17, 1.2, 1.23, 1.25, NAN]}, [0, 1, 1, 1, 0, 0]),
-    "D before < 1 < D after": (
+    "exponent before < 1": ({"pre": [0.5, 0.99, 1.0, 1.3, NAN]}, [1, 1, 0, 0, 0]),
+    "exponent before = 0.90 ± 0.04": ({"pre": [0.85, 0.87, 0.9, 0.93, 0.95, NAN]}, [0, 1, 1, 1, 0, 0]),
+    "exponent after > 1": ({"post": [0.5, 1.0, 1.01, 1.3, NAN]}, [0, 0, 1, 1, 0]),
+    "exponent after = 1.20 ± 0.04": ({"post": [1.15, 1.17, 1.2, 1.23, 1.25, NAN]}, [0, 1, 1, 1, 0, 0]),
+    "exponent before < 1 < after": (
         {"pre": [0.9, 0.9, 1.1, 1.1, NAN, 0.9], "post": [1.1, 0.95, 1.2, 0.9, 1.1, NAN]},
         [1, 0, 0, 0, 0, 0],
     ),
-    "D after > D before": (
+    "exponent after > before": (
         {"pre": [0.9, 0.9, 1.2, 1.0, NAN, 0.9], "post": [1.1, 0.95, 1.1, 1.0, 1.1, NAN]},
         [1, 1, 0, 0, 0, 0],
     ),
-    "D(t) crosses 1 upwards": ({"crossing": [0.0, 12.5, NAN]}, [1, 1, 0]),
-    "D(t) crosses 1 while runs grok": (
+    "exponent crosses 1 upwards": ({"crossing": [0.0, 12.5, NAN]}, [1, 1, 0]),
+    "exponent crosses 1 while runs grok": (
         {
             "crossing": [9.0, 10.0, 15.0, 20.0, 21.0, NAN, 15.0],
             "first_grokking_epoch": [10.0] * 6 + [np.inf],
@@ -272,14 +272,17 @@ TRUTHS = {
         },
         [0, 1, 1, 1, 0, 0, 0],
     ),
-    "average of D(t) = 1.00 ± 0.04": ({"average": [0.95, 0.97, 1, 1.03, 1.05, NAN]}, [0, 1, 1, 1, 0, 0]),
-    "aggregate D = 1.00 ± 0.04": ({"all": [0.95, 0.97, 1, 1.03, 1.05, NAN]}, [0, 1, 1, 1, 0, 0]),
-    "every R² of D(t) > 0.98": ({"worst_r_squared": [0.5, 0.98, 0.981, 1.0, NAN]}, [0, 0, 1, 1, 0]),
-    "D before > its permuted null": (
+    "average exponent = 1.00 ± 0.04": (
+        {"average": [0.95, 0.97, 1, 1.03, 1.05, NAN]},
+        [0, 1, 1, 1, 0, 0],
+    ),
+    "aggregate exponent = 1.00 ± 0.04": ({"all": [0.95, 0.97, 1, 1.03, 1.05, NAN]}, [0, 1, 1, 1, 0, 0]),
+    "every R² > 0.98": ({"worst_r_squared": [0.5, 0.98, 0.981, 1.0, NAN]}, [0, 0, 1, 1, 0]),
+    "exponent before > its permuted null": (
         {"pre": [0.9, 0.9, 1.2, NAN, 0.9], "null_pre": [0.8, 0.9, 1.3, 0.8, NAN]},
         [1, 0, 0, 0, 0],
     ),
-    "D after > its permuted null": (
+    "exponent after > its permuted null": (
         {"post": [1.3, 1.1, 1.0, NAN, 1.1], "null_post": [1.2, 1.1, 1.3, 0.8, NAN]},
         [1, 0, 0, 0, 0],
     ),
@@ -316,7 +319,7 @@ def test_grokking_epochs_may_differ_by_a_choice():
         first_grokking_epoch=("training", [0.0, 10.0]),
         last_grokking_epoch=("training", [9.0, 20.0]),
     )
-    holds = statements(found)["D(t) crosses 1 while runs grok"].transpose("training", "choice")
+    holds = statements(found)["exponent crosses 1 while runs grok"].transpose("training", "choice")
     assert holds.values.tolist() == [[True, False], [False, True]]
 
 

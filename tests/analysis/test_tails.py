@@ -13,7 +13,7 @@ from scipy.stats import chi2, norm
 
 from gradquake.analysis.distributions import ccdf, ccdfs
 from gradquake.analysis.resampling import run_resamples, tail_share
-from gradquake.analysis.tails import ALTERNATIVES, FEWEST_DECADES, tail_fit, tail_fits
+from gradquake.analysis.tails import ALTERNATIVES, FEWEST_DECADES, tail_fit, tail_fits, tail_summary
 from gradquake.errors import InputError
 
 samples = st.lists(st.integers(0, 12) | st.integers(0, 10**9), min_size=1, max_size=60)
@@ -444,3 +444,11 @@ def test_each_scale_has_its_own_fit(sweep_of):
 def test_fitting_prints_nothing(capsys):
     tail_fit(power_law(2.0, 1, 200, 0))
     assert capsys.readouterr() == ("", "")
+
+
+def test_fits_are_summed_up():
+    wide, narrow = tail_fit(power_law(1.5, 1, 4000, 0)), tail_fit(np.arange(40, 60))
+    found = tail_summary([wide, narrow, narrow, narrow])
+    assert wide.heavier_than_exponential
+    assert not narrow.heavier_than_exponential
+    assert found == (0.25, wide.decades)

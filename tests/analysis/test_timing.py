@@ -17,7 +17,12 @@ from gradquake.analysis.resampling import (
     percentile_interval,
     run_resamples,
 )
-from gradquake.analysis.timing import aligned, follows_grokking, median_grokking_epoch
+from gradquake.analysis.timing import (
+    aligned,
+    follows_grokking,
+    grokking_spread,
+    median_grokking_epoch,
+)
 from gradquake.errors import InputError
 
 SCALES = (85, 201, 401, 1201)
@@ -374,3 +379,10 @@ def test_snapshots_that_are_missing_are_in_no_phase(sweep_of, statistic):
     )
     assert found.observed == pytest.approx(post.value - pre.value)
     assert 0 < found.p_value <= 1
+
+
+def test_the_spread_of_grokking_epochs_is_of_runs():
+    epochs = np.arange(1000.0)
+    assert grokking_spread(epochs) == (25, 500, 974)
+    late = grokking_spread(np.where(epochs >= 400, np.nan, epochs))
+    assert late == (25, np.inf, np.inf)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gradquake.analysis import transitions
 from gradquake.analysis.resampling import run_resamples, tail_share
-from gradquake.analysis.transitions import crossing, peaks
+from gradquake.analysis.transitions import Peaks, crossing, peaks
 from gradquake.errors import InputError
 
 BEFORE, AFTER = 30, 60
@@ -358,3 +358,43 @@ def test_the_window_is_a_whole_number_of_epochs(sweep_of, window):
 def test_peaks_of_a_variable_that_there_is_not_name_those_that_there_are(random_sweep):
     with pytest.raises(InputError, match="the variable is 'ginni'; the sweep has size"):
         peaks(random_sweep, "ginni")
+
+
+def test_the_typical_peak_is_over_the_runs_that_were_measured():
+    rng = np.random.default_rng(2)
+    rise, width, delay = rng.random(7), rng.integers(5, 40, 7) * 1.0, rng.integers(-30, 61, 7) * 1.0
+    delay[:3] = (-10, 10, 60)
+    for of in (rise, width, delay):
+        of[5] = np.nan
+    found = transitions.typical_peak(Peaks(rise, width, delay, (delay > -30) & (delay < 60)))
+    known = [k for k in range(7) if k != 5]
+    (draws,) = run_resamples([6])
+    near = [float(-10 <= delay[k] <= 10) for k in known]
+    for estimate, values, statistic in (
+        (found.rise, rise[known], statistics.median),
+        (found.width, width[known], statistics.median),
+        (found.near, near, statistics.mean),
+    ):
+        assert estimate.value == pytest.approx(statistic(values))
+        for b in range(50):
+            assert estimate.resamples[b] == pytest.approx(statistic([values[k] for k in draws[b]]))
+    assert found.runs == 6
+    assert found.at_an_end == sum(delay[k] in (-30, 60) for k in known) >= 1
+
+
+def test_without_a_measured_run_there_is_no_typical_peak():
+    nothing = np.full(3, np.nan)
+    found = transitions.typical_peak(Peaks(nothing, nothing, nothing, np.zeros(3, bool)))
+    assert (found.runs, found.at_an_end) == (0, 0)
+    assert np.isnan([found.rise.value, found.width.low, found.near.high]).all()
+
+
+def test_only_the_first_of_several_crossings_counts():
+    # Up at 0.5, down at 4.5, up at 8.5; the excursion at 13 does not last three snapshots.
+    curve = np.array([0.0, 2, 2, 2, 2, 0, 0, 0, 0, 2, 2, 2, 2, 0, 2, 2, 0])
+    epochs = np.arange(curve.size)
+    assert crossing(epochs, curve) == 0.5
+    assert crossing(epochs, curve, direction="down") == 4.5
+    assert crossing(epochs[5:], curve[5:]) == 8.5
+    # A curve that begins above 1 crosses only after it was at or below 1.
+    assert crossing(epochs[1:], curve[1:]) == 8.5

@@ -245,12 +245,12 @@ def test_analyze_under_every_choice(grown, call):
     assert "topologies" not in found
     curve = found["sensitivity"]
     assert curve["specifications"] == len(TOPOLOGIES) * 1 * 2 * 1 * 3 * 3 * 5
-    assert 0 <= curve["holds"]["D after > D before"]["share"] <= 1
-    by_topology = curve["holds"]["D before < 1"]["by_choice"]["topology"]
+    assert 0 <= curve["holds"]["exponent after > before"]["share"] <= 1
+    by_topology = curve["holds"]["exponent before < 1"]["by_choice"]["topology"]
     assert set(by_topology) == set(TOPOLOGIES)
     # Of what was varied.
     varied = {"topology", "alpha", "statistic", "interval", "scales"}
-    assert set(curve["importance"]["D after"]) == varied
+    assert set(curve["importance"]["exponent after"]) == varied
 
 
 @pytest.mark.usefixtures("few_choices")
@@ -271,7 +271,7 @@ def test_analyze_under_every_choice_where_nothing_groks(tmp_path, call):
     call("run", "xor", "--out", path, *settings, "--jobs", 1)
     found = strict_json(call("analyze", path, "--sensitivity", "--json", "--jobs", 1))
     assert found["timing"] is None
-    assert found["sensitivity"]["holds"]["D after > 1"]["share"] == 0
+    assert found["sensitivity"]["holds"]["exponent after > 1"]["share"] == 0
 
 
 def test_analyze_what_never_groks(tmp_path, call):

@@ -4,7 +4,6 @@ import json
 import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from gradquake.analysis.collapse import Collapse
@@ -32,7 +31,7 @@ from gradquake.paper.claim import (
 from gradquake.paper.claims_page import attribution_text, null_text, page, value_text
 from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.reproduce import PAPERS
-from gradquake.paper.xor import quantities
+from gradquake.paper.xor.conditions import Condition, conditions
 from gradquake.paper.xor.evidence import Evidence
 
 
@@ -137,16 +136,6 @@ def test_every_claim_is_there_once_and_few_do_without_intervals():
     assert len(set(ids)) == len(ids) == 23
     without = {claim.id for claim in claims if not claim.needs_intervals}
     assert without == {"grok-h21", "angle", "gini", "heavy-tail"}
-
-
-def test_percentile_of_integers_from_their_shares():
-    # 1, ..., 20 once each: 95 % of them are at most 19.
-    shares = np.array([0.0] + [0.05] * 20)
-    assert quantities.percentile_95(shares) == 19
-    values = np.random.default_rng(0).integers(0, 21, (40, 51))
-    shares = (values[:, :, None] == np.arange(21)).mean(axis=1)
-    expected = [np.quantile(row, 0.95, method="inverted_cdf") for row in values]
-    assert quantities.percentile_95(shares).tolist() == expected
 
 
 # An exponent with its null and the parts of the distance between them.
@@ -315,20 +304,36 @@ def exponent(value, low=math.nan, high=math.nan, runs=6):
     return Estimate(value=value, low=low, high=high, invalid=0.0, runs=runs)
 
 
-def test_a_condition_that_there_is_not_is_told_with_those_that_there_are():
-    conditions = [condition("quantile", q, (0.5, 0.5), (1.5, 1.5)) for q in ("0.80", "0.95")]
-    evidence = SimpleNamespace(conditions=conditions)
-    assert Evidence.condition(evidence, "quantile", "0.95") is conditions[1]
-    with pytest.raises(InputError, match=r"is quantile: 0.96; there are quantile: 0.80; quantile: 0.95"):
-        Evidence.condition(evidence, "quantile", "0.96")
+def test_a_condition_is_found_by_its_settings():
+    results = [
+        condition(settings, (0.5, 0.5), (1.5, 1.5))
+        for settings in ({}, {"alpha_train": 0.0}, {"quantile": 0.80}, {"permute_train": True})
+    ]
+    evidence = SimpleNamespace(conditions=results)
+    for settings, place in (
+        ({}, 0), ({"quantile": 0.9}, 0), ({"alpha_train": 0}, 1), ({"quantile": 0.8}, 2)
+    ):  # fmt: skip
+        assert Evidence.condition(evidence, **settings) is results[place]
+    told = r"no condition has quantile 0.96; there are the paper's settings; alpha_train 0.0; quantile"
+    with pytest.raises(InputError, match=told):
+        Evidence.condition(evidence, quantile=0.96)
+    assert Evidence.varied(evidence, "alpha_train") == results[:2]
+    assert Evidence.varied(evidence, "permute_train", "topology_train") == [results[0], results[3]]
 
 
-def condition(group, name, pre, post):
-    """A condition with D before and after, for the largest and for the mean size."""
+def test_the_name_of_a_condition_may_change():
+    for own in conditions():
+        evidence = SimpleNamespace(conditions=[condition(own.settings, (1, 1), (1, 1))])
+        assert Evidence.condition(evidence, **own.settings) is evidence.conditions[0]
+
+
+def condition(settings, pre, post):
+    """A condition with D and gamma, before and after."""
     values = {("pre", "max"): pre[0], ("pre", "mean"): pre[1]}
     values |= {("post", "max"): post[0], ("post", "mean"): post[1]}
     exponents = {key: exponent(d, d - 0.1, d + 0.1) for key, d in values.items()}
-    return SimpleNamespace(group=group, name=name, exponent=lambda *key: exponents[key])
+    named = Condition("control", "any name", settings)
+    return SimpleNamespace(condition=named, exponent=lambda *key: exponents[key])
 
 
 @pytest.mark.parametrize(
@@ -342,24 +347,23 @@ def condition(group, name, pre, post):
     ],
 )
 def test_thresholds_agree_if_each_is_on_its_side_of_1(at_080, own, expected):
-    conditions = [
-        condition("alpha_train", "0.3", *own),
-        *(condition("quantile", q, (0.5, 0.5), (1.5, 1.5)) for q in ("0.85", "0.95")),
-        condition("quantile", "0.80", *at_080),
-    ]
-    by_name = {(of.group, of.name): of for of in conditions}
-    claim = verdict_on("quantile", SimpleNamespace(condition=lambda *name: by_name[name]))
+    by_quantile = {
+        0.80: condition({"quantile": 0.80}, *at_080),
+        0.90: condition({}, *own),
+        **{q: condition({"quantile": q}, (0.5, 0.5), (1.5, 1.5)) for q in (0.85, 0.95)},
+    }
+    claim = verdict_on("quantile", SimpleNamespace(condition=lambda quantile: by_quantile[quantile]))
     assert claim.verdict == expected
     names = [quantity.name for quantity in claim.quantities]
     assert names == [
-        f"D_{phase} at Q{q} ({statistic})"
-        for statistic in ("max", "mean")
+        f"{symbol}_{phase} at Q{q}"
+        for symbol in ("D", "gamma")
         for phase in ("pre", "post")
         for q in (80, 85, 90, 95)
     ]
     by_name = {quantity.name: quantity for quantity in claim.quantities}
-    assert by_name["D_pre at Q90 (mean)"].value == own[0][1]
-    assert by_name["D_pre at Q80 (max)"].low == pytest.approx(at_080[0][0] - 0.1)
+    assert by_name["gamma_pre at Q90"].value == own[0][1]
+    assert by_name["D_pre at Q80"].low == pytest.approx(at_080[0][0] - 0.1)
 
 
 def fit(heavy, decades):

@@ -27,6 +27,9 @@ SEEDS = 2
 EPOCHS = 200
 
 
+(AND,) = (c for c in conditions() if c.settings == {"task": "and"})
+
+
 def trained(**settings):
     return to_dataset(xor.measure(xor.sweep(HIDDEN, SEEDS, epochs=EPOCHS, **settings)))
 
@@ -43,7 +46,7 @@ def shadow():
 
 @pytest.fixture(scope="module")
 def result(inline, shadow):
-    return examine(Todo("alpha_train", "0.3", inline, shadow))
+    return examine(Todo(INLINE, inline, shadow))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def control():
 
 @pytest.fixture(scope="module")
 def controlled(control, shadow, inline):
-    return examine(Todo("control", "AND, inline", control, shadow, inline))
+    return examine(Todo(AND, control, shadow, inline))
 
 
 # What they are
@@ -63,7 +66,16 @@ def test_every_condition_has_a_name_of_its_own():
     names = [(c.group, c.name) for c in conditions()]
     assert len(set(names)) == len(names)
     # Those of the paper's own training, which stand beside them.
-    assert not {("alpha_train", INLINE), ("alpha_train", SHADOW)} & set(names)
+    assert not {(own.group, own.name) for own in (INLINE, SHADOW)} & set(names)
+
+
+def test_a_condition_shows_the_settings_of_its_runs():
+    for condition in (INLINE, SHADOW, *conditions()):
+        (run,) = condition.runs([1], 1)
+        assert condition.run == run
+        assert condition.is_control == (condition.group == "control")
+        if condition.group == "alpha_train":
+            assert float(condition.name) == run.alpha_train
 
 
 def test_every_setting_is_one_of_a_run():
@@ -136,7 +148,7 @@ def test_the_delay_is_the_median_over_runs(inline, shadow, result):
 
 
 def test_a_sweep_is_not_later_than_itself(shadow):
-    again = examine(Todo("alpha_train", "0", shadow, shadow))
+    again = examine(Todo(SHADOW, shadow, shadow))
     assert again.delay.value == again.delay.low == again.delay.high == 0
 
 
@@ -156,7 +168,7 @@ def test_a_run_that_never_groks_is_infinitely_late(inline, shadow, late, early, 
         of.assign_coords(grokking_epoch=("run", np.array(epochs, float)))
         for of, epochs in ((inline, late), (shadow, early))
     ]
-    result = examine(Todo("alpha_train", "0.3", *sweeps))
+    result = examine(Todo(INLINE, *sweeps))
     assert result.delay.value == pytest.approx(expected, nan_ok=True)
     assert result.n_grokked == sum(epoch == epoch for epoch in late)
 
@@ -191,7 +203,7 @@ def test_the_numbers_are_those_of_the_ladder(inline, result):
         assert of_null.invalid == crossing.invalid
     assert repr(result.by_scale) == repr(grokking_epochs(inline))  # NaN equals itself
     assert result.grokking.value == median_grokking_epoch(inline).value
-    assert (result.n_runs, result.group, result.name) == (6, "alpha_train", "0.3")
+    assert (result.n_runs, result.condition) == (6, INLINE)
 
 
 def test_no_result_carries_its_resamples(result, controlled):
@@ -233,5 +245,5 @@ def test_when_a_control_groks_is_its_own(control, shadow, controlled):
 def test_a_sweep_of_other_runs_is_no_twin(inline, shadow, part):
     beside = {"shadow": shadow, "twin": inline}
     beside[part] = beside[part].isel(run=slice(4))
-    with pytest.raises(InputError, match="AND has other sizes, seeds or epochs than its twin"):
-        examine(Todo("control", "AND", inline, **beside))
+    with pytest.raises(InputError, match="AND, inline has other sizes, seeds or epochs than its twin"):
+        examine(Todo(AND, inline, **beside))

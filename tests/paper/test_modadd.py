@@ -104,7 +104,7 @@ def test_a_crossing_within_50_epochs_is_at_the_transition(rising, falling, flat,
     for view, direction in ((rising, "up"), (falling, "down")):
         claim = judged("crossing", found_with(view, flat, reached=reached))
         assert claim.verdict == verdict
-        assert (f"plain (max) {direction}" in claim.note) is (verdict == "reproduced")
+        assert (f"D(t), plain: {direction}" in claim.note) is (verdict == "reproduced")
     assert judged("crossing", found_with(flat, flat, reached=reached)).verdict == "not reproduced"
 
 
@@ -148,11 +148,13 @@ def test_the_lead(rising, flat, parting, verdict):
     assert judged("lead", found_with(rising, flat, reached=reached, parting=parting)).verdict == verdict
 
 
-def test_bands_part_at_the_first_epoch_from_which_they_stay_apart(rising, flat, falling):
-    # 0.9 and 1.1 until 100, equal from then on; the other way round they part at 110.
-    assert math.isnan(evidence._parting(rising, flat))
-    assert evidence._parting(falling, flat) == 110
-    assert evidence._parting(rising, falling) == 0
+def test_the_lead_is_the_median_minus_the_parting_with_its_interval(rising, flat):
+    claim = judged("lead", found_with(rising, flat, reached=250, parting=150))
+    assert {(q.value, q.low, q.high) for q in claim.quantities} == {(100, 90, 110)}
+    assert [q.name for q in claim.quantities if "plain" in q.name and "decay" in q.name] == [
+        f"median t_g minus the epoch at which {of}(t) parts from no weight decay, plain"
+        for of in ("D", "gamma")
+    ]
 
 
 def test_first_reaching(sweep_of):
@@ -217,6 +219,7 @@ def test_what_is_written(folder):
     page = (folder / "modadd.md").read_text("utf-8")
     assert "## Early warning" in page
     assert "nan" not in page
+    assert "never" not in page
 
 
 def test_what_is_there_is_not_trained_again(folder, monkeypatch):
@@ -243,6 +246,10 @@ def test_numbers_come_from_the_runs(folder):
     ]
     expected = fit_exponent(np.unique(null["n_parameters"]), sizes).exponent
     assert found.ladder.exponent("permuted", "all", "max").value == pytest.approx(expected)
+    for name in ("train_accuracy", "accuracy"):
+        band = found.bands[name]
+        np.testing.assert_allclose(band.middle, np.median(real[name].values, axis=0))
+        np.testing.assert_array_equal(band.x, real["epoch"])
     # One exponent a seed from its three widths.
     seeds = numbers_of_runs(real, "D of the seed")
     mine = np.flatnonzero(real["seed"].values == 1)

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import math
 import random
 import shutil
 import subprocess
@@ -178,7 +179,7 @@ def test_what_accounts_for_an_exponent_adds_up_to_it(whole):
     _, claims = whole
     attributed = [q for claim in claims for q in claim.quantities if q.attribution is not None]
     names = {q.name for q in attributed}
-    assert {"D_pre", "D_post", "D", "gamma", "mean of D(t)", "D_post (mean)"} <= names
+    assert {"D_pre", "D_post", "D", "gamma", "mean of D(t)", "gamma_post"} <= names
     for q in attributed:
         if q.value == q.value:
             distribution, arrangement = q.attribution.distribution, q.attribution.arrangement
@@ -186,6 +187,19 @@ def test_what_accounts_for_an_exponent_adds_up_to_it(whole):
             assert total == pytest.approx(q.value, abs=1e-12)
             assert distribution.low <= distribution.high
             assert arrangement.low <= arrangement.high
+
+
+def test_the_exponent_of_the_mean_size_is_gamma(whole):
+    folder, claims = whole
+    names = [quantity.name for claim in claims for quantity in claim.quantities]
+    assert not [name for name in names if "(mean)" in name or "(max)" in name]
+    (shadow,) = (claim for claim in claims if claim.id == "shadow")
+    own = read(folder / "scrutiny.json")["sweeps"]["shadow"]
+    by_name = {quantity.name: quantity.value for quantity in shadow.quantities}
+    for symbol, statistic in (("D", "max"), ("gamma", "mean")):
+        assert by_name[f"{symbol}_pre"] == own["exponents"]["pre"][statistic]["value"]
+        crossing = by_name[f"crossing epoch of {symbol}(t)"]
+        assert crossing == pytest.approx(own["crossing"][statistic]["value"] or math.nan, nan_ok=True)
 
 
 def test_claims_do_not_rest_on_what_is_left_out(whole, quick):
@@ -250,6 +264,9 @@ def test_the_scrutiny_and_the_claims_say_the_same(whole, scrutiny):
 def test_every_condition_is_there(scrutiny):
     names = [(of["group"], of["name"]) for of in scrutiny["conditions"]]
     own = [("alpha_train", "0.3"), ("alpha_train", "0")]
+    assert [of["settings"] for of in scrutiny["conditions"]] == [
+        {}, {"alpha_train": 0.0}, *(dict(c.settings) for c in conditions())
+    ]  # fmt: skip
     assert names == own + [(c.group, c.name) for c in conditions()]
     sweeps = [scrutiny["sweeps"][name] for name in ("inline", "shadow")]
     for of, sweep in zip(scrutiny["conditions"], sweeps, strict=False):
@@ -292,6 +309,7 @@ def test_the_page_of_the_scrutiny_is_made_of_tables(name, request):
         assert len(rows) > 2
         assert len({row.count("|") for row in rows}) == 1
     assert "nan" not in page
+    assert "never" not in page
 
 
 def test_there_is_a_row_a_specification(whole, scrutiny):

@@ -231,9 +231,9 @@ def test_specifications_are_strict_json(choices):
         assert list(of) == varied
         assert 0 < sum(of.values()) <= 1 + 1e-9, name
     expected = importance(choices["post"])
-    assert read["importance"]["D after"] == {name: expected[name] for name in varied}
+    assert read["importance"]["exponent after"] == {name: expected[name] for name in varied}
 
 
 def test_specifications_without_a_d_after_are_reported_as_such(flat_choices):
     read = strict(specifications_json(flat_choices, statements(flat_choices)))
-    assert read["holds"]["D after > 1"]["share"] == 0
+    assert read["holds"]["exponent after > 1"]["share"] == 0

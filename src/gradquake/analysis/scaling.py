@@ -91,7 +91,7 @@ class Exponent(Estimate):
 
     @property
     def _title(self) -> str:
-        return f"Exponent of {self.statistic}"
+        return f"Exponent {STATISTICS[self.statistic].symbol}"
 
     def _lines(self) -> Mapping[str, str]:
         found = f"{super()._lines()['']}, R² {number(self.fit.r_squared)}"

@@ -180,8 +180,8 @@ def varied(table: xr.Dataset) -> dict[str, xr.DataArray]:
     """Return by name the results whose dependence on the choices is asked."""
     before, after = table["pre"] - table["null_pre"], table["post"] - table["null_post"]
     return {
-        "D before": table["pre"],
-        "D after": table["post"],
+        "exponent before": table["pre"],
+        "exponent after": table["post"],
         "rise": table["post"] - table["pre"],
         "arrangement before": before,
         "arrangement after": after,
@@ -199,14 +199,14 @@ def statements(table: xr.Dataset) -> xr.Dataset:
     above_pre, above_post = pre - table["null_pre"], post - table["null_post"]
     return table[[]].assign(
         {
-            "D before < 1": pre < 1,
-            "D after > 1": post > 1,
-            "D before < 1 < D after": (pre < 1) & (post > 1),
-            "D after > D before": post > pre,
-            "D(t) crosses 1 upwards": crossed.notnull(),
-            "D(t) crosses 1 while runs grok": (first <= crossed) & (crossed <= last),
-            "D before > its permuted null": above_pre > 0,
-            "D after > its permuted null": above_post > 0,
+            "exponent before < 1": pre < 1,
+            "exponent after > 1": post > 1,
+            "exponent before < 1 < after": (pre < 1) & (post > 1),
+            "exponent after > before": post > pre,
+            "exponent crosses 1 upwards": crossed.notnull(),
+            "exponent crosses 1 while runs grok": (first <= crossed) & (crossed <= last),
+            "exponent before > its permuted null": above_pre > 0,
+            "exponent after > its permuted null": above_post > 0,
             "rise > that of its permuted null": above_post > above_pre,
         }
     )

@@ -216,7 +216,12 @@ def _found(sweep: xr.Dataset, ladder: Ladder, views: Views, collapse: Collapse) 
         ladder=ladder,
         levels={level: timing.median_over_runs(sweep, epochs) for level, epochs in reached.items()},
         medians={
-            level: {int(widths[runs[0]]): float(np.median(epochs[runs])) for _, runs in groups}
+            level: {
+                int(widths[runs[0]]): timing.median_over_runs(
+                    sweep.isel(run=runs), epochs[runs], n_resamples=1
+                ).value
+                for _, runs in groups
+            }
             for level, epochs in reached.items()
         },
         grokked=int(np.isfinite(grokked).sum()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,26 +45,29 @@ def choices(evidence: Evidence, path: Path) -> None:
     if table is None:
         raise InputError("a quick plan has no specification curve; make a plan that is not quick")
     layout = "aaaa.bbb\ncccccccc\ncccccccc"
-    with figures.sheet(path, layout, 6.6, between=0.3, below=0.5, bottom=0.8, left=1.55) as panels:
+    with figures.sheet(path, layout, 6.6, between=0.3, below=0.5, bottom=0.8, left=1.7) as panels:
         curve, matters, holds = panels
-        _curve(curve, table)
         results = specifications.varied(table)
+        _curve(curve, results)
         shares = [
             [specifications.importance(values)[choice] for choice in CHOICES]
             for values in results.values()
         ]
         # On one line, the long names would reach into the panel to the left.
-        names = [name.replace("arrangement ", "arrangement\n") for name in results]
+        names = [
+            name.replace("arrangement ", "arrangement\n").replace("exponent ", "exponent\n")
+            for name in results
+        ]
         figures.heatmap(matters, np.array(shares), names, list(CHOICES.values()), size=5.5)
         _holds(holds, table)
 
 
-def _curve(ax: Axes, table: xr.Dataset) -> None:
+def _curve(ax: Axes, found: Mapping[str, xr.DataArray]) -> None:
     """Draw the exponents of all specifications in order, with a dot at the paper's own choice."""
     for name, values, color in (
-        ("before", table["pre"], GREEN),
-        ("after", table["post"], VERMILION),
-        ("after − before", table["post"] - table["pre"], GREY),
+        ("before", found["exponent before"], GREEN),
+        ("after", found["exponent after"], VERMILION),
+        ("after − before", found["rise"], GREY),
     ):
         ordered = np.sort(values.values.ravel())
         ordered = ordered[np.isfinite(ordered)]
@@ -75,8 +79,8 @@ def _curve(ax: Axes, table: xr.Dataset) -> None:
         ax.plot(rank, own, "o", ms=4, color=color, mec=BLACK, mew=0.6)
     for level in (0, 1):
         ax.axhline(level, color=BLACK, lw=0.6, ls=":")
-    ax.set_xlabel(f"share of {table['pre'].size:,} specifications")
-    ax.set_ylabel("$D$")
+    ax.set_xlabel(f"share of {found['rise'].size:,} specifications")
+    ax.set_ylabel("exponent")
     ax.legend(loc="upper left")
 
 

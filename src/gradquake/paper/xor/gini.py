@@ -38,8 +38,6 @@ class GiniStudy:
         The transient peak of the Gini coefficient over the runs.
     accuracy, gini : array, shape (epochs,)
         Of the run with seed 0.
-    median_grokking_epoch : float
-        A run that never reached 100 % counts as infinitely late.
     accuracy_band : Band
         Mean accuracy against the epoch.
     gini_band : Band or None
@@ -52,7 +50,6 @@ class GiniStudy:
     peak: TypicalPeak
     accuracy: NDArray[np.float64]
     gini: NDArray[np.float64]
-    median_grokking_epoch: float
     accuracy_band: Band
     gini_band: Band | None
 
@@ -71,7 +68,6 @@ def gini_study(dataset: xr.Dataset) -> GiniStudy:
         peak=typical_peak(peaks(dataset, before=ALIGNED_BEFORE, after=ALIGNED_AFTER), near=NEAR),
         accuracy=accuracy[0],
         gini=gini[0],
-        median_grokking_epoch=float(np.median(np.where(np.isnan(reached), np.inf, reached))),
         accuracy_band=quartile_band(epochs, accuracy, "mean"),
         gini_band=quartile_band(offsets, aligned) if len(aligned) else None,
     )

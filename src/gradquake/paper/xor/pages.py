@@ -165,7 +165,7 @@ def crossings_table(ladders: Mapping[str, Ladder]) -> Table:
 
 
 def _median(scale: GrokkingEpochs) -> str:
-    """Return a median, which may end in .5, and its interval in whole epochs; empty if it is infinite."""
+    """Return a median, which may end in .5, and its interval in whole epochs; empty if infinite."""
     found = scale.median
     if not math.isfinite(found.value):
         return ""

@@ -136,7 +136,7 @@ def _accuracy(evidence: Evidence, ax: Axes) -> None:
 def _dimension(evidence: Evidence, ax: Axes) -> None:
     curve = evidence.inline.curves["max"].dimension
     first, last = evidence.inline.grokking_range
-    average, single = evidence.time_average.value, evidence.gini.median_grokking_epoch
+    average, single = evidence.time_average.value, evidence.gini.grokking.median
     ax.axvspan(first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok")
     ax.axvline(single, ymax=BELOW_LEGEND, color=ORANGE, lw=1, label=f"$t_g$, $h$ = {GINI_HIDDEN}")
     interval = evidence.time_average

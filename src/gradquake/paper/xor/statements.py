@@ -21,19 +21,19 @@ def statements(table: xr.Dataset) -> xr.Dataset:
     excess_pre, excess_post = pre - table["null_pre"], post - table["null_post"]
     return table[[]].assign(
         {
-            "D before < 1": pre < 1,
-            "D before = 0.90 ± 0.04": abs(pre - 0.90) <= 0.04,
-            "D after > 1": post > 1,
-            "D after = 1.20 ± 0.04": abs(post - 1.20) <= 0.04,
-            "D before < 1 < D after": (pre < 1) & (post > 1),
-            "D after > D before": post > pre,
-            "D(t) crosses 1 upwards": crossed.notnull(),
-            "D(t) crosses 1 while runs grok": (first <= crossed) & (crossed <= last),
-            "average of D(t) = 1.00 ± 0.04": abs(table["average"] - 1) <= 0.04,
-            "aggregate D = 1.00 ± 0.04": abs(table["all"] - 1) <= 0.04,
-            "every R² of D(t) > 0.98": table["worst_r_squared"] > 0.98,
-            "D before > its permuted null": excess_pre > 0,
-            "D after > its permuted null": excess_post > 0,
+            "exponent before < 1": pre < 1,
+            "exponent before = 0.90 ± 0.04": abs(pre - 0.90) <= 0.04,
+            "exponent after > 1": post > 1,
+            "exponent after = 1.20 ± 0.04": abs(post - 1.20) <= 0.04,
+            "exponent before < 1 < after": (pre < 1) & (post > 1),
+            "exponent after > before": post > pre,
+            "exponent crosses 1 upwards": crossed.notnull(),
+            "exponent crosses 1 while runs grok": (first <= crossed) & (crossed <= last),
+            "average exponent = 1.00 ± 0.04": abs(table["average"] - 1) <= 0.04,
+            "aggregate exponent = 1.00 ± 0.04": abs(table["all"] - 1) <= 0.04,
+            "every R² > 0.98": table["worst_r_squared"] > 0.98,
+            "exponent before > its permuted null": excess_pre > 0,
+            "exponent after > its permuted null": excess_post > 0,
             "rise > that of its permuted null": excess_post > excess_pre,
         }
     )
