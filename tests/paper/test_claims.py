@@ -6,150 +6,101 @@ from types import SimpleNamespace
 
 import pytest
 
-from gradquake.analysis.collapse import Collapse
 from gradquake.analysis.resampling import Estimate
 from gradquake.cli.reproduce import VERDICT_STYLES
 from gradquake.errors import InputError
 from gradquake.paper.claim import (
     NO_INTERVALS,
-    PAPERS_VALUE,
-    VERDICTS,
-    Agrees,
     Claim,
-    Compare,
     JudgedClaim,
     Measured,
-    Rule,
-    all_of,
-    any_of,
     judge,
     merge,
     read_claims,
-    within,
     write_claims,
 )
-from gradquake.paper.claims_page import attribution_text, null_text, page, value_text
+from gradquake.paper.claims_page import null_text, page, range_text, value_text, verdicts_text
 from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.reproduce import PAPERS
+from gradquake.paper.verdicts import STRENGTHS, Figure, Region, Rule, Statement
 from gradquake.paper.xor.conditions import Condition, conditions
 from gradquake.paper.xor.evidence import Evidence
 
 
-def holds(test, *of, **bounds):
-    return test.holds(Measured(of, bounds))
+STATEMENT = Rule.of(Statement("q", Figure(1.0, 0.1), Region(low=0.5)))
 
 
-def test_a_value_agrees_if_its_interval_contains_the_papers():
-    assert holds(Agrees("q"), Quantity("q", 0.83, 0.80, 0.95, paper=0.90))
-    assert not holds(Agrees("q"), Quantity("q", 0.83, 0.80, 0.85, paper=0.90))
+def claim_of(measured, rule=STATEMENT, name="id"):
+    return Claim(name, "text", "stated", lambda _: measured, rule, "How.")
 
 
-def test_a_value_agrees_within_twice_the_papers_error():
-    narrow = Quantity("q", 0.93, 0.92, 0.94, paper=0.90)
-    assert holds(Agrees("q", 0.02), narrow)
-    assert not holds(Agrees("q", 0.014), narrow)
+def test_a_claim_is_judged_on_data_nulls_and_groups():
+    nulls = {"gaussian": Number(0.2, 0.1, 0.3), "permuted": Number(1.0, 0.9, 1.1)}
+    groups = [{"q": Number(1.0, 0.9, 1.1)}, {"q": Number(1.0, 0.0, 2.0)}]
+    measured = Measured([Quantity("q", 1.0, 0.9, 1.1, nulls=nulls)], groups, "Seen.")
+    judged = judge(claim_of(measured), None, has_intervals=True)
+    assert judged.verdict == "reproduced"
+    assert judged.of_nulls == {"gaussian": "not reproduced", "permuted": "reproduced"}
+    assert judged.by_the_null
+    assert judged.verdict_text == "reproduced, and by the null"
+    assert judged.of_groups == {"reproduced": 0.5, "inconclusive": 0.5}
+    assert judged.note == "How. Seen."
 
 
-def test_an_undefined_value_agrees_with_nothing():
-    assert not holds(Agrees("q", 0.02), Quantity("q", math.nan, paper=0.90))
-    assert not holds(Agrees("q", 0.02), Quantity("q", 0.9, 0.8, 1.0))
+def test_a_null_that_lacks_a_quantity_is_not_judged():
+    rule = Rule.of(*STATEMENT.statements, Statement("other", region=Region(low=0)))
+    of = [Quantity("q", 1.0, 0.9, 1.1, nulls={"permuted": Number(1.0, 0.9, 1.1)})]
+    measured = Measured([*of, Quantity("other", 1.0, 0.5, 1.5)])
+    judged = judge(claim_of(measured, rule), None, has_intervals=True)
+    assert (judged.verdict, judged.of_nulls, judged.by_the_null) == ("reproduced", {}, False)
 
 
-@pytest.mark.parametrize(
-    ("end", "relation", "bound", "expected"),
-    [
-        ("value", "<", 2, True),
-        ("value", "<", 1, False),
-        ("value", "<=", 1, True),
-        ("low", ">", 0.5, False),
-        ("low", ">=", 0.5, True),
-        ("high", "<", PAPERS_VALUE, True),
-        ("high", "<", "a bound", False),
-        ("high", "<", "nothing", False),
-    ],
-)
-def test_an_end_is_compared_with_a_number_the_paper_or_a_bound(end, relation, bound, expected):
-    quantity = Quantity("q", 1.0, 0.5, 1.5, paper=2.0)
-    measured = Measured((quantity,), {"a bound": 1.5, "nothing": math.nan})
-    assert Compare("q", end, relation, bound).holds(measured) is expected
+def test_cases_are_shown_with_their_own_verdicts():
+    rule = Rule({name: [Statement(name, region=Region(low=1))] for name in ("D", "gamma")})
+    measured = Measured([Quantity("D", 1.2, 1.1, 1.3), Quantity("gamma", 1.0, 0.9, 1.1)])
+    judged = judge(claim_of(measured, rule), None, has_intervals=True)
+    assert judged.cases == {"D": "reproduced", "gamma": "inconclusive"}
+    assert judged.verdict == "inconclusive"
+    assert "Cases: D reproduced, gamma inconclusive." in verdicts_text(judged)
 
 
-def test_tests_combine():
-    one, two = Quantity("one", 1.0), Quantity("two", 2.0)
-    small = [Compare(name, "value", "<", 1.5) for name in ("one", "two")]
-    assert holds(any_of(*(small)), one, two)
-    assert not holds(all_of(*(small)), one, two)
-    assert [holds(within("two", 2, high), one, two) for high in (1, 2, 3)] == [False, True, True]
+def test_an_observation_is_held_against_the_range_of_runs():
+    rule = Rule.of(Statement("q", Figure(27, None)))
+    with_range = Measured([Quantity("q", 50, 49, 51, paper=27, range=Number(50, 13, 92))])
+    without = Measured([Quantity("q", 50, 49, 51, paper=27)])
+    assert judge(claim_of(with_range, rule), None, has_intervals=True).verdict == "compatible"
+    assert judge(claim_of(without, rule), None, has_intervals=True).verdict == "inconclusive"
 
 
-def test_a_rule_about_another_quantity_says_so():
-    with pytest.raises(InputError, match="asks for the quantity 'other'; the claim has one, two"):
-        holds(Agrees("other"), Quantity("one", 1.0), Quantity("two", 2.0))
+def test_a_claim_without_intervals_or_evidence_is_not_testable():
+    measured = Measured([Quantity("q", 1.0)])
+    judged = judge(claim_of(measured), None, has_intervals=False)
+    assert (judged.verdict, judged.note) == ("not testable", f"{NO_INTERVALS} How.")
+    measured = Measured([Quantity("q", 1.0, 0.9, 1.1)], untestable="There is no evidence.")
+    judged = judge(claim_of(measured), None, has_intervals=True)
+    assert (judged.verdict, judged.note) == ("not testable", "There is no evidence. How.")
 
 
-@pytest.mark.parametrize(
-    ("value", "direction", "expected"),
-    [
-        (1, 1, "reproduced"),
-        (1, -1, "reproduced"),
-        (-1, 1, "direction only"),
-        (-1, -1, "not reproduced"),
-    ],
-)
-def test_verdicts(value, direction, expected):
-    rule = Rule(Compare("value", "value", ">", 0), Compare("direction", "value", ">", 0))
-    of = (Quantity("value", value), Quantity("direction", direction))
-    assert rule.verdict(Measured(of)) == expected
-    assert rule.verdict(Measured(of, testable=False)) == "not testable"
-    assert Rule(rule.value).verdict(Measured(of)) in ("reproduced", "not reproduced")
-
-
-def test_a_rule_for_all_cases_holds_as_a_direction_for_one():
-    rule = Rule.for_all({name: Compare(name, "value", ">", 0) for name in ("max", "mean")})
-    for values, expected in (
-        ((1, 1), "reproduced"),
-        ((1, -1), "direction only"),
-        ((-1, -1), "not reproduced"),
-    ):
-        of = tuple(Quantity(name, v) for name, v in zip(("max", "mean"), values, strict=True))
-        assert rule.verdict(Measured(of)) == expected
-    claim = Claim("id", "text", "stated", lambda _: Measured(of, seen="Seen."), rule, "How.")
-    (judged,) = judge([claim], None, has_intervals=True)
-    assert judged.note == "How. Result: max no, mean no. Seen."
-
-
-def test_claims_that_need_intervals_are_not_testable_without():
-    rule, of = Rule(Compare("q", "value", ">", 0)), Measured((Quantity("q", 1.0),))
-    claims = [
-        Claim(name, "text", "stated", lambda _: of, rule, "How.", needs_intervals=needs)
-        for name, needs in (("one", True), ("two", False))
-    ]
-    judged = judge(claims, None, has_intervals=False)
-    assert [claim.verdict for claim in judged] == ["not testable", "reproduced"]
-    assert judged[0].note == f"{NO_INTERVALS} How."
-    assert [c.verdict for c in judge(claims, None, has_intervals=True)] == ["reproduced"] * 2
-
-
-def test_every_claim_is_there_once_and_few_do_without_intervals():
-    claims = PAPERS["xor"].claims
+def test_every_claim_is_there_once():
     ids = [claim.id for paper in PAPERS.values() for claim in paper.claims]
-    assert len(set(ids)) == len(ids) == 23
-    without = {claim.id for claim in claims if not claim.needs_intervals}
-    assert without == {"grok-h21", "angle", "gini", "heavy-tail"}
+    assert len(set(ids)) == len(ids)
+    assert len(PAPERS["xor"].claims) == 20
 
 
 # An exponent with its null and the parts of the distance between them.
 ATTRIBUTED = Quantity(
     "D_pre", 0.95, 0.9, 1.05, 0.9,
-    null=Number(0.85, 0.8, 0.875),
+    nulls={"gaussian": Number(0.85, 0.8, 0.875), "permuted": Number(0.875, 0.8125, 0.9)},
     attribution=Parts(Number(0.04, -0.02, 0.06), Number(0.06, 0.045, 0.08)),
-    snapshot_low=0.93, snapshot_high=0.96,
+    range=Number(0.94, 0.8, 1.1), percentile=42.0,
 )  # fmt: skip
 BARE = Quantity("R²", 0.995)
 
 
 def test_a_claim_as_json():
-    claim = JudgedClaim("D-pre", "before", "0.9", (ATTRIBUTED, BARE), "reproduced", "A note.").to_json()
+    verdicts = {"D": "reproduced"}, {"permuted": "inconclusive"}, {"reproduced": 0.75}
+    text = "before", "0.9", (ATTRIBUTED, BARE), "reproduced", "A note."
+    claim = JudgedClaim("D-pre", *text, *verdicts).to_json()
     first, second = claim["quantities"]
     assert first == {
         "name": "D_pre",
@@ -157,31 +108,35 @@ def test_a_claim_as_json():
         "low": 0.9,
         "high": 1.05,
         "paper": 0.9,
-        "null": {"value": 0.85, "low": 0.8, "high": 0.875},
+        "nulls": {
+            "gaussian": {"value": 0.85, "low": 0.8, "high": 0.875},
+            "permuted": {"value": 0.875, "low": 0.8125, "high": 0.9},
+        },
         "attribution": {
             "distribution": {"value": 0.04, "low": -0.02, "high": 0.06},
             "arrangement": {"value": 0.06, "low": 0.045, "high": 0.08},
         },
-        "snapshot_low": 0.93,
-        "snapshot_high": 0.96,
-        "decimals": None,
+        "range": {"value": 0.94, "low": 0.8, "high": 1.1},
+        "percentile": 42.0,
         "equal_in_all_resamples": False,
     }
-    assert second["low"] is second["high"] is second["null"] is second["attribution"] is None
+    assert second["low"] is second["high"] is second["range"] is second["attribution"] is None
+    assert second["nulls"] == {}
     assert set(first) == set(second)
-    assert {name: claim[name] for name in ("value", "low", "high", "null", "attribution")} == {
-        name: first[name] for name in ("value", "low", "high", "null", "attribution")
-    }
+    top = ("value", "low", "high", "nulls", "attribution")
+    assert {name: claim[name] for name in top} == {name: first[name] for name in top}
     assert [claim[name] for name in ("id", "claim", "paper", "verdict", "note")] == [
         "D-pre", "before", "0.9", "reproduced", "A note.",
     ]  # fmt: skip
+    assert [claim[name] for name in ("cases", "of_nulls", "of_groups")] == list(verdicts)
+    assert claim["by_the_null"] is False
 
 
 def test_json_has_null_for_each_undefined_number():
     nowhere = Parts(Number(math.nan), Number(0.5))
-    quantity = Quantity("q", math.nan, math.nan, math.inf, 0.9, Number(-math.inf), nowhere)
-    found = quantity.to_json()
-    assert found["value"] is found["low"] is found["high"] is found["null"]["value"] is None
+    nulls = {"permuted": Number(-math.inf)}
+    found = Quantity("q", math.nan, math.nan, math.inf, 0.9, nulls, nowhere).to_json()
+    assert found["value"] is found["low"] is found["high"] is found["nulls"]["permuted"]["value"] is None
     assert found["attribution"]["distribution"] == {"value": None, "low": None, "high": None}
     assert found["attribution"]["arrangement"]["value"] == 0.5
     json.dumps(found, allow_nan=False)
@@ -193,27 +148,15 @@ def test_an_interval_without_width_is_marked():
 
 def test_a_quantity_as_text():
     assert value_text(ATTRIBUTED) == "0.950 [0.900, 1.050]"
-    assert null_text(ATTRIBUTED) == "0.850 [0.800, 0.875]"
-    assert attribution_text(ATTRIBUTED) == (
-        "distribution 0.040 [-0.020, 0.060]; arrangement 0.060 [0.045, 0.080]"
-    )
+    assert null_text(ATTRIBUTED, "gaussian") == "0.850 [0.800, 0.875]"
+    assert range_text(ATTRIBUTED) == "0.800 to 1.100; paper at 42 %"
 
 
 def test_a_quantity_without_a_null_or_an_interval_as_text():
     assert value_text(BARE) == "0.995"
-    assert null_text(BARE) == attribution_text(BARE) == ""
-    assert null_text(Quantity("q", 1.5, 1.25, 1.75, null=Number(0.5))) == "0.500"
-    parts = Parts(Number(math.nan), Number(0.5))
-    undefined = Quantity("q", math.nan, null=Number(math.nan), attribution=parts)
-    assert value_text(undefined) == null_text(undefined) == "none"
-    assert attribution_text(undefined) == "distribution none; arrangement 0.500"
-
-
-def test_a_quantity_shows_no_more_digits_than_are_stable():
-    rough = Quantity("D", 1.3955, 1.3924, 1.3989, null=Number(1.011, 1.01, 1.013), decimals=2)
-    assert value_text(rough) == "1.40 [1.39, 1.40]"
-    assert null_text(rough) == "1.01 [1.01, 1.01]"
-    assert value_text(Quantity("S", math.nan, decimals=1)) == "none"
+    assert null_text(BARE, "permuted") == range_text(BARE) == ""
+    undefined = Quantity("q", math.nan, nulls={"permuted": Number(math.nan)})
+    assert value_text(undefined) == null_text(undefined, "permuted") == "none"
 
 
 def judged(name, verdict="reproduced"):
@@ -246,7 +189,7 @@ def test_claims_are_written_beside_those_of_other_papers(tmp_path):
 
 
 def test_each_verdict_has_a_style_on_a_terminal():
-    assert tuple(VERDICT_STYLES) == VERDICTS
+    assert set(VERDICT_STYLES) == set(STRENGTHS)
 
 
 @pytest.mark.parametrize("change", [{"verdict": "perhaps"}, {"quantities": []}])
@@ -273,31 +216,26 @@ def test_a_file_without_claims_is_kept(tmp_path, text):
 
 
 def test_the_page_of_claims():
-    claim = JudgedClaim("D-pre", "before", "0.90 ± 0.02", (ATTRIBUTED, BARE), "reproduced", "A note.")
+    head = "D-pre", "before", "0.90 ± 0.02", (ATTRIBUTED, BARE), "reproduced", "A note."
+    claim = JudgedClaim(*head, of_nulls={"permuted": "reproduced"}, of_groups={"reproduced": 1.0})
     other = JudgedClaim("gini", "a peak", "stated", (BARE,), "not testable", "Another note.")
     lines = page([claim, other]).splitlines()
     rows = [line for line in lines if line.startswith("|")]
-    assert [len(row.split("|")) for row in rows] == [10] * 5
+    assert [len(row.split("|")) for row in rows] == [11] * 5 + [6] * 3
     assert rows[2] == (
-        "| D-pre | before | 0.90 ± 0.02 | D_pre | 0.950 [0.900, 1.050] | 0.850 [0.800, 0.875] | "
-        "distribution 0.040 [-0.020, 0.060]; arrangement 0.060 [0.045, 0.080] | reproduced |"
+        "| D-pre | before | 0.90 ± 0.02 | D_pre | 0.950 [0.900, 1.050] | 0.800 to 1.100; paper at 42 % | "
+        "0.850 [0.800, 0.875] | 0.875 [0.812, 0.900] | reproduced, and by the null |"
     )
-    assert rows[3] == "|  |  |  | R² | 0.995 |  |  |  |"
-    assert rows[4] == "| gini | a peak | stated | R² | 0.995 |  |  | not testable |"
-    assert "- **D-pre**: A note." in lines
+    assert rows[3] == "|  |  |  | R² | 0.995 |  |  |  |  |"
+    assert rows[4] == "| gini | a peak | stated | R² | 0.995 |  |  |  | not testable |"
+    assert rows[7] == "| D-pre | D_pre | 0.040 [-0.020, 0.060] | 0.060 [0.045, 0.080] |"
+    note = "- **D-pre**: A note. Nulls: permuted reproduced. Groups of six seeds: reproduced 100%."
+    assert note in lines
     assert "- **gini**: Another note." in lines
-    assert [line for line in lines if line.startswith("- D_pre")] == ["- D_pre: [0.930, 0.960]"]
-    assert "single snapshots" not in page([other])
+    assert "The parts of the exponents" not in page([other])
 
 
 # Claims on made-up evidence
-
-
-def verdict_on(claim_id, evidence):
-    """The judged claim of this id."""
-    claims = [claim for claim in PAPERS["xor"].claims if claim.id == claim_id]
-    (found,) = judge(claims, evidence, has_intervals=True)
-    return found
 
 
 def exponent(value, low=math.nan, high=math.nan, runs=6):
@@ -334,94 +272,3 @@ def condition(settings, pre, post):
     exponents = {key: exponent(d, d - 0.1, d + 0.1) for key, d in values.items()}
     named = Condition("control", "any name", settings)
     return SimpleNamespace(condition=named, exponent=lambda *key: exponents[key])
-
-
-@pytest.mark.parametrize(
-    ("at_080", "own", "expected"),
-    [
-        (((0.9, 0.95), (1.1, 1.2)), ((0.9, 0.95), (1.1, 1.2)), "reproduced"),
-        (((0.9, 1.05), (1.1, 1.2)), ((0.9, 0.95), (1.1, 1.2)), "direction only"),
-        (((0.9, 0.95), (1.1, 1.2)), ((0.9, 0.95), (0.9, 1.2)), "direction only"),
-        (((0.9, 0.95), (1.1, 0.9)), ((1.1, 0.95), (1.1, 1.2)), "not reproduced"),
-        (((0.9, 0.95), (math.nan, math.nan)), ((0.9, 0.95), (1.1, 1.2)), "not reproduced"),
-    ],
-)
-def test_thresholds_agree_if_each_is_on_its_side_of_1(at_080, own, expected):
-    by_quantile = {
-        0.80: condition({"quantile": 0.80}, *at_080),
-        0.90: condition({}, *own),
-        **{q: condition({"quantile": q}, (0.5, 0.5), (1.5, 1.5)) for q in (0.85, 0.95)},
-    }
-    claim = verdict_on("quantile", SimpleNamespace(condition=lambda quantile: by_quantile[quantile]))
-    assert claim.verdict == expected
-    names = [quantity.name for quantity in claim.quantities]
-    assert names == [
-        f"{symbol}_{phase} at Q{q}"
-        for symbol in ("D", "gamma")
-        for phase in ("pre", "post")
-        for q in (80, 85, 90, 95)
-    ]
-    by_name = {quantity.name: quantity for quantity in claim.quantities}
-    assert by_name["gamma_pre at Q90"].value == own[0][1]
-    assert by_name["D_pre at Q80"].low == pytest.approx(at_080[0][0] - 0.1)
-
-
-def fit(heavy, decades):
-    return SimpleNamespace(
-        n_parameters=85, heavier_than_exponential=heavy, decades=decades, exponent=2.0
-    )
-
-
-@pytest.mark.parametrize(
-    ("heavy", "decades", "expected"),
-    [
-        ([True, True, True, True], 1.2, "reproduced"),
-        ([True, True, False, False], 1.2, "direction only"),
-        ([True, False, False, False], 1.2, "not reproduced"),
-        ([True, True, True, True], 1.6, "not reproduced"),
-    ],
-)
-def test_tails_are_heavy_if_the_power_law_beats_the_exponential(heavy, decades, expected):
-    fits = [fit(of, 1.0) for of in heavy[1:]] + [fit(heavy[0], decades)]
-    # The claim is about the inline runs only.
-    claim = verdict_on("heavy-tail", SimpleNamespace(tails={"inline": fits, "shadow": []}))
-    assert claim.verdict == expected
-    share, widest = claim.quantities
-    assert share.value == sum(heavy) / 4
-    assert widest.value == decades
-
-
-def collapsed(quality, low, high, runs):
-    beside = Collapse(0.8, 0.7, 0.9, 2.5, 30, 4)
-    real = Collapse((low + high) / 2, low, high, quality, 40, 4)
-    found = {"real": real, "gaussian": beside, "permuted": beside}
-    evidence = SimpleNamespace(
-        inline_scrutiny=SimpleNamespace(collapse=lambda rung, _: found[rung]),
-        inline=SimpleNamespace(exponent=lambda *_: exponent(1.0, 0.95, 1.05, runs)),
-    )
-    return verdict_on("collapse", evidence)
-
-
-@pytest.mark.parametrize(
-    ("quality", "low", "high", "runs", "expected"),
-    [
-        # Twice the S of a perfect collapse: 4 with 6 runs a scale, 2.5 with 15.
-        (4.0, 0.9, 1.1, 6, "reproduced"),
-        (2.5, 0.9, 0.96, 15, "reproduced"),
-        (4.1, 0.9, 1.1, 6, "direction only"),
-        (2.6, 0.9, 1.1, 15, "direction only"),
-        (1.0, 1.1, 1.2, 6, "direction only"),
-        (4.1, 1.1, 1.2, 6, "not reproduced"),
-        (math.nan, math.nan, math.nan, 6, "not reproduced"),
-        (1.0, 0.9, 1.1, 3, "not testable"),
-    ],
-)
-def test_distributions_collapse_if_s_is_small_and_d_that_of_the_sizes(
-    quality, low, high, runs, expected
-):
-    claim = collapsed(quality, low, high, runs)
-    assert claim.verdict == expected
-    of_s, of_d = claim.quantities
-    assert (of_s.null.value, of_d.null) == (2.5, Number(0.8, 0.7, 0.9))
-    assert (of_s.decimals, of_d.decimals) == (1, 2)
-    json.dumps(claim.to_json(), allow_nan=False)

@@ -146,7 +146,7 @@ def mean_of_groups(dataset: xr.Dataset, variable: str, scale: int | None = None)
 def percentile_of_groups(
     dataset: xr.Dataset, variable: str, percent: float, scale: int | None = None
 ) -> OfGroups:
-    """Return a function of groups: a percentile of a measurement over the snapshots of a scale, or of all.
+    """Return a function of groups: a percentile of a measurement over snapshots of a scale, or of all.
 
     It is a measured value: the smallest one that at least that share of the snapshots do not exceed.
     """

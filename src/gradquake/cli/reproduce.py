@@ -18,7 +18,9 @@ __all__ = ["reproduce"]
 
 VERDICT_STYLES = {
     "reproduced": "green",
+    "compatible": "green",
     "direction only": "yellow",
+    "inconclusive": "blue",
     "not reproduced": "red",
     "not testable": "dim",
 }
@@ -38,7 +40,10 @@ def reproduce(
         "reproduction"
     ),
     seeds: Annotated[
-        int | None, typer.Option(help="Seeds at each size; by default 6 for xor and 3 for modadd.")
+        int | None,
+        typer.Option(
+            help="Seeds at each size that claims are judged on; by default 200 for xor and 3 for modadd."
+        ),
     ] = None,
     quick: Annotated[
         bool,
@@ -56,7 +61,8 @@ def reproduce(
 
     For `xor` it trains networks of eight sizes, in-line and in shadow mode, and 1000
     seeds of one size. It measures the gradients beside their nulls, and prints the paper's claims beside
-    the measurements.
+    the measurements: first with the paper's six seeds, then with all. `--seeds 6 --quick` stops after
+    the first.
 
     For `modadd` it trains one-layer Transformers of two architectures on modular addition under four
     conditions, which takes half an hour on two cores. Its claims join those in the folder.
@@ -71,7 +77,14 @@ def reproduce(
     entry = paper_of(paper)
     with progress(entry.plan(seeds, quick).n_runs) as advance:
         claims = reproduced(
-            paper, out=out, seeds=seeds, quick=quick, jobs=jobs, scheduler=scheduler, progress=advance
+            paper,
+            out=out,
+            seeds=seeds,
+            quick=quick,
+            jobs=jobs,
+            scheduler=scheduler,
+            progress=advance,
+            first_look=_first_look,
         )
     if as_json:
         print_json([claim.to_json() for claim in claims])
@@ -83,8 +96,26 @@ def reproduce(
     )
 
 
+def _first_look(claims: list[JudgedClaim]) -> None:
+    """Print the verdicts of the first six seeds, while the others are measured."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from gradquake.cli.terminal import stderr_console
+    from gradquake.paper.claims_page import value_text
+
+    table = RichTable(title="A first look, with the first six seeds alone", title_justify="left")
+    for name in ("id", "paper", "measured", "value [95 %]", "verdict"):
+        table.add_column(name)
+    for claim in claims:
+        first = claim.quantities[0]
+        cells = map(Text, (claim.id, claim.paper, first.name, value_text(first)))
+        table.add_row(*cells, Text(claim.verdict, VERDICT_STYLES[claim.verdict]))
+    stderr_console().print(table)
+
+
 def _print_claims(claims: list[JudgedClaim]) -> None:
-    from gradquake.paper.claims_page import INTRODUCTION
+    from gradquake.paper.claims_page import INTRODUCTION, JUDGING
     from gradquake.report.console import console
 
     to = console()
@@ -92,23 +123,23 @@ def _print_claims(claims: list[JudgedClaim]) -> None:
         _print_claims_stacked(claims)
     else:
         _print_claims_table(claims, to)
-    counts = ", ".join(
-        f"{sum(claim.verdict == verdict for claim in claims)} {verdict}" for verdict in VERDICT_STYLES
-    )
-    to.print(f"{len(claims)} claims: {counts}.", highlight=False)
+    verdicts = [claim.verdict for claim in claims]
+    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in VERDICT_STYLES if v in verdicts)
+    null = sum(claim.by_the_null for claim in claims)
+    to.print(f"{len(claims)} claims: {counts}. Shuffled gradients get the same verdict in {null}.")
     to.print(INTRODUCTION, highlight=False, markup=False)
+    to.print(JUDGING, highlight=False, markup=False)
 
 
 def _print_claims_table(claims: list[JudgedClaim], console: Console) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from gradquake.paper.claims_page import attribution_text, null_text, value_text
+    from gradquake.paper.claims_page import COLUMNS, null_text, range_text, value_text
 
     table = RichTable(title="The claims beside the measurements", title_justify="left")
-    fixed = ("id", "value [95 % interval]", "Gaussian null", "verdict")
-    for name in ("id", "claim", "paper", "measured", *fixed[1:3], "attribution", "verdict"):
-        table.add_column(Text(name), no_wrap=name in fixed)
+    for name in COLUMNS:
+        table.add_column(Text(name), no_wrap=name in ("id", "value [95 %]"))
     for claim in claims:
         head = [claim.id, claim.text, claim.paper]
         for i, quantity in enumerate(claim.quantities):
@@ -116,10 +147,11 @@ def _print_claims_table(claims: list[JudgedClaim], console: Console) -> None:
                 *(head if i == 0 else ["", "", ""]),
                 quantity.name,
                 value_text(quantity),
-                null_text(quantity),
-                attribution_text(quantity).replace("; ", "\n"),
+                range_text(quantity),
+                null_text(quantity, "gaussian"),
+                null_text(quantity, "permuted"),
             ]
-            verdict = Text(claim.verdict, VERDICT_STYLES[claim.verdict]) if i == 0 else Text("")
+            verdict = Text(claim.verdict_text, VERDICT_STYLES[claim.verdict]) if i == 0 else Text("")
             # As Text, in which square brackets mean nothing to rich.
             table.add_row(*map(Text, cells), verdict)
         table.add_section()
@@ -127,14 +159,14 @@ def _print_claims_table(claims: list[JudgedClaim], console: Console) -> None:
 
 
 def _print_claims_stacked(claims: list[JudgedClaim]) -> None:
-    from gradquake.paper.claims_page import attribution_text, null_text, value_text
+    from gradquake.paper.claims_page import null_text, range_text, value_text
 
     for claim in claims:
-        print(f"{claim.id}: {claim.verdict}\n  {claim.text}; paper: {claim.paper}")
+        print(f"{claim.id}: {claim.verdict_text}\n  {claim.text}; paper: {claim.paper}")
         for quantity in claim.quantities:
             print(f"  {quantity.name}: {value_text(quantity)}")
-            if null := null_text(quantity):
-                print(f"    Gaussian null {null}")
-            if attribution := attribution_text(quantity):
-                print(f"    {attribution}")
+            if ends := range_text(quantity):
+                print(f"    six-seed range {ends}")
+            for rung in quantity.nulls:
+                print(f"    {rung} null {null_text(quantity, rung)}")
         print()

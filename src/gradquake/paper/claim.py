@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 from gradquake.analysis.groups import verdict_shares
-from gradquake.errors import InputError
+from gradquake.errors import InputError, require
 from gradquake.paper.output import as_json, write
 from gradquake.paper.quantity import Number, Quantity
-from gradquake.paper.verdicts import Rule, Verdict
+from gradquake.paper.verdicts import Rule, Verdict, check_verdict
 
 __all__ = [
     "BY_THE_NULL", "Claim", "JudgedClaim", "Measured", "judge", "merge", "read_claims", "write_claims",
@@ -164,10 +164,12 @@ class JudgedClaim:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the claim that ``to_json`` gave these values."""
+        """Return the claim that ``to_json`` gave these values; InputError for an unknown verdict."""
         quantities = tuple(map(Quantity.from_json, values["quantities"]))
         head = values["id"], values["claim"], values["paper"]
         verdicts = values["cases"], values["of_nulls"], values["of_groups"]
+        require(bool(quantities), f"the claim {head[0]} has no quantity; it needs at least one")
+        check_verdict(values["verdict"])
         return cls(*head, quantities, values["verdict"], values["note"], *verdicts)
 
 
@@ -222,7 +224,7 @@ def read_claims(path: Path) -> list[JudgedClaim]:
         return [JudgedClaim.from_json(row) for row in json.loads(path.read_text(encoding="utf-8"))]
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); move it away") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} does not hold claims in the form of this version; move it away: its claims are "
             "judged again from the recorded runs"

@@ -12,28 +12,26 @@ __all__ = ["INTRODUCTION", "null_text", "page", "range_text", "value_text", "ver
 
 # What the columns mean, for the page and the terminal.
 INTRODUCTION = (
-    "Intervals are 95 %, over runs. The value is the estimate of what the paper measured: with many seeds, "
-    "the mean over disjoint groups of six seeds a scale. The six-seed range holds 95 % of the groups of six, "
-    "so it is what another laboratory with six seeds would see; the percentile is the place of the paper's "
-    "figure among the groups. The nulls are the same statistic on Gaussian gradients, and on the measured "
-    "gradients with their entries shuffled (permuted), with the same sizes, seeds, snapshots and graphs."
+    "Intervals are 95 %, over runs. The value is the estimate of what the paper measured: with many "
+    "seeds, the mean over disjoint groups of six seeds a scale. The six-seed range holds 95 % of the "
+    "groups of six. That is what another laboratory with six seeds would see, and the percentile is the "
+    "place of the paper's figure among the groups. The nulls are the same statistic on Gaussian "
+    "gradients, and on the measured gradients with their entries shuffled (permuted), with the same "
+    "sizes, seeds, snapshots and graphs."
 )
 JUDGING = (
-    'A figure v ± e is "reproduced" if the interval lies inside v ± 2e. "Direction only": the interval lies '
-    'inside the asserted region (D below 1, say), but not inside v ± 2e. "Not reproduced": it lies outside v ± 2e '
-    'and not inside the region. "Inconclusive": anything else. A statement without a figure is '
-    '"reproduced" if the interval lies inside its region, and "not reproduced" if it lies outside. A single '
-    'observation is "compatible" if it lies among the central 95 % of our runs. A claim of several '
-    'statements gets the weakest of their verdicts. "And by the null" means that shuffled gradients, judged '
-    "by the same rule, get the same verdict; such a claim is no evidence of correlations."
-)
-SNAPSHOTS = (
-    "A bootstrap over single snapshots gives the intervals below. They are too narrow, because it takes "
-    "the snapshots of one run as independent:"
+    'A figure v ± e is "reproduced" if the interval lies inside v ± 2e. "Direction only": the interval '
+    'lies inside the asserted region (D below 1, say), but not inside v ± 2e. "Not reproduced": it lies '
+    'outside v ± 2e and not inside the region. "Inconclusive": anything else. A statement without a '
+    'figure is "reproduced" if the interval lies inside its region, and "not reproduced" if it lies '
+    'outside. A single observation is "compatible" if it lies among the central 95 % of our runs. A '
+    'claim of several statements gets the weakest of their verdicts. "And by the null" means that '
+    "shuffled gradients, judged by the same rule, get the same verdict. Such a claim is no evidence of "
+    "correlations."
 )
 COLUMNS = (
-    "id", "claim", "paper", "measured", "value [95 %]", "six-seed range", "Gaussian null", "permuted null",
-    "verdict",
+    "id", "claim", "paper", "measured", "value [95 %]", "six-seed range", "Gaussian null",
+    "permuted null", "verdict",
 )  # fmt: skip
 
 
@@ -52,25 +50,15 @@ def page(claims: Sequence[JudgedClaim]) -> str:
         "",
         JUDGING,
         "",
-        *(
-            f"- **{claim.id}**: {' '.join(filter(None, (claim.note, verdicts_text(claim))))}"
-            for claim in claims
-        ),
+        *(f"- **{claim.id}**: {claim.note} {verdicts_text(claim)}".rstrip() for claim in claims),
         *_attribution(claims),
     ]
-    snapshots = [
-        f"- {quantity.name}: [{number(quantity.over_snapshots.low)}, {number(quantity.over_snapshots.high)}]"
-        for claim in claims
-        for quantity in claim.quantities
-        if quantity.over_snapshots is not None
-    ]
-    lines += ["", SNAPSHOTS, "", *snapshots] if snapshots else []
     return "\n".join(lines) + "\n"
 
 
 def value_text(quantity: Quantity) -> str:
     """Return a quantity's value and its interval as text."""
-    return bracketed(quantity.value, quantity.low, quantity.high, quantity.decimals)
+    return bracketed(quantity.value, quantity.low, quantity.high)
 
 
 def range_text(quantity: Quantity) -> str:
@@ -85,7 +73,7 @@ def range_text(quantity: Quantity) -> str:
 def null_text(quantity: Quantity, rung: str) -> str:
     """Return a null of a quantity as text; empty if it has none."""
     null = quantity.nulls.get(rung)
-    return "" if null is None else _number_text(null, quantity.decimals)
+    return "" if null is None else _number_text(null)
 
 
 def verdicts_text(claim: JudgedClaim) -> str:
@@ -123,8 +111,8 @@ def _attribution(claims: Sequence[JudgedClaim]) -> list[str]:
         "",
         "## The parts of the exponents",
         "",
-        "Distribution: the permuted null minus the Gaussian null. Arrangement: the measured value minus the "
-        "permuted null. Intervals are paired: runs are resampled alike in all.",
+        "Distribution: the permuted null minus the Gaussian null. Arrangement: the measured value minus "
+        "the permuted null. Both are paired: each difference is taken in the same runs.",
         "",
         _row(["id", "quantity", "distribution", "arrangement"]),
         "|---|---|---|---|",
@@ -136,5 +124,5 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _number_text(found: Number, decimals: int | None = None) -> str:
-    return bracketed(found.value, found.low, found.high, decimals)
+def _number_text(found: Number) -> str:
+    return bracketed(found.value, found.low, found.high)

@@ -69,16 +69,10 @@ class Quantity:
     attribution : Parts or None
         None for a quantity that is no exponent of a trained sweep.
     range : Number or None
-        The six-seed range: the median and the central 95 % over groups of six runs a scale, which is what
-        another laboratory with six seeds would see. None if there are not enough runs.
+        The six-seed range: the median and the central 95 % over groups of six runs a scale. That is what
+        another laboratory with six seeds would see. None if there are too few runs.
     percentile : float or None
         The percentile of the paper's figure among the groups of six.
-    all_runs : Number or None
-        The value of all runs together, for statistics that do not depend on their number.
-    over_snapshots : Number or None
-        The estimate with the interval from a bootstrap over single snapshots, which is too narrow.
-    decimals : int or None
-        The number of decimals that are stable; None if all shown ones are.
     """
 
     name: str
@@ -90,9 +84,6 @@ class Quantity:
     attribution: Parts | None = None
     range: Number | None = None
     percentile: float | None = None
-    all_runs: Number | None = None
-    over_snapshots: Number | None = None
-    decimals: int | None = None
 
     @classmethod
     def of(cls, name: str, estimate: _Interval, paper: float | None = None, **more: Any) -> Self:
@@ -120,8 +111,7 @@ class Quantity:
         fields = _defined(values)
         del fields["equal_in_all_resamples"]
         fields["nulls"] = {rung: _number(of) for rung, of in values["nulls"].items()}
-        for name in ("range", "all_runs", "over_snapshots"):
-            fields[name] = None if values[name] is None else _number(values[name])
+        fields["range"] = None if values["range"] is None else _number(values["range"])
         if (parts := values["attribution"]) is not None:
             fields["attribution"] = Parts(**{name: _number(part) for name, part in parts.items()})
         return cls(**fields)

@@ -26,7 +26,7 @@ from typing import Literal, Self
 from gradquake.errors import InputError, require
 from gradquake.paper.quantity import Number
 
-__all__ = ["STRENGTHS", "Figure", "Region", "Rule", "Statement", "Verdict", "weakest"]
+__all__ = ["STRENGTHS", "Figure", "Region", "Rule", "Statement", "Verdict", "check_verdict", "weakest"]
 
 Verdict = Literal[
     "not testable", "not reproduced", "inconclusive", "direction only", "compatible", "reproduced"
@@ -181,6 +181,12 @@ class Rule:
             If a quantity has no number.
         """
         return weakest(list(self.of_cases(numbers).values()))
+
+
+def check_verdict(verdict: str) -> None:
+    """Raise InputError unless ``verdict`` is one of ``STRENGTHS``."""
+    if verdict not in STRENGTHS:
+        raise InputError(f"the verdict is {verdict!r}; one of {', '.join(STRENGTHS)} is needed")
 
 
 def weakest(verdicts: Sequence[Verdict]) -> Verdict:

@@ -159,7 +159,13 @@ class Plan:
         known = {run for sweep in judged for run in sweep}
         others = [self.condition(condition) for condition in self.conditions]
         own = [sweep for sweep in self.thresholds.values() if sweep is not self.inline]
-        return [self.gini, self.inline, self.shadow, *own, *([r for r in o if r not in known] for o in others)]
+        return [
+            self.gini,
+            self.inline,
+            self.shadow,
+            *own,
+            *([r for r in o if r not in known] for o in others),
+        ]
 
     @property
     def n_runs(self) -> int:

@@ -8,7 +8,7 @@ sweep has only six seeds, the interval is the bootstrap over its runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,7 +83,6 @@ def plain(
     paper: float | None = None,
     *,
     each_group: bool = True,
-    decimals: int | None = None,
 ) -> Asked:
     """Return a quantity without nulls.
 
@@ -94,12 +93,12 @@ def plain(
         estimate = group_estimate(of, runs)
         groups = estimates_of_groups(of, runs, size=estimate.runs, n_resamples=GROUP_RESAMPLES)
         numbers = [Number.of(group) for group in groups] if estimate.n_groups > 1 else []
-        return Asked(_quantity(name, estimate, paper, decimals), numbers)
+        return Asked(_quantity(name, estimate, paper), numbers)
     if min(runs) < 2 * GROUP_SIZE:
         whole = [np.arange(min(GROUP_SIZE, *runs))[None]] * len(runs)
-        return Asked(Quantity(name, float(of(whole)[0]), paper=paper, decimals=decimals), [])
+        return Asked(Quantity(name, float(of(whole)[0]), paper=paper), [])
     estimate = group_estimate(of, runs, n_groups=1)
-    return Asked(_quantity(name, estimate, paper, decimals), [])
+    return Asked(_quantity(name, estimate, paper), [])
 
 
 def measured(asked: Sequence[Asked], seen: str = "", untestable: str = "") -> Measured:
@@ -113,7 +112,7 @@ def measured(asked: Sequence[Asked], seen: str = "", untestable: str = "") -> Me
     return Measured([of.quantity for of in asked], groups, seen, untestable)
 
 
-def _quantity(name: str, estimate: GroupEstimate, paper: float | None, decimals: int | None) -> Quantity:
+def _quantity(name: str, estimate: GroupEstimate, paper: float | None) -> Quantity:
     known = bool(np.isfinite(estimate.range.low))
     middle = float(np.median(estimate.drawn)) if known else np.nan
     return Quantity.of(
@@ -122,11 +121,8 @@ def _quantity(name: str, estimate: GroupEstimate, paper: float | None, decimals:
         paper,
         range=Number(middle, estimate.range.low, estimate.range.high) if known else None,
         percentile=estimate.percentile(paper) if known and paper is not None else None,
-        decimals=decimals,
     )
 
 
 def _with(found: Asked, nulls: Mapping[str, Number], parts: Parts | None) -> Asked:
-    from dataclasses import replace
-
     return Asked(replace(found.quantity, nulls=nulls, attribution=parts), found.groups)
