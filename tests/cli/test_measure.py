@@ -95,7 +95,7 @@ def checkpoints(tmp_path):
 def test_one_gradient_is_what_the_probe_measures(one, read):
     found = read(one, "--topology", "ring", "--alpha", 0.2, "--quantile", 0.8, "--max-steps", 7)
     [measured] = found["measurements"]
-    expected = gq.Probe("ring", 0.2, 0.8, 7).measure(gradient())
+    expected = gq.Probe("ring", alpha=0.2, quantile=0.8, max_steps=7).measure(gradient())
     assert {name: measured[name] for name in MEASURED} == {n: getattr(expected, n) for n in MEASURED}
     assert (measured["source"], measured["step"], found["n_parameters"]) == (str(one), 300, 201)
     assert measured["gradient_norm"] == pytest.approx(np.linalg.norm(gradient().astype(float)))

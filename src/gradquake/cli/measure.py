@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
 from gradquake.cli.terminal import AsJson, print_table, progress, say, settings_of
 
 __all__ = ["measure"]
@@ -37,10 +38,14 @@ def measure(
     ] = None,
     topology: Annotated[
         str, typer.Option(help="Graph: a name that `run xor` lists.")
-    ] = "barabasi_albert",
-    alpha: Annotated[float, typer.Option(help="Share that a toppling node gives away.")] = 0.3,
-    quantile: Annotated[float, typer.Option(help="Quantile of |gradient| taken as threshold.")] = 0.9,
-    max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = 20,
+    ] = DEFAULT_TOPOLOGY,
+    alpha: Annotated[
+        float, typer.Option(help="Share that a toppling node gives away.")
+    ] = CascadeSettings.alpha,
+    quantile: Annotated[
+        float, typer.Option(help="Quantile of |gradient| taken as threshold.")
+    ] = CascadeSettings.quantile,
+    max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = CascadeSettings.max_steps,
     seed: Annotated[int, typer.Option(help="Seed of the graph, the nulls and the sample.")] = 0,
     no_nulls: Annotated[bool, typer.Option("--no-nulls", help="Measure no nulls.")] = False,
     all_nulls: Annotated[

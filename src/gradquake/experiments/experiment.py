@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
 from gradquake.avalanche.surrogates import REAL
-from gradquake.avalanche.topologies import check_topology
 from gradquake.errors import InputError, require_count
 from gradquake.study.configuration import settle_types
 from gradquake.study.execution import Measure
@@ -23,11 +23,9 @@ from gradquake.study.recording import GradientRecord
 
 __all__ = ["Experiment", "ProbedRun"]
 
-_DEFAULT = Probe()
-
 
 @dataclass(frozen=True, kw_only=True)
-class ProbedRun:
+class ProbedRun(CascadeSettings):
     """The part of a run's configuration that all experiments share: its snapshots and its probe.
 
     An experiment derives its own frozen dataclass, with ``experiment``, the experiment's name, the
@@ -42,12 +40,8 @@ class ProbedRun:
         Epochs between snapshots, at least 1: 0, every, 2 every, ... up to ``epochs``.
     topology : str
         The graph that gradients relax on: the name of a topology. The run's seed draws it.
-    alpha : float
-        The share that a toppling node gives away, in (0, 1).
-    quantile : float
-        The threshold is this quantile of the gradient's magnitudes, in [0, 1].
-    max_steps : int
-        The most steps of a cascade, at least 1.
+    alpha, quantile, max_steps
+        The settings of the cascade (see ``CascadeSettings``).
 
     Raises
     ------
@@ -59,10 +53,7 @@ class ProbedRun:
 
     epochs: int = 500
     every: int = 10
-    topology: str = _DEFAULT.topology
-    alpha: float = _DEFAULT.alpha
-    quantile: float = _DEFAULT.quantile
-    max_steps: int = _DEFAULT.max_steps
+    topology: str = DEFAULT_TOPOLOGY
 
     if TYPE_CHECKING:
         # A field or a property of every derived class.
@@ -75,13 +66,12 @@ class ProbedRun:
         settle_types(self)
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
-        check_topology(self.topology)
         _ = self.probe  # checks its settings
 
     @property
     def probe(self) -> Probe:
         """The probe that measures this run."""
-        return Probe(self.topology, self.alpha, self.quantile, self.max_steps, self.seed)
+        return Probe.of({**vars(self), "seed": self.seed})
 
     @property
     def snapshots(self) -> NDArray[np.int64]:

@@ -286,12 +286,10 @@ class _Training:
         if shared.alpha_train == 0:
             return lambda gradient: gradient
         graphs = self.graphs(shared.topology_train)
+        cascade = replace(shared.probe, alpha=shared.alpha_train)
 
         def relaxed(gradient: Floats) -> Gradient:
-            return relax_stack(
-                gradient, graphs, shared.alpha_train, shared.max_steps, quantile=shared.quantile,
-                angles=False,
-            )[0]  # fmt: skip
+            return relax_stack(gradient, graphs, cascade, angles=False)[0]
 
         return self._permuted(relaxed) if shared.permute_train else relaxed
 

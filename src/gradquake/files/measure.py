@@ -130,7 +130,7 @@ def measure(
     StudyError
         If the study cannot be written.
     """
-    probe = Probe(graph, alpha, quantile, max_steps, seed)
+    probe = Probe(graph, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed)
     if not _are_files(gradient):
         of_files = {
             "differences": differences, "match": match, "sample": sample, "nulls": nulls, "draws": draws,

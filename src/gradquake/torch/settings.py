@@ -79,8 +79,7 @@ def configuration(
         labels = {**labels, "total_parameters": whole}
     own = {
         "experiment": "attached", "surrogate": REAL, "n_parameters": n,
-        "topology": probe.topology, "alpha": float(probe.alpha), "quantile": float(probe.quantile),
-        "max_steps": int(probe.max_steps), "alpha_train": float(probe.alpha) if inline else 0.0,
+        **probe.settings(), "alpha_train": float(probe.alpha) if inline else 0.0,
         "every": None if callable(every) else int(every),
         "sample": None if sample is None else int(sample), "filtered": parameters is not None,
         "grokked_at": require_number("grokked_at", grokked_at),
@@ -90,4 +89,4 @@ def configuration(
         raise InputError(
             f"sweep names {', '.join(taken)}, which gradquake records; other names are needed"
         )
-    return {**own, **sweep, "seed": int(probe.seed), "labels": dict(labels)}
+    return {**own, **sweep, "labels": dict(labels)}
