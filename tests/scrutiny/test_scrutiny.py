@@ -35,6 +35,7 @@ from gradquake.study import execution
 from gradquake.study.pools import open_executor
 from gradquake.study.recording import to_dataset
 
+SHORT = CascadeSettings(max_steps=3)
 HIDDEN = (3, 5, 8, 13)
 SCALES = [13, 21, 33, 53]
 RESAMPLES = 40
@@ -192,11 +193,7 @@ def test_reading_another_threshold_is_training_in_shadow_with_it():
 
 @pytest.mark.usefixtures("small_tasks")
 def test_processes_measure_the_same_bits(sweep, pool):
-    readings = [
-        Reading(),
-        Reading("permuted"),
-        Reading("gaussian", "ring", CascadeSettings(max_steps=3)),
-    ]
+    readings = [Reading(), Reading("permuted"), Reading("gaussian", "ring", SHORT)]
     here, there = measure(sweep, readings), measure(sweep, readings, pool)
     assert list(here) == list(there) == readings
     assert all(same(here[reading], there[reading]) for reading in readings)
