@@ -253,7 +253,8 @@ def relax_stack(
             gradients, relaxed, graphs.offsets, graphs.rows, graphs.indptr, graphs.indices,
             kind(cascade.alpha), kind(1.0 - cascade.alpha), thresholds, cascade.quantile,
             cascade.max_steps, angles, first, last, outcomes,
-            np.empty(words, np.uint64), np.empty(words, np.uint64), np.empty((words + 63) // 64, np.uint8),
+            np.empty(words, np.uint64), np.empty(words, np.uint64),
+            np.empty((words + 63) // 64, np.uint8),
             np.empty(longest, graphs.indices.dtype), np.empty(longest, gradients.dtype),
         )  # fmt: skip
         return broken
