@@ -506,8 +506,8 @@ def test_reproduce_makes_the_plan_that_was_asked_for(options, tmp_path, monkeypa
 
     def taken(_, plan, out, executor, progress):
         seen.append((out, plan, executor.submit(os.getpid).result()))
-        progress("measuring", plan.n_runs)
-        progress("nulls", 0)
+        progress("measuring", plan.n_runs, plan.n_runs)
+        progress("nulls", 0, None)
         return []
 
     monkeypatch.setattr(reproduce, "carry_out", taken)

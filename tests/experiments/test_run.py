@@ -98,7 +98,14 @@ def test_a_sweep_is_what_its_measure_gives_and_is_not_repeated(tmp_path):
     found, out = [], tmp_path / "s.sqlite"
     for _ in range(2):
         found.append(0)
-        run("xor", hidden=[4, 3], alpha_train=0, out=out, progress=lambda n: found.append(n), **SMALL)
+        run(
+            "xor",
+            hidden=[4, 3],
+            alpha_train=0,
+            out=out,
+            progress=lambda _, n, __: found.append(n),
+            **SMALL,
+        )
     assert sum(found) == 12
     assert found[-2:] == [0, 6]
     expected = xor.measure(xor.sweep([4, 3], 3, epochs=40, alpha_train=0.0))

@@ -83,13 +83,13 @@ def measure(
     require(not (no_nulls and draws), "--draws is a number of nulls, which --no-nulls leaves out")
     require(out is not None or not label, "--label is for the run that --out records; give --out too")
     check_topology(topology)
-    with progress(unit="avalanches") as advance:
+    with progress("avalanches") as bars:
         series = measure_files(
             files, graph=topology, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed,
             differences=differences, match=match or (), sample=sample,
             nulls=tuple(SURROGATES) if all_nulls else () if no_nulls else None, draws=draws,
             out=out, labels=settings_of(label or [], "--label"),
-            progress=lambda _, total: advance("measuring", 1, total),
+            progress=bars,
         )  # fmt: skip
     if as_json:
         print(series.to_json())

@@ -50,10 +50,10 @@ def _command(experiment: Experiment[Any]) -> Any:
 
         sizes = integers(_flag(experiment.size), options.pop(experiment.size))
         n_runs = len(sizes) * seeds
-        with progress(n_runs) as advance:
+        with progress("runs", resumes=True) as bars:
             run(
                 experiment.name, out=out, seeds=seeds, jobs=jobs, scheduler=scheduler,
-                progress=lambda n: advance("measuring", n), **{experiment.size: sizes}, **options,
+                progress=bars, **{experiment.size: sizes}, **options,
             )  # fmt: skip
         say(f"{n_runs} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
 

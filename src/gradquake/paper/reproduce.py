@@ -24,14 +24,12 @@ from gradquake.paper.xor import pages as xor_pages
 from gradquake.paper.xor import plan as xor_plan
 from gradquake.paper.xor.robustness_claims import ROBUSTNESS
 from gradquake.paper.xor.transition_claims import TRANSITION
-from gradquake.study.execution import each
+from gradquake.study.execution import Progress, each, silent
 from gradquake.study.pools import open_executor
 from gradquake.study.study import Study, open_study
 
 __all__ = ["PAPERS", "Paper", "Plan", "carry_out", "paper_of", "reproduce"]
 
-# Called with the name of a stage and the number of runs just finished.
-Progress = Callable[[str, int], object]
 Evidence = TypeVar("Evidence")
 
 
@@ -131,7 +129,7 @@ def reproduce(
     quick: bool = False,
     jobs: int | None = None,
     scheduler: str | None = None,
-    progress: Progress = lambda _stage, _runs: None,
+    progress: Progress = silent,
 ) -> list[JudgedClaim]:
     """Reproduce a paper, judge its claims and write the results.
 
@@ -151,8 +149,9 @@ def reproduce(
         Processes; all cores by default. The numbers do not depend on it.
     scheduler : str, optional
         The address of a Dask scheduler whose workers are used instead of processes.
-    progress : callable
-        Called with the name of a stage and the number of runs just finished.
+    progress : Progress
+        Called with the name of a stage, the number of its steps just done, and that of all its steps
+        (see ``study.execution.Progress``).
 
     Returns
     -------
@@ -190,7 +189,7 @@ def carry_out(
     plan: Plan,
     out: str | Path,
     executor: Executor | None = None,
-    progress: Progress = lambda _stage, _runs: None,
+    progress: Progress = silent,
 ) -> list[JudgedClaim]:
     """Carry out a plan of a paper: as ``reproduce``, with a plan and an executor of one's own."""
     paper, folder = paper_of(name), made(out)
@@ -198,15 +197,16 @@ def carry_out(
         studies: dict[str, Study] = {
             file: stack.enter_context(open_study(folder / file, create=True)) for file in plan.studies
         }
-        paper.measure(plan, studies, executor, lambda runs: progress("measuring", runs))
-        found = paper.gather(plan, studies, executor, lambda stage: progress(stage, 0))
+        # The runs of the plan, of which each call of ``execute`` knows its own.
+        paper.measure(plan, studies, executor, lambda stage, n, _: progress(stage, n, plan.n_runs))
+        found = paper.gather(plan, studies, executor, progress)
     claims = judge(paper.claims, found, has_intervals=plan.has_intervals)
     order = [claim.id for each_paper in PAPERS.values() for claim in each_paper.claims]
     everything = write_claims(folder / "claims.json", claims, order)
     write(folder / "claims.md", claims_page.page(everything))
     for file, text in paper.documents(found).items():
         write(folder / file, text)
-    progress("drawing", 0)
+    progress("drawing", 0, None)
     for drawn in each(partial(_drawn, name, found), plan.plates, executor):
         for file, content in drawn.items():
             (folder / "figures" / file).write_bytes(content)
