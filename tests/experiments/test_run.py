@@ -172,7 +172,11 @@ def test_sizes_are_the_experiments_own_unless_given(tmp_path):
             {},
             "the experiment is 'weather'; one of xor, modular_addition, synthetic is needed",
         ),
-        ("xor", {"alfa": 0.2}, "xor has no setting alfa; its settings are epochs, every, topology, "),
+        (
+            "xor",
+            {"alfa": 0.2},
+            "xor has no setting alfa; its settings are alpha, quantile, max_steps, epochs, ",
+        ),
         ("xor", {"seed": 1}, "xor has no setting seed; its settings are"),
         ("xor", {"hidden": 20}, "hidden is 20; a list of sizes is needed"),
         ("xor", {"hidden": []}, "hidden is empty; at least one size is needed"),

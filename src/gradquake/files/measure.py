@@ -173,11 +173,8 @@ def _are_files(given: object) -> bool:
 
 def _refuse_options_of_files(given: Mapping[str, object]) -> None:
     # By identity: sample=0 equals False, and was given all the same.
-    names = [
-        name
-        for name, value in given.items()
-        if not any(value is unset for unset in (None, False, (), silent))
-    ]
+    unset = (None, False, (), silent)
+    names = [name for name, value in given.items() if not any(value is one for one in unset)]
     if names:
         raise InputError(
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} for gradients in files, and the "
