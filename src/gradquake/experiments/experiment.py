@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
 from gradquake.avalanche.surrogates import REAL
-from gradquake.errors import InputError, require_count
+from gradquake.errors import InputError, require_count, shortened
 from gradquake.study.configuration import settle_types
 from gradquake.study.execution import Measure
 from gradquake.study.recording import GradientRecord
@@ -145,12 +146,7 @@ class Experiment(Generic[Run]):
             of range.
         """
         require_count("seeds", seeds, 1)
-        if not (isinstance(sizes, Sequence | np.ndarray) and not isinstance(sizes, str)):
-            raise InputError(f"{self.size} is {sizes!r}; a list of sizes is needed")
-        if len(sizes) == 0:
-            raise InputError(f"{self.size} is empty; at least one size is needed")
-        if len(set(sizes)) != len(sizes):
-            raise InputError(f"{self.size} is {list(sizes)}, which repeats a size; give each size once")
+        self._check_sizes(sizes)
         unknown = sorted(settings.keys() - set(self.settings))
         if unknown:
             raise InputError(
@@ -160,3 +156,16 @@ class Experiment(Generic[Run]):
         make: Callable[..., Run] = self.run
         own = [{self.size: size, "seed": seed} for size in sizes for seed in range(seeds)]
         return [make(**size_and_seed, **settings) for size_and_seed in own]
+
+    def _check_sizes(self, sizes: object) -> None:
+        given = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+            raise InputError(f"{self.size} is {shortened(given)}; a list of sizes is needed")
+        if len(given) == 0:
+            raise InputError(f"{self.size} is empty; at least one size is needed")
+        if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in given):
+            raise InputError(f"{self.size} is {shortened(given)}; a list of integers is needed")
+        if len(set(given)) != len(given):
+            raise InputError(
+                f"{self.size} is {shortened(list(given))}, which repeats a size; give each size once"
+            )

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, Protocol, TypeVar
 
-from gradquake.errors import InputError
+from gradquake.errors import InputError, shortened
 from gradquake.paper import claims_page
 from gradquake.paper.claim import Claim, JudgedClaim, judge, write_claims
 from gradquake.paper.modadd import claims as modadd_claims
@@ -179,8 +179,8 @@ def paper_of(name: str) -> Paper[Any]:
     InputError
         For another name.
     """
-    if name not in PAPERS:
-        raise InputError(f"the paper is {name!r}; one of {', '.join(PAPERS)} is needed")
+    if not (isinstance(name, str) and name in PAPERS):
+        raise InputError(f"the paper is {shortened(name)}; one of {', '.join(PAPERS)} is needed")
     return PAPERS[name]
 
 

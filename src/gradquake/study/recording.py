@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, printable, require, told
+from gradquake.errors import InputError, printable, require, shortened, told
 from gradquake.study.configuration import (
     RUN_KEYS,
     Config,
     config_key,
     is_integer,
-    shortened,
     sweep_settings,
 )
 
