@@ -149,7 +149,7 @@ ATTRIBUTED = Quantity(
     "D_pre", 0.95, 0.9, 1.05, 0.9,
     null=Number(0.85, 0.8, 0.875),
     attribution=Parts(Number(0.04, -0.02, 0.06), Number(0.06, 0.045, 0.08)),
-    snapshot_low=0.93, snapshot_high=0.96,
+    over_snapshots=Number(0.95, 0.93, 0.96),
 )  # fmt: skip
 BARE = Quantity("R²", 0.995)
 
@@ -168,8 +168,7 @@ def test_a_claim_as_json():
             "distribution": {"value": 0.04, "low": -0.02, "high": 0.06},
             "arrangement": {"value": 0.06, "low": 0.045, "high": 0.08},
         },
-        "snapshot_low": 0.93,
-        "snapshot_high": 0.96,
+        "over_snapshots": {"value": 0.95, "low": 0.93, "high": 0.96},
         "decimals": None,
         "equal_in_all_resamples": False,
     }

@@ -101,7 +101,10 @@ def test_an_analysis_agrees_with_its_ladder(name, request):
             "r_squared": finite(exponent.fit.r_squared),
             "message": exponent.fit.message,
             "cautions": list(exponent.cautions),
-            "over_snapshots": {n: finite(getattr(over_snapshots, n)) for n in ("low", "high")},
+            "over_snapshots": {
+                "value": finite(exponent.value),
+                **{n: finite(getattr(over_snapshots, n)) for n in ("low", "high")},
+            },
         }
         for rung in ladder.nulls:
             null = read["nulls"][rung][phase][statistic]

@@ -234,9 +234,10 @@ def analysis_json(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATIS
     found = exponents_json(real, statistics)
     for phase in PHASES:
         for s in statistics:
-            over_snapshots = real.snapshot_interval(phase, s)
-            ends = {name: finite(getattr(over_snapshots, name)) for name in ("low", "high")}
-            found[phase][s]["over_snapshots"] = ends
+            ends = real.snapshot_interval(phase, s)
+            found[phase][s]["over_snapshots"] = {
+                "value": found[phase][s]["value"], "low": finite(ends.low), "high": finite(ends.high)
+            }  # fmt: skip
     timing = {s: timing_json(scrutiny.timing[s]) for s in statistics if s in scrutiny.timing}
     return {
         "settings": dict(real.dataset.attrs),
