@@ -435,8 +435,12 @@ def test_dimension_from_three_recorded_sizes(tmp_path, call):
         (["g.npy", "--out", "s", "--label", "width"], "--label is 'width'; name=value is needed"),
         (["g.npy", "--out", "s", "--label", "size=3"], "labels names size, which"),
         (
+            ["g.npy", "--out", "s", "--label", "total_parameters=3"],
+            "labels names total_parameters, which gradquake records itself; any name is free but loss",
+        ),
+        (
             ["g.npy", "--out", "s", "--label", "seed=3"],
-            "labels names seed, which is recorded",
+            "the label seed is 3 and the probe's seed is 0; make them equal, or give the label another",
         ),
         (["g.npy", "--out", "s", "--label", "x=[1]"], "x in labels is [1]; text or a finite number"),
         (["g.npy", "--out", "s", "--label", "x=NaN"], "x in labels is nan; text or a finite number"),

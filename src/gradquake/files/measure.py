@@ -21,8 +21,8 @@ from gradquake.files.saved import SavedGradients, open_gradients
 from gradquake.files.series import Measurement, Null, RecordedAvalanche, Series
 from gradquake.study.configuration import config_key, label_text
 from gradquake.study.execution import Progress, silent
+from gradquake.study.labels import checked_labels, labelled
 from gradquake.study.recording import RunRecord
-from gradquake.study.recording import labels as checked_labels
 from gradquake.study.study import open_study
 
 __all__ = ["NULLS", "measure"]
@@ -237,19 +237,16 @@ def _configs(
     saved: SavedGradients, probe: Probe, rungs: Sequence[str], labels: Mapping[str, object] | None
 ) -> dict[str, dict[str, object]]:
     """Return the configurations under which a series and its nulls are recorded, by rung."""
-    own = checked_labels("labels", labels)
-    require("seed" not in own, "labels names seed, which is recorded as the probe's; give seed itself")
-    total = saved.layout.total
-    whole = {} if saved.n_parameters == total else {"total_parameters": total}
-    shared = {
+    own = {
         "experiment": "files",
         "n_parameters": saved.n_parameters,
         **probe.settings(),
         "differences": saved.differences,
         "sample": saved.sample,
         "match": list(saved.match),
-        "labels": {**whole, **own},
     }
+    total = None if saved.n_parameters == saved.layout.total else saved.layout.total
+    shared = labelled(own, checked_labels("labels", labels), total_parameters=total)
     return {rung: {**shared, "surrogate": rung} for rung in (REAL, *rungs)}
 
 
