@@ -545,7 +545,7 @@ def test_bad_models_and_optimizers_get_one_sentence():
             model,
             sgd(model),
             {"sample": 9, "labels": {"total_parameters": 1}},
-            "labels names total_param",
+            "labels names total_par",
         ),
         (model, sgd(model), {"labels": {"seed": -1, "seed_given": 1}}, "labels names seed_given, which"),
         (

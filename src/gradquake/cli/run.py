@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from gradquake.cli.terminal import Jobs, Scheduler, integers, progress, say
+from gradquake.cli.terminal import Command, Jobs, Scheduler, integers, progress, say
 
 if TYPE_CHECKING:
     from gradquake.experiments.experiment import Experiment, ProbedRun
@@ -67,7 +67,7 @@ def _command(experiment: Experiment[Any]) -> Any:
         f"{experiment.name} --out sweep.sqlite {_flag(experiment.size)} {sizes} --seeds 12`"
     )
     app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-    app.command(experiment.name)(command)
+    app.command(experiment.name, cls=Command)(command)
     return typer.main.get_command(app)
 
 

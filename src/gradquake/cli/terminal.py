@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from gradquake.report.text import Table
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "AsJson", "InterruptError", "Jobs", "Scheduler", "StudyFile", "Where", "integers",
-    "print_json", "print_table", "progress", "say", "settings_of",
+    "AsJson", "Command", "InterruptError", "Jobs", "Scheduler", "StudyFile", "Where", "integers",
+    "print_json", "print_table", "progress", "say", "settings_of", "with_flags",
 ]  # fmt: skip
 
 
@@ -37,6 +39,41 @@ StudyFile = Annotated[
 Where = Annotated[
     list[str] | None, typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated.")
 ]
+
+
+class Command(TyperCommand):
+    """A command whose errors name its options as they are typed: --max-steps instead of max_steps."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        from gradquake.errors import InputError
+
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            options = [param for param in self.params if param.param_type_name == "option"]
+            flags = {str(option.name): option.opts[0] for option in options}
+            # An option that may be repeated is a plural in Python.
+            flags |= {f"{option.name}s": option.opts[0] for option in options if option.multiple}
+            raise InputError(with_flags(str(error), flags)) from None
+
+
+def with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Return a message with the flags of options in place of the names of Python's arguments.
+
+    The flags are by name. A name that is also a word stands for its option only as the subject at the
+    beginning, or after "with" or "in"; a name with an underscore stands for it anywhere.
+    """
+    names = "|".join(map(re.escape, sorted(flags, key=len, reverse=True)))
+    compound = "|".join(re.escape(name) for name in flags if "_" in name)
+    subject = rf"^(?:(?:{names})(?:, | and ))*(?:{names})(?= (?:is|are|was|were|has|names|tell)\b)"
+    places = [subject, rf"(?<=\bwith )(?:{names})(?=$|[;,])", rf"(?<=\bin )(?:{names})(?= is\b)"]
+    places += [rf"(?<!\S)(?:{compound})(?=$|[\s;,])"] if compound else []
+
+    def flagged(found: re.Match[str]) -> str:
+        return re.sub(rf"\b(?:{names})\b", lambda name: flags[name[0]], found[0])
+
+    return re.sub("|".join(places), flagged, message) if flags else message
 
 
 class InterruptError(Exception):
