@@ -216,7 +216,7 @@ def test_a_tail_is_strict_json(sweep):
     for fit in [*tail_fits(sweep), tail_fit([1, 1], 21)]:
         read = strict(tail_json(fit))
         assert read["n_parameters"] == fit.n_parameters
-        assert read["value"] == finite(fit.exponent)
+        assert read["value"] == finite(fit.value)
         assert set(read["against"]) == {c.alternative for c in fit.comparisons}
 
 

@@ -363,7 +363,7 @@ def test_there_is_no_timing_where_nothing_groks(name, request):
     assert tuple(found.ladder.nulls) == RUNGS
     assert np.isnan(found.ladder.exponent("real", "post", "max").value)
     assert np.isfinite(found.ladder.exponent("real", "pre", "max").value)
-    assert np.isnan(found.collapse("real", "post").exponent)
+    assert np.isnan(found.collapse("real", "post").value)
 
 
 def test_where_a_scale_never_groks_there_is_timing_without_d_after(ended):

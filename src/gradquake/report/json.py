@@ -120,7 +120,7 @@ def permutation_json(test: PermutationTest) -> Object:
 def collapse_json(collapse: Collapse) -> Object:
     """Return the best collapse: the D of the smallest S as ``value``, and that S as ``quality``."""
     return {
-        "value": finite(collapse.exponent),
+        "value": finite(collapse.value),
         **{name: finite(getattr(collapse, name)) for name in ("low", "high", "quality")},
         "message": collapse.message,
     }
@@ -143,7 +143,7 @@ def tail_json(fit: TailFit) -> Object:
         "avalanches": fit.n_avalanches,
         "avalanches_of_size_0": fit.n_zero,
         "decades": finite(fit.decades),
-        "value": finite(fit.exponent),
+        "value": finite(fit.value),
         "stderr": finite(fit.stderr),
         "xmin": finite(fit.xmin),
         "in_tail": fit.n_tail,
