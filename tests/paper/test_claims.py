@@ -340,7 +340,7 @@ def test_thresholds_agree_if_each_is_on_its_side_of_1(at_080, own, expected):
 
 def fit(heavy, decades):
     return SimpleNamespace(
-        n_parameters=85, heavier_than_exponential=heavy, decades=decades, exponent=2.0
+        n_parameters=85, heavier_than_exponential=heavy, decades=decades, value=2.0
     )
 
 
