@@ -250,7 +250,7 @@ def test_order_and_units_change_nothing(seed, order, unit, parts):
     assert quality(others, exponents) == pytest.approx(quality(scales, exponents), rel=1e-6)
     one, other = best_collapse(scales), best_collapse(others)
     assert other.quality == pytest.approx(one.quality, rel=1e-6)
-    for name in ("exponent", "low", "high"):
+    for name in ("value", "low", "high"):
         assert getattr(other, name) == pytest.approx(getattr(one, name), abs=2.1e-4)
 
 
