@@ -1,6 +1,8 @@
 """The probe: its threshold, and that a batch is nothing but its gradients one at a time."""
 
-from dataclasses import replace
+import inspect
+import json
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -12,7 +14,12 @@ from gradquake import Avalanche, InputError, Probe, relax
 from gradquake.avalanche import topologies
 from gradquake.avalanche.graphs import Graph, from_edges, stack
 from gradquake.avalanche.probe import THREADS_FROM
+from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.topologies import CHEAP, TOPOLOGIES, _KeptGraphs, build
+from gradquake.cli.measure import measure as measure_command
+from gradquake.experiments.synthetic import SyntheticRun
+from gradquake.experiments.xor import XorRun
+from gradquake.files.measure import measure as measure_function
 
 DTYPES = ["float32", "float64"]
 FIELDS = ("size", "duration", "area", "peak", "truncated", "deviation", "threshold", "dissipated")
@@ -318,7 +325,7 @@ def test_a_graph_or_a_builder_in_place_of_a_name():
 
 
 def test_the_repr_of_a_probe_has_no_address():
-    assert repr(Probe("ring", 0.2)) == (
+    assert repr(Probe("ring", alpha=0.2)) == (
         "Probe(graph='ring', alpha=0.2, quantile=0.9, max_steps=20, seed=0)"
     )
     assert repr(Probe(topologies.ring(7))).startswith("Probe(graph=Graph(n_nodes=7, n_edges=14), alpha")
@@ -436,3 +443,40 @@ def test_a_batch_that_cannot_be_measured(gradients, graph, message):
 def test_threads_that_are_no_count(threads):
     with pytest.raises(InputError, match=r"threads is .*; an integer of at least 1 is needed"):
         Probe().measure_batch(np.ones((2, 9)), threads=threads)
+
+
+def test_a_probe_and_its_recorded_settings_are_one_to_one():
+    probe = Probe("ring", alpha=np.float32(0.25), quantile=1, max_steps=np.int64(7), seed=np.uint8(3))
+    recorded = probe.settings()
+    assert recorded == {"topology": "ring", "alpha": 0.25, "quantile": 1.0, "max_steps": 7, "seed": 3}
+    assert [type(value) for value in recorded.values()] == [str, float, float, int, int]
+    assert Probe.of(json.loads(json.dumps(recorded))) == probe
+    assert Probe.of({**recorded, "task": "xor", "n_parameters": 9}) == probe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"topology": "own"}, "topology is 'own'; one of"),
+        ({"quantile": 7}, r"quantile is 7; a number in \[0, 1\] is needed"),
+        ({"alpha": None}, "alpha is None; a number is needed"),
+    ],
+)
+def test_recorded_settings_of_no_probe_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        Probe.of({**Probe().settings(), **changes})
+
+
+def test_settings_that_lack_one_are_refused():
+    recorded = {name: value for name, value in Probe().settings().items() if name != "quantile"}
+    with pytest.raises(InputError, match="have no quantile; a probe needs all of topology, alpha"):
+        Probe.of(recorded)
+
+
+def test_the_defaults_of_a_cascade_are_those_of_one_definition():
+    expected = asdict(CascadeSettings())
+    for function in (relax, Probe, measure_function, measure_command, XorRun, SyntheticRun):
+        parameters = inspect.signature(function).parameters
+        own = {name: parameters[name].default for name in expected if name in parameters}
+        assert own == {name: expected[name] for name in own}
+        assert {"alpha", "max_steps"} <= own.keys()

@@ -88,7 +88,7 @@ def test_a_surrogate_from_outside_the_package_is_a_null_by_its_name(folder, monk
 def test_progress_counts_every_avalanche(folder):
     calls = []
     gq.measure(folder, nulls=["permuted"], draws=2, progress=lambda *call: calls.append(call))
-    assert calls == [(done, 9) for done in range(1, 10)]
+    assert calls == [("measuring", 1, 9)] * 9
 
 
 @pytest.mark.parametrize(
@@ -124,3 +124,18 @@ def test_options_that_an_array_cannot_have_are_refused(options, sentence):
 def test_options_that_files_cannot_have_are_refused(folder, options, sentence):
     with pytest.raises(gq.InputError, match=sentence):
         gq.measure(folder, **options)
+
+
+def test_the_label_seed_is_the_seed_that_is_given(folder, tmp_path):
+    for seed, path in ((3, tmp_path / "a"), (0, tmp_path / "b")):
+        gq.measure(folder, nulls=[], seed=seed, labels={"seed": seed, "width": 4}, out=path)
+        with gq.open_study(path) as study:
+            (record,) = study.records()
+        assert (record.config["seed"], record.config["labels"]) == (seed, {"width": 4})
+
+
+def test_a_label_of_gradquakes_own_is_refused_and_not_replaced(folder, tmp_path):
+    labels, path = {"total_parameters": 5}, tmp_path / "s"
+    with pytest.raises(gq.InputError, match="labels names total_parameters, which gradquake records"):
+        gq.measure(folder, sample=9, nulls=[], labels=labels, out=path)
+    assert not path.exists()

@@ -143,7 +143,7 @@ ATTRIBUTED = Quantity(
     "D_pre", 0.95, 0.9, 1.05, 0.9,
     null=Number(0.85, 0.8, 0.875),
     attribution=Parts(Number(0.04, -0.02, 0.06), Number(0.06, 0.045, 0.08)),
-    snapshot_low=0.93, snapshot_high=0.96,
+    over_snapshots=Number(0.95, 0.93, 0.96),
 )  # fmt: skip
 BARE = Quantity("R²", 0.995)
 
@@ -162,8 +162,7 @@ def test_a_claim_as_json():
             "distribution": {"value": 0.04, "low": -0.02, "high": 0.06},
             "arrangement": {"value": 0.06, "low": 0.045, "high": 0.08},
         },
-        "snapshot_low": 0.93,
-        "snapshot_high": 0.96,
+        "over_snapshots": {"value": 0.95, "low": 0.93, "high": 0.96},
         "decimals": None,
         "equal_in_all_resamples": False,
     }
@@ -367,9 +366,7 @@ def test_thresholds_agree_if_each_is_on_its_side_of_1(at_080, own, expected):
 
 
 def fit(heavy, decades):
-    return SimpleNamespace(
-        n_parameters=85, heavier_than_exponential=heavy, decades=decades, exponent=2.0
-    )
+    return SimpleNamespace(n_parameters=85, heavier_than_exponential=heavy, decades=decades, value=2.0)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.avalanche.cascade import Avalanche, AvalancheBatch, avalanche, relax_stack
-from gradquake.avalanche.checks import as_gradient, check_cascade, check_length
+from gradquake.avalanche.checks import as_gradient, check_length
 from gradquake.avalanche.collective import Alone, Exchange
 from gradquake.avalanche.graphs import Graph, GraphStack, repeat, stack
 from gradquake.avalanche.pieces import relax_pieces
+from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
 from gradquake.avalanche.sums import Gradient
 from gradquake.avalanche.topologies import check_topology, kept_graph
 from gradquake.errors import (
@@ -22,7 +23,6 @@ from gradquake.errors import (
     a_type,
     counted,
     out_of_memory,
-    require_between,
     require_count,
     require_seed,
 )
@@ -45,7 +45,7 @@ Builder = Callable[[int, int], Graph]
 
 
 @dataclass(frozen=True, repr=False)
-class Probe:
+class Probe(CascadeSettings):
     """The settings that turn gradients into avalanches: the graph, the threshold, the cascade.
 
     Parameters
@@ -54,13 +54,8 @@ class Probe:
         The graph that gradients relax on, one node for each entry. Either a topology's name in
         ``topologies.TOPOLOGIES``; or a ``Graph``, for gradients of its number of nodes; or a builder
         of your own, ``(n, seed) -> Graph``, which is called for every measurement.
-    alpha : float
-        The share that a toppling node gives away, in (0, 1).
-    quantile : float
-        The threshold is this quantile of the gradient's magnitudes, in [0, 1]: exactly
-        ``numpy.quantile(abs(gradient), quantile)`` in float64.
-    max_steps : int
-        The most steps of a cascade, at least 1.
+    alpha, quantile, max_steps
+        The settings of the cascade (see ``CascadeSettings``).
     seed : int
         The seed of the graph, at least 0.
 
@@ -70,17 +65,13 @@ class Probe:
         For a parameter out of range, or if ``graph`` is none of the three.
     """
 
-    graph: str | Graph | Builder = "barabasi_albert"
-    alpha: float = 0.3
-    quantile: float = 0.9
-    max_steps: int = 20
-    seed: int = 0
+    graph: str | Graph | Builder = DEFAULT_TOPOLOGY
+    seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.graph, Graph) or callable(self.graph)):
             check_topology(self.graph, "graph", "a Graph or a builder (n, seed) -> Graph")
-        check_cascade(self.alpha, self.max_steps)
-        require_between("quantile", self.quantile, 0, 1, inclusive=True)
+        super().__post_init__()
         require_seed(self.seed)
 
     def graph_on(self, n: int) -> Graph:
@@ -109,13 +100,26 @@ class Probe:
 
     def settings(self) -> dict[str, Any]:
         """Return the settings by name as a recording keeps them: ``topology`` stands for the graph."""
-        return {
-            "topology": self.topology,
-            "alpha": self.alpha,
-            "quantile": self.quantile,
-            "max_steps": self.max_steps,
-            "seed": self.seed,
-        }
+        return {"topology": self.topology, **super().settings(), "seed": int(self.seed)}
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Probe:
+        """Return the probe that ``settings()`` gives, or that a run's configuration names.
+
+        Raises
+        ------
+        InputError
+            For a setting that is missing or out of range; also for the settings of a probe on a graph
+            of one's own, which a recording does not hold.
+        """
+        names = ("topology", "alpha", "quantile", "max_steps", "seed")
+        missing = [name for name in names if name not in settings]
+        if missing:
+            raise InputError(
+                f"the settings have no {', '.join(missing)}; a probe needs all of {', '.join(names)}"
+            )
+        check_topology(settings["topology"])
+        return cls(settings["topology"], **{name: settings[name] for name in names[1:]})
 
     def __repr__(self) -> str:
         graph = self.graph
@@ -199,9 +203,12 @@ class Probe:
             threads = CORES if exchange is None else 1
         try:
             return relax_pieces(
-                pieces, self.graph_on, self.quantile, self.alpha, self.max_steps,
-                exchange=Alone() if exchange is None else exchange, threads=threads,
-            )  # fmt: skip
+                pieces,
+                self.graph_on,
+                self,
+                exchange=Alone() if exchange is None else exchange,
+                threads=threads,
+            )
         except MemoryError:
             raise out_of_memory(f"a gradient in {counted(len(pieces), 'piece')}") from None
 
@@ -278,9 +285,7 @@ class Probe:
     ) -> tuple[Gradient, NDArray[np.void]]:
         if threads is None:
             threads = CORES if flat.size >= THREADS_FROM else 1
-        return relax_stack(
-            flat, graphs, self.alpha, self.max_steps, quantile=self.quantile, threads=threads
-        )
+        return relax_stack(flat, graphs, self, threads=threads)
 
 
 def _check_threads(threads: int | None) -> None:

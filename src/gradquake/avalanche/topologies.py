@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gradquake.avalanche import _kernels_graphs
 from gradquake.avalanche.computed import ComputedGraph
 from gradquake.avalanche.graphs import TOO_MANY, Graph, count_of, from_trusted, index_dtype, joined
-from gradquake.errors import InputError, require_between, require_seed
+from gradquake.errors import InputError, require_between, require_seed, shortened
 
 __all__ = [
     "TOPOLOGIES", "Topology", "barabasi_albert", "build", "check_topology", "computational",
@@ -254,7 +254,7 @@ def check_topology(topology: object, name: str = "topology", *others: str) -> No
     """
     if not (isinstance(topology, str) and topology in TOPOLOGIES):
         wanted = "; or ".join([f"one of {', '.join(TOPOLOGIES)}", *others])
-        raise InputError(f"{name} is {topology!r}; {wanted} is needed")
+        raise InputError(f"{name} is {shortened(topology)}; {wanted} is needed")
 
 
 def kept_graph(topology: str, n: int, seed: int) -> Graph:

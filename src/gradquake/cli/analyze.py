@@ -50,7 +50,7 @@ def analyze(
     """
     from gradquake.report import result
 
-    with progress() as advance:
+    with progress() as bars:
         found = result.analyze(
             study,
             nulls=nulls,
@@ -58,7 +58,7 @@ def analyze(
             statistic=statistic,
             jobs=jobs,
             scheduler=scheduler,
-            progress=advance,
+            progress=bars,
             where=settings_of(where or []),
         )
     if as_json:

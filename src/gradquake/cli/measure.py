@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
 from gradquake.cli.terminal import AsJson, print_table, progress, say, settings_of
 
 __all__ = ["measure"]
@@ -37,10 +38,14 @@ def measure(
     ] = None,
     topology: Annotated[
         str, typer.Option(help="Graph: a name that `run xor` lists.")
-    ] = "barabasi_albert",
-    alpha: Annotated[float, typer.Option(help="Share that a toppling node gives away.")] = 0.3,
-    quantile: Annotated[float, typer.Option(help="Quantile of |gradient| taken as threshold.")] = 0.9,
-    max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = 20,
+    ] = DEFAULT_TOPOLOGY,
+    alpha: Annotated[
+        float, typer.Option(help="Share that a toppling node gives away.")
+    ] = CascadeSettings.alpha,
+    quantile: Annotated[
+        float, typer.Option(help="Quantile of |gradient| taken as threshold.")
+    ] = CascadeSettings.quantile,
+    max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = CascadeSettings.max_steps,
     seed: Annotated[int, typer.Option(help="Seed of the graph, the nulls and the sample.")] = 0,
     no_nulls: Annotated[bool, typer.Option("--no-nulls", help="Measure no nulls.")] = False,
     all_nulls: Annotated[
@@ -78,13 +83,13 @@ def measure(
     require(not (no_nulls and draws), "--draws is a number of nulls, which --no-nulls leaves out")
     require(out is not None or not label, "--label is for the run that --out records; give --out too")
     check_topology(topology)
-    with progress(unit="avalanches") as advance:
+    with progress("avalanches") as bars:
         series = measure_files(
             files, graph=topology, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed,
             differences=differences, match=match or (), sample=sample,
             nulls=tuple(SURROGATES) if all_nulls else () if no_nulls else None, draws=draws,
             out=out, labels=settings_of(label or [], "--label"),
-            progress=lambda _, total: advance("measuring", 1, total),
+            progress=bars,
         )  # fmt: skip
     if as_json:
         print(series.to_json())

@@ -69,9 +69,9 @@ def reproduce(
     from gradquake.paper.reproduce import reproduce as reproduced
 
     entry = paper_of(paper)
-    with progress(entry.plan(seeds, quick).n_runs) as advance:
+    with progress("runs", resumes=True) as bars:
         claims = reproduced(
-            paper, out=out, seeds=seeds, quick=quick, jobs=jobs, scheduler=scheduler, progress=advance
+            paper, out=out, seeds=seeds, quick=quick, jobs=jobs, scheduler=scheduler, progress=bars
         )
     if as_json:
         print_json([claim.to_json() for claim in claims])

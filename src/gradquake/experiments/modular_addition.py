@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche.surrogates import REAL, RUNGS
-from gradquake.errors import InputError, require, require_between
+from gradquake.errors import InputError, require, require_between, shortened
 from gradquake.experiments.experiment import Experiment, ProbedRun
 from gradquake.experiments.readings import Reading, read
 from gradquake.experiments.transformer import Transformer
@@ -108,7 +108,7 @@ class ModularAdditionRun(ProbedRun):
         super().__post_init__()
         _ = self.network  # checks its settings
         if not (isinstance(self.split, str) and self.split in SPLITS):
-            raise InputError(f"split is {self.split!r}; one of {', '.join(SPLITS)} is needed")
+            raise InputError(f"split is {shortened(self.split)}; one of {', '.join(SPLITS)} is needed")
         require_between("train_share", self.train_share, 0, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
         require_between("weight_decay", self.weight_decay, 0, float("inf"), inclusive=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gradquake.experiments import table
-from gradquake.study.execution import execute
+from gradquake.study.execution import Progress, execute, silent
 from gradquake.study.pools import open_executor
 from gradquake.study.study import open_study
 
@@ -21,7 +20,7 @@ def run(
     seeds: int = 6,
     jobs: int | None = None,
     scheduler: str | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = silent,
     **settings: Any,
 ) -> Path:
     """Run a sweep: every size with every seed. Runs that the study holds already are not repeated.
@@ -40,8 +39,9 @@ def run(
         The number of processes; all cores by default. Numbers do not depend on it.
     scheduler : str, optional
         The address of a Dask scheduler, such as "tcp://host:8786", whose workers measure instead.
-    progress : callable, optional
-        Called with the number of runs that have just been finished, or found finished.
+    progress : Progress
+        Called with the name of a stage, the number of its steps just done, and that of all its steps
+        (see ``study.execution.Progress``).
     **settings
         Fields of the experiment's run configuration: ``XorRun``, ``ModularAdditionRun``,
         ``SyntheticRun``. The field of the size (``hidden``, ``width``, ``n_parameters``) takes a list of

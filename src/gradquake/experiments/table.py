@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradquake.errors import InputError
+from gradquake.errors import InputError, shortened
 from gradquake.experiments.experiment import Experiment
 from gradquake.experiments.modular_addition import MODULAR_ADDITION
 from gradquake.experiments.synthetic import SYNTHETIC
@@ -27,6 +27,8 @@ def find(name: str) -> Experiment[Any]:
     InputError
         If there is none.
     """
-    if name not in EXPERIMENTS:
-        raise InputError(f"the experiment is {name!r}; one of {', '.join(EXPERIMENTS)} is needed")
+    if not (isinstance(name, str) and name in EXPERIMENTS):
+        raise InputError(
+            f"the experiment is {shortened(name)}; one of {', '.join(EXPERIMENTS)} is needed"
+        )
     return EXPERIMENTS[name]

@@ -46,13 +46,13 @@ def page(claims: Sequence[JudgedClaim]) -> str:
         "",
         *(f"- **{claim.id}**: {claim.note}" for claim in claims),
     ]
-    snapshots = [
-        f"- {quantity.name}: [{number(quantity.snapshot_low)}, {number(quantity.snapshot_high)}]"
+    over_snapshots = [
+        f"- {quantity.name}: [{number(snapshots.low)}, {number(snapshots.high)}]"
         for claim in claims
         for quantity in claim.quantities
-        if quantity.snapshot_low is not None
+        if (snapshots := quantity.over_snapshots) is not None
     ]
-    lines += ["", SNAPSHOTS, "", *snapshots] if snapshots else []
+    lines += ["", SNAPSHOTS, "", *over_snapshots] if over_snapshots else []
     return "\n".join(lines) + "\n"
 
 

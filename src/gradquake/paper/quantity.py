@@ -61,9 +61,9 @@ class Quantity:
         The same statistic on the matched Gaussian null; None if it does not apply.
     attribution : Parts or None
         None for a quantity that is no exponent of a trained sweep.
-    snapshot_low, snapshot_high : float or None
-        The interval from a bootstrap over single snapshots, which is too narrow; None if it was not
-        taken.
+    over_snapshots : Number or None
+        The value with its interval from a bootstrap over single snapshots, which is too narrow; None if
+        it was not taken.
     decimals : int or None
         The number of decimals that are stable; None if all shown ones are.
     """
@@ -75,8 +75,7 @@ class Quantity:
     paper: float | None = None
     null: Number | None = None
     attribution: Parts | None = None
-    snapshot_low: float | None = None
-    snapshot_high: float | None = None
+    over_snapshots: Number | None = None
     decimals: int | None = None
 
     @classmethod
@@ -97,8 +96,10 @@ class Quantity:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the quantity that ``to_json`` gave these values."""
-        fields = {**_defined(values), "null": values["null"] and Number(**_defined(values["null"]))}
+        fields = _defined(values)
         del fields["equal_in_all_resamples"]
+        for name in ("null", "over_snapshots"):
+            fields[name] = values[name] and Number(**_defined(values[name]))
         if (parts := values["attribution"]) is not None:
             numbers = {name: Number(**_defined(part)) for name, part in parts.items()}
             fields["attribution"] = Parts(**numbers)

@@ -10,21 +10,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gradquake.errors import InputError
+from gradquake.errors import InputError, shortened
 from gradquake.paper import claims_page
 from gradquake.paper.claim import JudgedClaim, judge, read_claims, write_claims
 from gradquake.paper.modadd.paper import PAPER as MODADD
 from gradquake.paper.output import made, write
 from gradquake.paper.paper import Paper, Plan, Plates
 from gradquake.paper.xor.paper import PAPER as XOR
-from gradquake.study.execution import each
+from gradquake.study.execution import Progress, each, silent
 from gradquake.study.pools import open_executor
 from gradquake.study.study import Study, open_study
 
 __all__ = ["PAPERS", "carry_out", "paper_of", "reproduce"]
 
-# Called with the name of a stage and the number of runs just finished.
-Progress = Callable[[str, int], object]
 
 PAPERS: dict[str, Paper[Any]] = {paper.name: paper for paper in (XOR, MODADD)}
 
@@ -37,7 +35,7 @@ def reproduce(
     quick: bool = False,
     jobs: int | None = None,
     scheduler: str | None = None,
-    progress: Progress = lambda _stage, _runs: None,
+    progress: Progress = silent,
 ) -> list[JudgedClaim]:
     """Reproduce a paper, judge its claims and write the results.
 
@@ -57,8 +55,9 @@ def reproduce(
         Processes; all cores by default. The numbers do not depend on it.
     scheduler : str, optional
         The address of a Dask scheduler whose workers are used instead of processes.
-    progress : callable
-        Called with the name of a stage and the number of runs just finished.
+    progress : Progress
+        Called with the name of a stage, the number of its steps just done, and that of all its steps
+        (see ``study.execution.Progress``).
 
     Returns
     -------
@@ -86,8 +85,8 @@ def paper_of(name: str) -> Paper[Any]:
     InputError
         For another name.
     """
-    if name not in PAPERS:
-        raise InputError(f"the paper is {name!r}; one of {', '.join(PAPERS)} is needed")
+    if not (isinstance(name, str) and name in PAPERS):
+        raise InputError(f"the paper is {shortened(name)}; one of {', '.join(PAPERS)} is needed")
     return PAPERS[name]
 
 
@@ -96,7 +95,7 @@ def carry_out(
     plan: Plan,
     out: str | Path,
     executor: Executor | None = None,
-    progress: Progress = lambda _stage, _runs: None,
+    progress: Progress = silent,
 ) -> list[JudgedClaim]:
     """Carry out a plan of a paper: as ``reproduce``, with a plan and an executor of one's own."""
     paper, folder = paper_of(name), made(out)
@@ -106,15 +105,16 @@ def carry_out(
         studies: dict[str, Study] = {
             file: stack.enter_context(open_study(folder / file, create=True)) for file in plan.studies
         }
-        paper.measure(plan, studies, executor, lambda runs: progress("measuring", runs))
-        found = paper.gather(plan, studies, executor, lambda stage: progress(stage, 0))
+        # The runs of the plan, of which each call of ``execute`` knows its own.
+        paper.measure(plan, studies, executor, lambda stage, n, _: progress(stage, n, plan.n_runs))
+        found = paper.gather(plan, studies, executor, progress)
     claims = judge(paper.claims, found, has_intervals=plan.has_intervals)
     order = [claim.id for each_paper in PAPERS.values() for claim in each_paper.claims]
     everything = write_claims(folder / "claims.json", claims, order)
     write(folder / "claims.md", claims_page.page(everything))
     for file, text in paper.documents(found).items():
         write(folder / file, text)
-    progress("drawing", 0)
+    progress("drawing", 0, None)
     for drawn in each(partial(_drawn, paper.plates, found), plan.plates, executor):
         for file, content in drawn.items():
             (folder / "figures" / file).write_bytes(content)

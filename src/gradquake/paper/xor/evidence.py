@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ from gradquake.scrutiny.measure import measure as measure_readings
 from gradquake.scrutiny.scrutinize import Scrutiny, scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.topologies import OnTopology, on_topologies
-from gradquake.study.execution import each, execute, unpacked
+from gradquake.study.execution import Progress, each, execute, silent, unpacked
 from gradquake.study.study import Study
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def measure(
     plan: Plan,
     studies: Mapping[str, Study],
     executor: Executor | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = silent,
 ) -> None:
     """Measure those runs of the plan that the studies do not hold.
 
@@ -172,12 +172,12 @@ def gather(
     plan: Plan,
     studies: Mapping[str, Study],
     executor: Executor | None = None,
-    progress: Callable[[str], object] = lambda _: None,
+    progress: Progress = silent,
 ) -> Evidence:
     """Compute all evidence from studies that hold the plan's runs.
 
     Other runs in the studies (other seeds, say) are left out. Independent parts are computed on the
-    executor, if there is one; ``progress`` is called with the name of each stage.
+    executor, if there is one; ``progress`` is told of each stage.
 
     Raises
     ------
@@ -185,10 +185,10 @@ def gather(
         If a run of the plan is missing.
     """
     study = studies[STUDY]
-    progress("nulls")
+    progress("nulls", 0, None)
     inline, shadow = _sweep(study, plan.inline), _sweep(study, plan.shadow)
     scrutinies = [scrutinize(sweep, RUNGS, executor) for sweep in (inline, shadow)]
-    progress("conditions")
+    progress("conditions", 0, None)
     # The paper's own two ways to train already stand beside their nulls.
     results = [
         summarize(Todo(condition, sweep, shadow), scrutiny.ladder)
@@ -240,13 +240,13 @@ def _beyond(
     study: Study,
     modes: Mapping[str, xr.Dataset],
     executor: Executor | None,
-    progress: Callable[[str], object],
+    progress: Progress,
 ) -> _Beyond:
-    progress("topologies")
+    progress("topologies", 0, None)
     on_each = {mode: on_topologies(sweep, executor) for mode, sweep in modes.items()}
-    progress("choices")
+    progress("choices", 0, None)
     table = specify([_paper_seeds(modes[mode]) for mode in ("shadow", "inline")], executor)
-    progress("power")
+    progress("power", 0, None)
     many = {mode: _many_seeds(_sweep(study, runs), executor) for mode, runs in plan.power.items()}
     return _Beyond(on_each, table, many)
 

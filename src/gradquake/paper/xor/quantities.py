@@ -60,13 +60,9 @@ def exponent_with_snapshots(
     evidence: Evidence, name: str, phase: Phase, statistic: Statistic, paper: float
 ) -> Quantity:
     """Return an in-line exponent with its null and its interval over snapshots."""
-    snapshots = evidence.inline.snapshot_interval(phase, statistic)
-    return replace(
-        exponent_with_null(name, evidence.inline_ladder, phase, statistic),
-        paper=paper,
-        snapshot_low=snapshots.low,
-        snapshot_high=snapshots.high,
-    )
+    found = exponent_with_null(name, evidence.inline_ladder, phase, statistic)
+    ends = evidence.inline.snapshot_interval(phase, statistic)
+    return replace(found, paper=paper, over_snapshots=Number(found.value, ends.low, ends.high))
 
 
 def exponent_with_null(name: str, ladder: Ladder, phase: Phase, statistic: Statistic) -> Quantity:

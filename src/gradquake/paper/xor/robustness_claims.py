@@ -149,7 +149,7 @@ def heavy_tails(evidence: Evidence) -> Measured:
     fits = evidence.tails["inline"]
     found = tail_summary(fits)
     described = "; ".join(
-        f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.exponent:.0f}" for fit in fits
+        f"N = {fit.n_parameters}: {fit.decades:.2f} decades, alpha = {fit.value:.0f}" for fit in fits
     )
     return Measured(
         (
@@ -173,15 +173,15 @@ def collapse_of_sizes(evidence: Evidence) -> Measured:
         f"With {runs} runs a scale a perfect collapse has S = {perfect:.1f}, and S up to "
         f"{good:.1f} counts as a collapse. The largest sizes give D = {exponent.value:.3f} "
         f"[{exponent.low:.3f}, {exponent.high:.3f}]. The permuted null has S = {quality_of(permuted)} "
-        f"at D = {permuted.exponent:.2f}. At the ends of the interval of D, S is larger by 1."
+        f"at D = {permuted.value:.2f}. At the ends of the interval of D, S is larger by 1."
     )
     why = f"{runs} runs a scale give no error of P(>s) to judge a collapse by; 4 are needed."
     of_quality, of_exponent = quality_decimals(found.quality), EXPONENT_DECIMALS
-    best = Number(null.exponent, null.low, null.high)
+    best = Number(null.value, null.low, null.high)
     return Measured(
         (
             Quantity(QUALITY, found.quality, paper=1.0, null=Number(null.quality), decimals=of_quality),
-            Quantity(BEST_D, found.exponent, found.low, found.high, null=best, decimals=of_exponent),
+            Quantity(BEST_D, found.value, found.low, found.high, null=best, decimals=of_exponent),
         ),
         {GOOD_QUALITY: good, LOW_END_OF_D: exponent.low, HIGH_END_OF_D: exponent.high},
         seen if testable else why,
