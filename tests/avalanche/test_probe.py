@@ -369,16 +369,15 @@ def test_the_name_by_which_a_graph_is_recorded():
     def local(n, seed):
         return build("erdos_renyi", n, seed)
 
-    message = (
-        r"^the graph is made by {}, which has no name to be recorded by; a function at the top level"
-    )
-    for builder, told in {
-        local: r".*<locals>\.local", partial(build, "ring"): "a partial", Builders().method: r"Builders\.method",
-    }.items():  # fmt: skip
-        with pytest.raises(InputError, match=message.format(told)):
+    for builder, told in (
+        (local, r".*<locals>\.local"),
+        (partial(build, "ring"), "a partial"),
+        (Builders().method, r"Builders\.method"),
+        (Counted(), "a Counted"),
+    ):
+        message = f"^the graph is made by {told}, which has no name to be recorded by; a function at"
+        with pytest.raises(InputError, match=message):
             Probe(builder).settings()
-    with pytest.raises(InputError, match=message.format("a Counted")):
-        Probe(Counted()).settings()
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import gradquake as gq
 from gradquake import InputError
 from gradquake.avalanche.surrogates import RUNGS, surrogate
 from gradquake.cli.app import app
@@ -25,7 +26,6 @@ from gradquake.experiments.modular_addition import (
     sweep,
     train,
 )
-from gradquake.experiments.run import run
 from gradquake.study.configuration import config_key
 
 AVALANCHE = {"threshold", "size", "duration", "area", "peak", "truncated", "deviation"}
@@ -441,7 +441,7 @@ def test_missing_torch_gets_one_sentence_before_any_work(monkeypatch, tmp_path):
     with pytest.raises(InputError, match=message):
         measure([small()])
     with pytest.raises(InputError, match=message):
-        run("modular_addition", out=tmp_path / "s.sqlite", width=[20], seeds=2, jobs=2)
+        gq.run("modular_addition", out=tmp_path / "s.sqlite", width=[20], seeds=2, jobs=2)
     command = ["run", "modular_addition", "--out", str(tmp_path / "s.sqlite"), "--width", "20"]
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, InputError)

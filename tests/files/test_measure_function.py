@@ -68,16 +68,13 @@ def test_graphs_and_builders_of_your_own_are_recorded_by_their_names(folder, tmp
         with pytest.raises(gq.StudyError) as refused:
             study.select()
     choices = ", ".join(sorted(names))
-    assert (
-        f"holds 3 sweeps; choose one with name=value by a setting in which they differ: topology ({choices})"
-        in (str(refused.value))
-    )
+    assert str(refused.value).endswith(f"by a setting in which they differ: topology ({choices})")
     with pytest.raises(gq.InputError, match="holds the finished run seed=0 already"):
         gq.measure(folder, graph=ring(201), nulls=(), out=out)
     for of in (lambda: gq.analyze(out), lambda: gq.analyze(out, topology="graph:0")):
-        with pytest.raises(gq.StudyError, match="choose one|holds no run"):
+        with pytest.raises(gq.StudyError, match=r"choose one|holds no finished run"):
             of()
-    assert gq.info(out).settings["topology"] == sorted(names)
+    assert all(name in str(gq.info(out)) for name in names)
 
 
 @pytest.mark.parametrize("graph", [lambda n, seed: ring(n), partial(build, "ring")])  # noqa: ARG005

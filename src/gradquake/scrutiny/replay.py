@@ -39,7 +39,7 @@ def check_known(sweep: xr.Dataset) -> None:
     name = sweep.attrs.get("experiment")
     if isinstance(name, str) and name not in ("", *RECORDED_BY, *EXPERIMENTS):
         raise InputError(
-            f"the experiment {printable(name)} is unknown here, and its code is needed to measure nulls; "
+            f"the experiment {printable(name)} is unknown here, and nulls of its runs need its code; "
             "import the module that defines it first"
         )
 
