@@ -60,7 +60,7 @@ def processes():
 def cluster():
     from distributed import LocalCluster
 
-    options = {"host": "127.0.0.1", "dashboard_address": None, "silence_logs": 50}
+    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **options) as local:
         yield {"scheduler": local.scheduler_address}
 
