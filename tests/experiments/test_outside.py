@@ -152,5 +152,10 @@ def test_a_pool_that_was_open_before_knows_entries_that_are_added_later(monkeypa
 
     with open_executor(2) as pool, gq.open_study(tmp_path / "s.sqlite", create=True) as study:
         monkeypatch.setitem(TOPOLOGIES, "later", Topology(path, "later"))
-        execute(study, synthetic.measure, synthetic.sweep([30], 2, epochs=10, topology="later"), pool)
+        execute(
+            study,
+            synthetic.measure,
+            synthetic.SYNTHETIC.sweep([30], 2, epochs=10, topology="later"),
+            pool,
+        )
         assert study.select(topology="later").sizes["run"] == 2

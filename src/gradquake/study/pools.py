@@ -260,13 +260,15 @@ def _task(message: bytes, script: dict[str, str]) -> Callable[[], object]:
 
 def _check_added_entries() -> None:
     """Raise InputError if a process cannot be sent an entry that was added to a table of the package."""
+    script = _script()
+    # A notebook or an interactive session has no script that a worker could run.
+    runs_again = "init_main_from_name" in script or os.path.isfile(script.get("init_main_from_path", ""))
     for noun, name, entry in added_entries():
         try:
             sent = bytes(ForkingPickler.dumps(entry))
         except (PicklingError, TypeError, AttributeError):
             sent = None
-        # A notebook or an interactive session has no script that a worker could run.
-        if sent is None or (b"__main__" in sent and not _script()):
+        if sent is None or (b"__main__" in sent and not runs_again):
             raise InputError(
                 f"the {noun} {name} cannot be sent to other processes; define its functions at the top "
                 "level of a module that can be imported, or use jobs=1"
