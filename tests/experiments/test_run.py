@@ -88,8 +88,8 @@ def test_an_unknown_experiment_is_asked_for_only_if_its_code_is_needed(tmp_path,
         known.setitem(EXPERIMENTS, UNIFORM.name, UNIFORM)
         out = run("uniform", out=tmp_path / "s.sqlite", **SMALL)
     message = (
-        "^the experiment uniform is unknown here, and nulls of its runs need its code; import the module "
-        "that defines it first$"
+        "^the experiment uniform is unknown here, and nulls of its runs need its code; import the "
+        "module that defines it first$"
     )
     for options in ({}, {"nulls": True}, {"sensitivity": True}):
         with pytest.raises(InputError, match=message):
