@@ -1,5 +1,6 @@
 """The probe: its threshold, and that a batch is nothing but its gradients one at a time."""
 
+import hashlib
 import inspect
 import json
 from dataclasses import asdict, replace
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradquake import Avalanche, InputError, Probe, relax
-from gradquake.avalanche import topologies
+from gradquake.avalanche import computed, topologies
 from gradquake.avalanche.graphs import Graph, from_edges, stack
 from gradquake.avalanche.probe import THREADS_FROM
 from gradquake.avalanche.settings import CascadeSettings
@@ -317,11 +318,90 @@ def test_a_graph_or_a_builder_in_place_of_a_name():
         assert bits(probe.measure_pieces([gradient[:9], gradient[9:]])) == bits(
             by_name.measure(gradient)
         )
-        assert probe.topology == "own"
     assert Probe(graph).graph_on(60) is graph
     assert by_name.settings() == {
         "topology": "erdos_renyi", "alpha": 0.3, "quantile": 0.9, "max_steps": 20, "seed": 4
     }  # fmt: skip
+
+
+class Counted:
+    """A builder that counts its calls; it cannot be hashed, and equals every other one."""
+
+    __hash__ = None
+
+    def __init__(self):
+        self.calls = []
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self, n, seed):
+        self.calls.append((n, seed))
+        return topologies.ring(n)
+
+
+def test_a_builder_is_called_once_for_each_size_and_seed():
+    first, second = Counted(), Counted()
+    for builder in (first, second):
+        for _ in range(3):
+            for n, seed in ((60, 0), (60, 1), (70, 0)):
+                Probe(builder, seed=seed).measure(normal(3, n))
+                Probe(builder, seed=seed).measure_batch([normal(3, n)])
+    assert first.calls == second.calls == [(60, 0), (60, 1), (70, 0)]
+
+
+def test_a_topology_that_is_defined_again_is_built_again(monkeypatch):
+    monkeypatch.setitem(TOPOLOGIES, "mine", topologies.Topology(lambda n, _: topologies.ring(n), "mine"))
+    assert Probe("mine").graph_on(60).digest == topologies.ring(60).digest
+    again = topologies.Topology(lambda n, _: topologies.square_lattice(n), "mine")
+    monkeypatch.setitem(TOPOLOGIES, "mine", again)
+    assert Probe("mine").graph_on(60).digest == topologies.square_lattice(60).digest
+
+
+class Builders:
+    @staticmethod
+    def static(n, seed):
+        return build("erdos_renyi", n, seed)
+
+    def method(self, n, seed):
+        return build("erdos_renyi", n, seed)
+
+
+def test_the_name_by_which_a_graph_is_recorded():
+    assert Probe("ring").topology == "ring"
+    assert Probe(topologies.ring(9)).topology == f"graph:{topologies.ring(9).digest}"
+    assert Probe(normal).topology == f"{__name__}.normal"
+    assert Probe(Builders.static).topology == f"{__name__}.Builders.static"
+
+    def local(n, seed):
+        return build("erdos_renyi", n, seed)
+
+    for builder, told in (
+        (local, r".*<locals>\.local"),
+        (partial(build, "ring"), "a partial"),
+        (Builders().method, r"Builders\.method"),
+        (Counted(), "a Counted"),
+    ):
+        message = f"^the graph is made by {told}, which has no name to be recorded by; a function at"
+        with pytest.raises(InputError, match=message):
+            Probe(builder).settings()
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_the_digest_of_a_graph_is_that_of_its_arrays(topology, monkeypatch):
+    monkeypatch.setattr(computed, "ROWS_AT_A_TIME", 7)
+    graph = build(topology, 201, 3)
+    arrays = graph.indptr.astype("<i4").tobytes() + graph.indices.astype("<i4").tobytes()
+    assert graph.digest == hashlib.sha256(arrays).hexdigest()[:12]
+    wider = Graph(graph.indptr.astype(">i8"), graph.indices.astype(np.uint64))
+    assert wider.digest == graph.digest
+    assert build(topology, 205, 3).digest != graph.digest
+
+
+def test_the_digest_of_a_large_computed_graph_takes_no_memory():
+    graph = topologies.ring(CHEAP)
+    assert len(graph.digest) == 12
+    assert graph.nbytes < 1_000
 
 
 def test_the_repr_of_a_probe_has_no_address():
@@ -345,13 +425,14 @@ def test_a_builder_that_returns_no_graph_of_this_size(result):
 def test_graphs_are_kept_within_a_number_of_bytes():
     one = topologies.ring(100).nbytes
     kept = _KeptGraphs(2 * one + 4)
-    first, second = (kept.graph("erdos_renyi", 100, seed) for seed in range(2))
-    assert kept.graph("erdos_renyi", 100, 0) is first
-    kept.graph("erdos_renyi", 100, 2)
-    assert kept.graph("erdos_renyi", 100, 0) is first
-    assert kept.graph("erdos_renyi", 100, 1) is not second
-    assert kept.graph("ring", 300, 0) is not kept.graph("ring", 300, 0)
-    assert sum(graph.nbytes for graph in kept._graphs.values()) <= 2 * one + 4
+    random, ring = (TOPOLOGIES[name].build for name in ("erdos_renyi", "ring"))
+    first, second = (kept.graph(random, 100, seed) for seed in range(2))
+    assert kept.graph(random, 100, 0) is first
+    kept.graph(random, 100, 2)
+    assert kept.graph(random, 100, 0) is first
+    assert kept.graph(random, 100, 1) is not second
+    assert kept.graph(ring, 300, 0) is not kept.graph(ring, 300, 0)
+    assert sum(graph.nbytes for _, graph in kept._graphs.values()) <= 2 * one + 4
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -363,14 +444,15 @@ def test_the_bytes_of_a_graph(topology):
 @pytest.mark.parametrize("topology", ["ring", "square_lattice"])
 def test_a_large_computed_graph_is_kept_since_it_takes_no_memory(topology):
     kept = _KeptGraphs(1_000_000)
-    graph = kept.graph(topology, CHEAP, 0)
+    builder = TOPOLOGIES[topology].build
+    graph = kept.graph(builder, CHEAP, 0)
     assert graph.nbytes < 1_000
-    assert kept.graph(topology, CHEAP, 0) is graph
+    assert kept.graph(builder, CHEAP, 0) is graph
     assert graph.indices.size == 4 * CHEAP
     assert graph.nbytes == graph.indptr.nbytes + graph.indices.nbytes
     # The arrays that somebody has read count from then on.
-    kept.graph("ring", 100, 0)
-    assert kept.graph(topology, CHEAP, 0) is not graph
+    kept.graph(TOPOLOGIES["erdos_renyi"].build, 100, 0)
+    assert kept.graph(builder, CHEAP, 0) is not graph
 
 
 def test_a_graph_of_another_size():

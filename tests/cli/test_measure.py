@@ -93,7 +93,7 @@ def checkpoints(tmp_path):
 
 
 def test_one_gradient_is_what_the_probe_measures(one, read):
-    found = read(one, "--topology", "ring", "--alpha", 0.2, "--quantile", 0.8, "--max-steps", 7)
+    found = read(one, "--graph", "ring", "--alpha", 0.2, "--quantile", 0.8, "--max-steps", 7)
     [measured] = found["measurements"]
     expected = gq.Probe("ring", alpha=0.2, quantile=0.8, max_steps=7).measure(gradient())
     assert {name: measured[name] for name in MEASURED} == {n: getattr(expected, n) for n in MEASURED}
@@ -139,7 +139,7 @@ def test_nulls_of_tensors_keep_each_tensor(tmp_path, read):
     path = tmp_path / "g.npz"
     # A cascade on the ring of a block of large entries stays near it; shuffled over all it does not.
     np.savez(path, np.full(20, 5.0), np.zeros(180))
-    options = ("--all-nulls", "--topology", "ring", "--quantile", 0.85, "--draws", 3)
+    options = ("--all-nulls", "--graph", "ring", "--quantile", 0.85, "--draws", 3)
     [measured] = read(path, *options)["measurements"]
     within = measured["nulls"]["permuted_within_tensor"]["draws"]
     assert all({n: draw[n] for n in MEASURED} == {n: measured[n] for n in MEASURED} for draw in within)
@@ -425,8 +425,8 @@ def test_dimension_from_three_recorded_sizes(tmp_path, call):
         (["g.npy", "--alpha", "1"], "alpha is 1.0"),
         (["g.npy", "--quantile", "2"], "quantile is 2.0"),
         (["g.npy", "--max-steps", "0"], "--max-steps is 0"),
-        (["g.npy", "--topology", "torus"], "topology is 'torus'; one of"),
-        (["g.npy", "--topology", "computational"], "n is 200; "),
+        (["g.npy", "--graph", "torus"], "graph is 'torus'; one of"),
+        (["g.npy", "--graph", "computational"], "n is 200; "),
         (["g.npy", "--seed", "-1"], "seed is -1"),
         (["g.npy", "--draws", "0"], "draws is 0"),
         (["g.npy", "--no-nulls", "--all-nulls"], "choose one"),
@@ -491,7 +491,7 @@ def test_too_little_memory_is_said(one, refused, monkeypatch):
 def test_every_option_is_in_the_guide_or_is_a_setting_of_the_probe(call, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     options = set(re.findall(r"--[a-z][a-z-]+", call("measure", "--help").stdout))
-    settings = {"--topology", "--alpha", "--quantile", "--max-steps", "--help"}
+    settings = {"--graph", "--alpha", "--quantile", "--max-steps", "--help"}
     assert options - settings == set(re.findall(r"--[a-z][a-z-]+", GUIDE.read_text("utf-8"))) - settings
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gradquake import InputError, open_study
+from gradquake import InputError, analyze, open_study
 from gradquake.analysis.dimension import dimension
 from gradquake.cli.app import app
 from gradquake.cli.run import _helps
@@ -21,6 +21,7 @@ from gradquake.experiments.readings import Reading, read
 from gradquake.experiments.run import run
 from gradquake.experiments.table import EXPERIMENTS
 from gradquake.scrutiny import replay
+from gradquake.scrutiny.checks import check_beside
 from gradquake.study.recording import GradientRecord
 
 
@@ -81,6 +82,22 @@ def test_an_experiment_from_outside_is_run_analyzed_and_replayed_by_its_name(tmp
         again = one.probe.measure_batch(record.gradients)
         measured = sweep["size"].sel(run=runs.index(one))
         assert again.size.tolist() == measured.values.tolist()
+
+
+def test_an_unknown_experiment_is_asked_for_only_if_its_code_is_needed(tmp_path, monkeypatch):
+    with monkeypatch.context() as known:
+        known.setitem(EXPERIMENTS, UNIFORM.name, UNIFORM)
+        out = run("uniform", out=tmp_path / "s.sqlite", **SMALL)
+    message = (
+        "^the experiment uniform is unknown here, and nulls of its runs need its code; import the "
+        "module that defines it first$"
+    )
+    for options in ({}, {"nulls": True}, {"sensitivity": True}):
+        with pytest.raises(InputError, match=message):
+            analyze(out, jobs=1, **options)
+    with open_study(out) as study:
+        sweep = study.select()
+    check_beside(sweep, dict.fromkeys(("gaussian", "permuted"), sweep))
 
 
 @pytest.mark.usefixtures("uniform")

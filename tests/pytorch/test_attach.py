@@ -11,9 +11,9 @@ from loops import X, Y, flat, loss_of, network, same_weights, sgd, train
 from torch import nn
 
 import gradquake.torch as gqt
-from gradquake import GradquakeError, InputError, Probe
+from gradquake import GradquakeError, InputError, Probe, StudyError, open_study
 from gradquake.avalanche.cascade import MEASURED
-from gradquake.avalanche.topologies import build, ring
+from gradquake.avalanche.topologies import build, ring, square_lattice
 from gradquake.torch.gradients import FlatGradient
 
 OPTIMIZERS = {
@@ -321,15 +321,43 @@ def test_the_computational_topology_of_any_module():
     assert quake.latest["size"] == Probe(graph).measure(flat(model)).size
 
 
-@pytest.mark.parametrize("graph", [ring(49), lambda n, seed: ring(n)])  # noqa: ARG005
-def test_a_graph_or_a_builder_of_your_own_is_measured_on_and_recorded_as_own(graph):
+def own_ring(n, seed):  # noqa: ARG001
+    return ring(n)
+
+
+@pytest.mark.parametrize("graph", [ring(49), own_ring])
+def test_a_graph_or_a_builder_of_your_own_is_measured_on_and_recorded_by_its_name(graph):
     model = network()
     optimizer = sgd(model)
     with gqt.attach(model, optimizer, probe=Probe(graph=graph, alpha=0.2)) as quake:
         train(model, optimizer, 1)
     assert quake.latest["size"] == Probe("ring", alpha=0.2).measure(flat(model)).size
-    assert quake.dataset.attrs["topology"] == "own"
+    name = f"{__name__}.own_ring" if graph is own_ring else f"graph:{ring(49).digest}"
+    assert quake.dataset.attrs["topology"] == name
     assert quake.dataset.attrs["alpha"] == 0.2
+
+
+def test_runs_on_two_graphs_are_two_runs_of_a_study(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    graphs = ring(49), square_lattice(49)
+    for graph in graphs:
+        model = network()
+        optimizer = sgd(model)
+        with gqt.attach(model, optimizer, probe=Probe(graph=graph), study=path):
+            train(model, optimizer, 1)
+    names = sorted(f"graph:{graph.digest}" for graph in graphs)
+    with open_study(path) as study:
+        assert [study.select(topology=name).sizes["run"] for name in names] == [1, 1]
+        with pytest.raises(StudyError, match=rf"holds 2 sweeps; .* topology \({', '.join(names)}\)$"):
+            study.select()
+
+
+def test_a_builder_without_a_name_is_refused_before_a_study_is_made(tmp_path):
+    model = network()
+    probe = Probe(graph=lambda n, seed: ring(n))  # noqa: ARG005
+    with pytest.raises(InputError, match="which has no name to be recorded by"):
+        gqt.attach(model, sgd(model), probe=probe, study=tmp_path / "runs.sqlite")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_seed_is_that_of_the_probe_or_the_label():

@@ -290,7 +290,7 @@ def test_a_sweep_read_back_is_measured_as_it_was():
         assert fixed(np.stack([r.values[name] for r in records])) == fixed(sweep[name].values), name
 
 
-@pytest.mark.parametrize("experiment", ["torch", "", None, "Xor"])
+@pytest.mark.parametrize("experiment", ["attached", "files", "modular_addition", "", None])
 def test_a_sweep_of_another_experiment_is_refused(experiment):
     sweep = to_dataset(xor.measure(xor_runs()))
     if experiment is None:

@@ -160,8 +160,8 @@ def test_the_order_of_the_runs_does_not_matter(sweep):
 
 
 def test_a_sweep_whose_gradients_cannot_be_made_again_is_refused(sweep):
-    with pytest.raises(InputError, match="experiment is 'weather'; its gradients cannot be made again"):
-        measure(sweep.assign_attrs(experiment="weather"), [Reading()])
+    with pytest.raises(InputError, match="is 'attached'; its gradients cannot be made again"):
+        measure(sweep.assign_attrs(experiment="attached"), [Reading()])
 
 
 def test_a_surrogate_sweep_has_the_runs_epochs_and_phases_of_its_own(sweep):
@@ -663,7 +663,7 @@ def test_too_few_scales_are_refused_first(sweep, runs, sensitivity, message):
 
 
 def test_another_experiment_is_refused_first(sweep):
-    with pytest.raises(InputError, match="'weather'; its gradients cannot be made again"):
+    with pytest.raises(InputError, match="the experiment weather is unknown here, and nulls of"):
         check(sweep.assign_attrs(experiment="weather"))
 
 

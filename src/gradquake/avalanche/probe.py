@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from gradquake.avalanche.graphs import Graph, GraphStack, repeat, stack
 from gradquake.avalanche.pieces import relax_pieces
 from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
 from gradquake.avalanche.sums import Gradient
-from gradquake.avalanche.topologies import check_topology, kept_graph
+from gradquake.avalanche.topologies import TOPOLOGIES, Builder, check_topology, kept_graph
 from gradquake.errors import (
     InputError,
     a_type,
@@ -27,7 +28,7 @@ from gradquake.errors import (
     require_seed,
 )
 
-__all__ = ["Builder", "Probe", "fixed_sample"]
+__all__ = ["Probe", "fixed_sample"]
 
 # Keeps the random stream of samples apart from all others of the same seed.
 SAMPLE_STREAM = 0x73616D70
@@ -40,9 +41,6 @@ CORES = os.cpu_count() or 1
 # Gradients of at least this many entries are relaxed in parts.
 LARGE = 1 << 22
 
-# A user's own generator of graphs: (number of nodes, seed) -> Graph.
-Builder = Callable[[int, int], Graph]
-
 
 @dataclass(frozen=True, repr=False)
 class Probe(CascadeSettings):
@@ -53,7 +51,7 @@ class Probe(CascadeSettings):
     graph : str, Graph or callable
         The graph that gradients relax on, one node for each entry. Either a topology's name in
         ``topologies.TOPOLOGIES``; or a ``Graph``, for gradients of its number of nodes; or a builder
-        of your own, ``(n, seed) -> Graph``, which is called for every measurement.
+        of your own, ``(n, seed) -> Graph``, which is called once for each number of nodes and seed.
     alpha, quantile, max_steps
         The settings of the cascade (see ``CascadeSettings``).
     seed : int
@@ -77,8 +75,8 @@ class Probe(CascadeSettings):
     def graph_on(self, n: int) -> Graph:
         """Return the graph on ``n`` nodes that this probe measures on.
 
-        A process keeps the last graphs of named topologies, up to 512 MiB of them. To keep a larger
-        one, or the graph of a builder, make a probe of it: ``Probe(graph=probe.graph_on(n))``.
+        A process keeps the last graphs of topologies and of builders, up to 512 MiB of them. To keep a
+        larger one, make a probe of it: ``Probe(graph=probe.graph_on(n))``.
 
         Raises
         ------
@@ -86,17 +84,28 @@ class Probe(CascadeSettings):
             For a number of nodes that the graph or the topology does not have, or a builder that
             returns anything but a Graph on ``n`` nodes.
         """
-        if isinstance(self.graph, str):
-            return kept_graph(self.graph, n, self.seed)
         if isinstance(self.graph, Graph):
             check_length(n, self.graph.n_nodes)
             return self.graph
-        return _built(self.graph, n, self.seed)
+        if isinstance(self.graph, str):
+            check_topology(self.graph)
+            return kept_graph(TOPOLOGIES[self.graph].build, n, self.seed)
+        return kept_graph(self.graph, n, self.seed)
 
     @property
     def topology(self) -> str:
-        """The topology's name, or "own" for a ``Graph`` or a builder."""
-        return self.graph if isinstance(self.graph, str) else "own"
+        """The name under which the graph is recorded.
+
+        A topology's name; ``graph:`` and the ``digest`` of a ``Graph``; or a builder's module and name.
+
+        Raises
+        ------
+        InputError
+            For a builder that is not a function, class or class method that its module has by name.
+        """
+        if isinstance(self.graph, str):
+            return self.graph
+        return f"graph:{self.graph.digest}" if isinstance(self.graph, Graph) else _name(self.graph)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings by name as a recording keeps them: ``topology`` stands for the graph."""
@@ -340,9 +349,15 @@ def fixed_sample(total: int, size: int, seed: int) -> NDArray[np.int64]:
     return drawn
 
 
-def _built(builder: Builder, n: int, seed: int) -> Graph:
-    """Return the graph of a user's builder, checked."""
-    graph = builder(n, seed)
-    if not (isinstance(graph, Graph) and graph.n_nodes == n):
-        raise InputError(f"the builder returned {graph!r}; a gradquake Graph on {n} nodes is needed")
-    return graph
+def _name(builder: Builder) -> str:
+    """Return the module and the name of a builder, if its module has it by this name."""
+    module, name = (str(getattr(builder, of, "")) for of in ("__module__", "__qualname__"))
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not (name and found == builder):
+        raise InputError(
+            f"the graph is made by {name or a_type(builder)}, which has no name to be recorded by; a "
+            "function at the top level of a module is needed, or a Graph"
+        )
+    return f"{module}.{name}"

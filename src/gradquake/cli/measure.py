@@ -36,8 +36,9 @@ def measure(
     sample: Annotated[
         int | None, typer.Option(help="Measure a fixed random subset of this many entries.")
     ] = None,
-    topology: Annotated[
-        str, typer.Option(help="Graph: a name that `run xor` lists.")
+    graph: Annotated[
+        str,
+        typer.Option(help="Graph to relax on: a topology that `gradquake run xor --help` lists."),
     ] = DEFAULT_TOPOLOGY,
     alpha: Annotated[
         float, typer.Option(help="Share that a toppling node gives away.")
@@ -82,10 +83,10 @@ def measure(
     require(not (no_nulls and all_nulls), "--no-nulls and --all-nulls were both given; choose one")
     require(not (no_nulls and draws), "--draws is a number of nulls, which --no-nulls leaves out")
     require(out is not None or not label, "--label is for the run that --out records; give --out too")
-    check_topology(topology)
+    check_topology(graph, "graph")
     with progress("avalanches") as bars:
         series = measure_files(
-            files, graph=topology, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed,
+            files, graph=graph, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed,
             differences=differences, match=match or (), sample=sample,
             nulls=tuple(SURROGATES) if all_nulls else () if no_nulls else None, draws=draws,
             out=out, labels=settings_of(label or [], "--label"),

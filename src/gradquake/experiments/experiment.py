@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -107,6 +108,8 @@ class Experiment(Generic[Run]):
         Takes run configurations of equal settings, and for each run the epochs to return, ascending, or
         None for its snapshots. Returns the gradients that ``measure`` measures, bit for bit. None if
         the experiment cannot make its gradients again.
+    library : str, optional
+        The optional library that ``measure`` needs; gradquake has an extra of the same name.
     """
 
     run: type[Run]
@@ -116,6 +119,7 @@ class Experiment(Generic[Run]):
     gradients: (
         Callable[[Sequence[Run], Sequence[NDArray[np.int64]] | None], list[GradientRecord]] | None
     ) = None
+    library: str | None = None
 
     @property
     def name(self) -> str:
@@ -126,6 +130,14 @@ class Experiment(Generic[Run]):
     def settings(self) -> tuple[str, ...]:
         """The names of the settings that the runs of a sweep share."""
         return tuple(f.name for f in fields(self.run) if f.name not in (self.size, "seed"))
+
+    def check_installed(self) -> None:
+        """Raise InputError if the library that ``measure`` needs is not installed."""
+        if self.library is not None and find_spec(self.library) is None:
+            raise InputError(
+                f"{self.library} is not installed; {self.name} needs it: "
+                f'pip install "gradquake[{self.library}]"'
+            )
 
     def sweep(self, sizes: Sequence[int], seeds: int, **settings: Any) -> list[Run]:
         """Return the runs of every size with seeds 0 to ``seeds`` - 1.

@@ -15,7 +15,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -192,9 +191,7 @@ def train(run: ModularAdditionRun) -> tuple[GradientRecord, dict[str, NDArray[np
     InputError
         If torch is not installed, or training diverged to numbers that are not finite.
     """
-    require(
-        find_spec("torch") is not None, "torch is not installed; gradquake[torch] is needed to train"
-    )
+    MODULAR_ADDITION.check_installed()
     import torch
 
     epochs, network = run.snapshots, run.network
@@ -292,6 +289,6 @@ def _norm(vector: Tensor) -> float:
 
 
 MODULAR_ADDITION = Experiment(
-    run=ModularAdditionRun, size="width", sizes=WIDTHS["plain"], measure=measure
+    run=ModularAdditionRun, size="width", sizes=WIDTHS["plain"], measure=measure, library="torch"
 )
 sweep = MODULAR_ADDITION.sweep

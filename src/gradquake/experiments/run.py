@@ -55,7 +55,8 @@ def run(
     Raises
     ------
     InputError
-        For an unknown experiment or setting, or a setting out of range.
+        For an unknown experiment or setting, a setting out of range, or a library that is not
+        installed. It is raised before anything is measured or written.
     SweepError
         If runs failed twice; all others are in the study then.
     StudyError
@@ -68,6 +69,12 @@ def run(
     experiment = table.find(name)
     sizes = settings.pop(experiment.size, experiment.sizes)
     runs = experiment.sweep(sizes, seeds, **settings)
-    with open_executor(jobs, scheduler) as executor, open_study(out, create=True) as study:
-        execute(study, experiment.measure, runs, executor, progress)
-        return study.path
+    with open_executor(jobs, scheduler) as executor:
+        # The workers of a cluster may have libraries that this machine does not have.
+        if executor is None or scheduler is None:
+            experiment.check_installed()
+        else:
+            executor.submit(experiment.check_installed).result()
+        with open_study(out, create=True) as study:
+            execute(study, experiment.measure, runs, executor, progress)
+            return study.path

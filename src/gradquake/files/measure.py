@@ -13,9 +13,10 @@ import numpy as np
 
 from gradquake.avalanche.cascade import Avalanche
 from gradquake.avalanche.graphs import Graph
-from gradquake.avalanche.probe import Builder, Probe
+from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.sums import Gradient
 from gradquake.avalanche.surrogates import REAL, checked_rungs, seed_at, surrogate
+from gradquake.avalanche.topologies import Builder
 from gradquake.errors import InputError, require, require_count
 from gradquake.files.saved import SavedGradients, open_gradients
 from gradquake.files.series import Measurement, Null, RecordedAvalanche, Series

@@ -241,7 +241,7 @@ def analyze(
     ------
     InputError
         For another statistic, fewer than three network sizes, or runs without nulls whose gradients
-        cannot be computed again.
+        cannot be computed again, because their experiment cannot, or is unknown to this process.
     StudyError
         If the study cannot be read, or the settings fit no sweep or several.
     """
@@ -252,6 +252,8 @@ def analyze(
     if again or sensitivity:
         check(sweep, sensitivity=sensitivity)
     else:
+        if nulls and not beside_it.keys() >= SURROGATES.keys():
+            replay.check_known(sweep)
         check_beside(sweep, beside_it)
     rungs = tuple(SURROGATES) if nulls else ("gaussian", "permuted")
     with open_executor(jobs, scheduler) as executor:

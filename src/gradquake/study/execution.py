@@ -14,6 +14,7 @@ from functools import partial
 from platform import node
 from typing import Protocol, TypeVar
 
+from gradquake.avalanche.tables import carrying
 from gradquake.errors import GradquakeError, StudyError, require
 from gradquake.study.configuration import RUN_KEYS, Config, config_key
 from gradquake.study.pools import WORKER_DIED, Result, WorkerDiedError
@@ -194,7 +195,7 @@ def each(
         yield from map(function, items)
         return
     try:
-        yield from executor.map(function, items)
+        yield from executor.map(carrying(function), items)
     except WorkerDiedError as error:
         raise GradquakeError(f"{WORKER_DIED}; {KEPT}") from error
     except (BrokenExecutor, CancelledError) as error:
@@ -255,7 +256,7 @@ def _outcomes(
                 found = error
             yield task, found
         return
-    checked = partial(_on_same_software, measure, software_versions())
+    checked = carrying(partial(_on_same_software, measure, software_versions()))
     try:
         futures = {executor.submit(checked, task): task for task in tasks}
     except (BrokenExecutor, RuntimeError) as error:
