@@ -27,7 +27,7 @@ NEEDED_BY = {
         "experiments/test_modular_addition.py",
         "experiments/test_xor_network.py",
     ],
-    "distributed": ["faults/test_cluster.py"],
+    "distributed": ["faults/test_cluster.py", "experiments/test_outside.py"],
     **{framework: ["pytorch/test_frameworks.py"] for framework in FRAMEWORKS},
 }
 TESTS = Path(__file__).parent

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 __all__ = [
     "GradquakeError", "InputError", "OutOfMemoryError", "RunTakenError", "StudyError", "a_type",
     "counted", "out_of_memory", "printable", "require", "require_between", "require_count",
-    "require_number", "require_seed", "told",
+    "require_number", "require_seed", "shortened", "told",
 ]  # fmt: skip
 
 
@@ -73,14 +73,15 @@ def require_between(
     brackets = "[]" if inclusive else "()"
     if not (math.isfinite(number) and inside):
         raise InputError(
-            f"{name} is {value!r}; a number in {brackets[0]}{low:g}, {high:g}{brackets[1]} is needed"
+            f"{name} is {shortened(value)}; a number in {brackets[0]}{low:g}, {high:g}{brackets[1]} is "
+            "needed"
         )
 
 
 def require_number(name: str, value: object) -> float:
     """Return ``value`` as a float, or raise :class:`InputError` if it is not a real number."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise InputError(f"{name} is {value!r}; a number is needed")
+        raise InputError(f"{name} is {shortened(value)}; a number is needed")
     try:
         return float(value)
     except OverflowError:
@@ -91,21 +92,27 @@ def require_count(name: str, value: int, minimum: int) -> None:
     """Raise :class:`InputError` unless ``value`` is an integer of at least ``minimum``."""
     is_integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not (is_integer and value >= minimum):
-        raise InputError(f"{name} is {value!r}; an integer of at least {minimum} is needed")
+        raise InputError(f"{name} is {shortened(value)}; an integer of at least {minimum} is needed")
     if value >= 2**63:
-        raise InputError(f"{name} is {value!r}; an integer below 2^63 is needed")
+        raise InputError(f"{name} is {shortened(value)}; an integer below 2^63 is needed")
 
 
 def require_seed(value: int) -> None:
     """Raise :class:`InputError` unless ``value`` can be the seed of a draw."""
     is_integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not (is_integer and 0 <= value < 2**63):
-        raise InputError(f"seed is {value!r}; an integer from 0 to 2^63 - 1 is needed")
+        raise InputError(f"seed is {shortened(value)}; an integer from 0 to 2^63 - 1 is needed")
 
 
 def printable(text: str) -> str:
     """Return text on one line, with escapes for characters that cannot be printed."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(value: object) -> str:
+    """Return a value as at most 60 printable characters on one line."""
+    text = printable(repr(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def told(error: Exception) -> str:

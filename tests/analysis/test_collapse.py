@@ -130,7 +130,7 @@ def test_the_quality_of_a_collapse_within_errors_is_one():
 def test_independent_points_find_the_exponent_far_within_the_error():
     rng = np.random.default_rng(1)
     found = [best_collapse(logistic(rng)) for _ in range(40)]
-    off = np.array([one.exponent - PLANTED for one in found])
+    off = np.array([one.value - PLANTED for one in found])
     error, m = np.mean([one.error for one in found]), np.mean([one.n_points for one in found])
     assert abs(off.mean()) < 4 * off.std() / np.sqrt(len(off))
     assert (np.abs(off) < error / 3).all()
@@ -142,7 +142,7 @@ def test_independent_points_find_the_exponent_far_within_the_error():
 def test_points_that_move_together_find_the_exponent_within_the_error():
     rng = np.random.default_rng(2)
     found = [best_collapse(logistic(rng, together=True)) for _ in range(60)]
-    off = np.array([one.exponent - PLANTED for one in found])
+    off = np.array([one.value - PLANTED for one in found])
     inside = [one.low <= PLANTED <= one.high for one in found]
     assert abs(off.mean()) < 4 * off.std() / np.sqrt(len(off))
     assert np.mean(inside) > 0.9
@@ -154,7 +154,7 @@ def test_sweeps_give_their_exponent_within_its_error(sweep_of):
     found = [
         best_collapse(ccdfs(sweep_of(lognormal_sweep(rng, runs=20)), n_resamples=100)) for _ in range(25)
     ]
-    off = np.array([one.exponent - PLANTED for one in found])
+    off = np.array([one.value - PLANTED for one in found])
     assert {(one.message, one.n_scales) for one in found} == {("", len(SCALES))}
     assert abs(off.mean()) < 4 * off.std() / np.sqrt(len(off))
     assert np.mean([one.low <= PLANTED <= one.high for one in found]) > 0.85
@@ -194,7 +194,7 @@ def test_low_and_high_are_where_the_quality_has_risen_by_one():
 def test_no_exponent_of_a_dense_grid_is_better(seed):
     scales = logistic(np.random.default_rng(seed), together=True)
     found = best_collapse(scales)
-    assert quality(scales, found.exponent) == found.quality
+    assert quality(scales, found.value) == found.quality
     assert found.quality <= quality(scales, np.arange(0.5, 1.1, 0.001)).min() + 0.005
 
 
@@ -221,7 +221,7 @@ def test_curves_that_hardly_overlap_are_no_collapse():
     found = best_collapse(scales, (0.0, 10.0))
     assert np.nanmin(quality(scales, np.arange(0, 10, 0.05))) < 1
     assert found.quality > 100
-    assert found.exponent == pytest.approx(PLANTED, abs=0.15)
+    assert found.value == pytest.approx(PLANTED, abs=0.15)
     assert found.n_points > 100
 
 
@@ -257,7 +257,7 @@ def test_order_and_units_change_nothing(seed, order, unit, parts):
     assert quality(others, exponents) == pytest.approx(quality(scales, exponents), rel=1e-6)
     one, other = best_collapse(scales), best_collapse(others)
     assert other.quality == pytest.approx(one.quality, rel=1e-6)
-    for name in ("exponent", "low", "high"):
+    for name in ("value", "low", "high"):
         assert getattr(other, name) == pytest.approx(getattr(one, name), abs=2.1e-4)
 
 
@@ -275,7 +275,7 @@ def test_a_rise_beyond_the_range_is_unknown():
     assert np.isnan(inside.low)
     assert np.isnan(inside.error)
     assert inside.high == pytest.approx(best_collapse(scales).high, abs=2e-4)
-    assert best_collapse(scales, (1.0, 2.0)).exponent == 1.0
+    assert best_collapse(scales, (1.0, 2.0)).value == 1.0
 
 
 def test_a_rise_beyond_the_overlap_is_unknown():
@@ -299,7 +299,7 @@ def test_a_rise_beyond_the_overlap_is_unknown():
 def test_without_a_collapse_the_message_says_why(scales, message):
     found = best_collapse(scales)
     assert message in found.message
-    assert np.isnan([found.exponent, found.low, found.high, found.quality, found.error]).all()
+    assert np.isnan([found.value, found.low, found.high, found.quality, found.error]).all()
     assert found.n_points == 0
     assert np.isnan(quality(scales, [0.5, 1.0])).all()
 

@@ -279,7 +279,6 @@ def test_the_crossing_of_a_null_is_a_loop_over_resamples(ladder, statistic):
         (lambda of: of.crossing_of_null("shuffled", "max"), "the rung is 'shuffled'; this sweep has"),
         (lambda of: of.crossing_of_null("permuted", "median"), "statistic is 'median'"),
         (lambda of: of.real.snapshot_interval("before", "max"), "the phase is 'before'"),
-        (lambda of: of.real.crosses_while_runs_grok("median"), "statistic is 'median'"),
     ],
 )
 def test_a_name_that_there_is_not_is_told_with_those_that_there_are(ladder, ask, told):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gradquake.analysis import scaling
-from gradquake.analysis.dimension import dimension, resampled_dimension
+from gradquake.analysis.dimension import curve, dimension, resampled_dimension
 from gradquake.analysis.fits import fit_exponent, r_squared, slopes
 from gradquake.analysis.resampling import Interval, percentile_interval, run_resamples, tail_share
 from gradquake.errors import InputError
@@ -186,8 +186,8 @@ def test_an_exponent_is_the_fit_to_the_pooled_sizes(random_sweep, random_sizes, 
     pooled = naive_sizes(random_sizes, statistic)
     assert result.statistic == statistic
     assert result.n_parameters.tolist() == sorted(random_sizes)
-    assert result.sizes == pytest.approx(pooled)
-    assert result.fit == fit_exponent(result.n_parameters, result.sizes)
+    assert result.sizes.value == pytest.approx(pooled)
+    assert result.fit == fit_exponent(result.n_parameters, result.sizes.value)
     assert result.value == pytest.approx(naive_slope(random_sizes, pooled))
 
 
@@ -210,7 +210,7 @@ def test_only_the_chosen_snapshots_count(random_sweep, random_sizes, statistic):
     masks = masks_of(random_sizes, share=0.5, seed=3)
     result = scaling.exponent(random_sweep, statistic, as_where(masks), n_resamples=8, seed=2)
     draws = run_resamples([len(random_sizes[n]) for n in sorted(random_sizes)], 8, 2)
-    assert result.sizes == pytest.approx(naive_sizes(random_sizes, statistic, masks=masks))
+    assert result.sizes.value == pytest.approx(naive_sizes(random_sizes, statistic, masks=masks))
     for resample in range(8):
         pooled = naive_sizes(random_sizes, statistic, draws, resample, masks)
         assert result.resamples[resample] == pytest.approx(naive_slope(random_sizes, pooled))
@@ -232,7 +232,7 @@ def test_a_scale_without_snapshots_leaves_no_exponent(random_sweep, random_sizes
     # Three scales are left, which are enough for a fit that would be another exponent.
     assert result.fit.message == "There is no snapshot at N = 401."
     assert result.fit.n_scales == 4
-    assert np.isnan(result.sizes).tolist() == [False, False, True, False]
+    assert np.isnan(result.sizes.value).tolist() == [False, False, True, False]
     assert np.isnan(result.size_resamples[:, 2]).all()
     assert np.isnan(result.value)
     assert np.isnan(result.resamples).all()
@@ -447,15 +447,17 @@ def test_the_bootstrap_of_d_is_a_loop_over_its_draws(random_sweep, random_sizes,
 
 @by_statistic
 def test_the_interval_of_d_holds_the_percentiles_of_its_resamples(random_sweep, statistic):
-    result = dimension(random_sweep, statistic, n_resamples=300)
-    assert result.attrs["fewest_runs"] == 3
+    result = curve(random_sweep, statistic, n_resamples=300)
+    assert result.dimension.attrs["fewest_runs"] == 3
     tail = tail_share(3)
     curves = resampled(random_sweep, statistic, n_resamples=300)
-    for ends, resamples in zip(("", "r_squared_"), curves, strict=True):
+    for found, resamples in zip((result.dimension, result.r_squared()), curves, strict=True):
         low, high = np.quantile(resamples, [tail, 1 - tail], axis=0)
-        assert result[f"{ends}low"].values == pytest.approx(low)
-        assert result[f"{ends}high"].values == pytest.approx(high)
-        assert (result[f"{ends}low"] < result[f"{ends}high"]).all()
+        assert found["low"].values == pytest.approx(low)
+        assert found["high"].values == pytest.approx(high)
+        assert (found["low"] < found["high"]).all()
+    assert result.r_squared()["value"].equals(result.dimension["r_squared"].rename("value"))
+    assert set(result.r_squared()) == {"value", "low", "high"}
 
 
 @by_statistic
@@ -463,8 +465,8 @@ def test_the_intervals_of_the_sizes_are_those_of_their_resamples(random_sweep, s
     result = scaling.exponent(random_sweep, statistic, n_resamples=100)
     for position, runs in enumerate(result.runs_of_scale):
         interval = percentile_interval(result.size_resamples[:, position], int(runs))
-        assert result.size_low[position] == pytest.approx(interval.low)
-        assert result.size_high[position] == pytest.approx(interval.high)
+        assert result.sizes.low[position] == pytest.approx(interval.low)
+        assert result.sizes.high[position] == pytest.approx(interval.high)
 
 
 def test_a_slim_exponent_is_the_same_without_its_resamples(random_sweep):
@@ -474,7 +476,7 @@ def test_a_slim_exponent_is_the_same_without_its_resamples(random_sweep):
         with pytest.raises(InputError, match="dropped the resamples"):
             getattr(slim, name)
     assert (slim.value, slim.low, slim.high, slim.runs) == (whole.value, whole.low, whole.high, 3)
-    assert np.array_equal(slim.sizes, whole.sizes)
+    assert np.array_equal(slim.sizes.value, whole.sizes.value)
     assert whole.resamples.shape == (20,)
 
 

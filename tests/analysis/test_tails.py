@@ -210,7 +210,7 @@ def test_the_exponent_of_a_power_law_is_recovered(alpha, xmin, seed):
     assert fit.n_avalanches == 1_000
     assert fit.n_zero == 0
     assert fit.n_tail == (sizes >= fit.xmin).sum()
-    assert fit.exponent == pytest.approx(alpha, abs=4 * fit.stderr)
+    assert fit.value == pytest.approx(alpha, abs=4 * fit.stderr)
     assert fit.decades == pytest.approx(np.log10(sizes.max() / sizes.min()))
     assert [c.alternative for c in fit.comparisons] == list(ALTERNATIVES)
     assert fit.heavier_than_exponential or fit.decades < FEWEST_DECADES
@@ -221,7 +221,7 @@ def test_a_given_start_is_kept(alpha, xmin):
     fit = tail_fit(np.concatenate([np.arange(1, xmin), power_law(alpha, xmin, 2_000, 2)]), xmin=xmin)
     assert fit.xmin == xmin
     assert fit.n_tail == 2_000
-    assert fit.exponent == pytest.approx(alpha, abs=4 * fit.stderr)
+    assert fit.value == pytest.approx(alpha, abs=4 * fit.stderr)
 
 
 def test_a_wide_power_law_carries_no_warning():
@@ -236,14 +236,14 @@ def test_a_body_below_the_power_law_is_left_out():
     body = np.random.default_rng(0).integers(1, 20, size=2_000)
     fit = tail_fit(np.concatenate([body, power_law(2.5, 20, 2_000, 3)]))
     assert 18 <= fit.xmin <= 40
-    assert fit.exponent == pytest.approx(2.5, abs=4 * fit.stderr)
+    assert fit.value == pytest.approx(2.5, abs=4 * fit.stderr)
 
 
 def test_the_standard_error_is_that_of_the_likelihood():
     fit = tail_fit(power_law(3.0, 2, 2_000, 0))
     # The curvature of the log-likelihood is n times the variance of log s under the fitted law.
     s = np.arange(fit.xmin, 1_000_000)
-    p = s**-fit.exponent / (s**-fit.exponent).sum()
+    p = s**-fit.value / (s**-fit.value).sum()
     variance = p @ np.log(s) ** 2 - (p @ np.log(s)) ** 2
     assert fit.stderr == pytest.approx(1 / np.sqrt(fit.n_tail * variance), rel=1e-3)
 
@@ -294,7 +294,7 @@ def test_ratios_are_those_of_independent_fits(alpha, rate, xmin):
         of_tail = -alpha * np.log(tail / fit.xmin) - rate * (tail - fit.xmin)
         return of_tail - np.log(of_integers.sum())
 
-    power = -fit.exponent * np.log(tail) - np.log(zeta(fit.exponent, fit.xmin))
+    power = -fit.value * np.log(tail) - np.log(zeta(fit.value, fit.xmin))
     rate = np.log1p(1 / (tail - fit.xmin).mean())
     exponential = np.log(-np.expm1(-rate)) - rate * (tail - fit.xmin)
     best = minimize(
@@ -327,7 +327,7 @@ def test_fits_agree_with_the_package_where_it_has_the_digits():
             sizes, discrete=True, estimate_discrete=False, parameter_ranges={"alpha": [1, 9]}, verbose=0
         )
         assert ours.xmin == theirs.xmin
-        assert ours.exponent == pytest.approx(theirs.power_law.alpha, abs=1e-3)
+        assert ours.value == pytest.approx(theirs.power_law.alpha, abs=1e-3)
         for alternative in ("exponential", "lognormal"):
             ratio, p_value = theirs.distribution_compare("power_law", alternative, normalized_ratio=True)
             found = against(ours, alternative)
@@ -341,7 +341,7 @@ def test_narrow_sizes_carry_a_warning():
     assert fit.decades < FEWEST_DECADES
     assert "decades; over less than 1.5 a fit decides nothing." in fit.message
     # No exponent is too large to be found.
-    assert fit.exponent == pytest.approx(12.0, abs=4 * fit.stderr)
+    assert fit.value == pytest.approx(12.0, abs=4 * fit.stderr)
 
 
 def test_a_small_tail_carries_a_warning():
@@ -370,7 +370,7 @@ def test_zeros_are_counted_and_left_out():
     without, with_zeros = tail_fit(sizes), tail_fit(np.concatenate([np.zeros(40, int), sizes]))
     assert with_zeros.n_zero == 40
     assert with_zeros.n_avalanches == 540
-    assert with_zeros.exponent == without.exponent
+    assert with_zeros.value == without.value
     assert with_zeros.decades == without.decades
     assert with_zeros.comparisons == without.comparisons
 
@@ -388,7 +388,7 @@ def test_too_few_distinct_sizes_have_no_fit(sizes, distinct, decades):
     fit = tail_fit(sizes, 85)
     assert fit.message.startswith(distinct)
     assert fit.decades == pytest.approx(decades, nan_ok=True)
-    assert np.isnan([fit.exponent, fit.stderr, fit.xmin]).all()
+    assert np.isnan([fit.value, fit.stderr, fit.xmin]).all()
     assert (fit.n_avalanches, fit.n_zero, fit.n_tail) == (len(sizes), sizes.count(0), 0)
     assert fit.comparisons == ()
     assert not fit.heavier_than_exponential
@@ -401,7 +401,7 @@ def test_any_sizes_give_a_fit_or_a_message(sizes):
     if len(set(sizes) - {0}) < 3:
         assert fit.message
         return
-    assert 1 < fit.exponent < np.inf
+    assert 1 < fit.value < np.inf
     assert 0 < fit.stderr < np.inf
     assert fit.xmin in sizes
     for comparison in fit.comparisons:
@@ -424,7 +424,7 @@ def test_a_start_is_a_positive_count(bad):
 def test_a_start_beyond_the_sizes_has_no_fit():
     fit = tail_fit([1, 2, 3, 4, 5], xmin=4)
     assert fit.message == "A fit needs 3 distinct sizes of at least 4; there are 2."
-    assert np.isnan(fit.exponent)
+    assert np.isnan(fit.value)
 
 
 def test_a_fit_needs_an_avalanche():

@@ -1,6 +1,9 @@
 """The probe: its threshold, and that a batch is nothing but its gradients one at a time."""
 
-from dataclasses import replace
+import hashlib
+import inspect
+import json
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -9,10 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradquake import Avalanche, InputError, Probe, relax
-from gradquake.avalanche import topologies
+from gradquake.avalanche import computed, topologies
 from gradquake.avalanche.graphs import Graph, from_edges, stack
 from gradquake.avalanche.probe import THREADS_FROM
+from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.topologies import CHEAP, TOPOLOGIES, _KeptGraphs, build
+from gradquake.cli.measure import measure as measure_command
+from gradquake.experiments.synthetic import SyntheticRun
+from gradquake.experiments.xor import XorRun
+from gradquake.files.measure import measure as measure_function
 
 DTYPES = ["float32", "float64"]
 FIELDS = ("size", "duration", "area", "peak", "truncated", "deviation", "threshold", "dissipated")
@@ -310,15 +318,94 @@ def test_a_graph_or_a_builder_in_place_of_a_name():
         assert bits(probe.measure_pieces([gradient[:9], gradient[9:]])) == bits(
             by_name.measure(gradient)
         )
-        assert probe.topology == "own"
     assert Probe(graph).graph_on(60) is graph
     assert by_name.settings() == {
         "topology": "erdos_renyi", "alpha": 0.3, "quantile": 0.9, "max_steps": 20, "seed": 4
     }  # fmt: skip
 
 
+class Counted:
+    """A builder that counts its calls; it cannot be hashed, and equals every other one."""
+
+    __hash__ = None
+
+    def __init__(self):
+        self.calls = []
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self, n, seed):
+        self.calls.append((n, seed))
+        return topologies.ring(n)
+
+
+def test_a_builder_is_called_once_for_each_size_and_seed():
+    first, second = Counted(), Counted()
+    for builder in (first, second):
+        for _ in range(3):
+            for n, seed in ((60, 0), (60, 1), (70, 0)):
+                Probe(builder, seed=seed).measure(normal(3, n))
+                Probe(builder, seed=seed).measure_batch([normal(3, n)])
+    assert first.calls == second.calls == [(60, 0), (60, 1), (70, 0)]
+
+
+def test_a_topology_that_is_defined_again_is_built_again(monkeypatch):
+    monkeypatch.setitem(TOPOLOGIES, "mine", topologies.Topology(lambda n, _: topologies.ring(n), "mine"))
+    assert Probe("mine").graph_on(60).digest == topologies.ring(60).digest
+    again = topologies.Topology(lambda n, _: topologies.square_lattice(n), "mine")
+    monkeypatch.setitem(TOPOLOGIES, "mine", again)
+    assert Probe("mine").graph_on(60).digest == topologies.square_lattice(60).digest
+
+
+class Builders:
+    @staticmethod
+    def static(n, seed):
+        return build("erdos_renyi", n, seed)
+
+    def method(self, n, seed):
+        return build("erdos_renyi", n, seed)
+
+
+def test_the_name_by_which_a_graph_is_recorded():
+    assert Probe("ring").topology == "ring"
+    assert Probe(topologies.ring(9)).topology == f"graph:{topologies.ring(9).digest}"
+    assert Probe(normal).topology == f"{__name__}.normal"
+    assert Probe(Builders.static).topology == f"{__name__}.Builders.static"
+
+    def local(n, seed):
+        return build("erdos_renyi", n, seed)
+
+    for builder, told in (
+        (local, r".*<locals>\.local"),
+        (partial(build, "ring"), "a partial"),
+        (Builders().method, r"Builders\.method"),
+        (Counted(), "a Counted"),
+    ):
+        message = f"^the graph is made by {told}, which has no name to be recorded by; a function at"
+        with pytest.raises(InputError, match=message):
+            Probe(builder).settings()
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_the_digest_of_a_graph_is_that_of_its_arrays(topology, monkeypatch):
+    monkeypatch.setattr(computed, "ROWS_AT_A_TIME", 7)
+    graph = build(topology, 201, 3)
+    arrays = graph.indptr.astype("<i4").tobytes() + graph.indices.astype("<i4").tobytes()
+    assert graph.digest == hashlib.sha256(arrays).hexdigest()[:12]
+    wider = Graph(graph.indptr.astype(">i8"), graph.indices.astype(np.uint64))
+    assert wider.digest == graph.digest
+    assert build(topology, 205, 3).digest != graph.digest
+
+
+def test_the_digest_of_a_large_computed_graph_takes_no_memory():
+    graph = topologies.ring(CHEAP)
+    assert len(graph.digest) == 12
+    assert graph.nbytes < 1_000
+
+
 def test_the_repr_of_a_probe_has_no_address():
-    assert repr(Probe("ring", 0.2)) == (
+    assert repr(Probe("ring", alpha=0.2)) == (
         "Probe(graph='ring', alpha=0.2, quantile=0.9, max_steps=20, seed=0)"
     )
     assert repr(Probe(topologies.ring(7))).startswith("Probe(graph=Graph(n_nodes=7, n_edges=14), alpha")
@@ -338,13 +425,14 @@ def test_a_builder_that_returns_no_graph_of_this_size(result):
 def test_graphs_are_kept_within_a_number_of_bytes():
     one = topologies.ring(100).nbytes
     kept = _KeptGraphs(2 * one + 4)
-    first, second = (kept.graph("erdos_renyi", 100, seed) for seed in range(2))
-    assert kept.graph("erdos_renyi", 100, 0) is first
-    kept.graph("erdos_renyi", 100, 2)
-    assert kept.graph("erdos_renyi", 100, 0) is first
-    assert kept.graph("erdos_renyi", 100, 1) is not second
-    assert kept.graph("ring", 300, 0) is not kept.graph("ring", 300, 0)
-    assert sum(graph.nbytes for graph in kept._graphs.values()) <= 2 * one + 4
+    random, ring = (TOPOLOGIES[name].build for name in ("erdos_renyi", "ring"))
+    first, second = (kept.graph(random, 100, seed) for seed in range(2))
+    assert kept.graph(random, 100, 0) is first
+    kept.graph(random, 100, 2)
+    assert kept.graph(random, 100, 0) is first
+    assert kept.graph(random, 100, 1) is not second
+    assert kept.graph(ring, 300, 0) is not kept.graph(ring, 300, 0)
+    assert sum(graph.nbytes for _, graph in kept._graphs.values()) <= 2 * one + 4
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -356,14 +444,15 @@ def test_the_bytes_of_a_graph(topology):
 @pytest.mark.parametrize("topology", ["ring", "square_lattice"])
 def test_a_large_computed_graph_is_kept_since_it_takes_no_memory(topology):
     kept = _KeptGraphs(1_000_000)
-    graph = kept.graph(topology, CHEAP, 0)
+    builder = TOPOLOGIES[topology].build
+    graph = kept.graph(builder, CHEAP, 0)
     assert graph.nbytes < 1_000
-    assert kept.graph(topology, CHEAP, 0) is graph
+    assert kept.graph(builder, CHEAP, 0) is graph
     assert graph.indices.size == 4 * CHEAP
     assert graph.nbytes == graph.indptr.nbytes + graph.indices.nbytes
     # The arrays that somebody has read count from then on.
-    kept.graph("ring", 100, 0)
-    assert kept.graph(topology, CHEAP, 0) is not graph
+    kept.graph(TOPOLOGIES["erdos_renyi"].build, 100, 0)
+    assert kept.graph(builder, CHEAP, 0) is not graph
 
 
 def test_a_graph_of_another_size():
@@ -436,3 +525,40 @@ def test_a_batch_that_cannot_be_measured(gradients, graph, message):
 def test_threads_that_are_no_count(threads):
     with pytest.raises(InputError, match=r"threads is .*; an integer of at least 1 is needed"):
         Probe().measure_batch(np.ones((2, 9)), threads=threads)
+
+
+def test_a_probe_and_its_recorded_settings_are_one_to_one():
+    probe = Probe("ring", alpha=np.float32(0.25), quantile=1, max_steps=np.int64(7), seed=np.uint8(3))
+    recorded = probe.settings()
+    assert recorded == {"topology": "ring", "alpha": 0.25, "quantile": 1.0, "max_steps": 7, "seed": 3}
+    assert [type(value) for value in recorded.values()] == [str, float, float, int, int]
+    assert Probe.of(json.loads(json.dumps(recorded))) == probe
+    assert Probe.of({**recorded, "task": "xor", "n_parameters": 9}) == probe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"topology": "own"}, "topology is 'own'; one of"),
+        ({"quantile": 7}, r"quantile is 7; a number in \[0, 1\] is needed"),
+        ({"alpha": None}, "alpha is None; a number is needed"),
+    ],
+)
+def test_recorded_settings_of_no_probe_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        Probe.of({**Probe().settings(), **changes})
+
+
+def test_settings_that_lack_one_are_refused():
+    recorded = {name: value for name, value in Probe().settings().items() if name != "quantile"}
+    with pytest.raises(InputError, match="have no quantile; a probe needs all of topology, alpha"):
+        Probe.of(recorded)
+
+
+def test_the_defaults_of_a_cascade_are_those_of_one_definition():
+    expected = asdict(CascadeSettings())
+    for function in (relax, Probe, measure_function, measure_command, XorRun, SyntheticRun):
+        parameters = inspect.signature(function).parameters
+        own = {name: parameters[name].default for name in expected if name in parameters}
+        assert own == {name: expected[name] for name in own}
+        assert {"alpha", "max_steps"} <= own.keys()

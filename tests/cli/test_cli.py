@@ -367,10 +367,10 @@ def test_a_task_can_be_chosen_among_others(tmp_path, call, refused):
         (["run", "xor", "--out", "s", "--jobs", "0"], "jobs is 0"),
         (["run", "xor", "--out", "s", "--alpha", "1.5"], "alpha is 1.5; a number in (0, 1)"),
         (["run", "xor", "--out", "s", "--alpha", "nan"], "alpha is nan"),
-        (["run", "xor", "--out", "s", "--alpha-train", "-1"], "alpha_train is -1.0"),
+        (["run", "xor", "--out", "s", "--alpha-train", "-1"], "--alpha-train is -1.0"),
         (["run", "xor", "--out", "s", "--quantile", "2"], "quantile is 2.0"),
-        (["run", "xor", "--out", "s", "--max-steps", "0"], "max_steps is 0"),
-        (["run", "xor", "--out", "s", "--learning-rate", "-1"], "learning_rate is -1.0"),
+        (["run", "xor", "--out", "s", "--max-steps", "0"], "--max-steps is 0"),
+        (["run", "xor", "--out", "s", "--learning-rate", "-1"], "--learning-rate is -1.0"),
         (["run", "xor", "--out", "s", "--topology", "torus"], "topology is 'torus'; one of"),
         (["run", "xor", "--out", "s", "--topology-train", "torus"], "is 'torus'; one of"),
         (["run", "xor", "--out", "s", "--task", "or"], "task is 'or'; one of xor, and, constant"),
@@ -506,8 +506,8 @@ def test_reproduce_makes_the_plan_that_was_asked_for(options, tmp_path, monkeypa
 
     def taken(_, plan, out, executor, progress):
         seen.append((out, plan, executor.submit(os.getpid).result()))
-        progress("measuring", plan.n_runs)
-        progress("nulls", 0)
+        progress("measuring", plan.n_runs, plan.n_runs)
+        progress("nulls", 0, None)
         return []
 
     monkeypatch.setattr(reproduce, "carry_out", taken)

@@ -93,9 +93,9 @@ def checkpoints(tmp_path):
 
 
 def test_one_gradient_is_what_the_probe_measures(one, read):
-    found = read(one, "--topology", "ring", "--alpha", 0.2, "--quantile", 0.8, "--max-steps", 7)
+    found = read(one, "--graph", "ring", "--alpha", 0.2, "--quantile", 0.8, "--max-steps", 7)
     [measured] = found["measurements"]
-    expected = gq.Probe("ring", 0.2, 0.8, 7).measure(gradient())
+    expected = gq.Probe("ring", alpha=0.2, quantile=0.8, max_steps=7).measure(gradient())
     assert {name: measured[name] for name in MEASURED} == {n: getattr(expected, n) for n in MEASURED}
     assert (measured["source"], measured["step"], found["n_parameters"]) == (str(one), 300, 201)
     assert measured["gradient_norm"] == pytest.approx(np.linalg.norm(gradient().astype(float)))
@@ -139,7 +139,7 @@ def test_nulls_of_tensors_keep_each_tensor(tmp_path, read):
     path = tmp_path / "g.npz"
     # A cascade on the ring of a block of large entries stays near it; shuffled over all it does not.
     np.savez(path, np.full(20, 5.0), np.zeros(180))
-    options = ("--all-nulls", "--topology", "ring", "--quantile", 0.85, "--draws", 3)
+    options = ("--all-nulls", "--graph", "ring", "--quantile", 0.85, "--draws", 3)
     [measured] = read(path, *options)["measurements"]
     within = measured["nulls"]["permuted_within_tensor"]["draws"]
     assert all({n: draw[n] for n in MEASURED} == {n: measured[n] for n in MEASURED} for draw in within)
@@ -424,22 +424,26 @@ def test_dimension_from_three_recorded_sizes(tmp_path, call):
         (["g.npy", "--sample", "1"], "n is 1; an integer of at least"),
         (["g.npy", "--alpha", "1"], "alpha is 1.0"),
         (["g.npy", "--quantile", "2"], "quantile is 2.0"),
-        (["g.npy", "--max-steps", "0"], "max_steps is 0"),
-        (["g.npy", "--topology", "torus"], "topology is 'torus'; one of"),
-        (["g.npy", "--topology", "computational"], "n is 200; "),
+        (["g.npy", "--max-steps", "0"], "--max-steps is 0"),
+        (["g.npy", "--graph", "torus"], "graph is 'torus'; one of"),
+        (["g.npy", "--graph", "computational"], "n is 200; "),
         (["g.npy", "--seed", "-1"], "seed is -1"),
         (["g.npy", "--draws", "0"], "draws is 0"),
         (["g.npy", "--no-nulls", "--all-nulls"], "choose one"),
         (["g.npy", "--no-nulls", "--draws", "3"], "--draws is a number of nulls, which --no-nulls"),
         (["g.npy", "--label", "width=3"], "--label is for the run that --out records; give --out too"),
         (["g.npy", "--out", "s", "--label", "width"], "--label is 'width'; name=value is needed"),
-        (["g.npy", "--out", "s", "--label", "size=3"], "labels names size, which"),
+        (["g.npy", "--out", "s", "--label", "size=3"], "--label names size, which"),
+        (
+            ["g.npy", "--out", "s", "--label", "total_parameters=3"],
+            "--label names total_parameters, which gradquake records itself; any name is free but loss",
+        ),
         (
             ["g.npy", "--out", "s", "--label", "seed=3"],
-            "labels names seed, which is recorded",
+            "the label seed is 3 and the probe's seed is 0; make them equal, or give the label another",
         ),
-        (["g.npy", "--out", "s", "--label", "x=[1]"], "x in labels is [1]; text or a finite number"),
-        (["g.npy", "--out", "s", "--label", "x=NaN"], "x in labels is nan; text or a finite number"),
+        (["g.npy", "--out", "s", "--label", "x=[1]"], "x in --label is [1]; text or a finite number"),
+        (["g.npy", "--out", "s", "--label", "x=NaN"], "x in --label is nan; text or a finite number"),
         (["g.npy", "--out", "no/folder/s"], "s cannot be made: there is no folder /"),
         (["g.npy", "--out", "text"], "text is not a gradquake study"),
         (["g.npy", "big.npy"], "'array' has shape (300,) in big.npy and (200,) in g.npy"),
@@ -478,7 +482,7 @@ def test_too_little_memory_is_said(one, refused, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(gq.Probe, "graph_on", full)
-    assert "not enough memory for a graph of 201 entries; measure fewer with sample" in refused(one)
+    assert "not enough memory for a graph of 201 entries; measure fewer with --sample" in refused(one)
 
 
 # The guide
@@ -487,7 +491,7 @@ def test_too_little_memory_is_said(one, refused, monkeypatch):
 def test_every_option_is_in_the_guide_or_is_a_setting_of_the_probe(call, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     options = set(re.findall(r"--[a-z][a-z-]+", call("measure", "--help").stdout))
-    settings = {"--topology", "--alpha", "--quantile", "--max-steps", "--help"}
+    settings = {"--graph", "--alpha", "--quantile", "--max-steps", "--help"}
     assert options - settings == set(re.findall(r"--[a-z][a-z-]+", GUIDE.read_text("utf-8"))) - settings
 
 

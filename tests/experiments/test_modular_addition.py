@@ -1,6 +1,7 @@
 """The modular addition experiment against a full-sequence Transformer and torch's own AdamW."""
 
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,9 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+import gradquake as gq
 from gradquake import InputError
 from gradquake.avalanche.surrogates import RUNGS, surrogate
+from gradquake.cli.app import app
 from gradquake.experiments import modular_addition
 from gradquake.experiments.modular_addition import (
     EPOCHS,
@@ -431,12 +435,18 @@ def test_no_run_gets_one_sentence():
         measure([])
 
 
-def test_missing_torch_gets_one_sentence(monkeypatch):
+def test_missing_torch_gets_one_sentence_before_any_work(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(
-        InputError, match=r"^torch is not installed; gradquake\[torch\] is needed to train$"
-    ):
+    message = r'^torch is not installed; modular_addition needs it: pip install "gradquake\[torch\]"$'
+    with pytest.raises(InputError, match=message):
         measure([small()])
+    with pytest.raises(InputError, match=message):
+        gq.run("modular_addition", out=tmp_path / "s.sqlite", width=[20], seeds=2, jobs=2)
+    command = ["run", "modular_addition", "--out", str(tmp_path / "s.sqlite"), "--width", "20"]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, InputError)
+    assert re.match(message, str(done.exception))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_configurations_need_no_torch():

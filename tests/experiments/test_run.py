@@ -1,5 +1,6 @@
 """Sweeps by the name of their experiment, one of them added from outside the package."""
 
+import math
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gradquake import InputError, open_study
+from gradquake import InputError, analyze, open_study
 from gradquake.analysis.dimension import dimension
 from gradquake.cli.app import app
 from gradquake.cli.run import _helps
@@ -20,6 +21,7 @@ from gradquake.experiments.readings import Reading, read
 from gradquake.experiments.run import run
 from gradquake.experiments.table import EXPERIMENTS
 from gradquake.scrutiny import replay
+from gradquake.scrutiny.checks import check_beside
 from gradquake.study.recording import GradientRecord
 
 
@@ -82,6 +84,22 @@ def test_an_experiment_from_outside_is_run_analyzed_and_replayed_by_its_name(tmp
         assert again.size.tolist() == measured.values.tolist()
 
 
+def test_an_unknown_experiment_is_asked_for_only_if_its_code_is_needed(tmp_path, monkeypatch):
+    with monkeypatch.context() as known:
+        known.setitem(EXPERIMENTS, UNIFORM.name, UNIFORM)
+        out = run("uniform", out=tmp_path / "s.sqlite", **SMALL)
+    message = (
+        "^the experiment uniform is unknown here, and nulls of its runs need its code; import the "
+        "module that defines it first$"
+    )
+    for options in ({}, {"nulls": True}, {"sensitivity": True}):
+        with pytest.raises(InputError, match=message):
+            analyze(out, jobs=1, **options)
+    with open_study(out) as study:
+        sweep = study.select()
+    check_beside(sweep, dict.fromkeys(("gaussian", "permuted"), sweep))
+
+
 @pytest.mark.usefixtures("uniform")
 def test_an_experiment_from_outside_is_a_command(tmp_path):
     called = CliRunner().invoke(app, ["run", "uniform", "--help"], env={"COLUMNS": "200"})
@@ -98,7 +116,14 @@ def test_a_sweep_is_what_its_measure_gives_and_is_not_repeated(tmp_path):
     found, out = [], tmp_path / "s.sqlite"
     for _ in range(2):
         found.append(0)
-        run("xor", hidden=[4, 3], alpha_train=0, out=out, progress=lambda n: found.append(n), **SMALL)
+        run(
+            "xor",
+            hidden=[4, 3],
+            alpha_train=0,
+            out=out,
+            progress=lambda _, n, __: found.append(n),
+            **SMALL,
+        )
     assert sum(found) == 12
     assert found[-2:] == [0, 6]
     expected = xor.measure(xor.sweep([4, 3], 3, epochs=40, alpha_train=0.0))
@@ -157,6 +182,41 @@ def test_sizes_are_the_experiments_own_unless_given(tmp_path):
         assert study.dataset["n_parameters"].values.tolist() == list(synthetic.SYNTHETIC.sizes)
 
 
+@pytest.mark.parametrize("sizes", [[4, 3], np.array([4, 3]), (np.int64(4), np.int8(3)), range(4, 2, -1)])
+def test_sizes_are_integers_of_any_kind(sizes):
+    assert xor.sweep(sizes, np.int64(2)) == xor.sweep([4, 3], 2)
+
+
+ODD = (
+    None, True, 2.5, -1, 10**30, math.nan, "", "ab", b"ab", [], [[3]], {3}, {3: 1}, 1j, object(), len,
+    np.array(3), np.array([3.0]), np.array([[3], [4]]), np.array(["a"]), np.bool_(True),
+)  # fmt: skip
+
+
+def refusal(make):
+    """Return the message of an InputError, or "" if there is none."""
+    try:
+        make()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
+def test_any_value_of_any_setting_is_taken_or_refused_in_one_line(experiment):
+    for value in ODD:
+        told = [
+            refusal(lambda value=value: experiment.sweep(value, 1)),
+            refusal(lambda value=value: experiment.sweep([value], 1)),
+            refusal(lambda value=value: experiment.sweep([8], value)),
+            *(
+                refusal(lambda given={name: value}: experiment.sweep([8], 1, **given))
+                for name in experiment.settings
+            ),
+        ]
+        assert all(len(message.splitlines()) <= 1 for message in told), value
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -165,11 +225,31 @@ def test_sizes_are_the_experiments_own_unless_given(tmp_path):
             {},
             "the experiment is 'weather'; one of xor, modular_addition, synthetic is needed",
         ),
-        ("xor", {"alfa": 0.2}, "xor has no setting alfa; its settings are epochs, every, topology, "),
+        (
+            "xor",
+            {"alfa": 0.2},
+            "xor has no setting alfa; its settings are alpha, quantile, max_steps, epochs, ",
+        ),
         ("xor", {"seed": 1}, "xor has no setting seed; its settings are"),
         ("xor", {"hidden": 20}, "hidden is 20; a list of sizes is needed"),
         ("xor", {"hidden": []}, "hidden is empty; at least one size is needed"),
         ("xor", {"hidden": [3, 3]}, "hidden is [3, 3], which repeats a size"),
+        ("xor", {"hidden": [[3], [4]]}, "hidden is [[3], [4]]; a list of integers is needed"),
+        ("xor", {"hidden": np.array([[3], [4]])}, "hidden is [[3], [4]]; a list of integers is needed"),
+        ("xor", {"hidden": np.array(3)}, "hidden is 3; a list of sizes is needed"),
+        ("xor", {"hidden": [2.5]}, "hidden is [2.5]; a list of integers is needed"),
+        ("xor", {"hidden": ["a"]}, "hidden is ['a']; a list of integers is needed"),
+        ("xor", {"hidden": [None]}, "hidden is [None]; a list of integers is needed"),
+        ("xor", {"hidden": [True, 3]}, "hidden is [True, 3]; a list of integers is needed"),
+        ("xor", {"hidden": b"ab"}, "hidden is b'ab'; a list of sizes is needed"),
+        ("xor", {"hidden": [np.int64(3), 3]}, "hidden is [np.int64(3), 3], which repeats a size"),
+        ("xor", {"hidden": [0]}, "hidden is 0; an integer of at least 1 is needed"),
+        ("xor", {"alpha": np.array([1, 2])}, "alpha is array([1, 2]); a number is needed"),
+        ("xor", {"alpha_train": np.array([1, 2])}, "alpha_train is array([1, 2]); a number is needed"),
+        (["xor"], {}, "the experiment is ['xor']; one of"),
+        ("xor", {"seeds": [0, 1]}, "seeds is [0, 1]; an integer of at least 1 is needed"),
+        ("xor", {"seeds": 2.5}, "seeds is 2.5; an integer of at least 1 is needed"),
+        ("xor", {"seeds": True}, "seeds is True; an integer of at least 1 is needed"),
         ("xor", {"topology": "torus"}, "topology is 'torus'; one of"),
         ("xor", {"seeds": 0}, "seeds is 0; an integer of at least 1 is needed"),
         ("xor", {"jobs": 0}, "jobs is 0; an integer of at least 1 is needed"),

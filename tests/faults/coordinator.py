@@ -25,7 +25,7 @@ def main(path, *options):
         open_study(path, create=True) as study,
     ):
 
-        def tell(_):
+        def tell(*_):
             keys = study.keys()
             print(*(i for i, key in enumerate(KEYS) if key in keys), flush=True)
 

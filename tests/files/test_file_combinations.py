@@ -158,7 +158,7 @@ def test_the_command_measures_what_a_naive_computation_does(case, tmp_path, call
         paths.sort(key=str)
     elif case.order == "random":
         random.Random(1).shuffle(paths)
-    options = ["--topology", case.topology, "--seed", 3]
+    options = ["--graph", case.topology, "--seed", 3]
     options += ["--differences"] * case.differences + ["--json"] * case.json
     options += {0: ["--no-nulls"], len(RUNGS): ["--all-nulls"]}.get(len(case.nulls), [])
     for name in ("draws", "sample", "match"):

@@ -1,6 +1,7 @@
 """`gradquake.measure`: an array becomes an avalanche, files become a series."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 import gradquake as gq
 from gradquake.avalanche import surrogates
-from gradquake.avalanche.topologies import ring
+from gradquake.avalanche.topologies import build, ring, square_lattice
 from gradquake.files.measure import NULLS
 
 
@@ -48,16 +49,42 @@ def test_a_path_or_a_list_of_paths_gives_a_series(folder, as_path):
     assert len(gq.measure(as_path(folder / "step_3.npy"))[0].nulls["permuted"].draws) == 20
 
 
-def test_a_graph_or_a_builder_of_your_own_is_recorded_as_own(folder, tmp_path):
+def own_ring(n, seed):  # noqa: ARG001
+    return ring(n)
+
+
+def test_graphs_and_builders_of_your_own_are_recorded_by_their_names(folder, tmp_path):
     out = tmp_path / "runs.sqlite"
     expected = gq.measure(folder, graph="ring", nulls=()).measurements
-    for width, graph in enumerate([ring(201), lambda n, seed: ring(n)]):  # noqa: ARG005
-        found = gq.measure(folder, graph=graph, nulls=(), out=out, labels={"width": width})
+    for graph in (ring(201), own_ring):
+        found = gq.measure(folder, graph=graph, nulls=(), out=out)
         assert found.measurements == expected
+    gq.measure(folder, graph=square_lattice(201), nulls=(), out=out)
+    names = [f"{own_ring.__module__}.own_ring"]
+    names += [f"graph:{graph.digest}" for graph in (ring(201), square_lattice(201))]
     with gq.open_study(out) as study:
-        sweep = study.select(surrogate="real")
-    assert sweep.attrs["topology"] == "own"
-    assert sweep["width"].values.tolist() == [0, 1]
+        for name in names:
+            assert study.select(topology=name).sizes["run"] == 1
+        with pytest.raises(gq.StudyError) as refused:
+            study.select()
+    choices = ", ".join(sorted(names))
+    assert str(refused.value).endswith(f"by a setting in which they differ: topology ({choices})")
+    with pytest.raises(gq.InputError, match="holds the finished run seed=0 already"):
+        gq.measure(folder, graph=ring(201), nulls=(), out=out)
+    for of in (lambda: gq.analyze(out), lambda: gq.analyze(out, topology="graph:0")):
+        with pytest.raises(gq.StudyError, match=r"choose one|holds no finished run"):
+            of()
+    assert all(name in gq.info(out).to_json() for name in names)
+
+
+@pytest.mark.parametrize("graph", [lambda n, seed: ring(n), partial(build, "ring")])  # noqa: ARG005
+def test_a_builder_without_a_name_is_refused_before_a_study_is_made(graph, folder, tmp_path):
+    assert gq.measure(gradient(), graph=graph).size > 0
+    with pytest.raises(
+        gq.InputError, match=r"^the graph is made by .*, which has no name to be recorded"
+    ):
+        gq.measure(folder, graph=graph, out=tmp_path / "runs.sqlite")
+    assert not (tmp_path / "runs.sqlite").exists()
 
 
 def test_a_series_shows_itself(folder):
@@ -88,7 +115,7 @@ def test_a_surrogate_from_outside_the_package_is_a_null_by_its_name(folder, monk
 def test_progress_counts_every_avalanche(folder):
     calls = []
     gq.measure(folder, nulls=["permuted"], draws=2, progress=lambda *call: calls.append(call))
-    assert calls == [(done, 9) for done in range(1, 10)]
+    assert calls == [("measuring", 1, 9)] * 9
 
 
 @pytest.mark.parametrize(
@@ -124,3 +151,18 @@ def test_options_that_an_array_cannot_have_are_refused(options, sentence):
 def test_options_that_files_cannot_have_are_refused(folder, options, sentence):
     with pytest.raises(gq.InputError, match=sentence):
         gq.measure(folder, **options)
+
+
+def test_the_label_seed_is_the_seed_that_is_given(folder, tmp_path):
+    for seed, path in ((3, tmp_path / "a"), (0, tmp_path / "b")):
+        gq.measure(folder, nulls=[], seed=seed, labels={"seed": seed, "width": 4}, out=path)
+        with gq.open_study(path) as study:
+            (record,) = study.records()
+        assert (record.config["seed"], record.config["labels"]) == (seed, {"width": 4})
+
+
+def test_a_label_of_gradquakes_own_is_refused_and_not_replaced(folder, tmp_path):
+    labels, path = {"total_parameters": 5}, tmp_path / "s"
+    with pytest.raises(gq.InputError, match="labels names total_parameters, which gradquake records"):
+        gq.measure(folder, sample=9, nulls=[], labels=labels, out=path)
+    assert not path.exists()

@@ -34,7 +34,7 @@ PATHS = (
 OPTIONS = {
     "info": ("", "--json"),
     "measure": (
-        "", "", "--differences", "--match", "--sample", "--topology", "--alpha", "--quantile",
+        "", "", "--differences", "--match", "--sample", "--graph", "--alpha", "--quantile",
         "--max-steps", "--seed", "--no-nulls", "--all-nulls", "--draws", "--out", "--label", "--label",
         "--json",
     ),
@@ -276,7 +276,7 @@ def _value(choices: Choices, option: str) -> str:
         return choices.pick(("-1", "0", "1", "2", "3", "x", "1.5", "", "9" * 30))
     if option in ("--alpha", "--quantile", "--alpha-train", "--learning-rate"):
         return choices.pick(("0", "0.3", "0.9", "1", "-1", "nan", "inf", "1e308", "1e-320", "x", ""))
-    if option.startswith("--topology"):
+    if option.startswith(("--graph", "--topology")):
         return choices.pick(("ring", "computational", "random_regular", "erdos_renyi", *TEXTS[:9]))
     if option == "--task":
         return choices.pick(("xor", "and", "constant", "or", ""))

@@ -203,9 +203,9 @@ SMALL = Plan(
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("modadd")
     seen = []
-    carry_out("modadd", SMALL, out, progress=lambda stage, runs: seen.append((stage, runs)))
-    assert sum(runs for _, runs in seen) == SMALL.n_runs == 48
-    assert list(dict.fromkeys(stage for stage, _ in seen)) == ["measuring", "reading", "drawing"]
+    carry_out("modadd", SMALL, out, progress=lambda *of: seen.append(of))
+    assert sum(runs for _, runs, _ in seen) == SMALL.n_runs == 48
+    assert list(dict.fromkeys(stage for stage, *_ in seen)) == ["measuring", "reading", "drawing"]
     return out
 
 

@@ -71,8 +71,9 @@ def made(folder, plan, jobs):
     told = []
     with open_executor(jobs) as executor:
         claims = carry_out("xor", plan, folder, executor, lambda *of: told.append(of))
-    assert sum(runs for _, runs in told) == plan.n_runs
-    stages = list(dict.fromkeys(stage for stage, _ in told))
+    assert sum(runs for _, runs, _ in told) == plan.n_runs
+    assert {of for stage, _, of in told if stage == "measuring"} == {plan.n_runs}
+    stages = list(dict.fromkeys(stage for stage, *_ in told))
     assert stages == [s for s in STAGES if not plan.quick or s not in STAGES[3:6]]
     return folder, claims
 

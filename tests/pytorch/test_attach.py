@@ -11,9 +11,9 @@ from loops import X, Y, flat, loss_of, network, same_weights, sgd, train
 from torch import nn
 
 import gradquake.torch as gqt
-from gradquake import GradquakeError, InputError, Probe
+from gradquake import GradquakeError, InputError, Probe, StudyError, open_study
 from gradquake.avalanche.cascade import MEASURED
-from gradquake.avalanche.topologies import build, ring
+from gradquake.avalanche.topologies import build, ring, square_lattice
 from gradquake.torch.gradients import FlatGradient
 
 OPTIMIZERS = {
@@ -321,15 +321,43 @@ def test_the_computational_topology_of_any_module():
     assert quake.latest["size"] == Probe(graph).measure(flat(model)).size
 
 
-@pytest.mark.parametrize("graph", [ring(49), lambda n, seed: ring(n)])  # noqa: ARG005
-def test_a_graph_or_a_builder_of_your_own_is_measured_on_and_recorded_as_own(graph):
+def own_ring(n, seed):  # noqa: ARG001
+    return ring(n)
+
+
+@pytest.mark.parametrize("graph", [ring(49), own_ring])
+def test_a_graph_or_a_builder_of_your_own_is_measured_on_and_recorded_by_its_name(graph):
     model = network()
     optimizer = sgd(model)
     with gqt.attach(model, optimizer, probe=Probe(graph=graph, alpha=0.2)) as quake:
         train(model, optimizer, 1)
     assert quake.latest["size"] == Probe("ring", alpha=0.2).measure(flat(model)).size
-    assert quake.dataset.attrs["topology"] == "own"
+    name = f"{__name__}.own_ring" if graph is own_ring else f"graph:{ring(49).digest}"
+    assert quake.dataset.attrs["topology"] == name
     assert quake.dataset.attrs["alpha"] == 0.2
+
+
+def test_runs_on_two_graphs_are_two_runs_of_a_study(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    graphs = ring(49), square_lattice(49)
+    for graph in graphs:
+        model = network()
+        optimizer = sgd(model)
+        with gqt.attach(model, optimizer, probe=Probe(graph=graph), study=path):
+            train(model, optimizer, 1)
+    names = sorted(f"graph:{graph.digest}" for graph in graphs)
+    with open_study(path) as study:
+        assert [study.select(topology=name).sizes["run"] for name in names] == [1, 1]
+        with pytest.raises(StudyError, match=rf"holds 2 sweeps; .* topology \({', '.join(names)}\)$"):
+            study.select()
+
+
+def test_a_builder_without_a_name_is_refused_before_a_study_is_made(tmp_path):
+    model = network()
+    probe = Probe(graph=lambda n, seed: ring(n))  # noqa: ARG005
+    with pytest.raises(InputError, match="which has no name to be recorded by"):
+        gqt.attach(model, sgd(model), probe=probe, study=tmp_path / "runs.sqlite")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_seed_is_that_of_the_probe_or_the_label():
@@ -521,7 +549,7 @@ def test_bad_models_and_optimizers_get_one_sentence():
             model,
             sgd(model),
             {"probe": Probe(seed=1), "labels": {"seed": 2}},
-            "the label seed is 2 and the probe's seed is 1; make the probe with seed=2, or give",
+            "the label seed is 2 and the probe's seed is 1; make them equal, or give",
         ),
         (model, sgd(model), {"sample": 0}, "sample is 0"),
         (model, sgd(model), {"sample": 9, "inline": True}, "inline relaxes the whole gradient"),
@@ -541,6 +569,20 @@ def test_bad_models_and_optimizers_get_one_sentence():
         (model, sgd(model), {"study": 3}, "study is 3; a path is needed"),
         ("model", sgd(model), {}, "the model is a str; a torch.nn.Module is needed"),
         (model, sgd(model), {"labels": {"size": 1}}, "labels names size, which gradquake records"),
+        (
+            model,
+            sgd(model),
+            {"sample": 9, "labels": {"total_parameters": 1}},
+            "labels names total_par",
+        ),
+        (model, sgd(model), {"labels": {"seed": -1, "seed_given": 1}}, "labels names seed_given, which"),
+        (
+            model,
+            sgd(model),
+            {"labels": {"lr": 1, "width": 2}, "sweep": {"lr": 1}},
+            "labels and sweep both name lr; a label tells runs of a sweep apart",
+        ),
+        (model, sgd(model), {"sweep": {"seed": 1}}, "sweep names seed, which gradquake records"),
         (model, sgd(model), {"labels": {"seed": 1.5}}, r"seed is 1.5; an integer from 0 to 2\^63 - 1"),
         (model, sgd(model), {"labels": {"seed": "x"}}, r"seed is 'x'; an integer from 0 to 2\^63 - 1"),
         (model, sgd(model), {"errors": "ignore"}, "errors is 'ignore'; 'warn' or 'raise' is needed"),

@@ -14,8 +14,9 @@ import time
 import numpy as np
 import pytest
 
-from gradquake import StudyError, open_study
+from gradquake import Probe, StudyError, open_study
 from gradquake.analysis.dimension import dimension
+from gradquake.analysis.live import gaussian_level
 from gradquake.report import live, plot, watch
 from gradquake.study.recording import RunRecord, to_dataset
 
@@ -109,7 +110,14 @@ def test_a_long_sparkline_keeps_its_ends():
 
 
 def test_the_level_of_a_graph_of_the_models_own_is_not_known():
-    assert math.isnan(live.gaussian_level(100, "computational", 0.3, 0.9, 20))
+    assert math.isnan(gaussian_level(100, Probe("computational")))
+
+
+def test_the_files_of_a_figure_have_names(study, tmp_path):
+    files = plot.plot(study, tmp_path / "figure.png")
+    assert files == plot.FigureFiles(png=tmp_path / "figure.png", svg=tmp_path / "figure.svg")
+    assert files.png.is_file()
+    assert files.svg.is_file()
 
 
 def test_choose(study):

@@ -17,6 +17,7 @@ from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.sweep import analyze
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES
+from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import GradquakeError, InputError
@@ -34,6 +35,7 @@ from gradquake.study import execution
 from gradquake.study.pools import open_executor
 from gradquake.study.recording import to_dataset
 
+SHORT = CascadeSettings(max_steps=3)
 HIDDEN = (3, 5, 8, 13)
 SCALES = [13, 21, 33, 53]
 RESAMPLES = 40
@@ -144,7 +146,7 @@ def test_a_reading_that_is_the_sweeps_own_is_held_against_it_too(sweep):
     tampered = sweep.copy(deep=True)
     tampered["size"][7, 4] += 1
     with pytest.raises(GradquakeError, match="measure it anew"):
-        measure(tampered, [Reading(topology=sweep.attrs["topology"], alpha=0.3)])
+        measure(tampered, [Reading(topology=sweep.attrs["topology"], cascade=CascadeSettings())])
     # On another graph there is nothing to hold it against.
     measure(tampered, [Reading(topology="ring")])
 
@@ -158,8 +160,8 @@ def test_the_order_of_the_runs_does_not_matter(sweep):
 
 
 def test_a_sweep_whose_gradients_cannot_be_made_again_is_refused(sweep):
-    with pytest.raises(InputError, match="experiment is 'weather'; its gradients cannot be made again"):
-        measure(sweep.assign_attrs(experiment="weather"), [Reading()])
+    with pytest.raises(InputError, match="is 'attached'; its gradients cannot be made again"):
+        measure(sweep.assign_attrs(experiment="attached"), [Reading()])
 
 
 def test_a_surrogate_sweep_has_the_runs_epochs_and_phases_of_its_own(sweep):
@@ -183,14 +185,15 @@ def test_phases_that_were_set_are_kept(sweep):
 
 def test_reading_another_threshold_is_training_in_shadow_with_it():
     shadow, other = (trained(2, epochs=40, alpha_train=0, quantile=q) for q in (0.9, 0.8))
-    read = measure(shadow, [Reading(quantile=0.8)])[Reading(quantile=0.8)]
+    reading = Reading(cascade=CascadeSettings(quantile=0.8))
+    read = measure(shadow, [reading])[reading]
     assert np.array_equal(read["size"], other["size"])
     assert read.attrs["quantile"] == 0.8
 
 
 @pytest.mark.usefixtures("small_tasks")
 def test_processes_measure_the_same_bits(sweep, pool):
-    readings = [Reading(), Reading("permuted"), Reading("gaussian", topology="ring", max_steps=3)]
+    readings = [Reading(), Reading("permuted"), Reading("gaussian", "ring", SHORT)]
     here, there = measure(sweep, readings), measure(sweep, readings, pool)
     assert list(here) == list(there) == readings
     assert all(same(here[reading], there[reading]) for reading in readings)
@@ -360,7 +363,7 @@ def test_there_is_no_timing_where_nothing_groks(name, request):
     assert tuple(found.ladder.nulls) == RUNGS
     assert np.isnan(found.ladder.exponent("real", "post", "max").value)
     assert np.isfinite(found.ladder.exponent("real", "pre", "max").value)
-    assert np.isnan(found.collapse("real", "post").exponent)
+    assert np.isnan(found.collapse("real", "post").value)
 
 
 def test_where_a_scale_never_groks_there_is_timing_without_d_after(ended):
@@ -518,8 +521,9 @@ def test_the_papers_own_choice_is_among_them():
 def by_hand(sweep, rung, choice):
     """Return the sweep that a specification is measured on, run by run."""
     runs = xor.sweep(HIDDEN, 3, epochs=sweep.attrs["epochs"], every=5)
-    settings = {name: choice[name] for name in ("topology", "quantile", "alpha", "max_steps")}
-    read = to_dataset([readings.read(r, Reading(rung, **settings)) for r in replay.gradients(runs)])
+    cascade = CascadeSettings(**{name: choice[name] for name in ("quantile", "alpha", "max_steps")})
+    reading = Reading(rung, choice["topology"], cascade)
+    read = to_dataset([readings.read(record, reading) for record in replay.gradients(runs)])
     chosen = read.isel(epoch=slice(None, None, choice["interval"] // 5))
     if choice["scales"] == "all":
         return chosen
@@ -659,7 +663,7 @@ def test_too_few_scales_are_refused_first(sweep, runs, sensitivity, message):
 
 
 def test_another_experiment_is_refused_first(sweep):
-    with pytest.raises(InputError, match="'weather'; its gradients cannot be made again"):
+    with pytest.raises(InputError, match="the experiment weather is unknown here, and nulls of"):
         check(sweep.assign_attrs(experiment="weather"))
 
 

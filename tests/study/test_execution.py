@@ -341,15 +341,16 @@ def test_progress_adds_up_to_the_number_of_runs(study, present):
     if present:
         study.write(xor.measure(RUNS[:present]))
     seen = []
-    execute(study, xor.measure, RUNS, progress=seen.append)
-    assert seen[0] == present
-    assert sum(seen) == len(RUNS)
+    execute(study, xor.measure, RUNS, progress=lambda *told: seen.append(told))
+    assert seen[0] == ("measuring", present, len(RUNS))
+    assert {(stage, of) for stage, _, of in seen} == {("measuring", len(RUNS))}
+    assert sum(done for _, done, _ in seen) == len(RUNS)
 
 
 def test_progress_is_told_after_the_runs_are_written(study):
     told = 0
 
-    def check(count):
+    def check(_stage, count, _of):
         nonlocal told
         told += count
         with open_study(study.path) as reader:
@@ -361,8 +362,8 @@ def test_progress_is_told_after_the_runs_are_written(study):
 
 def test_progress_adds_up_on_processes(study, pool):
     seen = []
-    execute(study, xor.measure, RUNS, pool, seen.append)
-    assert sum(seen) == len(RUNS)
+    execute(study, xor.measure, RUNS, pool, lambda *told: seen.append(told))
+    assert sum(done for _, done, _ in seen) == len(RUNS)
 
 
 # Pools

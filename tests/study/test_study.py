@@ -20,6 +20,7 @@ from gradquake.experiments import xor
 from gradquake.study.configuration import config_key, sweep_settings
 from gradquake.study.execution import sole_sweep
 from gradquake.study.recording import VARIABLES, RunRecord, stored_type, to_dataset
+from gradquake.study.schema import SCHEMA
 from gradquake.study.study import open_study
 
 SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring"}
@@ -438,7 +439,10 @@ def test_another_schema_is_refused_by_its_number(path):
         pass
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
-    assert "has schema 99; this version of gradquake reads schema 4" in refusal(path, create=True)
+    assert refusal(path, create=True) == (
+        f"{path} has schema 99, and this version of gradquake reads schema {SCHEMA} alone; measure the "
+        "runs again into a new file, or use the version that wrote this one"
+    )
 
 
 def test_a_study_without_its_tables_is_refused(path):

@@ -171,7 +171,6 @@ def test_without_a_rise_nothing_crosses_upwards(sweep_of, statistic, course):
     assert np.isnan(curve.crossing.value)
     assert np.isnan(curve.crossing.low)
     assert curve.crossing.invalid > 0.9
-    assert not result.crosses_while_runs_grok(statistic)
 
 
 @by_statistic

@@ -92,7 +92,7 @@ def test_patches_of_one_size_change_the_size_of_avalanches_and_hardly_their_expo
     # Their number grows as N, so that every part of the graph looks alike at every N.
     records = gradient_records(normal, 0, MANY_PATCHES, runs=20)
     beside = ladder(records, n_resamples=600)
-    real, null = (a.exponent("all", "mean").sizes for a in (beside.real, beside.nulls["permuted"]))
+    real, null = (a.exponent("all", "mean").sizes.value for a in (beside.real, beside.nulls["permuted"]))
     assert (real > 1.1 * null).all()
     found = parts(normal, 24, MANY_PATCHES, n_resamples=600)
     for statistic, largest in (("max", 0.04), ("mean", 0.015)):

@@ -56,7 +56,7 @@ class Collapse(Shown):
 
     Attributes
     ----------
-    exponent : float
+    value : float
         The D with the smallest S; NaN if there is none.
     low, high : float
         The nearest D on either side at which S exceeds its minimum by 1; NaN if S does not in the range
@@ -73,7 +73,7 @@ class Collapse(Shown):
         A sentence that says why there is no exponent, or why it cannot be trusted; else empty.
     """
 
-    exponent: float
+    value: float
     low: float
     high: float
     quality: float
@@ -87,7 +87,7 @@ class Collapse(Shown):
         return (self.high - self.low) / 2
 
     def _lines(self) -> Mapping[str, str]:
-        found = f"D = {bracketed(self.exponent, self.low, self.high)}, S = {self.quality:.3g}"
+        found = f"D = {bracketed(self.value, self.low, self.high)}, S = {self.quality:.3g}"
         return {"": found, "but": self.message} if self.message else {"": found}
 
 

@@ -98,10 +98,12 @@ def dimension(
     -------
     xarray.Dataset
         On ``epoch``: ``value`` of the exponent, its ``stderr``, the ends ``low`` and ``high`` of its 95
-        % bootstrap interval, ``r_squared`` with ``r_squared_low`` and ``r_squared_high``, and ``runs``,
-        the fewest runs of a scale that were measured. NaN at an epoch at which a scale has no positive
-        size. A run whose size is NaN at an epoch (in aligned time, before its start or after its end)
-        is left out there.
+        % bootstrap interval, ``r_squared``, and ``runs``, the fewest runs of a scale that were
+        measured. NaN at an epoch at which a scale has no positive size. A run whose size is NaN at an
+        epoch (in aligned time, before its start or after its end) is left out there.
+
+        A Dataset over epochs is one estimate: ``low`` and ``high`` belong to ``value``. ``Curve`` gives
+        that of R² (``r_squared``).
 
     Raises
     ------
@@ -115,13 +117,11 @@ def dimension(
     observed = np.stack([STATISTICS[statistic].of(of_scale, 0) for of_scale in sizes], axis=-1)
     found = lines(n, observed)
     columns = {"value": found.slopes, "stderr": found.stderr, "r_squared": found.r_squared}
-    ends = {name: np.empty(fewest.size) for name in ("low", "high", "r_squared_low", "r_squared_high")}
+    ends = {name: np.empty(fewest.size) for name in ("low", "high")}
     for block in resampled_dimension(dataset, statistic, n_resamples=n_resamples, seed=seed):
         each_block(block)
-        for prefix, resampled in (("", block.exponents), ("r_squared_", block.r_squared)):
-            of_block = interval_ends(resampled, fewest[block.epochs])
-            ends[f"{prefix}low"][block.epochs] = of_block.low
-            ends[f"{prefix}high"][block.epochs] = of_block.high
+        of_block = interval_ends(block.exponents, fewest[block.epochs])
+        ends["low"][block.epochs], ends["high"][block.epochs] = of_block.low, of_block.high
     return xr.Dataset(
         {name: ("epoch", values) for name, values in {**columns, **ends, "runs": fewest}.items()},
         {"epoch": dataset["epoch"].values},
@@ -200,6 +200,18 @@ class Curve(Shown):
             self._epochs, self.dimension["value"].values, level, direction=direction
         )
         return estimated(float(observed), crossings.times, self.dimension.attrs["fewest_runs"])
+
+    def r_squared(self) -> xr.Dataset:
+        """Return R² of the fits on ``epoch``: ``value``, ``low`` and ``high``. It resamples again."""
+        import xarray as xr
+
+        columns = {"value": self.dimension["r_squared"].values}
+        columns |= {name: np.empty(self._epochs.size) for name in ("low", "high")}
+        runs = self.dimension["runs"].values
+        for block in self.resampled():
+            ends = interval_ends(block.r_squared, runs[block.epochs])
+            columns["low"][block.epochs], columns["high"][block.epochs] = ends.low, ends.high
+        return xr.Dataset({name: ("epoch", of) for name, of in columns.items()}, {"epoch": self._epochs})
 
     def slim(self) -> Curve:
         """Return it without the resamples of its crossing, to keep or to send."""

@@ -115,7 +115,8 @@ def crosses_while_runs_grok(dataset: xr.Dataset, statistic: Statistic = "max") -
         first = epochs.min(axis=-1)
         last = np.where(np.isfinite(epochs), epochs, -np.inf).max(axis=-1)
         at = crossing(draws)
-        return ((at >= first) & (at <= last)).astype(np.float64)
+        inside: Floats = ((at >= first) & (at <= last)).astype(np.float64)
+        return inside
 
     return of
 
@@ -140,7 +141,12 @@ def mean_of_groups(dataset: xr.Dataset, variable: str, scale: int | None = None)
     ``scale`` is the number of parameters N.
     """
     of_scale = _of_scales(dataset, dataset[variable].values.mean(axis=1), scale)
-    return lambda draws: np.concatenate(of_scale(draws), axis=-1).mean(axis=-1)
+
+    def of(draws: Draws) -> Floats:
+        mean: Floats = np.concatenate(of_scale(draws), axis=-1).mean(axis=-1)
+        return mean
+
+    return of
 
 
 def percentile_of_groups(

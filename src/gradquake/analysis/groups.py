@@ -45,6 +45,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
+V = TypeVar("V", bound=str)
 
 # For each scale the runs of each group, shape (groups, size), by their positions at the scale.
 Draws = Sequence[NDArray[np.intp]]
@@ -285,7 +286,7 @@ def estimates_of_groups(
     ]
 
 
-def verdict_shares(rule: Callable[[T], str], groups: Iterable[T]) -> dict[str, float]:
+def verdict_shares(rule: Callable[[T], V], groups: Iterable[T]) -> dict[V, float]:
     """Return the share of groups in which each verdict comes out, the most frequent first.
 
     Parameters

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "Exponent", "LeaveOneOut", "WithoutAScale", "coefficient_of_variation", "exponent", "leave_one_out",
-    "r_squared_of", "snapshot_interval",
+    "Exponent", "LeaveOneOut", "ScaleSizes", "WithoutAScale", "coefficient_of_variation", "exponent",
+    "leave_one_out", "r_squared_of", "snapshot_interval",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -44,6 +44,15 @@ Floats = NDArray[np.float64]
 FEW_SCALES = 5
 POOR_R_SQUARED = 0.95
 MOST_TRUNCATED = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class ScaleSizes:
+    """A statistic of the sizes at every scale, with its 95 % interval; arrays of shape (scales,)."""
+
+    value: Floats
+    low: Floats
+    high: Floats
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -58,10 +67,10 @@ class Exponent(Estimate):
         Its name in ``STATISTICS``: "max" (the exponent is D) or "mean" (gamma).
     fit : Fit
         The fit to the measured sizes.
-    n_parameters, sizes : array, shape (scales,)
-        The points of the fit.
-    size_low, size_high : array, shape (scales,)
-        95 % percentile bootstrap of each size.
+    n_parameters : array of int, shape (scales,)
+        The scales N.
+    sizes : ScaleSizes
+        The size at each scale, to which the line is fitted.
     runs_of_scale : array of int, shape (scales,)
         The number of runs at each scale.
     cautions : tuple of str
@@ -73,9 +82,7 @@ class Exponent(Estimate):
     statistic: Statistic
     fit: Fit
     n_parameters: NDArray[np.int64]
-    sizes: Floats
-    size_low: Floats
-    size_high: Floats
+    sizes: ScaleSizes
     runs_of_scale: NDArray[np.int64]
     cautions: tuple[str, ...]
     kept_size_resamples: Floats | None = None
@@ -188,15 +195,12 @@ def exponent(
     if empty:
         fit = replace(fit, message=f"There is no snapshot at N = {', '.join(empty)}.")
     found = _estimate(fit, n, resampled, int(runs_of_scale.min()))
-    low, high = interval_ends(resampled, runs_of_scale)
     return Exponent(
         **vars(found),
         statistic=statistic,
         fit=fit,
         n_parameters=n,
-        sizes=observed,
-        size_low=low,
-        size_high=high,
+        sizes=ScaleSizes(observed, *interval_ends(resampled, runs_of_scale)),
         runs_of_scale=runs_of_scale,
         cautions=_cautions(fit, dataset, chosen),
         kept_size_resamples=resampled,
@@ -237,7 +241,7 @@ def leave_one_out(whole: Exponent) -> LeaveOneOut:
     found = []
     for left_out in range(whole.n_parameters.size):
         n = np.delete(whole.n_parameters, left_out)
-        fit = fit_exponent(n, np.delete(whole.sizes, left_out))
+        fit = fit_exponent(n, np.delete(whole.sizes.value, left_out))
         resampled = np.delete(whole.size_resamples, left_out, axis=1)
         runs = int(np.delete(whole.runs_of_scale, left_out).min())
         found.append(_estimate(fit, n, resampled, runs))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gradquake.analysis import _kernels
 from gradquake.analysis.fits import logarithms
 from gradquake.analysis.resampling import times_drawn
+from gradquake.avalanche.tables import Table
 from gradquake.errors import InputError
 
 __all__ = ["STATISTICS", "SizeStatistic", "Sizes", "SplitValues", "Statistic", "check_statistic"]
@@ -232,10 +233,15 @@ def _mean(sizes: Sizes, axis: int) -> Floats:
     return mean
 
 
-STATISTICS: dict[Statistic, SizeStatistic] = {
-    "max": _Largest("D", "largest", _largest, np.maximum, -np.inf),
-    "mean": _Mean("gamma", "mean", _mean, np.add, 0.0, is_mean=True),
-}
+STATISTICS: Table[SizeStatistic] = Table(
+    __name__,
+    "STATISTICS",
+    "statistic",
+    {
+        "max": _Largest("D", "largest", _largest, np.maximum, -np.inf),
+        "mean": _Mean("gamma", "mean", _mean, np.add, 0.0, is_mean=True),
+    },
+)
 
 
 def check_statistic(statistic: str) -> None:

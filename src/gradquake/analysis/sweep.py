@@ -102,18 +102,6 @@ class SweepAnalysis(Shown):
             for phase in self.exponents
         }
 
-    def crosses_while_runs_grok(self, statistic: Statistic) -> bool:
-        """Return whether D(t) crosses 1 from below within the range of grokking epochs.
-
-        Raises
-        ------
-        InputError
-            For another statistic.
-        """
-        check_statistic(statistic)
-        first, last = self.grokking_range
-        return first <= self.curves[statistic].crossing.value <= last
-
     @property
     def _title(self) -> str:
         return f"Analysis of {self.dataset.sizes['run']} runs"

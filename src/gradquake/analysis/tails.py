@@ -99,7 +99,7 @@ class TailFit(Shown):
         counted here and left out of everything else.
     decades : float
         log10 of the largest over the smallest positive size; NaN if there is none.
-    exponent, stderr : float
+    value, stderr : float
         The maximum-likelihood exponent and its standard error from the likelihood's curvature, with
         ``xmin`` taken as known; NaN if there is no fit.
     xmin : float
@@ -116,7 +116,7 @@ class TailFit(Shown):
     n_avalanches: int
     n_zero: int
     decades: float
-    exponent: float
+    value: float
     stderr: float
     xmin: float
     n_tail: int
@@ -126,12 +126,12 @@ class TailFit(Shown):
     @property
     def low(self) -> float:
         """Lower end of the exponent's 95 % interval for normal errors."""
-        return self.exponent - 1.96 * self.stderr
+        return self.value - 1.96 * self.stderr
 
     @property
     def high(self) -> float:
         """Upper end of the exponent's 95 % interval for normal errors."""
-        return self.exponent + 1.96 * self.stderr
+        return self.value + 1.96 * self.stderr
 
     @property
     def heavier_than_exponential(self) -> bool:
@@ -147,7 +147,7 @@ class TailFit(Shown):
 
     def _lines(self) -> Mapping[str, str]:
         found = (
-            f"exponent {bracketed(self.exponent, self.low, self.high)} from s = {self.xmin:g}, "
+            f"exponent {bracketed(self.value, self.low, self.high)} from s = {self.xmin:g}, "
             f"{self.n_tail} of {self.n_avalanches} avalanches"
             if self.n_tail
             else "no fit"
@@ -213,7 +213,7 @@ def tail_fit(sizes: ArrayLike, n_parameters: int = 0, *, xmin: int | None = None
         tail, exponent, comparisons = _fit_tail(positive, start)
     return replace(
         unfitted,
-        exponent=exponent,
+        value=exponent,
         stderr=_stderr(exponent, start, tail.size),
         xmin=start,
         n_tail=tail.size,

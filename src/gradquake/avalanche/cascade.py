@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.avalanche import _kernels_angle, _kernels_cascade
-from gradquake.avalanche.checks import as_gradient, check_cascade, check_length, not_finite
+from gradquake.avalanche.checks import as_gradient, check_length, not_finite
 from gradquake.avalanche.graphs import Graph, GraphStack, check_graph
+from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.sums import Gradient, angle_between, dissipations, exact_sum
 from gradquake.avalanche.threads import shared_among
 from gradquake.errors import InputError, counted, out_of_memory, require_number
@@ -152,7 +153,12 @@ def _html_table(rows: Iterable[Sequence[str]], below: str = "") -> str:
 
 
 def relax(
-    gradient: ArrayLike, graph: Graph, *, threshold: float, alpha: float = 0.3, max_steps: int = 20
+    gradient: ArrayLike,
+    graph: Graph,
+    *,
+    threshold: float,
+    alpha: float = CascadeSettings.alpha,
+    max_steps: int = CascadeSettings.max_steps,
 ) -> Avalanche:
     """Let a gradient relax on a graph.
 
@@ -188,7 +194,7 @@ def relax(
         If there is not enough memory.
     """
     vector = as_gradient(gradient)
-    check_cascade(alpha, max_steps)
+    cascade = CascadeSettings(alpha=alpha, max_steps=max_steps)
     check_graph(graph)
     if not 0 <= require_number("threshold", threshold) < math.inf:
         raise InputError(f"threshold is {threshold!r}; a finite number of at least 0 is needed")
@@ -196,7 +202,7 @@ def relax(
     if not np.isfinite(vector).all():
         raise not_finite("the gradient", vector)
     try:
-        relaxed, outcomes = relax_stack(vector, graph.as_stack, alpha, max_steps, threshold=threshold)
+        relaxed, outcomes = relax_stack(vector, graph.as_stack, cascade, threshold=threshold)
     except MemoryError:
         raise out_of_memory(f"a gradient of {counted(vector.size, 'entry')}") from None
     return avalanche(outcomes[0], relaxed)
@@ -205,23 +211,21 @@ def relax(
 def relax_stack(
     gradients: Gradient,
     graphs: GraphStack,
-    alpha: float,
-    max_steps: int,
+    cascade: CascadeSettings,
     *,
     threshold: float | NDArray[np.float64] | None = None,
-    quantile: float = 0.0,
     angles: bool = True,
     threads: int = 1,
 ) -> tuple[Gradient, NDArray[np.void]]:
     """Relax gradients laid end to end, each on its graph.
 
-    It trusts its arguments; only a quantile looks for entries that are not finite. The result does not
-    depend on ``threads``.
+    It trusts its arguments; only without ``threshold`` does it look for entries that are not finite.
+    The result does not depend on ``threads``.
 
     Parameters
     ----------
     threshold : float or array, shape (batch,), optional
-        The threshold of all gradients or of each; without it, their ``quantile``.
+        The threshold of all gradients or of each; without it, the quantile of ``cascade``.
     angles : bool
         False leaves the deviation at 0.
 
@@ -247,8 +251,9 @@ def relax_stack(
     def work(first: int, last: int) -> int:
         broken: int = _kernels_cascade.measure_segments(
             gradients, relaxed, graphs.offsets, graphs.rows, graphs.indptr, graphs.indices,
-            kind(alpha), kind(1.0 - alpha), thresholds, quantile, max_steps, angles, first, last,
-            outcomes, np.empty(words, np.uint64), np.empty(words, np.uint64),
+            kind(cascade.alpha), kind(1.0 - cascade.alpha), thresholds, cascade.quantile,
+            cascade.max_steps, angles, first, last, outcomes,
+            np.empty(words, np.uint64), np.empty(words, np.uint64),
             np.empty((words + 63) // 64, np.uint8),
             np.empty(longest, graphs.indices.dtype), np.empty(longest, gradients.dtype),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The checks of gradients and settings, and their errors."""
+"""The checks of gradients, and their errors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradquake.avalanche.sums import Gradient
-from gradquake.errors import InputError, counted, require_between, require_count
+from gradquake.errors import InputError, counted
 
-__all__ = ["FLOATS", "as_gradient", "broken_entries", "check_cascade", "check_length", "not_finite"]
+__all__ = ["FLOATS", "as_gradient", "broken_entries", "check_length", "not_finite"]
 
 # The dtypes of gradients.
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -27,12 +27,6 @@ def as_gradient(values: ArrayLike, name: str = "the gradient") -> Gradient:
     if vector.size == 0:
         raise InputError(f"{name} is empty; at least one entry is needed")
     return vector
-
-
-def check_cascade(alpha: float, max_steps: int) -> None:
-    """Raise InputError unless the parameters of a cascade are in range."""
-    require_between("alpha", alpha, 0, 1)
-    require_count("max_steps", max_steps, 1)
 
 
 def check_length(n_entries: int, n_nodes: int) -> None:

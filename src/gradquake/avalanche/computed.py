@@ -12,6 +12,9 @@ from gradquake.avalanche.graphs import Floats, Graph, IntArray, index_dtype
 
 __all__ = ["ComputedGraph"]
 
+# The nodes whose neighbors are made at a time to be hashed.
+ROWS_AT_A_TIME = 1 << 20
+
 
 class ComputedGraph(Graph):
     """A graph of degree 4 whose neighbors a kernel computes.
@@ -74,10 +77,23 @@ class ComputedGraph(Graph):
 
     @cached_property
     def _arrays(self) -> tuple[IntArray, IntArray]:
+        return self._indptr_of(0, self._n + 1), self._indices_of(0, self._n)
+
+    def _csr_parts(self) -> Iterator[IntArray]:
+        """As in ``Graph``, without the whole arrays."""
+        for part, end in ((self._indptr_of, self._n + 1), (self._indices_of, self._n)):
+            for begin in range(0, end, ROWS_AT_A_TIME):
+                yield part(begin, min(begin + ROWS_AT_A_TIME, end))
+
+    def _indptr_of(self, begin: int, end: int) -> IntArray:
+        return np.arange(4 * begin, 4 * end, 4, dtype=index_dtype(self._n, 4 * self._n))
+
+    def _indices_of(self, begin: int, end: int) -> IntArray:
+        """Return the entries of ``indices`` of the nodes from ``begin`` to before ``end``."""
         dtype = index_dtype(self._n, 4 * self._n)
-        rows = self._rows(0, np.arange(self._n, dtype=dtype)).astype(dtype, copy=False)
+        rows = self._rows(0, np.arange(begin, end, dtype=dtype)).astype(dtype, copy=False)
         rows.sort(axis=1)
-        return np.arange(0, 4 * self._n + 1, 4, dtype=dtype), rows.ravel()
+        return rows.ravel()
 
     def handed_on(
         self, first: int, nodes: IntArray, moved: Floats, chunk: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,6 +115,19 @@ class Graph:
     def nbytes(self) -> int:
         """The bytes of ``indptr`` and ``indices``."""
         return self.indptr.nbytes + self.indices.nbytes
+
+    @cached_property
+    def digest(self) -> str:
+        """The first 12 hex digits of the SHA-256 of ``indptr`` and ``indices``, little endian."""
+        found = sha256()
+        for part in self._csr_parts():
+            found.update(np.asarray(part, part.dtype.newbyteorder("<")).data)
+        return found.hexdigest()[:12]
+
+    def _csr_parts(self) -> Iterator[IntArray]:
+        """Yield the entries of ``indptr`` and then of ``indices``, in any number of arrays."""
+        yield self.indptr
+        yield self.indices
 
     @property
     def is_computed(self) -> bool:

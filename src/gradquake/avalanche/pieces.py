@@ -22,6 +22,7 @@ from gradquake.avalanche.cascade import Avalanche
 from gradquake.avalanche.checks import not_finite
 from gradquake.avalanche.collective import Exchange, Pieces, exact_sums, order_statistics, totals
 from gradquake.avalanche.graphs import Graph, IntArray
+from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.shares import Part, Shares
 from gradquake.avalanche.sums import Gradient, angle, dissipations, products
 from gradquake.avalanche.threads import shared_among
@@ -57,16 +58,14 @@ def _stretches(items: Sequence[T], count: int) -> list[Sequence[T]]:
 def relax_pieces(
     pieces: Sequence[ArrayLike],
     graph_on: Callable[[int], Graph],
-    quantile: float,
-    alpha: float,
-    max_steps: int,
+    cascade: CascadeSettings,
     *,
     exchange: Exchange,
     threads: int,
 ) -> Avalanche:
     """Let a gradient in pieces relax on the graph of its length; see ``Probe.measure_pieces``."""
     own = Pieces(pieces, exchange)
-    return _Cascade(own, graph_on(own.n), exchange, threads).relax(quantile, alpha, max_steps)
+    return _Cascade(own, graph_on(own.n), exchange, threads).relax(cascade)
 
 
 class _Cascade:
@@ -89,12 +88,12 @@ class _Cascade:
         n_parts = min(PARTS * threads if threads > 1 else 1, n_bins)
         self.parts = [Part(bins, self.shift, size, n_bins, dtype) for bins in _ranges(n_bins, n_parts)]
 
-    def relax(self, quantile: float, alpha: float, max_steps: int) -> Avalanche:
+    def relax(self, cascade: CascadeSettings) -> Avalanche:
         exchange = self.exchange
         with shared_among(self.threads) as self.run:
-            self.threshold = self._quantile(quantile)
+            self.threshold = self._quantile(cascade.quantile)
             kind: Any = self.pieces.dtype.type
-            self.alpha, self.keep = kind(alpha), kind(1 - alpha)
+            self.alpha, self.keep = kind(cascade.alpha), kind(1 - cascade.alpha)
             size = duration = area = peak = unstable = 0
             count, new = totals(exchange, self.run(self._open, self.parts), 2)
             while count > 0:
@@ -103,7 +102,7 @@ class _Cascade:
                 peak = max(peak, count)
                 duration += 1
                 sent = self._hand_on()
-                if duration == max_steps:
+                if duration == cascade.max_steps:
                     left = self.run(partial(self._close, sent=sent), self.parts)
                     (unstable,) = totals(exchange, left, 1)
                     break

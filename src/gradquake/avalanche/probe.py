@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.avalanche.cascade import Avalanche, AvalancheBatch, avalanche, relax_stack
-from gradquake.avalanche.checks import as_gradient, check_cascade, check_length
+from gradquake.avalanche.checks import as_gradient, check_length
 from gradquake.avalanche.collective import Alone, Exchange
 from gradquake.avalanche.graphs import Graph, GraphStack, repeat, stack
 from gradquake.avalanche.pieces import relax_pieces
+from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
 from gradquake.avalanche.sums import Gradient
-from gradquake.avalanche.topologies import check_topology, kept_graph
+from gradquake.avalanche.topologies import TOPOLOGIES, Builder, check_topology, kept_graph
 from gradquake.errors import (
     InputError,
     a_type,
     counted,
     out_of_memory,
-    require_between,
     require_count,
     require_seed,
 )
 
-__all__ = ["Builder", "Probe", "fixed_sample"]
+__all__ = ["Probe", "fixed_sample"]
 
 # Keeps the random stream of samples apart from all others of the same seed.
 SAMPLE_STREAM = 0x73616D70
@@ -40,12 +41,9 @@ CORES = os.cpu_count() or 1
 # Gradients of at least this many entries are relaxed in parts.
 LARGE = 1 << 22
 
-# A user's own generator of graphs: (number of nodes, seed) -> Graph.
-Builder = Callable[[int, int], Graph]
-
 
 @dataclass(frozen=True, repr=False)
-class Probe:
+class Probe(CascadeSettings):
     """The settings that turn gradients into avalanches: the graph, the threshold, the cascade.
 
     Parameters
@@ -53,14 +51,9 @@ class Probe:
     graph : str, Graph or callable
         The graph that gradients relax on, one node for each entry. Either a topology's name in
         ``topologies.TOPOLOGIES``; or a ``Graph``, for gradients of its number of nodes; or a builder
-        of your own, ``(n, seed) -> Graph``, which is called for every measurement.
-    alpha : float
-        The share that a toppling node gives away, in (0, 1).
-    quantile : float
-        The threshold is this quantile of the gradient's magnitudes, in [0, 1]: exactly
-        ``numpy.quantile(abs(gradient), quantile)`` in float64.
-    max_steps : int
-        The most steps of a cascade, at least 1.
+        of your own, ``(n, seed) -> Graph``, which is called once for each number of nodes and seed.
+    alpha, quantile, max_steps
+        The settings of the cascade (see ``CascadeSettings``).
     seed : int
         The seed of the graph, at least 0.
 
@@ -70,24 +63,20 @@ class Probe:
         For a parameter out of range, or if ``graph`` is none of the three.
     """
 
-    graph: str | Graph | Builder = "barabasi_albert"
-    alpha: float = 0.3
-    quantile: float = 0.9
-    max_steps: int = 20
-    seed: int = 0
+    graph: str | Graph | Builder = DEFAULT_TOPOLOGY
+    seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.graph, Graph) or callable(self.graph)):
             check_topology(self.graph, "graph", "a Graph or a builder (n, seed) -> Graph")
-        check_cascade(self.alpha, self.max_steps)
-        require_between("quantile", self.quantile, 0, 1, inclusive=True)
+        super().__post_init__()
         require_seed(self.seed)
 
     def graph_on(self, n: int) -> Graph:
         """Return the graph on ``n`` nodes that this probe measures on.
 
-        A process keeps the last graphs of named topologies, up to 512 MiB of them. To keep a larger
-        one, or the graph of a builder, make a probe of it: ``Probe(graph=probe.graph_on(n))``.
+        A process keeps the last graphs of topologies and of builders, up to 512 MiB of them. To keep a
+        larger one, make a probe of it: ``Probe(graph=probe.graph_on(n))``.
 
         Raises
         ------
@@ -95,27 +84,51 @@ class Probe:
             For a number of nodes that the graph or the topology does not have, or a builder that
             returns anything but a Graph on ``n`` nodes.
         """
-        if isinstance(self.graph, str):
-            return kept_graph(self.graph, n, self.seed)
         if isinstance(self.graph, Graph):
             check_length(n, self.graph.n_nodes)
             return self.graph
-        return _built(self.graph, n, self.seed)
+        if isinstance(self.graph, str):
+            check_topology(self.graph)
+            return kept_graph(TOPOLOGIES[self.graph].build, n, self.seed)
+        return kept_graph(self.graph, n, self.seed)
 
     @property
     def topology(self) -> str:
-        """The topology's name, or "own" for a ``Graph`` or a builder."""
-        return self.graph if isinstance(self.graph, str) else "own"
+        """The name under which the graph is recorded.
+
+        A topology's name; ``graph:`` and the ``digest`` of a ``Graph``; or a builder's module and name.
+
+        Raises
+        ------
+        InputError
+            For a builder that is not a function, class or class method that its module has by name.
+        """
+        if isinstance(self.graph, str):
+            return self.graph
+        return f"graph:{self.graph.digest}" if isinstance(self.graph, Graph) else _name(self.graph)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings by name as a recording keeps them: ``topology`` stands for the graph."""
-        return {
-            "topology": self.topology,
-            "alpha": self.alpha,
-            "quantile": self.quantile,
-            "max_steps": self.max_steps,
-            "seed": self.seed,
-        }
+        return {"topology": self.topology, **super().settings(), "seed": int(self.seed)}
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Probe:
+        """Return the probe that ``settings()`` gives, or that a run's configuration names.
+
+        Raises
+        ------
+        InputError
+            For a setting that is missing or out of range; also for the settings of a probe on a graph
+            of one's own, which a recording does not hold.
+        """
+        names = ("topology", "alpha", "quantile", "max_steps", "seed")
+        missing = [name for name in names if name not in settings]
+        if missing:
+            raise InputError(
+                f"the settings have no {', '.join(missing)}; a probe needs all of {', '.join(names)}"
+            )
+        check_topology(settings["topology"])
+        return cls(settings["topology"], **{name: settings[name] for name in names[1:]})
 
     def __repr__(self) -> str:
         graph = self.graph
@@ -199,9 +212,12 @@ class Probe:
             threads = CORES if exchange is None else 1
         try:
             return relax_pieces(
-                pieces, self.graph_on, self.quantile, self.alpha, self.max_steps,
-                exchange=Alone() if exchange is None else exchange, threads=threads,
-            )  # fmt: skip
+                pieces,
+                self.graph_on,
+                self,
+                exchange=Alone() if exchange is None else exchange,
+                threads=threads,
+            )
         except MemoryError:
             raise out_of_memory(f"a gradient in {counted(len(pieces), 'piece')}") from None
 
@@ -278,9 +294,7 @@ class Probe:
     ) -> tuple[Gradient, NDArray[np.void]]:
         if threads is None:
             threads = CORES if flat.size >= THREADS_FROM else 1
-        return relax_stack(
-            flat, graphs, self.alpha, self.max_steps, quantile=self.quantile, threads=threads
-        )
+        return relax_stack(flat, graphs, self, threads=threads)
 
 
 def _check_threads(threads: int | None) -> None:
@@ -335,9 +349,15 @@ def fixed_sample(total: int, size: int, seed: int) -> NDArray[np.int64]:
     return drawn
 
 
-def _built(builder: Builder, n: int, seed: int) -> Graph:
-    """Return the graph of a user's builder, checked."""
-    graph = builder(n, seed)
-    if not (isinstance(graph, Graph) and graph.n_nodes == n):
-        raise InputError(f"the builder returned {graph!r}; a gradquake Graph on {n} nodes is needed")
-    return graph
+def _name(builder: Builder) -> str:
+    """Return the module and the name of a builder, if its module has it by this name."""
+    module, name = (str(getattr(builder, of, "")) for of in ("__module__", "__qualname__"))
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not (name and found == builder):
+        raise InputError(
+            f"the graph is made by {name or a_type(builder)}, which has no name to be recorded by; a "
+            "function at the top level of a module is needed, or a Graph"
+        )
+    return f"{module}.{name}"

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from gradquake.avalanche import _kernels_angle, _kernels_random
 from gradquake.avalanche.checks import FLOATS
 from gradquake.avalanche.sums import Gradient
+from gradquake.avalanche.tables import Table
 from gradquake.errors import InputError, counted, require, require_count, require_seed
 
 __all__ = [
@@ -245,20 +246,27 @@ class Surrogate:
 
 
 # Every surrogate by name, from the one that keeps least. A new one is a function and a line here.
-SURROGATES: dict[str, Surrogate] = {
-    # A cascade does not depend on the scale of a gradient.
-    "gaussian": Surrogate(_normal, "Gaussian", "the number of entries", 0),
-    "gaussian_per_tensor": Surrogate(
-        _normal_of_same_size,
-        "Gaussian per tensor",
-        "the root mean square of each tensor",
-        1,
-        by_tensor=True,
-    ),
-    "permuted_within_tensor": Surrogate(
-        _in_random_order, "permuted in tensor", "all values of each tensor", 2, by_tensor=True
-    ),
-    "permuted": Surrogate(_in_random_order, "permuted", "all values", 3),
-    "sign_flipped": Surrogate(_with_random_signs, "signs flipped", "the magnitude at every place", 4),
-}
+SURROGATES = Table(
+    __name__,
+    "SURROGATES",
+    "surrogate",
+    {
+        # A cascade does not depend on the scale of a gradient.
+        "gaussian": Surrogate(_normal, "Gaussian", "the number of entries", 0),
+        "gaussian_per_tensor": Surrogate(
+            _normal_of_same_size,
+            "Gaussian per tensor",
+            "the root mean square of each tensor",
+            1,
+            by_tensor=True,
+        ),
+        "permuted_within_tensor": Surrogate(
+            _in_random_order, "permuted in tensor", "all values of each tensor", 2, by_tensor=True
+        ),
+        "permuted": Surrogate(_in_random_order, "permuted", "all values", 3),
+        "sign_flipped": Surrogate(
+            _with_random_signs, "signs flipped", "the magnitude at every place", 4
+        ),
+    },
+)
 RUNGS = tuple(SURROGATES)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from gradquake.avalanche import _kernels_graphs
 from gradquake.avalanche.computed import ComputedGraph
 from gradquake.avalanche.graphs import TOO_MANY, Graph, count_of, from_trusted, index_dtype, joined
-from gradquake.errors import InputError, require_between, require_seed
+from gradquake.avalanche.tables import Table
+from gradquake.errors import InputError, require_between, require_seed, shortened
 
 __all__ = [
-    "TOPOLOGIES", "Topology", "barabasi_albert", "build", "check_topology", "computational",
+    "TOPOLOGIES", "Builder", "Topology", "barabasi_albert", "build", "check_topology", "computational",
     "erdos_renyi", "kept_graph", "random_regular", "ring", "small_world", "square_lattice",
 ]  # fmt: skip
 
@@ -27,6 +28,9 @@ __all__ = [
 # cost next to nothing, and those that cost more than to look them up.
 CHEAP = 1 << 22
 DEAR = 1 << 27
+
+# A generator of graphs: (number of nodes, seed) -> Graph.
+Builder = Callable[[int, int], Graph]
 
 # Rounds of the permutations that make random regular graphs, an even number.
 FEISTEL_ROUNDS = 6
@@ -215,24 +219,29 @@ class Topology:
         The numbers of nodes that its graphs can have.
     """
 
-    build: Callable[[int, int], Graph]
+    build: Builder
     label: str
     sizes: range = range(5, TOO_MANY)
 
 
 # Every topology by name. A new one is a builder and a line here.
-TOPOLOGIES: dict[str, Topology] = {
-    "barabasi_albert": Topology(
-        lambda n, seed: barabasi_albert(n, seed=seed), "scale-free", range(3, TOO_MANY)
-    ),
-    "ring": Topology(lambda n, _: ring(n), "ring"),
-    "small_world_0.05": Topology(lambda n, seed: small_world(n, 0.05, seed=seed), "small world .05"),
-    "small_world_0.2": Topology(lambda n, seed: small_world(n, 0.2, seed=seed), "small world .2"),
-    "erdos_renyi": Topology(lambda n, seed: erdos_renyi(n, seed=seed), "random"),
-    "square_lattice": Topology(lambda n, _: square_lattice(n), "square lattice"),
-    "random_regular": Topology(lambda n, seed: random_regular(n, seed=seed), "random regular"),
-    "computational": Topology(_computational_of_size, "network's own", range(5, TOO_MANY, 4)),
-}
+TOPOLOGIES = Table(
+    __name__,
+    "TOPOLOGIES",
+    "topology",
+    {
+        "barabasi_albert": Topology(
+            lambda n, seed: barabasi_albert(n, seed=seed), "scale-free", range(3, TOO_MANY)
+        ),
+        "ring": Topology(lambda n, _: ring(n), "ring"),
+        "small_world_0.05": Topology(lambda n, seed: small_world(n, 0.05, seed=seed), "small world .05"),
+        "small_world_0.2": Topology(lambda n, seed: small_world(n, 0.2, seed=seed), "small world .2"),
+        "erdos_renyi": Topology(lambda n, seed: erdos_renyi(n, seed=seed), "random"),
+        "square_lattice": Topology(lambda n, _: square_lattice(n), "square lattice"),
+        "random_regular": Topology(lambda n, seed: random_regular(n, seed=seed), "random regular"),
+        "computational": Topology(_computational_of_size, "network's own", range(5, TOO_MANY, 4)),
+    },
+)
 
 
 def build(topology: str, n: int, seed: int) -> Graph:
@@ -254,36 +263,47 @@ def check_topology(topology: object, name: str = "topology", *others: str) -> No
     """
     if not (isinstance(topology, str) and topology in TOPOLOGIES):
         wanted = "; or ".join([f"one of {', '.join(TOPOLOGIES)}", *others])
-        raise InputError(f"{name} is {topology!r}; {wanted} is needed")
+        raise InputError(f"{name} is {shortened(topology)}; {wanted} is needed")
 
 
-def kept_graph(topology: str, n: int, seed: int) -> Graph:
-    """Return the graph of ``build``. A process keeps the last ones, up to 512 MiB of them."""
-    return _KEPT.graph(topology, n, seed)
+def kept_graph(builder: Builder, n: int, seed: int) -> Graph:
+    """Return the graph that a builder returns, which must be a Graph on ``n`` nodes.
+
+    A process keeps the last graphs of all builders, up to 512 MiB of them.
+
+    Raises
+    ------
+    InputError
+        If the builder returns something else.
+    """
+    return _KEPT.graph(builder, n, seed)
 
 
 class _KeptGraphs:
-    """The last graphs that were drawn, up to a number of bytes."""
+    """The last graphs that were built, up to a number of bytes."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes, self._lock = most_bytes, Lock()
-        self._graphs: dict[tuple[str, int, int], Graph] = {}
+        # By the identity of a builder, which is kept too, so that no other object gets its identity.
+        self._graphs: dict[tuple[int, int, int], tuple[Builder, Graph]] = {}
 
-    def graph(self, topology: str, n: int, seed: int) -> Graph:
-        """Return a graph, and draw it if it is not kept."""
-        key = topology, n, seed
+    def graph(self, builder: Builder, n: int, seed: int) -> Graph:
+        """Return a graph, and build it if it is not kept."""
+        key = id(builder), n, seed
         with self._lock:
             if key in self._graphs:
                 # The graph moves to the end: the first ones are dropped first.
                 self._graphs[key] = self._graphs.pop(key)
-                return self._graphs[key]
-        graph = build(topology, n, seed)
+                return self._graphs[key][1]
+        graph = builder(n, seed)
+        if not (isinstance(graph, Graph) and graph.n_nodes == n):
+            raise InputError(f"the builder returned {graph!r}; a gradquake Graph on {n} nodes is needed")
         if graph.nbytes <= self._most_bytes:
             with self._lock:
-                self._graphs[key] = graph
-                held = sum(kept.nbytes for kept in self._graphs.values())
+                self._graphs[key] = builder, graph
+                held = sum(kept.nbytes for _, kept in self._graphs.values())
                 while held > self._most_bytes:
-                    held -= self._graphs.pop(next(iter(self._graphs))).nbytes
+                    held -= self._graphs.pop(next(iter(self._graphs)))[1].nbytes
         return graph
 
 

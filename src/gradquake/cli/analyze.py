@@ -57,7 +57,7 @@ def analyze(
     """
     from gradquake.report import result
 
-    with progress() as advance:
+    with progress() as bars:
         found = result.analyze(
             study,
             nulls=nulls,
@@ -66,7 +66,7 @@ def analyze(
             channel=channel,
             jobs=jobs,
             scheduler=scheduler,
-            progress=advance,
+            progress=bars,
             where=settings_of(where or []),
         )
     if as_json:

@@ -13,7 +13,7 @@ from gradquake.cli.measure import measure
 from gradquake.cli.reproduce import reproduce
 from gradquake.cli.run import run_app
 from gradquake.cli.studies import info, plot, watch
-from gradquake.cli.terminal import InterruptError
+from gradquake.cli.terminal import Command, InterruptError
 
 __all__ = ["app", "main"]
 
@@ -26,10 +26,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-app.command()(reproduce)
+app.command(cls=Command)(reproduce)
 app.add_typer(run_app, name="run")
 for command in (measure, analyze, watch, plot, info):
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
 from gradquake.cli.terminal import AsJson, print_table, progress, say, settings_of
 
 __all__ = ["measure"]
@@ -35,12 +36,17 @@ def measure(
     sample: Annotated[
         int | None, typer.Option(help="Measure a fixed random subset of this many entries.")
     ] = None,
-    topology: Annotated[
-        str, typer.Option(help="Graph: a name that `run xor` lists.")
-    ] = "barabasi_albert",
-    alpha: Annotated[float, typer.Option(help="Share that a toppling node gives away.")] = 0.3,
-    quantile: Annotated[float, typer.Option(help="Quantile of |gradient| taken as threshold.")] = 0.9,
-    max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = 20,
+    graph: Annotated[
+        str,
+        typer.Option(help="Graph to relax on: a topology that `gradquake run xor --help` lists."),
+    ] = DEFAULT_TOPOLOGY,
+    alpha: Annotated[
+        float, typer.Option(help="Share that a toppling node gives away.")
+    ] = CascadeSettings.alpha,
+    quantile: Annotated[
+        float, typer.Option(help="Quantile of |gradient| taken as threshold.")
+    ] = CascadeSettings.quantile,
+    max_steps: Annotated[int, typer.Option(help="Most steps of a cascade.")] = CascadeSettings.max_steps,
     seed: Annotated[int, typer.Option(help="Seed of the graph, the nulls and the sample.")] = 0,
     no_nulls: Annotated[bool, typer.Option("--no-nulls", help="Measure no nulls.")] = False,
     all_nulls: Annotated[
@@ -77,14 +83,14 @@ def measure(
     require(not (no_nulls and all_nulls), "--no-nulls and --all-nulls were both given; choose one")
     require(not (no_nulls and draws), "--draws is a number of nulls, which --no-nulls leaves out")
     require(out is not None or not label, "--label is for the run that --out records; give --out too")
-    check_topology(topology)
-    with progress(unit="avalanches") as advance:
+    check_topology(graph, "graph")
+    with progress("avalanches") as bars:
         series = measure_files(
-            files, graph=topology, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed,
+            files, graph=graph, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed,
             differences=differences, match=match or (), sample=sample,
             nulls=tuple(SURROGATES) if all_nulls else () if no_nulls else None, draws=draws,
             out=out, labels=settings_of(label or [], "--label"),
-            progress=lambda _, total: advance("measuring", 1, total),
+            progress=bars,
         )  # fmt: skip
     if as_json:
         print(series.to_json())

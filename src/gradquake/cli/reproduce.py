@@ -75,7 +75,7 @@ def reproduce(
     from gradquake.paper.reproduce import reproduce as reproduced
 
     entry = paper_of(paper)
-    with progress(entry.plan(seeds, quick).n_runs) as advance:
+    with progress("runs", resumes=True) as bars:
         claims = reproduced(
             paper,
             out=out,
@@ -83,7 +83,7 @@ def reproduce(
             quick=quick,
             jobs=jobs,
             scheduler=scheduler,
-            progress=advance,
+            progress=bars,
             first_look=_first_look,
         )
     if as_json:
@@ -98,10 +98,10 @@ def reproduce(
 
 def _first_look(claims: list[JudgedClaim]) -> None:
     """Print the verdicts of the first six seeds, while the others are measured."""
+    from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from gradquake.cli.terminal import stderr_console
     from gradquake.paper.claims_page import value_text
 
     table = RichTable(title="A first look, with the first six seeds alone", title_justify="left")
@@ -111,7 +111,7 @@ def _first_look(claims: list[JudgedClaim]) -> None:
         first = claim.quantities[0]
         cells = map(Text, (claim.id, claim.paper, first.name, value_text(first)))
         table.add_row(*cells, Text(claim.verdict, VERDICT_STYLES[claim.verdict]))
-    stderr_console().print(table)
+    Console(stderr=True).print(table)
 
 
 def _print_claims(claims: list[JudgedClaim]) -> None:

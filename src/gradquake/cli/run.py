@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from gradquake.cli.terminal import Jobs, Scheduler, integers, progress, say
+from gradquake.cli.terminal import Command, Jobs, Scheduler, integers, progress, say
 
 if TYPE_CHECKING:
     from gradquake.experiments.experiment import Experiment, ProbedRun
@@ -50,10 +50,10 @@ def _command(experiment: Experiment[Any]) -> Any:
 
         sizes = integers(_flag(experiment.size), options.pop(experiment.size))
         n_runs = len(sizes) * seeds
-        with progress(n_runs) as advance:
+        with progress("runs", resumes=True) as bars:
             run(
                 experiment.name, out=out, seeds=seeds, jobs=jobs, scheduler=scheduler,
-                progress=lambda n: advance("measuring", n), **{experiment.size: sizes}, **options,
+                progress=bars, **{experiment.size: sizes}, **options,
             )  # fmt: skip
         say(f"{n_runs} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
 
@@ -67,7 +67,7 @@ def _command(experiment: Experiment[Any]) -> Any:
         f"{experiment.name} --out sweep.sqlite {_flag(experiment.size)} {sizes} --seeds 12`"
     )
     app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-    app.command(experiment.name)(command)
+    app.command(experiment.name, cls=Command)(command)
     return typer.main.get_command(app)
 
 

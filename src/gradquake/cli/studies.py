@@ -55,8 +55,8 @@ def plot(
     """
     from gradquake.report import plot as report
 
-    png, svg = report.plot(study, out, where=settings_of(where or []))
-    say(f"Drawn: {png} and {svg}")
+    files = report.plot(study, out, where=settings_of(where or []))
+    say(f"Drawn: {files.png} and {files.svg}")
 
 
 def info(study: StudyFile, as_json: AsJson = False) -> None:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from gradquake.report.text import Table
+    from gradquake.study.execution import Progress
 
 
 __all__ = [
-    "Advance", "AsJson", "InterruptError", "Jobs", "Scheduler", "StudyFile", "Where", "integers",
-    "print_json", "print_table", "progress", "say", "settings_of",
+    "AsJson", "Command", "InterruptError", "Jobs", "Scheduler", "StudyFile", "Where", "integers",
+    "print_json", "print_table", "progress", "say", "settings_of", "with_flags",
 ]  # fmt: skip
-
-
-class Advance(Protocol):
-    """Tells a progress bar that a stage has done some more runs, or steps of a known number."""
-
-    def __call__(self, stage: str, runs: int, of: int | None = None) -> None:
-        """Advance the bar of a stage."""
-        ...
 
 
 Jobs = Annotated[
@@ -44,6 +39,41 @@ StudyFile = Annotated[
 Where = Annotated[
     list[str] | None, typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated.")
 ]
+
+
+class Command(TyperCommand):
+    """A command whose errors name its options as they are typed: --max-steps instead of max_steps."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        from gradquake.errors import InputError
+
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            options = [param for param in self.params if param.param_type_name == "option"]
+            flags = {str(option.name): option.opts[0] for option in options}
+            # An option that may be repeated is a plural in Python.
+            flags |= {f"{option.name}s": option.opts[0] for option in options if option.multiple}
+            raise InputError(with_flags(str(error), flags)) from None
+
+
+def with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Return a message with the flags of options in place of the names of Python's arguments.
+
+    The flags are by name. A name that is also a word stands for its option only as the subject at the
+    beginning, or after "with" or "in"; a name with an underscore stands for it anywhere.
+    """
+    names = "|".join(map(re.escape, sorted(flags, key=len, reverse=True)))
+    compound = "|".join(re.escape(name) for name in flags if "_" in name)
+    subject = rf"^(?:(?:{names})(?:, | and ))*(?:{names})(?= (?:is|are|was|were|has|names|tell)\b)"
+    places = [subject, rf"(?<=\bwith )(?:{names})(?=$|[;,])", rf"(?<=\bin )(?:{names})(?= is\b)"]
+    places += [rf"(?<!\S)(?:{compound})(?=$|[\s;,])"] if compound else []
+
+    def flagged(found: re.Match[str]) -> str:
+        return re.sub(rf"\b(?:{names})\b", lambda name: flags[name[0]], found[0])
+
+    return re.sub("|".join(places), flagged, message) if flags else message
 
 
 class InterruptError(Exception):
@@ -86,13 +116,14 @@ def settings_of(pairs: list[str], option: str = "--where") -> dict[str, Any]:
 
 
 @contextmanager
-def progress(total: int | None = None, unit: str | None = None) -> Iterator[Advance]:
-    """Show progress bars on stderr, one for each stage; ``total`` is the number of runs, if known.
+def progress(unit: str = "steps", *, resumes: bool = False) -> Iterator[Progress]:
+    """Show progress bars on stderr, one for each stage.
 
-    An interrupt ends with a message that says what is kept.
+    An interrupt ends with a message. ``resumes`` says whether the command continues from there.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description:<10}"),
@@ -100,36 +131,33 @@ def progress(total: int | None = None, unit: str | None = None) -> Iterator[Adva
         TextColumn("{task.fields[count]:>14}"),
         TimeElapsedColumn(),
     )
-    bar = Progress(*columns, console=Console(stderr=True))
-    begun: list[tuple[str, TaskID]] = []
+    bars = Bars(*columns, console=Console(stderr=True))
 
-    def advance(stage: str, runs: int, of: int | None = None) -> None:
-        # The bar starts at the first progress, so that errors in the input come before it.
-        bar.start()
-        if not begun or begun[-1][0] != stage:
+    def advance(stage: str, done: int, of: int | None, /) -> None:
+        # The bars start at the first progress, so that errors in the input come before them.
+        bars.start()
+        if not bars.tasks or bars.tasks[-1].description != stage:
             finish()
-            # Only the number of runs is known, and the first stage measures them.
-            begun.append((stage, bar.add_task(stage, total=None if begun else total, count="")))
-        task = begun[-1][1]
-        bar.advance(task, runs)
+            bars.add_task(stage, total=of, count="")
+        task = bars.tasks[-1]
+        bars.update(task.id, advance=done, total=of)
         if of is not None:
-            bar.update(task, total=of, count=f"{bar.tasks[-1].completed:.0f}/{of} {unit or 'steps'}")
-        elif len(begun) == 1 and total is not None:
-            bar.update(task, count=f"{bar.tasks[0].completed:.0f}/{total} {unit or 'runs'}")
+            bars.update(task.id, count=f"{task.completed:.0f}/{of} {unit}")
 
     def finish() -> None:
-        for _, task in begun if total is None else begun[1:]:
-            bar.update(task, total=1, completed=1)
+        for task in bars.tasks:
+            if task.total is None:
+                bars.update(task.id, total=1, completed=1)
 
     try:
         yield advance
         finish()
     except KeyboardInterrupt:
         kept = "; what was finished is kept, and the same command continues from there"
-        raise InterruptError(f"interrupted{kept if total is not None else ''}") from None
+        raise InterruptError(f"interrupted{kept if resumes else ''}") from None
     finally:
-        if bar.live.is_started:
-            bar.stop()
+        if bars.live.is_started:
+            bars.stop()
 
 
 def print_table(table: Table) -> None:

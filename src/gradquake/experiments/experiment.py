@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
 from gradquake.avalanche.surrogates import REAL
-from gradquake.avalanche.topologies import check_topology
-from gradquake.errors import InputError, require_count
+from gradquake.errors import InputError, require_count, shortened
 from gradquake.study.configuration import settle_types
 from gradquake.study.execution import Measure
 from gradquake.study.recording import GradientRecord
 
 __all__ = ["Experiment", "ProbedRun"]
 
-_DEFAULT = Probe()
-
 
 @dataclass(frozen=True, kw_only=True)
-class ProbedRun:
+class ProbedRun(CascadeSettings):
     """The part of a run's configuration that all experiments share: its snapshots and its probe.
 
     An experiment derives its own frozen dataclass, with ``experiment``, the experiment's name, the
@@ -42,12 +42,8 @@ class ProbedRun:
         Epochs between snapshots, at least 1: 0, every, 2 every, ... up to ``epochs``.
     topology : str
         The graph that gradients relax on: the name of a topology. The run's seed draws it.
-    alpha : float
-        The share that a toppling node gives away, in (0, 1).
-    quantile : float
-        The threshold is this quantile of the gradient's magnitudes, in [0, 1].
-    max_steps : int
-        The most steps of a cascade, at least 1.
+    alpha, quantile, max_steps
+        The settings of the cascade (see ``CascadeSettings``).
 
     Raises
     ------
@@ -59,10 +55,7 @@ class ProbedRun:
 
     epochs: int = 500
     every: int = 10
-    topology: str = _DEFAULT.topology
-    alpha: float = _DEFAULT.alpha
-    quantile: float = _DEFAULT.quantile
-    max_steps: int = _DEFAULT.max_steps
+    topology: str = DEFAULT_TOPOLOGY
 
     if TYPE_CHECKING:
         # A field or a property of every derived class.
@@ -75,13 +68,12 @@ class ProbedRun:
         settle_types(self)
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
-        check_topology(self.topology)
         _ = self.probe  # checks its settings
 
     @property
     def probe(self) -> Probe:
         """The probe that measures this run."""
-        return Probe(self.topology, self.alpha, self.quantile, self.max_steps, self.seed)
+        return Probe.of({**vars(self), "seed": self.seed})
 
     @property
     def snapshots(self) -> NDArray[np.int64]:
@@ -116,6 +108,8 @@ class Experiment(Generic[Run]):
         Takes run configurations of equal settings, and for each run the epochs to return, ascending, or
         None for its snapshots. Returns the gradients that ``measure`` measures, bit for bit. None if
         the experiment cannot make its gradients again.
+    library : str, optional
+        The optional library that ``measure`` needs; gradquake has an extra of the same name.
     """
 
     run: type[Run]
@@ -125,6 +119,7 @@ class Experiment(Generic[Run]):
     gradients: (
         Callable[[Sequence[Run], Sequence[NDArray[np.int64]] | None], list[GradientRecord]] | None
     ) = None
+    library: str | None = None
 
     @property
     def name(self) -> str:
@@ -135,6 +130,14 @@ class Experiment(Generic[Run]):
     def settings(self) -> tuple[str, ...]:
         """The names of the settings that the runs of a sweep share."""
         return tuple(f.name for f in fields(self.run) if f.name not in (self.size, "seed"))
+
+    def check_installed(self) -> None:
+        """Raise InputError if the library that ``measure`` needs is not installed."""
+        if self.library is not None and find_spec(self.library) is None:
+            raise InputError(
+                f"{self.library} is not installed; {self.name} needs it: "
+                f'pip install "gradquake[{self.library}]"'
+            )
 
     def sweep(self, sizes: Sequence[int], seeds: int, **settings: Any) -> list[Run]:
         """Return the runs of every size with seeds 0 to ``seeds`` - 1.
@@ -155,12 +158,7 @@ class Experiment(Generic[Run]):
             of range.
         """
         require_count("seeds", seeds, 1)
-        if not (isinstance(sizes, Sequence | np.ndarray) and not isinstance(sizes, str)):
-            raise InputError(f"{self.size} is {sizes!r}; a list of sizes is needed")
-        if len(sizes) == 0:
-            raise InputError(f"{self.size} is empty; at least one size is needed")
-        if len(set(sizes)) != len(sizes):
-            raise InputError(f"{self.size} is {list(sizes)}, which repeats a size; give each size once")
+        self._check_sizes(sizes)
         unknown = sorted(settings.keys() - set(self.settings))
         if unknown:
             raise InputError(
@@ -170,3 +168,16 @@ class Experiment(Generic[Run]):
         make: Callable[..., Run] = self.run
         own = [{self.size: size, "seed": seed} for size in sizes for seed in range(seeds)]
         return [make(**size_and_seed, **settings) for size_and_seed in own]
+
+    def _check_sizes(self, sizes: object) -> None:
+        given = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+            raise InputError(f"{self.size} is {shortened(given)}; a list of sizes is needed")
+        if len(given) == 0:
+            raise InputError(f"{self.size} is empty; at least one size is needed")
+        if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in given):
+            raise InputError(f"{self.size} is {shortened(given)}; a list of integers is needed")
+        if len(set(given)) != len(given):
+            raise InputError(
+                f"{self.size} is {shortened(list(given))}, which repeats a size; give each size once"
+            )

@@ -15,14 +15,13 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche.surrogates import REAL, RUNGS
-from gradquake.errors import InputError, require, require_between
+from gradquake.errors import InputError, require, require_between, shortened
 from gradquake.experiments.experiment import Experiment, ProbedRun
 from gradquake.experiments.readings import Reading, read
 from gradquake.experiments.transformer import Transformer
@@ -108,7 +107,7 @@ class ModularAdditionRun(ProbedRun):
         super().__post_init__()
         _ = self.network  # checks its settings
         if not (isinstance(self.split, str) and self.split in SPLITS):
-            raise InputError(f"split is {self.split!r}; one of {', '.join(SPLITS)} is needed")
+            raise InputError(f"split is {shortened(self.split)}; one of {', '.join(SPLITS)} is needed")
         require_between("train_share", self.train_share, 0, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
         require_between("weight_decay", self.weight_decay, 0, float("inf"), inclusive=True)
@@ -192,9 +191,7 @@ def train(run: ModularAdditionRun) -> tuple[GradientRecord, dict[str, NDArray[np
     InputError
         If torch is not installed, or training diverged to numbers that are not finite.
     """
-    require(
-        find_spec("torch") is not None, "torch is not installed; gradquake[torch] is needed to train"
-    )
+    MODULAR_ADDITION.check_installed()
     import torch
 
     epochs, network = run.snapshots, run.network
@@ -292,6 +289,6 @@ def _norm(vector: Tensor) -> float:
 
 
 MODULAR_ADDITION = Experiment(
-    run=ModularAdditionRun, size="width", sizes=WIDTHS["plain"], measure=measure
+    run=ModularAdditionRun, size="width", sizes=WIDTHS["plain"], measure=measure, library="torch"
 )
 sweep = MODULAR_ADDITION.sweep

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from gradquake.avalanche.cascade import OUTCOME, relax_stack
 from gradquake.avalanche.graphs import GraphStack, repeat, stack
 from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.surrogates import REAL, surrogate
-from gradquake.avalanche.topologies import build, check_topology
+from gradquake.avalanche.topologies import build
 from gradquake.study.recording import GradientRecord, RunRecord
 
 __all__ = ["Reading", "read", "sizes"]
@@ -27,23 +28,20 @@ class Reading:
     ----------
     surrogate : str
         "real" for the gradient itself, or a name in ``surrogates.RUNGS``.
-    topology, alpha, quantile, max_steps
-        The probe's settings (see ``ProbedRun``); the run's own if they are None.
+    topology : str, optional
+    cascade : CascadeSettings, optional
+        The run's own topology and settings if they are None.
     """
 
     surrogate: str = REAL
     topology: str | None = None
-    alpha: float | None = None
-    quantile: float | None = None
-    max_steps: int | None = None
+    cascade: CascadeSettings | None = None
 
     def settings(self) -> dict[str, object]:
         """Return by name the settings that are not the run's own."""
-        return {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if getattr(self, field.name) is not None
-        }
+        topology = {} if self.topology is None else {"topology": self.topology}
+        cascade = {} if self.cascade is None else self.cascade.settings()
+        return {"surrogate": self.surrogate, **topology, **cascade}
 
 
 def read(record: GradientRecord, reading: Reading) -> RunRecord:
@@ -51,19 +49,13 @@ def read(record: GradientRecord, reading: Reading) -> RunRecord:
 
     The configuration of the result holds the settings of the reading. The run's seed draws surrogates.
     """
-    run = record.config
-    wanted = {name: run[name] for name in ("topology", "alpha", "quantile", "max_steps")}
-    wanted |= {k: v for k, v in reading.settings().items() if k != "surrogate"}
-    check_topology(wanted["topology"])
-    probe = Probe(
-        wanted["topology"], wanted["alpha"], wanted["quantile"], wanted["max_steps"], run["seed"]
-    )
+    config = {**record.config, **reading.settings()}
+    probe = Probe.of(config)
     values = record.gradients
     if reading.surrogate != REAL:
-        values = surrogate(reading.surrogate, values, record.tensors, seed=run["seed"])
+        values = surrogate(reading.surrogate, values, record.tensors, seed=probe.seed)
     graph = build(probe.topology, values.shape[1], probe.seed)
     batch = probe.measure_batch(values, graph, threads=1)
-    config = {**run, **wanted, "surrogate": reading.surrogate}
     return RunRecord(config, record.grokking_epoch, record.epochs, batch.measured())
 
 
@@ -76,7 +68,7 @@ def sizes(
     step_limits: Sequence[int],
     surrogate_rung: str = REAL,
 ) -> NDArray[np.int64]:
-    """Return the avalanche sizes under every combination of probe settings, which are not checked.
+    """Return the avalanche sizes under every combination of probe settings.
 
     ``read`` gives the same, setting by setting, in more time. Here thresholds are found once, and a
     higher limit of steps is measured only on gradients whose avalanche a lower one truncated.
@@ -115,9 +107,10 @@ def sizes(
         for a, alpha in enumerate(alphas):
             where = np.arange(len(graphs))
             for k, limit in enumerate(step_limits):
+                cascade = CascadeSettings(alpha=alpha, max_steps=limit)
                 if k > 0:
                     found[q, a, k] = found[q, a, k - 1]
-                outcomes = _relax_some(flat, graphs, where, alpha, limit, threshold)
+                outcomes = _relax_some(flat, graphs, where, cascade, threshold)
                 found[q, a, k, where] = outcomes["size"]
                 where = where[outcomes["truncated"]]
     return found.reshape(*shape[:3], len(records), snapshots)
@@ -127,8 +120,7 @@ def _relax_some(
     flat: NDArray[Any],
     graphs: GraphStack,
     where: NDArray[np.intp],
-    alpha: float,
-    max_steps: int,
+    cascade: CascadeSettings,
     threshold: NDArray[np.float64],
 ) -> NDArray[np.void]:
     """Return the outcomes of some of the gradients laid end to end."""
@@ -139,4 +131,4 @@ def _relax_some(
         offsets = np.concatenate([[0], np.cumsum([piece.size for piece in pieces])])
         flat = np.concatenate(pieces)
         graphs = GraphStack(offsets, graphs.rows[where], graphs.indptr, graphs.indices)
-    return relax_stack(flat, graphs, alpha, max_steps, threshold=threshold[where], angles=False)[1]
+    return relax_stack(flat, graphs, cascade, threshold=threshold[where], angles=False)[1]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gradquake.experiments import table
-from gradquake.study.execution import execute
+from gradquake.study.execution import Progress, execute, silent
 from gradquake.study.pools import open_executor
 from gradquake.study.study import open_study
 
@@ -21,7 +20,7 @@ def run(
     seeds: int = 6,
     jobs: int | None = None,
     scheduler: str | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = silent,
     **settings: Any,
 ) -> Path:
     """Run a sweep: every size with every seed. Runs that the study holds already are not repeated.
@@ -40,8 +39,9 @@ def run(
         The number of processes; all cores by default. Numbers do not depend on it.
     scheduler : str, optional
         The address of a Dask scheduler, such as "tcp://host:8786", whose workers measure instead.
-    progress : callable, optional
-        Called with the number of runs that have just been finished, or found finished.
+    progress : Progress
+        Called with the name of a stage, the number of its steps just done, and that of all its steps
+        (see ``study.execution.Progress``).
     **settings
         Fields of the experiment's run configuration: ``XorRun``, ``ModularAdditionRun``,
         ``SyntheticRun``. The field of the size (``hidden``, ``width``, ``n_parameters``) takes a list of
@@ -55,7 +55,8 @@ def run(
     Raises
     ------
     InputError
-        For an unknown experiment or setting, or a setting out of range.
+        For an unknown experiment or setting, a setting out of range, or a library that is not
+        installed. It is raised before anything is measured or written.
     SweepError
         If runs failed twice; all others are in the study then.
     StudyError
@@ -68,6 +69,12 @@ def run(
     experiment = table.find(name)
     sizes = settings.pop(experiment.size, experiment.sizes)
     runs = experiment.sweep(sizes, seeds, **settings)
-    with open_executor(jobs, scheduler) as executor, open_study(out, create=True) as study:
-        execute(study, experiment.measure, runs, executor, progress)
-        return study.path
+    with open_executor(jobs, scheduler) as executor:
+        # The workers of a cluster may have libraries that this machine does not have.
+        if executor is None or scheduler is None:
+            experiment.check_installed()
+        else:
+            executor.submit(experiment.check_installed).result()
+        with open_study(out, create=True) as study:
+            execute(study, experiment.measure, runs, executor, progress)
+            return study.path

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradquake.errors import InputError
+from gradquake.avalanche.tables import Table
+from gradquake.errors import InputError, shortened
 from gradquake.experiments.experiment import Experiment
 from gradquake.experiments.modular_addition import MODULAR_ADDITION
 from gradquake.experiments.synthetic import SYNTHETIC
@@ -12,11 +13,13 @@ from gradquake.experiments.xor import XOR
 
 __all__ = ["EXPERIMENTS", "find"]
 
-# An experiment outside this package adds itself in the module that defines its run configuration. Worker
-# processes import that module with the first run that they get.
-EXPERIMENTS: dict[str, Experiment[Any]] = {
-    found.name: found for found in (XOR, MODULAR_ADDITION, SYNTHETIC)
-}
+# An experiment from outside this package goes to worker processes with their tasks.
+EXPERIMENTS: Table[Experiment[Any]] = Table(
+    __name__,
+    "EXPERIMENTS",
+    "experiment",
+    {found.name: found for found in (XOR, MODULAR_ADDITION, SYNTHETIC)},
+)
 
 
 def find(name: str) -> Experiment[Any]:
@@ -27,6 +30,8 @@ def find(name: str) -> Experiment[Any]:
     InputError
         If there is none.
     """
-    if name not in EXPERIMENTS:
-        raise InputError(f"the experiment is {name!r}; one of {', '.join(EXPERIMENTS)} is needed")
+    if not (isinstance(name, str) and name in EXPERIMENTS):
+        raise InputError(
+            f"the experiment is {shortened(name)}; one of {', '.join(EXPERIMENTS)} is needed"
+        )
     return EXPERIMENTS[name]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, require_count
+from gradquake.errors import InputError, require_count, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,8 @@ class Transformer:
     def __post_init__(self) -> None:
         if not (isinstance(self.architecture, str) and self.architecture in ARCHITECTURES):
             raise InputError(
-                f"architecture is {self.architecture!r}; one of {', '.join(ARCHITECTURES)} is needed"
+                f"architecture is {shortened(self.architecture)}; one of {', '.join(ARCHITECTURES)} is "
+                "needed"
             )
         if not (self.width > 0 and self.width % HEADS == 0):
             raise InputError(

@@ -17,7 +17,14 @@ from gradquake.avalanche.cascade import relax_stack
 from gradquake.avalanche.graphs import GraphStack, stack
 from gradquake.avalanche.sums import Gradient
 from gradquake.avalanche.topologies import build, check_topology
-from gradquake.errors import InputError, require, require_between, require_count
+from gradquake.errors import (
+    InputError,
+    require,
+    require_between,
+    require_count,
+    require_number,
+    shortened,
+)
 from gradquake.experiments.experiment import Experiment, ProbedRun
 from gradquake.experiments.mlp import Floats, Networks, accuracy, initial_parameters, loss
 from gradquake.study.configuration import label_text
@@ -87,6 +94,8 @@ class XorRun(ProbedRun):
     def __post_init__(self) -> None:
         if self.alpha_train is None:
             object.__setattr__(self, "alpha_train", self.alpha)
+        require_number("alpha", self.alpha)
+        require_number("alpha_train", self.alpha_train)
         if self.topology_train is None:
             settled = NO_GRAPH if self.alpha_train == 0 else self.topology
             object.__setattr__(self, "topology_train", settled)
@@ -94,9 +103,11 @@ class XorRun(ProbedRun):
         require_count("hidden", self.hidden, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
         if not isinstance(self.permute_train, bool):
-            raise InputError(f"permute_train is {self.permute_train!r}; True or False is needed")
+            raise InputError(
+                f"permute_train is {shortened(self.permute_train)}; True or False is needed"
+            )
         if not (isinstance(self.task, str) and self.task in TASKS):
-            raise InputError(f"task is {self.task!r}; one of {', '.join(TASKS)} is needed")
+            raise InputError(f"task is {shortened(self.task)}; one of {', '.join(TASKS)} is needed")
         if not 0 <= self.alpha_train < 1:
             raise InputError(f"alpha_train is {self.alpha_train}; a number in [0, 1) is needed")
         if self.alpha_train != 0:
@@ -286,12 +297,10 @@ class _Training:
         if shared.alpha_train == 0:
             return lambda gradient: gradient
         graphs = self.graphs(shared.topology_train)
+        cascade = replace(shared.probe, alpha=shared.alpha_train)
 
         def relaxed(gradient: Floats) -> Gradient:
-            return relax_stack(
-                gradient, graphs, shared.alpha_train, shared.max_steps, quantile=shared.quantile,
-                angles=False,
-            )[0]  # fmt: skip
+            return relax_stack(gradient, graphs, cascade, angles=False)[0]
 
         return self._permuted(relaxed) if shared.permute_train else relaxed
 

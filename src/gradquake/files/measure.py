@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +13,17 @@ import numpy as np
 
 from gradquake.avalanche.cascade import Avalanche
 from gradquake.avalanche.graphs import Graph
-from gradquake.avalanche.probe import Builder, Probe
+from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.sums import Gradient
 from gradquake.avalanche.surrogates import REAL, checked_rungs, seed_at, surrogate
+from gradquake.avalanche.topologies import Builder
 from gradquake.errors import InputError, require, require_count
 from gradquake.files.saved import SavedGradients, open_gradients
 from gradquake.files.series import Measurement, Null, RecordedAvalanche, Series
 from gradquake.study.configuration import config_key, label_text
+from gradquake.study.execution import Progress, silent
+from gradquake.study.labels import checked_labels, labelled
 from gradquake.study.recording import RunRecord
-from gradquake.study.recording import labels as checked_labels
 from gradquake.study.study import open_study
 
 __all__ = ["NULLS", "measure"]
@@ -51,7 +53,7 @@ def measure(
     draws: int | None = ...,
     out: str | Path | None = ...,
     labels: Mapping[str, Any] | None = ...,
-    progress: Callable[[int, int], None] | None = ...,
+    progress: Progress = ...,
 ) -> Series: ...
 
 
@@ -82,7 +84,7 @@ def measure(
     draws: int | None = None,
     out: str | Path | None = None,
     labels: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Avalanche | Series:
     """Measure a gradient; or the gradients that files hold, each beside its nulls.
 
@@ -113,8 +115,9 @@ def measure(
         Record the series, and its nulls beside it, in this study. It is made if it does not exist.
     labels : mapping of str to text or number, optional
         What tells the recorded run from the other runs of the study, such as its width.
-    progress : callable, optional
-        Called after each avalanche with the number of measured ones and the number of all.
+    progress : Progress
+        Called with the name of a stage, the number of its steps just done, and that of all its steps
+        (see ``study.execution.Progress``).
 
     Returns
     -------
@@ -130,7 +133,7 @@ def measure(
     StudyError
         If the study cannot be written.
     """
-    probe = Probe(graph, alpha, quantile, max_steps, seed)
+    probe = Probe(graph, alpha=alpha, quantile=quantile, max_steps=max_steps, seed=seed)
     if not _are_files(gradient):
         of_files = {
             "differences": differences, "match": match, "sample": sample, "nulls": nulls, "draws": draws,
@@ -171,9 +174,8 @@ def _are_files(given: object) -> bool:
 
 def _refuse_options_of_files(given: Mapping[str, object]) -> None:
     # By identity: sample=0 equals False, and was given all the same.
-    names = [
-        name for name, value in given.items() if not any(value is unset for unset in (None, False, ()))
-    ]
+    unset = (None, False, (), silent)
+    names = [name for name, value in given.items() if not any(value is one for one in unset)]
     if names:
         raise InputError(
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} for gradients in files, and the "
@@ -186,18 +188,15 @@ def _measured(
     probe: Probe,
     rungs: Sequence[str],
     n_draws: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress,
 ) -> Iterator[Measurement]:
     """Measure every gradient, and surrogates of each, drawn for a step independently of other steps."""
     n = saved.n_parameters
-    total, done = len(saved) * (1 + len(rungs) * n_draws), 0
+    total = len(saved) * (1 + len(rungs) * n_draws)
 
     def avalanche(gradient: Gradient) -> RecordedAvalanche:
-        nonlocal done
         found = RecordedAvalanche.of(own.measure(gradient))
-        done += 1
-        if progress is not None:
-            progress(done, total)
+        progress("measuring", 1, total)
         return found
 
     try:
@@ -239,19 +238,16 @@ def _configs(
     saved: SavedGradients, probe: Probe, rungs: Sequence[str], labels: Mapping[str, object] | None
 ) -> dict[str, dict[str, object]]:
     """Return the configurations under which a series and its nulls are recorded, by rung."""
-    own = checked_labels("labels", labels)
-    require("seed" not in own, "labels names seed, which is recorded as the probe's; give seed itself")
-    total = saved.layout.total
-    whole = {} if saved.n_parameters == total else {"total_parameters": total}
-    shared = {
+    own = {
         "experiment": "files",
         "n_parameters": saved.n_parameters,
         **probe.settings(),
         "differences": saved.differences,
         "sample": saved.sample,
         "match": list(saved.match),
-        "labels": {**whole, **own},
     }
+    total = None if saved.n_parameters == saved.layout.total else saved.layout.total
+    shared = labelled(own, checked_labels("labels", labels), total_parameters=total)
     return {rung: {**shared, "surrogate": rung} for rung in (REAL, *rungs)}
 
 

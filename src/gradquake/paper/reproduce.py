@@ -10,21 +10,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from gradquake.errors import InputError
+from gradquake.errors import InputError, shortened
 from gradquake.paper import claims_page
 from gradquake.paper.claim import JudgedClaim, judge, read_claims, write_claims
 from gradquake.paper.modadd.paper import PAPER as MODADD
 from gradquake.paper.output import made, write
 from gradquake.paper.paper import Paper, Plan, Plates
 from gradquake.paper.xor.paper import PAPER as XOR
-from gradquake.study.execution import each
+from gradquake.study.execution import Progress, each, silent
 from gradquake.study.pools import open_executor
 from gradquake.study.study import Study, open_study
 
 __all__ = ["PAPERS", "carry_out", "paper_of", "reproduce"]
 
-# Called with the name of a stage and the number of runs just finished.
-Progress = Callable[[str, int], object]
+
+# Called with the claims that a first look judges.
 FirstLook = Callable[[list[JudgedClaim]], object]
 Judged = TypeVar("Judged")
 
@@ -39,7 +39,7 @@ def reproduce(
     quick: bool = False,
     jobs: int | None = None,
     scheduler: str | None = None,
-    progress: Progress = lambda _stage, _runs: None,
+    progress: Progress = silent,
     first_look: FirstLook = lambda _claims: None,
 ) -> list[JudgedClaim]:
     """Reproduce a paper, judge its claims and write the results.
@@ -61,8 +61,9 @@ def reproduce(
         Processes; all cores by default. The numbers do not depend on it.
     scheduler : str, optional
         The address of a Dask scheduler whose workers are used instead of processes.
-    progress : callable
-        Called with the name of a stage and the number of runs just finished.
+    progress : Progress
+        Called with the name of a stage, the number of its steps just done, and that of all its steps
+        (see ``study.execution.Progress``).
     first_look : callable
         Called with the claims as the paper's six seeds alone judge them, before the other seeds are
         measured. It is not called if there are no other seeds.
@@ -93,8 +94,8 @@ def paper_of(name: str) -> Paper[Any, Any]:
     InputError
         For another name.
     """
-    if name not in PAPERS:
-        raise InputError(f"the paper is {name!r}; one of {', '.join(PAPERS)} is needed")
+    if not (isinstance(name, str) and name in PAPERS):
+        raise InputError(f"the paper is {shortened(name)}; one of {', '.join(PAPERS)} is needed")
     return PAPERS[name]
 
 
@@ -103,7 +104,7 @@ def carry_out(
     plan: Plan,
     out: str | Path,
     executor: Executor | None = None,
-    progress: Progress = lambda _stage, _runs: None,
+    progress: Progress = silent,
     first_look: FirstLook = lambda _claims: None,
 ) -> list[JudgedClaim]:
     """Carry out a plan of a paper: as ``reproduce``, with a plan and an executor of one's own."""
@@ -117,13 +118,13 @@ def carry_out(
         if plan.first_look is not None:
             first_look(_judged(paper, plan.first_look, studies, executor, progress)[0])
         claims, judged_on = _judged(paper, plan, studies, executor, progress)
-        found = paper.gather(plan, studies, judged_on, executor, lambda stage: progress(stage, 0))
+        found = paper.gather(plan, studies, judged_on, executor, progress)
     order = [claim.id for each_paper in PAPERS.values() for claim in each_paper.claims]
     everything = write_claims(folder / "claims.json", claims, order)
     write(folder / "claims.md", claims_page.page(everything))
     for file, text in paper.documents(found).items():
         write(folder / file, text)
-    progress("drawing", 0)
+    progress("drawing", 0, None)
     for drawn in each(partial(_drawn, paper.plates, found), plan.plates, executor):
         for file, content in drawn.items():
             (folder / "figures" / file).write_bytes(content)
@@ -138,9 +139,10 @@ def _judged(
     progress: Progress,
 ) -> tuple[list[JudgedClaim], Judged]:
     """Measure a plan and judge its claims; return them, and what they are judged on."""
-    paper.measure(plan, studies, executor, lambda runs: progress("measuring", runs))
-    found = paper.judged_on(plan, studies, executor, lambda stage: progress(stage, 0))
-    progress("judging", 0)
+    # The runs of the plan, of which each call of ``execute`` knows its own.
+    paper.measure(plan, studies, executor, lambda stage, n, _: progress(stage, n, plan.n_runs))
+    found = paper.judged_on(plan, studies, executor, progress)
+    progress("judging", 0, None)
     judge_one = partial(judge, evidence=found, has_intervals=plan.has_intervals)
     return list(each(judge_one, paper.claims, executor)), found
 

@@ -110,7 +110,8 @@ class Statement:
         observed = self.figure is not None and self.figure.error is None
         require(
             (self.figure is not None or self.region is not None) and not (observed and self.region),
-            f"the statement on {self.quantity} needs a region, a figure with its error, or an observation",
+            f"the statement on {self.quantity} needs a region, a figure with its error, or a single "
+            "observation",
         )
 
     @property

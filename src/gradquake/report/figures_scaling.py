@@ -52,11 +52,10 @@ def grokking_epochs(ax: Axes, scales: Sequence[GrokkingEpochs]) -> Axes:
     return ax
 
 
-def fit_quality(ax: Axes, curve: xr.Dataset, level: float) -> Axes:
+def fit_quality(ax: Axes, r_squared: xr.Dataset, level: float) -> Axes:
     """Draw R² of the fits behind D(t) with its band, and a level to compare it with."""
-    names = ("r_squared", "r_squared_low", "r_squared_high")
-    middle, low, high = (curve[name].values for name in names)
-    line_with_band(ax, curve["epoch"].values, middle, low, high, BLUE, lw=0.8)
+    middle, low, high = (r_squared[name].values for name in ("value", "low", "high"))
+    line_with_band(ax, r_squared["epoch"].values, middle, low, high, BLUE, lw=0.8)
     ax.axhline(level, color=GREY, lw=0.6, ls=":")
     ax.set_title("$R^2$ of the fits", fontsize=6, fontweight="normal", pad=2)
     return ax
@@ -99,8 +98,8 @@ def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
         (right, mean, VERMILION, "s", "\\gamma"),
     ):
         n = exponent.n_parameters
-        axes.vlines(n, exponent.size_low, exponent.size_high, lw=0.8, color=color)
-        axes.plot(n, exponent.sizes, marker, ms=3.5, color=color)
+        axes.vlines(n, exponent.sizes.low, exponent.sizes.high, lw=0.8, color=color)
+        axes.plot(n, exponent.sizes.value, marker, ms=3.5, color=color)
         line = np.exp(exponent.fit.intercept) * n.astype(float) ** exponent.value
         label = (
             f"${name}$ = {exponent.value:.2f} "

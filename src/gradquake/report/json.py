@@ -120,7 +120,7 @@ def permutation_json(test: PermutationTest) -> Object:
 def collapse_json(collapse: Collapse) -> Object:
     """Return the best collapse: the D of the smallest S as ``value``, and that S as ``quality``."""
     return {
-        "value": finite(collapse.exponent),
+        "value": finite(collapse.value),
         **{name: finite(getattr(collapse, name)) for name in ("low", "high", "quality")},
         "message": collapse.message,
     }
@@ -143,7 +143,7 @@ def tail_json(fit: TailFit) -> Object:
         "avalanches": fit.n_avalanches,
         "avalanches_of_size_0": fit.n_zero,
         "decades": finite(fit.decades),
-        "value": finite(fit.exponent),
+        "value": finite(fit.value),
         "stderr": finite(fit.stderr),
         "xmin": finite(fit.xmin),
         "in_tail": fit.n_tail,
@@ -234,9 +234,10 @@ def analysis_json(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATIS
     found = exponents_json(real, statistics)
     for phase in PHASES:
         for s in statistics:
-            over_snapshots = real.snapshot_interval(phase, s)
-            ends = {name: finite(getattr(over_snapshots, name)) for name in ("low", "high")}
-            found[phase][s]["over_snapshots"] = ends
+            ends = real.snapshot_interval(phase, s)
+            found[phase][s]["over_snapshots"] = {
+                "value": found[phase][s]["value"], "low": finite(ends.low), "high": finite(ends.high)
+            }  # fmt: skip
     timing = {s: timing_json(scrutiny.timing[s]) for s in statistics if s in scrutiny.timing}
     return {
         "settings": dict(real.dataset.attrs),

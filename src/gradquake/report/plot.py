@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gradquake.analysis.live import LiveSweep, thinned
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError
 from gradquake.report import figures
 from gradquake.report.figures import Axes, Color
-from gradquake.report.live import LiveSweep, choose, thinned
+from gradquake.report.live import choose
 
-__all__ = ["draw", "plot"]
+__all__ = ["FigureFiles", "draw", "plot"]
 
 # The line styles of the nulls, and the number of sizes that the legend names.
 NULL_STYLES = {"permuted": "--", "gaussian": ":"}
@@ -27,6 +29,14 @@ LARGEST_DRAWN = 1e300
 POINTS = 500
 
 
+@dataclass(frozen=True)
+class FigureFiles:
+    """The two files of a figure."""
+
+    png: Path
+    svg: Path
+
+
 def plot(
     study: str | Path,
     /,
@@ -34,7 +44,7 @@ def plot(
     *,
     where: Mapping[str, object] | None = None,
     **settings: Any,
-) -> tuple[Path, Path]:
+) -> FigureFiles:
     """Draw every run of a sweep, finished or not: s / N beside its nulls, loss, accuracy, and D(t).
 
     Parameters
@@ -51,8 +61,8 @@ def plot(
 
     Returns
     -------
-    tuple of Path
-        The PNG and the SVG file.
+    FigureFiles
+        The paths of the PNG and the SVG file.
 
     Raises
     ------
@@ -67,7 +77,7 @@ def plot(
     if not path.parent.is_dir():
         raise InputError(f"out is {path}; there is no folder {path.parent}")
     draw(choose(study, {**(where or {}), **settings}), path)
-    return path.with_suffix(".png"), path.with_suffix(".svg")
+    return FigureFiles(path.with_suffix(".png"), path.with_suffix(".svg"))
 
 
 def draw(sweep: LiveSweep, path: Path) -> None:
@@ -112,10 +122,7 @@ def _draw_dimension(ax: Axes, sweep: LiveSweep) -> None:
     if real is None:
         figures.say(ax, f"$D(t)$ needs {sweep.lacks}")
         return
-    nulls = {
-        rung: LiveSweep(sweep.settings, sweep.nulls.get(rung, []), set(), {}).dimension(POINTS)
-        for rung in ("gaussian", "permuted")
-    }
+    nulls = {rung: sweep.null(rung).dimension(POINTS) for rung in ("gaussian", "permuted")}
     known = {rung: curve for rung, curve in nulls.items() if curve is not None}
     figures.dimensions({**known, "real": real}, ax)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ from gradquake.scrutiny.checks import check, check_beside
 from gradquake.scrutiny.scrutinize import Scrutiny, beside, scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.topologies import OnTopology, on_topologies
+from gradquake.study.execution import Progress, silent
 from gradquake.study.pools import open_executor
 from gradquake.study.study import Study, open_study
 
@@ -46,8 +47,6 @@ __all__ = ["VERSION", "Result", "analyze"]
 
 # The version of docs/analyze.schema.json. A change that a program would notice raises it.
 VERSION = 1
-
-Progress = Callable[[str, int, int | None], object]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -206,7 +205,7 @@ def analyze(
     recorded: Mapping[str, xr.Dataset] | None = None,
     jobs: int | None = None,
     scheduler: str | None = None,
-    progress: Progress = lambda _stage, _steps, _of: None,
+    progress: Progress = silent,
     where: Mapping[str, object] | None = None,
     **settings: Any,
 ) -> Result:
@@ -236,9 +235,9 @@ def analyze(
         The number of processes; by default one for each core. The results do not depend on it.
     scheduler : str, optional
         The address of a Dask scheduler whose workers to use instead, as "tcp://host:8786".
-    progress : callable
-        Called with the name of a stage, the number of steps just done, and the number of all steps (None
-        if it is not known).
+    progress : Progress
+        Called with the name of a stage, the number of its steps just done, and that of all its steps
+        (see ``study.execution.Progress``).
     where : mapping, optional
         The settings that choose one sweep of a study, for example ``{"task": "and"}``.
     **settings
@@ -248,8 +247,7 @@ def analyze(
     ------
     InputError
         For another statistic or channel, fewer than three network sizes, or runs without nulls whose
-        gradients
-        cannot be computed again.
+        gradients cannot be computed again, because their experiment cannot, or is unknown here.
     StudyError
         If the study cannot be read, or the settings fit no sweep or several.
     """
@@ -264,19 +262,18 @@ def analyze(
     if again or sensitivity:
         check(sweep, sensitivity=sensitivity)
     else:
+        if nulls and not beside_it.keys() >= SURROGATES.keys():
+            replay.check_known(sweep)
         check_beside(sweep, beside_it)
-    rungs, steps = (
-        tuple(SURROGATES) if nulls else ("gaussian", "permuted"),
-        partial(progress, "analysis"),
-    )
+    rungs = tuple(SURROGATES) if nulls else ("gaussian", "permuted")
     with open_executor(jobs, scheduler) as executor:
         if again:
             progress("nulls", 0, None)
-            scrutiny = scrutinize(sweep, rungs, executor, channel=channel, progress=steps)
+            scrutiny = scrutinize(sweep, rungs, executor, channel=channel, progress=progress)
         else:
             progress("analysis", 0, None)
             of_rungs = {rung: beside_it[rung] for rung in rungs if rung in beside_it}
-            scrutiny = beside(sweep, of_rungs, executor, channel=channel, progress=steps)
+            scrutiny = beside(sweep, of_rungs, executor, channel=channel, progress=progress)
         topologies: tuple[OnTopology, ...] = ()
         if nulls and again:
             progress("topologies", 0, None)

@@ -142,7 +142,7 @@ def collapse_table(collapses: Mapping[str, Mapping[str, Mapping[Phase, Collapse]
             _spaced(rung),
             phase,
             quality_of(found),
-            bracketed(found.exponent, found.low, found.high, EXPONENT_DECIMALS),
+            bracketed(found.value, found.low, found.high, EXPONENT_DECIMALS),
             found.message,
         )
         for sweep, of_sweep in collapses.items()
@@ -204,7 +204,7 @@ def tails_table(fits: Sequence[TailFit]) -> Table:
             (
                 str(fit.n_parameters),
                 number(fit.decades),
-                bracketed(fit.exponent, fit.low, fit.high),
+                bracketed(fit.value, fit.low, fit.high),
                 number(fit.xmin),
                 f"{fit.n_tail} of {fit.n_avalanches}",
                 *(

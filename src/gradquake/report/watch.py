@@ -13,10 +13,11 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from gradquake.analysis.live import LiveSweep, thinned
 from gradquake.analysis.shown import bracketed, number
 from gradquake.errors import printable, require_between
 from gradquake.report.console import console, renderables
-from gradquake.report.live import LiveSweep, read, thinned
+from gradquake.report.live import read
 from gradquake.report.text import Table
 from gradquake.study.configuration import differing, label_text
 from gradquake.study.recording import RunRecord

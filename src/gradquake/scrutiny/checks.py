@@ -11,7 +11,7 @@ from gradquake.analysis import specifications
 from gradquake.analysis.scales import FEWEST_SCALES, same_runs
 from gradquake.errors import InputError, require
 from gradquake.scrutiny.measure import in_order
-from gradquake.scrutiny.replay import runs_of
+from gradquake.scrutiny.replay import RECORDED_BY, check_known, runs_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,9 +35,12 @@ def check_beside(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset]) -> None:
     _check_scales(sweep)
     missing = [rung for rung in ("gaussian", "permuted") if rung not in nulls]
     if missing:
+        check_known(sweep)
+        recorder = RECORDED_BY.get(sweep.attrs.get("experiment", ""))
+        remedy = f"{recorder}(..., nulls=['gaussian', 'permuted']) measures both"
         raise InputError(
             f"no {' and no '.join(missing)} null was measured beside these runs, whose gradients were "
-            "not kept; attach(..., nulls=['gaussian', 'permuted']) measures both"
+            f"not kept; {remedy if recorder else 'both are needed in the study'}"
         )
     for rung, null in nulls.items():
         if "size" not in null:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche.surrogates import REAL
-from gradquake.errors import InputError, require
+from gradquake.errors import InputError, printable, require
 from gradquake.experiments.experiment import ProbedRun
 from gradquake.experiments.table import EXPERIMENTS, find
 from gradquake.study.recording import GradientRecord
@@ -22,7 +22,10 @@ from gradquake.study.recording import GradientRecord
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["can_replay", "gradients", "runs_of"]
+__all__ = ["RECORDED_BY", "can_replay", "check_known", "gradients", "runs_of"]
+
+# The functions that record runs of no experiment, by the name that stands for the experiment.
+RECORDED_BY = {"attached": "attach", "files": "measure"}
 
 
 def can_replay(sweep: xr.Dataset) -> bool:
@@ -31,13 +34,23 @@ def can_replay(sweep: xr.Dataset) -> bool:
     return experiment is not None and experiment.gradients is not None
 
 
+def check_known(sweep: xr.Dataset) -> None:
+    """Raise InputError if a sweep is of an experiment whose code is not here."""
+    name = sweep.attrs.get("experiment")
+    if isinstance(name, str) and name not in ("", *RECORDED_BY, *EXPERIMENTS):
+        raise InputError(
+            f"the experiment {printable(name)} is unknown here, and nulls of its runs need its code; "
+            "import the module that defines it first"
+        )
+
+
 def runs_of(sweep: xr.Dataset) -> list[ProbedRun]:
     """Return the configurations of a sweep's runs, in its order.
 
     Raises
     ------
     InputError
-        For an experiment whose gradients cannot be made again, or a sweep of surrogates.
+        For an experiment that is unknown or cannot make its gradients again, or surrogates.
     """
     surrogate_rung = sweep.attrs.get("surrogate", REAL)
     if surrogate_rung != REAL:
@@ -45,6 +58,7 @@ def runs_of(sweep: xr.Dataset) -> list[ProbedRun]:
             f"the sweep was measured on {surrogate_rung} surrogates; a sweep of real gradients is needed"
         )
     name = sweep.attrs.get("experiment")
+    check_known(sweep)
     if not can_replay(sweep):
         raise InputError(f"the sweep's experiment is {name!r}; its gradients cannot be made again")
     experiment = find(str(name))

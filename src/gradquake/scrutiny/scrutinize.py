@@ -6,7 +6,7 @@ The nulls are measured on the gradients that the sweep was measured on, made aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from gradquake.experiments.readings import Reading
 from gradquake.scrutiny.checks import check_beside
 from gradquake.scrutiny.crossings import STEPS_OF_STATISTIC, Aligned, Timing, timing_of
 from gradquake.scrutiny.measure import in_order, measure, measure_aligned
-from gradquake.study.execution import each, unpacked
+from gradquake.study.execution import Progress, each, silent, unpacked
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["NO_MEDIAN", "NO_RUN_GROKKED", "Scrutiny", "beside", "notes_of", "scrutinize"]
 
 Result = TypeVar("Result")
-Progress = Callable[[int, int], object]
 
 # Why something is not defined.
 NO_RUN_GROKKED = (
@@ -153,7 +152,7 @@ def scrutinize(
     *,
     channel: str = "size",
     n_resamples: int = N_RESAMPLES,
-    progress: Progress = lambda _steps, _of: None,
+    progress: Progress = silent,
 ) -> Scrutiny:
     """Measure the nulls of a sweep, and analyze it beside them.
 
@@ -168,8 +167,8 @@ def scrutinize(
         The number of each avalanche that takes the place of its size (see ``analysis.channels``).
     n_resamples : int
         Of every bootstrap.
-    progress : callable
-        Called with the number of steps of the analysis just done, and the number of all steps.
+    progress : Progress
+        Told of each step of the analysis.
 
     Raises
     ------
@@ -198,7 +197,7 @@ def beside(
     *,
     channel: str = "size",
     n_resamples: int = N_RESAMPLES,
-    progress: Progress = lambda _steps, _of: None,
+    progress: Progress = silent,
 ) -> Scrutiny:
     """Analyze a sweep beside nulls that were measured while it was trained.
 
@@ -270,5 +269,5 @@ def _beside(
 def _told(results: Iterable[Result], *, progress: Progress, of: int) -> Iterator[Result]:
     """Yield results, and report each to the progress bar."""
     for result in results:
-        progress(1, of)
+        progress("analysis", 1, of)
         yield result

@@ -19,6 +19,7 @@ from gradquake.errors import (
     require,
     require_count,
     require_number,
+    shortened,
     told,
 )
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RUN_KEYS", "Config", "checked_key", "choose", "config_key", "differing", "is_integer", "label_text",
-    "read_config", "read_json", "same", "settle_types", "shortened", "sweep_settings",
+    "read_config", "read_json", "same", "settle_types", "sweep_settings",
 ]  # fmt: skip
 
 # JSON-ready values by name.
@@ -178,12 +179,6 @@ def read_json(text: object) -> Any:
         return json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):  # no JSON, or nested too deep
         raise InputError("text that is not JSON") from None
-
-
-def shortened(value: object) -> str:
-    """Return a value as at most 60 printable characters."""
-    text = printable(repr(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def is_integer(value: object, low: int = 0) -> bool:

@@ -14,6 +14,7 @@ from functools import partial
 from platform import node
 from typing import Protocol, TypeVar
 
+from gradquake.avalanche.tables import carrying
 from gradquake.errors import GradquakeError, StudyError, require
 from gradquake.study.configuration import RUN_KEYS, Config, config_key
 from gradquake.study.pools import WORKER_DIED, Result, WorkerDiedError
@@ -21,7 +22,10 @@ from gradquake.study.recording import RunRecord
 from gradquake.study.schema import software_versions
 from gradquake.study.study import Study
 
-__all__ = ["Measure", "RunConfig", "SweepError", "each", "execute", "sole_sweep", "tasks", "unpacked"]
+__all__ = [
+    "Measure", "Progress", "RunConfig", "SweepError", "each", "execute", "silent", "sole_sweep", "tasks",
+    "unpacked",
+]  # fmt: skip
 
 # The runs of a task are trained side by side. About this many parameters together stay in the caches.
 PARAMETERS_A_TASK = 15_000
@@ -53,6 +57,28 @@ Item = TypeVar("Item")
 Measure = Callable[[Sequence[Run]], list[RunRecord]]
 
 
+class Progress(Protocol):
+    """Is told of the steps of long work, so that a progress bar can show them."""
+
+    def __call__(self, stage: str, done: int, of: int | None, /) -> object:
+        """Take the steps of a stage that have just been done.
+
+        Parameters
+        ----------
+        stage : str
+            The name of the stage. A new name begins another stage.
+        done : int
+            The number of steps just done: runs, avalanches or parts of an analysis.
+        of : int or None
+            The number of all steps of the stage; None if it is not known.
+        """
+        ...
+
+
+def silent(_stage: str, _done: int, _of: int | None, /) -> None:
+    """Show no progress."""
+
+
 class SweepError(GradquakeError):
     """Some runs of a sweep failed.
 
@@ -77,7 +103,7 @@ def execute(
     measure: Measure[Run],
     runs: Sequence[Run],
     executor: Executor | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = silent,
 ) -> None:
     """Measure those of ``runs`` that the study does not hold yet, and write each when it is done.
 
@@ -95,8 +121,8 @@ def execute(
         The configurations. The study notes all of them as planned.
     executor : concurrent.futures.Executor, optional
         Runs the tasks; without one, this process does.
-    progress : callable
-        Called with the number of runs that have just been finished, or found finished.
+    progress : Progress
+        Told of each run that is finished, or found finished.
 
     Raises
     ------
@@ -114,13 +140,13 @@ def execute(
         study.plan(configs)
         done = study.keys()
         missing = [run for run, key in zip(runs, keys, strict=True) if key not in done]
-        progress(len(runs) - len(missing))
+        progress("measuring", len(runs) - len(missing), len(runs))
         wanted = set(keys)
         failures: list[tuple[Run, Exception]] = []
         for records in _results(measure, missing, executor, failures):
             study.write(records)
             # Records of nulls are not counted.
-            progress(sum(record.key in wanted for record in records))
+            progress("measuring", sum(record.key in wanted for record in records), len(runs))
     if failures:
         raise SweepError([(run.config(), error) for run, error in failures], len(runs))
 
@@ -169,7 +195,7 @@ def each(
         yield from map(function, items)
         return
     try:
-        yield from executor.map(function, items)
+        yield from executor.map(carrying(function), items)
     except WorkerDiedError as error:
         raise GradquakeError(f"{WORKER_DIED}; {KEPT}") from error
     except (BrokenExecutor, CancelledError) as error:
@@ -230,7 +256,7 @@ def _outcomes(
                 found = error
             yield task, found
         return
-    checked = partial(_on_same_software, measure, software_versions())
+    checked = carrying(partial(_on_same_software, measure, software_versions()))
     try:
         futures = {executor.submit(checked, task): task for task in tasks}
     except (BrokenExecutor, RuntimeError) as error:

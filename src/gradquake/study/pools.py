@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from traceback import format_exc
 from typing import TYPE_CHECKING, TypeVar
 
+from gradquake.avalanche.tables import added_entries
 from gradquake.errors import GradquakeError, InputError, require, require_count
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def open_executor(jobs: int | None = None, scheduler: str | None = None) -> Iter
     Raises
     ------
     InputError
-        For a number below 1, both arguments, or a scheduler that does not answer.
+        For a number below 1, both arguments, a scheduler that does not answer, or an entry that was
+        added to a table of the package and that processes cannot be sent.
     """
     require(
         jobs is None or scheduler is None,
@@ -69,6 +71,7 @@ def open_executor(jobs: int | None = None, scheduler: str | None = None) -> Iter
     if jobs == 1:
         yield None
         return
+    _check_added_entries()
     pool = LocalPool(jobs)
     try:
         yield pool
@@ -253,6 +256,23 @@ def _task(message: bytes, script: dict[str, str]) -> Callable[[], object]:
             ) from error
         task = ForkingPickler.loads(message)
     return task
+
+
+def _check_added_entries() -> None:
+    """Raise InputError if a process cannot be sent an entry that was added to a table of the package."""
+    script = _script()
+    # A notebook or an interactive session has no script that a worker could run.
+    runs_again = "init_main_from_name" in script or os.path.isfile(script.get("init_main_from_path", ""))
+    for noun, name, entry in added_entries():
+        try:
+            sent = bytes(ForkingPickler.dumps(entry))
+        except (PicklingError, TypeError, AttributeError):
+            sent = None
+        if sent is None or (b"__main__" in sent and not runs_again):
+            raise InputError(
+                f"the {noun} {name} cannot be sent to other processes; define its functions at the top "
+                "level of a module that can be imported, or use jobs=1"
+            )
 
 
 def _script() -> dict[str, str]:

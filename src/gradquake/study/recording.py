@@ -13,7 +13,6 @@ A sweep is a set of runs that share every setting but their size, seed and label
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,13 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, printable, require, told
+from gradquake.errors import InputError, printable, require, shortened, told
 from gradquake.study.configuration import (
     RUN_KEYS,
     Config,
     config_key,
     is_integer,
-    shortened,
     sweep_settings,
 )
 
@@ -37,8 +35,8 @@ if TYPE_CHECKING:
     from gradquake.avalanche.sums import Gradient
 
 __all__ = [
-    "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored", "labels",
-    "stored_type", "to_dataset",
+    "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored", "stored_type",
+    "to_dataset",
 ]  # fmt: skip
 
 # Measurements of any stored type.
@@ -162,35 +160,6 @@ class GradientRecord:
     epochs: NDArray[np.int64]
     gradients: Gradient
     tensors: tuple[int, ...]
-
-
-def labels(name: str, given: Config | None) -> dict[str, object]:
-    """Return a user's own labels of a run as JSON-ready values.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for the message.
-    given : mapping of str to text or number, optional
-
-    Raises
-    ------
-    InputError
-        If a value is neither text nor a finite number, or a name is one that gradquake records.
-    """
-    if not (given is None or isinstance(given, Mapping)):
-        raise InputError(f"{name} is {given!r}; a mapping of names is needed")
-    plain = {}
-    for key, value in (given or {}).items():
-        if not isinstance(key, str):
-            raise InputError(f"{name} has the name {key!r}; a name is text")
-        plain[key] = value.item() if isinstance(value, np.generic) else value
-        finite = isinstance(plain[key], float) and math.isfinite(plain[key])
-        if not (isinstance(plain[key], str | int) or finite):
-            raise InputError(f"{key} in {name} is {value!r}; text or a finite number is needed")
-        if key in VARIABLES or key in ("epoch", "run", "n_parameters", "grokking_epoch"):
-            raise InputError(f"{name} names {key}, which gradquake records; another name is needed")
-    return plain
 
 
 def as_stored(name: str, values: Values) -> Values:

@@ -261,7 +261,10 @@ def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
     if application != APPLICATION_ID:
         raise StudyError(f"{path} is an SQLite file, but not a gradquake study")
     if schema != SCHEMA:
-        raise StudyError(f"{path} has schema {schema}; this version of gradquake reads schema {SCHEMA}")
+        raise StudyError(
+            f"{path} has schema {schema}, and this version of gradquake reads schema {SCHEMA} alone; "
+            "measure the runs again into a new file, or use the version that wrote this one"
+        )
 
 
 def _check_tables(path: Path, connection: sqlite3.Connection) -> None:

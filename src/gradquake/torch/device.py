@@ -18,8 +18,9 @@ import torch
 
 from gradquake.avalanche._kernels_angle import LARGEST_SQUARE, SMALLEST_SQUARE
 from gradquake.avalanche.cascade import AvalancheNumbers
-from gradquake.avalanche.checks import check_cascade, check_length, not_finite
-from gradquake.errors import InputError, a_type, require_between
+from gradquake.avalanche.checks import check_length, not_finite
+from gradquake.avalanche.settings import CascadeSettings
+from gradquake.errors import InputError, a_type
 from gradquake.torch.placement import DeviceGraph
 
 __all__ = ["DeviceAvalanche", "relax"]
@@ -49,13 +50,10 @@ class DeviceAvalanche(AvalancheNumbers):
     relaxed: torch.Tensor
 
 
-def relax(
-    gradient: torch.Tensor, graph: DeviceGraph, *, quantile: float, alpha: float, max_steps: int
-) -> DeviceAvalanche:
+def relax(gradient: torch.Tensor, graph: DeviceGraph, cascade: CascadeSettings) -> DeviceAvalanche:
     """Let a gradient relax on its device.
 
-    The threshold is ``numpy.quantile(abs(gradient), quantile)`` in float64, as in ``Probe``. The
-    cascade is that of ``cascade.relax``. The gradient is not changed.
+    The threshold and the cascade are those of ``Probe``. The gradient is not changed.
 
     Parameters
     ----------
@@ -63,26 +61,19 @@ def relax(
         Finite, on the graph's device. Other floating-point dtypes are measured as float32.
     graph : DeviceGraph
         A graph on N nodes, made by ``placement.place``.
-    quantile : float
-        In [0, 1].
-    alpha : float
-        The share that a toppling node gives away, in (0, 1).
-    max_steps : int
-        The most steps, at least 1. An avalanche that would go on is ``truncated``.
+    cascade : CascadeSettings
+        Or a ``Probe``, which has the same settings.
 
     Raises
     ------
     InputError
-        For a gradient of the wrong kind, length, shape, dtype or device, or with NaN or infinity in it;
-        or for a parameter out of range.
+        For a gradient of the wrong kind, length, shape, dtype or device, or with NaN or infinity in it.
     """
     vector = _as_gradient(gradient, graph)
-    check_cascade(alpha, max_steps)
-    require_between("quantile", quantile, 0, 1, inclusive=True)
-    threshold, largest = _magnitude_quantile(vector, float(quantile))
+    threshold, largest = _magnitude_quantile(vector, float(cascade.quantile))
     if not math.isfinite(largest):
         raise not_finite("the gradient", vector.cpu().numpy())
-    relaxed, steps, area, unstable, dissipated = _cascade(vector, graph, threshold, alpha, max_steps)
+    relaxed, steps, area, unstable, dissipated = _cascade(vector, graph, threshold, cascade)
     deviation = _deviation(vector, relaxed, largest) if steps else 0.0
     if math.isnan(deviation):
         raise not_finite("the gradient", vector.cpu().numpy())
@@ -155,7 +146,7 @@ def _order_statistic(bits: torch.Tensor, rank: int, largest: torch.Tensor) -> to
 
 
 def _cascade(
-    vector: torch.Tensor, graph: DeviceGraph, threshold: float, alpha: float, max_steps: int
+    vector: torch.Tensor, graph: DeviceGraph, threshold: float, cascade: CascadeSettings
 ) -> tuple[torch.Tensor, list[int], int, int, float]:
     """Let a vector relax.
 
@@ -173,7 +164,7 @@ def _cascade(
     """
     kind = NUMPY_OF[vector.dtype]
     # Rounded to the gradient's precision once, so that no operation rounds them again.
-    given, kept = float(kind(alpha)), float(kind(1.0 - alpha))
+    given, kept = float(kind(cascade.alpha)), float(kind(1.0 - cascade.alpha))
     level = _rounded_down(threshold, kind)
     exact = graph.max_degree <= EXACT_DEGREE
     divisor = graph.degrees.to(vector.dtype if exact else torch.float64)
@@ -186,7 +177,7 @@ def _cascade(
     while True:
         unstable = torch.abs(values, out=share) > level
         count = int(_count(unstable))
-        if count == 0 or len(steps) == max_steps:
+        if count == 0 or len(steps) == cascade.max_steps:
             break
         steps.append(count)
         toppled |= unstable

@@ -13,7 +13,7 @@ import torch
 
 from gradquake.avalanche.probe import Probe
 from gradquake.errors import InputError, printable, require_number
-from gradquake.study import recording
+from gradquake.study.labels import checked_labels
 from gradquake.torch.guest import tell
 
 __all__ = ["as_labels", "probe_and_labels"]
@@ -36,10 +36,10 @@ def as_labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     Raises
     ------
     InputError
-        For names that ``recording.labels`` refuses.
+        For names that ``checked_labels`` refuses.
     """
     if not isinstance(given, Mapping):
-        return recording.labels(name, given)
+        return checked_labels(name, given)
     kept, as_text, left_out = {}, [], []
     for key, value in given.items():
         plain = value.item() if _is_single(value) else value
@@ -50,7 +50,7 @@ def as_labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
             as_text.append(str(key))
         else:
             left_out.append(str(key))
-    found = recording.labels(name, kept)
+    found = checked_labels(name, kept)
     parts = ["kept as text: " + ", ".join(as_text)] if as_text else []
     parts += ["left out, neither text nor a number: " + ", ".join(left_out)] if left_out else []
     if parts:
@@ -61,7 +61,7 @@ def as_labels(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
 def probe_and_labels(
     probe: Probe | None, given: Mapping[str, Any] | None
 ) -> tuple[Probe, dict[str, Any]]:
-    """Return the probe of a run, and its labels without ``seed``, which is recorded as the probe's.
+    """Return the probe of a run, and its labels.
 
     If no probe is given, the label ``seed`` is the probe's seed. A negative seed or None, by which
     scripts mean "no fixed seed", is kept as the label ``seed_given``, and a warning says so.
@@ -70,7 +70,7 @@ def probe_and_labels(
     ------
     InputError
         As ``as_labels`` does; for something else than a ``Probe``; or for a label ``seed`` that is not
-        an integer from 0 to 2^63 - 1, or not the seed of the given probe.
+        an integer from 0 to 2^63 - 1.
     """
     if not (probe is None or isinstance(probe, Probe)):
         raise InputError(f"probe is {probe!r}; a gradquake.Probe is needed")
@@ -91,12 +91,7 @@ def probe_and_labels(
         number = math.nan
     if not number.is_integer() or not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed!r}; an integer from 0 to 2^63 - 1 is needed")
-    if probe is not None and probe.seed != seed:
-        raise InputError(
-            f"the label seed is {seed} and the probe's seed is {probe.seed}; make the probe with "
-            f"seed={seed}, or give the label another name, such as training_seed"
-        )
-    return probe or Probe(seed=int(seed)), labels
+    return probe or Probe(seed=int(seed)), {**labels, "seed": int(seed)}
 
 
 def _is_single(value: object) -> bool:

@@ -92,10 +92,7 @@ class Measurement:
                 found = probe.measure(vector.numpy())
                 relaxed = torch.from_numpy(found.relaxed)
                 return found.measured(), relaxed
-            there = device.relax(
-                vector, self._placed, quantile=probe.quantile, alpha=probe.alpha,
-                max_steps=probe.max_steps,
-            )  # fmt: skip
+            there = device.relax(vector, self._placed, probe)
         return there.measured(), there.relaxed
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, checked_rungs
 from gradquake.errors import InputError, require, require_count, require_number
-from gradquake.study.configuration import RUN_KEYS
+from gradquake.study.labels import labelled
 from gradquake.torch.gradients import FlatGradient
 
 __all__ = ["check_inline", "check_options", "configuration"]
@@ -71,23 +71,16 @@ def configuration(
     Raises
     ------
     InputError
-        If ``sweep`` has the name of a setting that gradquake records, or ``grokked_at`` is no number.
+        For names that ``labelled`` refuses, or if ``grokked_at`` is no number.
     """
-    n = gradient.n_parameters
+    n, whole = gradient.n_parameters, None
     if n < gradient.total or parameters is not None:
         whole = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        labels = {**labels, "total_parameters": whole}
     own = {
         "experiment": "attached", "surrogate": REAL, "n_parameters": n,
-        "topology": probe.topology, "alpha": float(probe.alpha), "quantile": float(probe.quantile),
-        "max_steps": int(probe.max_steps), "alpha_train": float(probe.alpha) if inline else 0.0,
+        **probe.settings(), "alpha_train": float(probe.alpha) if inline else 0.0,
         "every": None if callable(every) else int(every),
         "sample": None if sample is None else int(sample), "filtered": parameters is not None,
         "grokked_at": require_number("grokked_at", grokked_at),
     }  # fmt: skip
-    taken = sorted(sweep.keys() & {*own, *RUN_KEYS})
-    if taken:
-        raise InputError(
-            f"sweep names {', '.join(taken)}, which gradquake records; other names are needed"
-        )
-    return {**own, **sweep, "seed": int(probe.seed), "labels": dict(labels)}
+    return labelled(own, labels, sweep, total_parameters=whole)

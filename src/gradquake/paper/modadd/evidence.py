@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
@@ -35,7 +35,7 @@ from gradquake.paper.modadd.views import (
     views_of,
 )
 from gradquake.paper.modadd.warning import WARNINGS, separation
-from gradquake.study.execution import each, execute
+from gradquake.study.execution import Progress, each, execute, silent
 from gradquake.study.study import Study
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def measure(
     plan: Plan,
     studies: Mapping[str, Study],
     executor: Executor | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = silent,
 ) -> None:
     """Train and measure those runs of the plan that the study does not hold.
 
@@ -151,7 +151,7 @@ def judged_on(
     plan: Plan,
     studies: Mapping[str, Study],
     executor: Executor | None = None,
-    progress: Callable[[str], object] = lambda _: None,
+    progress: Progress = silent,
 ) -> Evidence:
     """Analyze the plan's runs, which the studies hold.
 
@@ -160,7 +160,7 @@ def judged_on(
     StudyError
         If a run of the plan is missing.
     """
-    progress("reading")
+    progress("reading", 0, None)
     sweeps = _sweeps(plan, studies[STUDY])
     parts = [part for real, nulls in sweeps.values() for part in (real, *nulls.values())]
     analyses = each(analyze, parts, executor)

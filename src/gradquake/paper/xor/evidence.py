@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ from gradquake.scrutiny.measure import measure as measure_readings
 from gradquake.scrutiny.scrutinize import Scrutiny, scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.topologies import OnTopology, on_topologies
-from gradquake.study.execution import each, execute, unpacked
+from gradquake.study.execution import Progress, each, execute, silent, unpacked
 from gradquake.study.study import Study
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def measure(
     plan: Plan,
     studies: Mapping[str, Study],
     executor: Executor | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = silent,
 ) -> None:
     """Measure those runs of the plan that the study does not hold."""
     study = studies[STUDY]
@@ -173,7 +173,7 @@ def judged_on(
     plan: Plan,
     studies: Mapping[str, Study],
     executor: Executor | None = None,
-    progress: Callable[[str], object] = lambda _: None,
+    progress: Progress = silent,
 ) -> ClaimSweeps:
     """Return the sweeps that claims are judged on, beside their nulls.
 
@@ -183,7 +183,7 @@ def judged_on(
         If a run of the plan is missing.
     """
     study = studies[STUDY]
-    progress("nulls")
+    progress("nulls", 0, None)
     inline, shadow = (
         _beside(_sweep(study, runs), ("gaussian", "permuted"), executor)
         for runs in (plan.inline, plan.shadow)
@@ -202,12 +202,12 @@ def gather(
     studies: Mapping[str, Study],
     sweeps: ClaimSweeps,
     executor: Executor | None = None,
-    progress: Callable[[str], object] = lambda _: None,
+    progress: Progress = silent,
 ) -> Evidence:
     """Compute all evidence from studies that hold the plan's runs.
 
     Other runs in the studies (other seeds, say) are left out. Independent parts are computed on the
-    executor, if there is one; ``progress`` is called with the name of each stage.
+    executor, if there is one; ``progress`` is told of each stage.
 
     Raises
     ------
@@ -215,10 +215,10 @@ def gather(
         If a run of the plan is missing.
     """
     study = studies[STUDY]
-    progress("ladders")
+    progress("ladders", 0, None)
     inline, shadow = (_of_the_paper(of.real) for of in (sweeps.inline, sweeps.shadow))
     scrutinies = [scrutinize(sweep, RUNGS, executor) for sweep in (inline, shadow)]
-    progress("conditions")
+    progress("conditions", 0, None)
     # The paper's own two ways to train already stand beside their nulls.
     results = [
         summarize(Todo(condition, sweep, shadow), scrutiny.ladder)
@@ -273,13 +273,13 @@ def _beyond(
     sweeps: ClaimSweeps,
     modes: Mapping[str, xr.Dataset],
     executor: Executor | None,
-    progress: Callable[[str], object],
+    progress: Progress,
 ) -> _Beyond:
-    progress("topologies")
+    progress("topologies", 0, None)
     on_each = {mode: on_topologies(sweep, executor) for mode, sweep in modes.items()}
-    progress("choices")
+    progress("choices", 0, None)
     table = specify([modes[mode] for mode in ("shadow", "inline")], executor)
-    progress("power")
+    progress("power", 0, None)
     many = {
         mode: _many_seeds(of, executor)
         for mode, of in (("inline", sweeps.inline), ("shadow", sweeps.shadow))

@@ -47,8 +47,8 @@ class Plan:
     Parameters
     ----------
     seeds : int
-        Seeds a scale in the sweeps that claims are judged on, at least 1. Everything else has the paper's
-        six of them, or all if there are fewer.
+        Seeds a scale in the sweeps that claims are judged on, at least 1. Everything else has the
+        paper's six of them, or all if there are fewer.
     gini_seeds : int
         Seeds of the Gini study.
     hidden : sequence of int
@@ -170,7 +170,7 @@ class Plan:
     @property
     def n_runs(self) -> int:
         """The number of runs of all sweeps."""
-        return sum(len(runs) for runs in (*self.trained, *self.baselines))
+        return sum(map(len, self.trained)) + sum(map(len, self.baselines))
 
 
 def plan(seeds: int | None = None, quick: bool = False) -> Plan:

@@ -134,7 +134,7 @@ def _accuracy(evidence: Evidence, ax: Axes) -> None:
 
 
 def _dimension(evidence: Evidence, ax: Axes) -> None:
-    curve = evidence.inline.curves["max"].dimension
+    curve = evidence.inline.curves["max"]
     first, last = evidence.inline.grokking_range
     average, single = evidence.time_average.value, evidence.gini.grokking.median
     ax.axvspan(first, last, ymax=BELOW_LEGEND, color=YELLOW, alpha=0.25, lw=0, label="runs grok")
@@ -146,12 +146,13 @@ def _dimension(evidence: Evidence, ax: Axes) -> None:
     figures.dimension(
         ax, evidence.inline_null.curves["max"].dimension, GREY, "null, $s_{\\max}$", lw=0.8
     )
-    figures.dimension(ax, curve, BLUE, "$s_{\\max}$")
+    figures.dimension(ax, curve.dimension, BLUE, "$s_{\\max}$")
     figures.dimension(ax, evidence.inline.curves["mean"].dimension, SKY, "$\\langle s \\rangle$", lw=0.8)
     ax.set_ylabel("$D(t)$ or $\\gamma(t)$")
     ax.set_ylim(0.1, 1.75)
     ax.legend(loc="upper left", ncols=2, columnspacing=0.6, handlelength=1.2)
-    figures_scaling.fit_quality(figures.inset(ax, (0.36, 0.09, 0.6, 0.2)), curve, 0.98)
+    below = figures.inset(ax, (0.36, 0.09, 0.6, 0.2))
+    figures_scaling.fit_quality(below, curve.r_squared(), 0.98)
 
 
 def _gini(evidence: Evidence, ax: Axes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -77,21 +77,18 @@ def thresholds(sweeps: ClaimSweeps) -> Measured:
 
 def without(sweeps: ClaimSweeps) -> Measured:
     """Return the exponents that come closest to 1 if a scale is left out."""
-    found = []
-    for statistic in STATISTICS:
-        for which, extreme in (("pre", "largest"), ("post", "smallest")):
-            found.append(
-                asked(
-                    _without(which, statistic),
-                    partial(_left_out, statistic=statistic, which=which, extreme=extreme),
-                    sweeps.inline,
-                )
-            )
-    return measured(found)
+    return measured(
+        [
+            asked(_without(which, s), partial(_left_out, statistic=s, which=which), sweeps.inline)
+            for s in STATISTICS
+            for which in SPLIT_PHASES
+        ]
+    )
 
 
-def _left_out(of: xr.Dataset, statistic: Statistic, which: Phase, extreme: str) -> OfGroups:
-    return without_a_scale(of, statistic, phase(of, which), extreme=extreme)  # type: ignore[arg-type]
+def _left_out(of: xr.Dataset, statistic: Statistic, which: Phase) -> OfGroups:
+    extreme: Literal["largest", "smallest"] = "largest" if which == "pre" else "smallest"
+    return without_a_scale(of, statistic, phase(of, which), extreme=extreme)
 
 
 def durations(sweeps: ClaimSweeps) -> Measured:
@@ -196,7 +193,7 @@ def _collapse(of: xr.Dataset) -> tuple[float, float]:
     """Return the quality of the best collapse, and its D minus that of the largest sizes."""
     best = phase_collapse(of)
     whole = [np.arange(runs)[None] for runs in runs_at_scales(of)]
-    return best.quality, best.exponent - float(exponent_of_groups(of, "max")(whole)[0])
+    return best.quality, best.value - float(exponent_of_groups(of, "max")(whole)[0])
 
 
 def _at(which: Phase, q: float, statistic: Statistic) -> str:
@@ -241,8 +238,8 @@ ROBUSTNESS: tuple[Claim[ClaimSweeps], ...] = (
         "stated",
         thresholds,
         _for_both(_threshold_statements),
-        "The exponent must be below 1 before t_g and above 1 after it at every threshold, for the largest "
-        "(D) and the mean size (gamma). The threshold is the same in the probe and in training.",
+        "The exponent must be below 1 before t_g and above 1 after it at every threshold, for the "
+        "largest (D) and the mean size (gamma). The threshold is the same in the probe and in training.",
     ),
     Claim(
         "loo",
@@ -258,7 +255,8 @@ ROBUSTNESS: tuple[Claim[ClaimSweeps], ...] = (
         "typically < 10, at most 20",
         durations,
         Rule.of(Statement(STEPS, region=Region(high=10))),
-        '"Typically" is read as 95 % of the avalanches of every scale. At most 20 holds by construction.',
+        '"Typically" is read as 95 % of the avalanches of every scale. At most 20 holds by '
+        "construction.",
     ),
     Claim(
         "angle",
@@ -281,8 +279,8 @@ ROBUSTNESS: tuple[Claim[ClaimSweeps], ...] = (
             Statement(WIDTH, Figure(50, ABOUT * 50)),
             Statement(NEAR, region=Region(low=0.95)),
         ),
-        "Rise and width, of which the paper gives no error, are read to a tenth; the region of the rise is "
-        "above 0. 95 % of the peaks must lie within ±10 epochs.",
+        "Rise and width, of which the paper gives no error, are read to a tenth; the region of the rise "
+        "is above 0. 95 % of the peaks must lie within ±10 epochs.",
     ),
     Claim(
         "shadow",
@@ -290,8 +288,8 @@ ROBUSTNESS: tuple[Claim[ClaimSweeps], ...] = (
         "stated",
         shadow_crossing,
         _for_both(_shadow_statements),
-        "The exponent must be below 1 before t_g and above 1 after it, and in more than half of the studies "
-        "with six seeds D(t) must first rise through 1 while runs grok.",
+        "The exponent must be below 1 before t_g and above 1 after it, and in more than half of the "
+        "studies with six seeds D(t) must first rise through 1 while runs grok.",
     ),
     Claim(
         "heavy-tail",
@@ -303,8 +301,8 @@ ROBUSTNESS: tuple[Claim[ClaimSweeps], ...] = (
             Statement(DECADES, region=Region(high=PAPER_DECADES)),
         ),
         "A scale counts if the likelihood ratio of a power law against an exponential favors the power "
-        "law with p < 0.05. More than half of the scales must count, and none may span more decades than "
-        "the paper says.",
+        "law with p < 0.05. More than half of the scales must count, and none may span more decades "
+        "than the paper says.",
     ),
     Claim(
         "collapse",
@@ -316,7 +314,7 @@ ROBUSTNESS: tuple[Claim[ClaimSweeps], ...] = (
             Statement(DIFFERENCE, Figure(0, 0.02)),
         ),
         "S is the quality of Houdayer and Hartmann (2004), ideally 1. S must be at most twice that of a "
-        "perfect collapse of six runs a scale, and the best D must be that of the largest sizes, with the "
-        "paper's error.",
+        "perfect collapse of six runs a scale, and the best D must be that of the largest sizes, with "
+        "the paper's error.",
     ),
 )

@@ -101,8 +101,8 @@ def grokking_of_many(sweeps: ClaimSweeps) -> Measured:
     never = int(np.isnan(epochs).sum())
     return Measured(
         [Quantity(OF_MANY, median, paper=paper, range=of_runs, percentile=below)],
-        seen=f"The value is the median, and the range holds 95 % of {epochs.size} single runs; {never} of "
-        "them never reached 100 % accuracy.",
+        seen=f"The value is the median, and the range holds 95 % of {epochs.size} single runs; {never} "
+        "of them did not reach 100 % accuracy.",
     )
 
 
