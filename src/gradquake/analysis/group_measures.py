@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "crosses_while_runs_grok", "fit_quality_of_groups", "level_of_groups", "looped",
     "mean_curve_of_groups", "mean_exponent_of_groups", "mean_of_groups", "median_grokking_of_groups",
-    "percentile_of_groups", "spread_of_groups", "without_a_scale", "worst_fit_of_groups",
+    "percentile_of_groups", "share_of_groups", "spread_of_groups", "without_a_scale",
+    "without_scale_of_groups", "worst_fit_of_groups",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -57,6 +58,22 @@ def without_a_scale(
         return found
 
     return of
+
+
+def without_scale_of_groups(
+    dataset: xr.Dataset, statistic: Statistic, where: xr.DataArray | None, scale: int
+) -> OfGroups:
+    """Return a function of groups: the exponent of a fit that leaves out the scale N = ``scale``."""
+    n, sizes = _sizes(dataset, statistic, where)
+    kept = n != scale
+    return lambda draws: slopes(n[kept], sizes(draws)[..., kept])
+
+
+def share_of_groups(dataset: xr.Dataset, statistic: Statistic, scale: int) -> OfGroups:
+    """Return a function of groups: the statistic of s / N over all snapshots of the scale N."""
+    n, sizes = _sizes(dataset, statistic, None)
+    (place,) = np.flatnonzero(n == scale)
+    return lambda draws: sizes(draws)[..., place] / scale
 
 
 def mean_curve_of_groups(dataset: xr.Dataset, statistic: Statistic = "max") -> OfGroups:

@@ -10,7 +10,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from gradquake.analysis.distributions import Ccdf
-from gradquake.analysis.scaling import Exponent, LeaveOneOut
+from gradquake.analysis.groups import GroupEstimate
 from gradquake.analysis.transitions import GrokkingEpochs
 from gradquake.report.figures import (
     BELOW_LEGEND,
@@ -18,7 +18,6 @@ from gradquake.report.figures import (
     BLUE,
     GREY,
     PURPLE,
-    VERMILION,
     Axes,
     line_with_band,
     scale_colors,
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "bootstrap_distributions", "ccdfs", "finite_size_scaling", "fit_quality", "grokking_epochs",
-    "leave_one_out",
+    "ccdfs", "fit_quality", "grokking_epochs", "group_distributions", "left_out", "shares",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -88,71 +86,50 @@ def ccdfs(ax: Axes, scales: Sequence[Ccdf]) -> Axes:
     return ax
 
 
-def finite_size_scaling(ax: Axes, largest: Exponent, mean: Exponent) -> Axes:
-    """Draw s_max (left axis) and the mean size (right axis) against N with both fits."""
-    right = ax.twinx()
-    right.spines["right"].set_visible(True)
-    handles = []
-    for axes, exponent, color, marker, name in (
-        (ax, largest, BLUE, "o", "D"),
-        (right, mean, VERMILION, "s", "\\gamma"),
-    ):
-        n = exponent.n_parameters
-        axes.vlines(n, exponent.sizes.low, exponent.sizes.high, lw=0.8, color=color)
-        axes.plot(n, exponent.sizes.value, marker, ms=3.5, color=color)
-        line = np.exp(exponent.fit.intercept) * n.astype(float) ** exponent.value
-        label = (
-            f"${name}$ = {exponent.value:.2f} "
-            f"[{exponent.low:.2f}, {exponent.high:.2f}]\n"
-            f"$R^2$ = {exponent.fit.r_squared:.3f}"
-        )
-        handles += axes.plot(n, line, color=color, lw=1, label=label)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.tick_params(axis="y", colors=color)
-    ax.set_xlabel("parameters $N$")
-    ax.set_ylabel("largest avalanche $s_{\\max} \\sim N^{D}$", color=BLUE)
-    right.set_ylabel("mean avalanche $\\langle s \\rangle \\sim N^{\\gamma}$", color=VERMILION)
-    # Leaves room above the points for the legend, and keeps the two sets of points apart.
-    low, high = ax.get_ylim()
-    ax.set_ylim(low / 2, high * 12)
-    low, high = right.get_ylim()
-    right.set_ylim(low / 2, high * 30)
-    ax.legend(handles=handles, loc="upper left")
-    return ax
-
-
-def bootstrap_distributions(ax: Axes, resamples: Mapping[str, tuple[Floats, float, str]]) -> Axes:
-    """Draw histograms of resampled exponents: (resamples, estimate, color) by label."""
-    everything = [values[np.isfinite(values)] for values, _, _ in resamples.values()]
-    ends = [end for values in everything if values.size for end in (values.min(), values.max())]
-    bins = np.linspace(min(ends, default=1) - 0.02, max(ends, default=1) + 0.02, 90).tolist()
-    for label, (values, estimate, color) in resamples.items():
-        shown = values[np.isfinite(values)]
-        if shown.size:
-            ax.hist(shown, bins, density=True, color=color, alpha=0.45, lw=0)
-        ax.fill_between([], [], color=color, alpha=0.45, lw=0, label=label)
-        ax.axvline(estimate, ymax=BELOW_LEGEND, color=color)
+def group_distributions(ax: Axes, estimates: Mapping[str, tuple[GroupEstimate, str]]) -> Axes:
+    """Draw histograms of a number over groups of runs, with its estimate: (estimate, color) by label."""
+    drawn = [of.drawn for of, _ in estimates.values() if of.drawn.size > 1]
+    bins = np.linspace(
+        min((values.min() for values in drawn), default=0.9) - 0.02,
+        max((values.max() for values in drawn), default=1.1) + 0.02,
+        60,
+    ).tolist()
+    for label, (of, color) in estimates.items():
+        if of.drawn.size > 1:
+            ax.hist(of.drawn, bins, density=True, color=color, alpha=0.4, lw=0)
+        ax.fill_between([], [], color=color, alpha=0.4, lw=0, label=label)
+        ax.axvline(of.value, ymax=BELOW_LEGEND, color=color)
     ax.axvline(1, ymax=BELOW_LEGEND, color=BLACK, lw=0.7, ls=":")
-    ax.set_xlabel("effective dimensionality $D$")
-    ax.set_ylabel("bootstrap density")
+    ax.set_xlabel("exponent $D$ of six seeds")
+    ax.set_ylabel("density over groups of six")
     return ax
 
 
-def leave_one_out(ax: Axes, results: Mapping[str, tuple[LeaveOneOut, str, str]]) -> Axes:
-    """Draw exponents with each scale left out: (result, color, marker) by label."""
-    for shift, (label, (result, color, marker)) in zip(
+def left_out(ax: Axes, results: Mapping[str, tuple[Floats, Floats, Floats, Floats, str, str]]) -> Axes:
+    """Draw exponents without each scale: (left-out N, value, low, high, color, marker) by label."""
+    for shift, (label, (n, value, low, high, color, marker)) in zip(
         np.linspace(0.95, 1.05, len(results)), results.items(), strict=True
     ):
-        place = result.left_out * shift
-        ax.vlines(place, result.low, result.high, lw=0.8, color=color)
-        ax.plot(place, result.value, marker, ms=3, color=color, label=label)
+        ax.vlines(n * shift, low, high, lw=0.8, color=color)
+        ax.plot(n * shift, value, marker, ms=3, color=color, label=label)
     ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-    scales = np.concatenate([result.left_out for result, _, _ in results.values()])
+    scales = np.concatenate([n for n, *_ in results.values()])
     ax.set_xscale("log")
     # Set by hand, because a point without a value does not count: two scales give no fit.
     ax.set_xlim(scales.min() / 1.2, scales.max() * 1.2)
     ax.set_xlabel("left-out scale $N$")
-    ax.set_ylabel("effective dimensionality $D$")
+    ax.set_ylabel("exponent $D$ of six seeds")
+    return ax
+
+
+def shares(ax: Axes, results: Mapping[str, tuple[Floats, Floats, Floats, Floats, str, str]]) -> Axes:
+    """Draw s / N against N: (N, value, low, high, color, style of the line) by label."""
+    for label, (n, value, low, high, color, style) in results.items():
+        ax.vlines(n, low, high, lw=0.8, color=color, alpha=0.6)
+        ax.plot(n, value, style, ms=3, lw=0.8, color=color, label=label)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("parameters $N$")
+    ax.set_ylabel("$s\\,/\\,N$")
     return ax

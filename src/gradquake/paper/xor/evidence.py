@@ -32,6 +32,7 @@ from gradquake.paper.xor.plan import (
     STUDY,
     Plan,
 )
+from gradquake.paper.xor.six_seeds import SixSeeds, six_seeds
 from gradquake.paper.xor.sweeps import ClaimSweeps, Sweep
 from gradquake.scrutiny.measure import measure as measure_readings
 from gradquake.scrutiny.scrutinize import Scrutiny, scrutinize
@@ -76,6 +77,8 @@ class Evidence:
     ----------
     sweeps : ClaimSweeps
         What the claims are judged on.
+    six_seeds : SixSeeds
+        What studies with six seeds see of the in-line sweep.
     inline_scrutiny, shadow_scrutiny : Scrutiny
         The trained sweeps with the paper's six seeds, beside their ladder of nulls.
     topologies, alphas : Baseline
@@ -97,6 +100,7 @@ class Evidence:
     """
 
     sweeps: ClaimSweeps
+    six_seeds: SixSeeds
     inline_scrutiny: Scrutiny
     shadow_scrutiny: Scrutiny
     topologies: Baseline
@@ -232,6 +236,7 @@ def gather(
     beyond = _Beyond() if plan.quick else _beyond(sweeps, modes, executor, progress)
     return Evidence(
         sweeps=sweeps,
+        six_seeds=six_seeds(sweeps.inline),
         inline_scrutiny=scrutinies[0],
         shadow_scrutiny=scrutinies[1],
         topologies=baseline(sweeps.topologies),

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gradquake.analysis.resampling import Estimate
-from gradquake.analysis.scaling import leave_one_out
-from gradquake.analysis.transitions import SPLIT_PHASES
+from gradquake.analysis.transitions import Phase
 from gradquake.paper.xor.choices_plate import choices
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.gini import ALIGNED_AFTER, ALIGNED_BEFORE
@@ -22,6 +20,7 @@ from gradquake.paper.xor.scrutiny_plates import (
     power,
     topologies,
 )
+from gradquake.paper.xor.six_seeds import SixSeeds
 from gradquake.report import figures, figures_scaling
 from gradquake.report.figures import (
     BELOW_LEGEND,
@@ -55,60 +54,79 @@ def _figure1(evidence: Evidence, path: Path) -> None:
         _gini(evidence, gini)
 
 
+# The paper's exponents before and after, with twice its error.
+PAPER_PHASES = {"pre": (0.86, 0.94), "post": (1.16, 1.24)}
+
+
 def _figure2(evidence: Evidence, path: Path) -> None:
     largest = evidence.inline.exponent("all", "max")
-    with figures.sheet(path, "abc", 2.9, right=0.925) as (distributions, collapse, scaling):
+    with figures.sheet(path, "abc", 2.9) as (distributions, collapse, shares):
         figures_scaling.ccdfs(distributions, evidence.ccdfs)
         distributions.set_xlabel("avalanche size $s$")
         distributions.set_xlim(left=1.3)
         distributions.legend(title="$N$", title_fontsize=6.5, loc="lower left", fontsize=6)
         figures_scaling.ccdfs(collapse, evidence.collapsed)
         collapse.set_xlabel(f"$s\\,/\\,N^{{D}}$,  $D$ = {largest.value:.2f}")
-        figures_scaling.finite_size_scaling(scaling, largest, evidence.inline.exponent("all", "mean"))
+        _shares(evidence.six_seeds, shares)
+
+
+def _shares(found: SixSeeds, ax: Axes) -> None:
+    looks = {
+        ("real", "max"): (BLUE, "o-"),
+        ("real", "mean"): (VERMILION, "s-"),
+        ("permuted", "max"): (SKY, "o:"),
+        ("permuted", "mean"): (ORANGE, "s:"),
+    }
+    names = {"max": ("s_{\\max}", "D"), "mean": ("\\langle s \\rangle", "\\gamma")}
+    shown = {}
+    for (rung, statistic), look in looks.items():
+        size, symbol = names[statistic]
+        exponent = found.exponents[rung][statistic]
+        label = f"${size}$, {rung}: ${symbol}$ = {exponent.value:.2f}"
+        shown[label] = (*found.shares[rung][statistic], *look)
+    figures_scaling.shares(ax, shown)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * 2.5)
+    ax.legend(loc="upper left")
 
 
 def _figure3(evidence: Evidence, path: Path) -> None:
-    pre, post = (evidence.inline.exponent(phase, "max") for phase in SPLIT_PHASES)
-    null = evidence.inline_null.exponent("all", "max")
-    baseline = evidence.topologies
-    shown: tuple[tuple[str, Estimate, str], ...] = (
-        ("pre, $s_{\\max}$", pre, GREEN),
-        ("post, $s_{\\max}$", post, VERMILION),
-        ("Gaussian, $\\langle s \\rangle$", baseline.mean, BLUE),
-        ("Gaussian, $s_{\\max}$", null, GREY),
-    )
-    with figures.sheet(path, "ab", 3.2, between=0.2) as (bootstrap, left_out):
-        figures_scaling.bootstrap_distributions(
-            bootstrap,
-            {
-                f"{name}: {found.value:.2f}\n[{found.low:.2f}, {found.high:.2f}]": (
-                    found.resamples,
-                    found.value,
-                    color,
-                )
-                for name, found, color in shown
-            },
-        )
-        # On a linear axis the narrow peak of the mean would flatten all others.
-        bootstrap.set_yscale("symlog", linthresh=10)
-        low, high = bootstrap.get_ylim()
-        bootstrap.set_ylim(0, high * 12)
-        bootstrap.legend(loc="upper left", ncols=2)
-        figures_scaling.leave_one_out(
+    six = evidence.six_seeds
+    looks: dict[tuple[str, Phase], str] = {
+        ("real", "pre"): GREEN,
+        ("real", "post"): VERMILION,
+        ("permuted", "pre"): SKY,
+        ("permuted", "post"): ORANGE,
+    }
+    with figures.sheet(path, "ab", 3.2, between=0.2) as (distributions, left_out):
+        shown = {
+            f"{which}, {rung}: {found.value:.2f}\n[{found.low:.2f}, {found.high:.2f}]": (found, color)
+            for (rung, which), color in looks.items()
+            for found in (six.phases[rung][which],)
+        }
+        figures_scaling.group_distributions(distributions, shown)
+        for low, high in PAPER_PHASES.values():
+            distributions.axvspan(low, high, ymax=BELOW_LEGEND, color=GREY, alpha=0.2, lw=0)
+        low, high = distributions.get_ylim()
+        distributions.set_ylim(0, high * 1.4)
+        distributions.legend(loc="upper left", ncols=2)
+        figures_scaling.left_out(
             left_out,
             {
-                "pre": (leave_one_out(pre), GREEN, "o"),
-                "post": (leave_one_out(post), VERMILION, "s"),
-                "Gaussian, $s_{\\max}$": (leave_one_out(null), GREY, "^"),
+                "pre": (*six.left_out["pre"], GREEN, "o"),
+                "post": (*six.left_out["post"], VERMILION, "s"),
             },
         )
         low, high = left_out.get_ylim()
         left_out.set_ylim(low, high + 0.75 * (high - low))
         left_out.legend(loc="upper left")
+        baseline = evidence.topologies
         small = figures.inset(left_out, (0.5, 0.7, 0.49, 0.24))
         values, low, high = np.array([(of.value, of.low, of.high) for of in baseline.each]).T
         figures.variants(small, [SHORT_NAMES[name] for name in baseline.variants], values, low, high)
-        small.set_title("Gaussian, $\\langle s \\rangle$: $D$", fontsize=6, fontweight="normal", pad=2)
+        small.set_title(
+            "Gaussian, $\\langle s \\rangle$: $\\gamma$", fontsize=6, fontweight="normal", pad=2
+        )
 
 
 def _accuracy(evidence: Evidence, ax: Axes) -> None:
