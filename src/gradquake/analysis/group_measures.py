@@ -7,14 +7,14 @@ paired.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis.fits import line_fits, r_squared, slopes
 from gradquake.analysis.group_functions import crossing_of_groups, curve_of_groups
-from gradquake.analysis.groups import Draws, OfGroups
+from gradquake.analysis.groups import GROUP_SIZE, Draws, OfGroups, disjoint_groups
 from gradquake.analysis.scales import chosen_snapshots, scale_groups
 from gradquake.analysis.scaling import coefficient_of_variation
 from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
@@ -23,13 +23,21 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "crosses_while_runs_grok", "fit_quality_of_groups", "level_of_groups", "looped",
+    "Share", "crosses_while_runs_grok", "fit_quality_of_groups", "level_of_groups", "looped",
     "mean_curve_of_groups", "mean_exponent_of_groups", "mean_of_groups", "median_grokking_of_groups",
-    "percentile_of_groups", "share_of_groups", "spread_of_groups", "without_a_scale",
+    "percentile_of_groups", "share_of_groups", "share_of_studies", "spread_of_groups", "without_a_scale",
     "without_scale_of_groups", "worst_fit_of_groups",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
+
+
+class Share(NamedTuple):
+    """A share of studies with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def fit_quality_of_groups(
@@ -136,6 +144,21 @@ def crosses_while_runs_grok(dataset: xr.Dataset, statistic: Statistic = "max") -
         return inside
 
     return of
+
+
+def share_of_studies(of: OfGroups, runs_of_scale: Sequence[int]) -> Share:
+    """Return the share of studies with six seeds in which something happens: ``of`` gives 0 or 1.
+
+    It is taken over disjoint groups, with the exact interval of a binomial share (C. J. Clopper and
+    E. S. Pearson, Biometrika 26, 404 (1934)). A scale with fewer runs than six makes one group.
+    """
+    from scipy.special import betaincinv
+
+    happened = of(disjoint_groups(runs_of_scale, min(GROUP_SIZE, *runs_of_scale)))
+    count, yes = happened.size, int(happened.sum())
+    low = betaincinv(yes, count - yes + 1, 0.025) if yes else 0.0
+    high = betaincinv(yes + 1, count - yes, 0.975) if yes < count else 1.0
+    return Share(yes / count, float(low), float(high))
 
 
 def median_grokking_of_groups(

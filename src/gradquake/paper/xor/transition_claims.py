@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from gradquake.analysis.group_measures import (
     mean_curve_of_groups,
     mean_exponent_of_groups,
     median_grokking_of_groups,
+    share_of_studies,
     spread_of_groups,
     worst_fit_of_groups,
 )
@@ -27,6 +28,9 @@ from gradquake.paper.verdicts import Figure, Region, Rule, Statement
 from gradquake.paper.xor.plan import GINI_HIDDEN
 from gradquake.paper.xor.quantities import Asked, asked, measured, plain
 from gradquake.paper.xor.sweeps import ClaimSweeps, Sweep
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["ABOVE_1", "BELOW_1", "TRANSITION", "crossing", "exponent_name", "phase_exponent"]
 
@@ -75,7 +79,15 @@ def phase_exponent(
 
 def crossing(sweep: Sweep, statistic: Statistic) -> Asked:
     """Return the share of studies in which a curve crosses 1 while runs grok."""
-    return asked(crossing_name(statistic), lambda of: crosses_while_runs_grok(of, statistic), sweep)
+    runs = runs_at_scales(sweep.real)
+
+    def share(of: xr.Dataset) -> Number:
+        return Number.of(share_of_studies(crosses_while_runs_grok(of, statistic), runs))
+
+    # In a single study the bootstrap over its runs tells how surely the curve crosses.
+    of_groups = plain("", crosses_while_runs_grok(sweep.real, statistic), runs).groups
+    nulls = {rung: share(null) for rung, null in sweep.nulls.items()}
+    return Asked(Quantity.of(crossing_name(statistic), share(sweep.real), nulls=nulls), of_groups)
 
 
 def grokking_range(sweeps: ClaimSweeps) -> Measured:
