@@ -74,7 +74,10 @@ def test_a_hump_has_tau_one_and_one_that_narrows_has_no_collapse():
     found = two_exponent_collapse(hump, n_resamples=30)
     assert found.dimension.value == pytest.approx(1.1, abs=0.02)
     assert found.tau.value == pytest.approx(1, abs=0.02)
-    assert "there is no collapse within the errors" in two_exponent_collapse(narrowing, n_resamples=1).message
+    assert (
+        "there is no collapse within the errors"
+        in two_exponent_collapse(narrowing, n_resamples=1).message
+    )
 
 
 def naive_quality(scales, dimension, tau, least_error):

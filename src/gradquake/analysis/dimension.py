@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gradquake.analysis import transitions
 from gradquake.analysis.channels import in_channel
-from gradquake.analysis.fits import line_fits, lines
+from gradquake.analysis.fits import line_fits, lines, student_quantile
 from gradquake.analysis.resampling import (
     FEWEST_RUNS,
     N_RESAMPLES,
@@ -98,10 +98,10 @@ def dimension(
     -------
     xarray.Dataset
         On ``epoch``: ``value`` of the exponent, its ``stderr``, the ends ``low`` and ``high`` of its 95
-        % bootstrap interval, ``r_squared`` with ``r_squared_low`` and ``r_squared_high``, and ``runs``,
-        the fewest runs of a scale that were measured. NaN at an epoch at which a scale has no positive
-        size. A run whose size is NaN at an epoch (in aligned time, before its start or after its end)
-        is left out there.
+        % interval (chosen as in ``scaling.exponent``), ``r_squared``, the ends ``r_squared_low`` and
+        ``r_squared_high`` of its bootstrap, and ``runs``, the fewest runs of a scale that were measured.
+        NaN at an epoch at which a scale has no positive size. A run whose size is NaN at an epoch (in
+        aligned time, before its start or after its end) is left out there.
 
     Raises
     ------
@@ -122,6 +122,11 @@ def dimension(
             of_block = interval_ends(resampled, fewest[block.epochs])
             ends[f"{prefix}low"][block.epochs] = of_block.low
             ends[f"{prefix}high"][block.epochs] = of_block.high
+    if STATISTICS[statistic].is_extreme:
+        margin = student_quantile(n.size - 2) * found.stderr
+        wide = ends["low"] < ends["high"]
+        ends["low"] = np.where(wide, found.slopes - margin, ends["low"])
+        ends["high"] = np.where(wide, found.slopes + margin, ends["high"])
     return xr.Dataset(
         {name: ("epoch", values) for name, values in {**columns, **ends, "runs": fewest}.items()},
         {"epoch": dataset["epoch"].values},

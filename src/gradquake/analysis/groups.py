@@ -71,14 +71,15 @@ class GroupEstimate(Estimate):
     ----------
     value, low, high : float
         The mean over disjoint groups and its 95 % interval (Student's t over the groups). With a single
-        group, its own value with the bootstrap over its runs: see ``method``.
+        group, the estimate of its runs alone: see ``method``.
     invalid : float
         The share of groups (or resamples) without a value; the mean is over the others, and there is no
         interval if it exceeds 5 %.
     runs : int
         The runs of a scale in each group.
-    method : {"groups", "bootstrap"}
-        The source of the interval.
+    method : {"groups", "alone", "bootstrap"}
+        The source of the interval: the scatter of groups, the estimate of a single group that was given,
+        or the bootstrap over its runs.
     n_groups : int
         The number of disjoint groups.
     range : Interval
@@ -88,7 +89,7 @@ class GroupEstimate(Estimate):
         The values of random groups, ascending, without NaN.
     """
 
-    method: Literal["groups", "bootstrap"]
+    method: Literal["groups", "alone", "bootstrap"]
     n_groups: int
     range: Interval
     drawn: Floats
@@ -108,8 +109,9 @@ class GroupEstimate(Estimate):
         return f"Estimate of {self.runs} seeds"
 
     def _lines(self) -> Mapping[str, str]:
-        source = f"{self.n_groups} groups" if self.method == "groups" else "the bootstrap over its runs"
-        found = {"": f"{bracketed(self.value, self.low, self.high)}, from {source}"}
+        source = {"groups": f"{self.n_groups} groups", "alone": "its runs alone"}
+        of = source.get(self.method, "the bootstrap over its runs")
+        found = {"": f"{bracketed(self.value, self.low, self.high)}, from {of}"}
         if np.isfinite(self.range.low):
             found["range"] = f"{number(self.range.low)} to {number(self.range.high)}"
         return found
@@ -175,6 +177,7 @@ def group_estimate(
     *,
     size: int = GROUP_SIZE,
     n_groups: int = N_GROUPS,
+    alone: Estimate | None = None,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> GroupEstimate:
@@ -190,8 +193,12 @@ def group_estimate(
         The seeds of a study; all runs of a scale if it has fewer.
     n_groups : int
         About the number of random groups of the range.
+    alone : Estimate, optional
+        The estimate of all runs, for example of ``scaling.exponent``. If there is only one group, its
+        value and interval are taken.
     n_resamples : int
-        Of the bootstrap, which is used if there is only one group.
+        Of the bootstrap, which is used if there is only one group and no ``alone``. Of a maximum it is
+        too narrow.
     seed : int
 
     Raises
@@ -199,6 +206,18 @@ def group_estimate(
     InputError
         For a scale without a run, or fewer than one resample or group.
     """
+    if alone is not None and min(runs_of_scale) < 2 * size:
+        return GroupEstimate(
+            value=alone.value,
+            low=alone.low,
+            high=alone.high,
+            invalid=alone.invalid,
+            runs=min(runs_of_scale),
+            method="alone",
+            n_groups=1,
+            range=Interval(np.nan, np.nan, 1.0),
+            drawn=np.empty(0),
+        )
     found = _measured(lambda draws: of(draws)[:, None], runs_of_scale, size, n_groups, n_resamples, seed)
     drawn = np.sort(found.drawn[:, 0])
     return GroupEstimate(

@@ -8,7 +8,7 @@ largest and the mean size have faster ways to be resampled.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,11 +59,15 @@ class SizeStatistic:
     of : callable
         ``of(sizes, axis)`` returns the statistic along an axis. NaN is a missing size; the result is NaN
         if all are missing.
+    is_extreme : bool
+        Whether a few of the sizes make it, so that resamples of runs scatter less than other runs would:
+        no resample exceeds the largest size. The interval of its exponent is then that of the line.
     """
 
     symbol: str
     label: str
     of: Callable[[Sizes, int], Floats]
+    is_extreme: bool = field(default=False, kw_only=True)
 
     def over_snapshots(self, sizes: Floats) -> OfDraws:
         """Return a function of drawn runs: the statistic over all of their snapshots, shape (B,).
@@ -233,7 +237,7 @@ def _mean(sizes: Sizes, axis: int) -> Floats:
 
 
 STATISTICS: dict[Statistic, SizeStatistic] = {
-    "max": _Largest("D", "largest", _largest, np.maximum, -np.inf),
+    "max": _Largest("D", "largest", _largest, np.maximum, -np.inf, is_extreme=True),
     "mean": _Mean("gamma", "mean", _mean, np.add, 0.0, is_mean=True),
 }
 

@@ -10,7 +10,8 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from gradquake.analysis.distributions import Ccdf
-from gradquake.analysis.scaling import Exponent, LeaveOneOut
+from gradquake.analysis.scale_choices import LeaveOneOut
+from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.transitions import GrokkingEpochs
 from gradquake.report.figures import (
     BELOW_LEGEND,

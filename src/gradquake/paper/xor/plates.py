@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gradquake.analysis.resampling import Estimate
-from gradquake.analysis.scaling import leave_one_out
+from gradquake.analysis.scale_choices import leave_one_out
 from gradquake.analysis.transitions import SPLIT_PHASES
 from gradquake.paper.xor.choices_plate import choices
 from gradquake.paper.xor.evidence import Evidence

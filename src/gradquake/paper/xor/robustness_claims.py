@@ -10,7 +10,7 @@ import numpy as np
 
 from gradquake.analysis.collapse import EXPONENT_DECIMALS, quality_decimals
 from gradquake.analysis.resampling import estimated, run_resamples
-from gradquake.analysis.scaling import leave_one_out
+from gradquake.analysis.scale_choices import leave_one_out
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import SPLIT_PHASES
 from gradquake.paper.claim import (
