@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GROUP_SIZE", "Draws", "GroupEstimate", "OfGroups", "disjoint_groups", "estimates_of_groups",
-    "group_curve", "group_estimate", "runs_at_scales", "verdict_shares",
+    "group_curve", "group_estimate", "mean_of_groups", "runs_at_scales", "verdict_shares",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -345,7 +345,7 @@ def _measured(
     orders = max(1, round(n_groups / disjoint))
     drawn = of(disjoint_groups(runs_of_scale, size, orders, seed))
     if disjoint > 1:
-        value, ends, invalid = _mean_of_groups(drawn[:disjoint])
+        value, ends, invalid = mean_of_groups(drawn[:disjoint])
     else:
         resampled = of([draws[:, :size] for draws in run_resamples(runs_of_scale, n_resamples, seed)])
         value = _means(drawn)[0]
@@ -367,7 +367,7 @@ def _means(values: Floats) -> tuple[Floats, NDArray[np.intp]]:
     return mean, count
 
 
-def _mean_of_groups(values: Floats) -> tuple[Floats, Ends, Floats]:
+def mean_of_groups(values: Floats) -> tuple[Floats, Ends, Floats]:
     """Return the mean over independent groups, its interval, and the share without a value."""
     # Importing scipy.stats for this one quantile would take a second.
     from scipy.special import stdtrit

@@ -12,7 +12,8 @@ __all__ = ["INTRODUCTION", "attribution_text", "null_text", "page", "value_text"
 
 # What the columns mean, for the page and the terminal.
 INTRODUCTION = (
-    "Intervals are 95 % and come from a bootstrap over runs. The Gaussian null is the same statistic on "
+    "Intervals are 95 % and come from a bootstrap over runs; those of the exponent of the largest size "
+    "come from the residuals of its line. The Gaussian null is the same statistic on "
     "Gaussian gradients of the same sizes, seeds, snapshots and graphs. The attribution splits the "
     "difference to this null into two parts. One is due to the distribution of the gradient's entries: "
     "the permuted null minus the Gaussian null. The other is due to their arrangement on the graph: the "

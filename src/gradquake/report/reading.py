@@ -91,7 +91,9 @@ def _data(ladder: Ladder) -> str:
     experiment = sweep.attrs.get("experiment")
     # A run that attach recorded, or that somebody else wrote, is of no experiment of gradquake.
     of = "" if experiment in (None, "attached") else f" of the experiment {printable(str(experiment))}"
-    intervals = "" if runs[0] < FEWEST_RUNS else "; brackets are 95 % intervals over runs"
+    intervals = ""
+    if runs[0] >= FEWEST_RUNS:
+        intervals = "; brackets are 95 % intervals over runs, or of its line for D of the largest"
     return (
         f"The sweep has {counted(sweep.sizes['run'], 'run')}{of}, {each} at each of {len(groups)} "
         f"network sizes (N = {groups[0][0]} to {groups[-1][0]} parameters){intervals}."
