@@ -16,13 +16,12 @@ from gradquake.analysis.group_functions import (
     exponent_of_groups,
     rise_of_groups,
 )
+from gradquake.analysis.group_verdicts import estimates_of_groups, verdict_shares
 from gradquake.analysis.groups import (
     disjoint_groups,
-    estimates_of_groups,
     group_curve,
     group_estimate,
     runs_at_scales,
-    verdict_shares,
 )
 from gradquake.analysis.resampling import percentile_interval
 from gradquake.errors import InputError

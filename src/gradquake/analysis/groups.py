@@ -13,10 +13,9 @@ the runs of that scale; ``group_functions`` has those of a sweep.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,6 @@ from gradquake.analysis.resampling import (
     Ends,
     Estimate,
     Interval,
-    estimated,
     interval_ends,
     run_resamples,
 )
@@ -39,12 +37,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "GROUP_SIZE", "Draws", "GroupEstimate", "OfGroups", "disjoint_groups", "estimates_of_groups",
-    "group_curve", "group_estimate", "mean_of_groups", "runs_at_scales", "verdict_shares",
+    "GROUP_SIZE", "Draws", "GroupEstimate", "OfGroups", "disjoint_groups", "group_curve",
+    "group_estimate", "mean_of_groups", "runs_at_scales",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
-T = TypeVar("T")
 
 # For each scale the runs of each group, shape (groups, size), by their positions at the scale.
 Draws = Sequence[NDArray[np.intp]]
@@ -276,47 +273,6 @@ def group_curve(
             "runs": found.size,
         },
     )
-
-
-def estimates_of_groups(
-    of: OfGroups,
-    runs_of_scale: Sequence[int],
-    *,
-    size: int = GROUP_SIZE,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
-) -> list[Estimate]:
-    """Return for each disjoint group the estimate that a study of these runs alone would give.
-
-    Its interval is the bootstrap over the runs of the group (see ``resampling``). Equal seeds give
-    equal groups and resamples, so that ``difference`` pairs the estimates of two functions.
-    """
-    groups = disjoint_groups(runs_of_scale, size, seed=seed)
-    within = run_resamples([size] * len(groups), n_resamples, seed)
-    values = of(groups)
-    return [
-        estimated(
-            float(value),
-            of([runs[g][draws] for runs, draws in zip(groups, within, strict=True)]),
-            size,
-        )
-        for g, value in enumerate(values)
-    ]
-
-
-def verdict_shares(rule: Callable[[T], str], groups: Iterable[T]) -> dict[str, float]:
-    """Return the share of groups in which each verdict comes out, the most frequent first.
-
-    Parameters
-    ----------
-    rule : callable
-        Takes the estimates of one group, and returns a verdict.
-    groups : iterable
-        The estimates of each group, in the form that the rule takes: a single ``Estimate``, or a tuple
-        or mapping of several, as ``zip`` makes them from lists of ``estimates_of_groups``.
-    """
-    verdicts = Counter(map(rule, groups))
-    return {verdict: count / verdicts.total() for verdict, count in verdicts.most_common()}
 
 
 class _Measured(NamedTuple):
