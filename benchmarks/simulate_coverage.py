@@ -72,7 +72,7 @@ def estimands(count):
 
 def studied(path):
     with gq.open_study(path) as study:
-        for settings in study.sweeps():
+        for settings in study.sweeps:
             sweep = in_order(study.select(alpha_train=settings["alpha_train"]))
             readings = [Reading("permuted"), Reading("gaussian")]
             nulls = {r.surrogate: of for r, of in measure(sweep, readings).items()}

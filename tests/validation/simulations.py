@@ -212,7 +212,7 @@ def group_coverage(scatter, sweeps, *, runs=200, size=6, dimension=1.1, seed=43,
     return shares_of(found)
 
 
-def study_coverage(sweep, nulls=(), *, size=6, orders=15, n_resamples=1_000):
+def study_coverage(sweep, nulls=(), *, size=6, orders=6, n_resamples=1_000):
     """How often intervals of real groups of six contain the mean over all groups: rows of results.
 
     Each row is (name, statistic, the mean over groups, share of "expanded", share of "fit"), of the
