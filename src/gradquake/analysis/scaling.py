@@ -113,7 +113,7 @@ def exponent(
 
     The interval of the mean is that of the bootstrap over runs. Resamples of the largest size of few
     runs scatter less than the largest size of other runs, and around a lower value: their interval holds
-    the exponent of six runs in as few as 64 % (docs/coverage.md). The interval of the maximum is
+    the exponent of six runs in as few as 66 % (docs/coverage.md). The interval of the maximum is
     therefore Student's t of the line's residuals, which hold the scatter between scales. Paired
     differences keep the bootstrap, since the errors of both largely cancel.
 

@@ -131,7 +131,8 @@ def timing_table(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATIST
         rows,
         f"{median} Aligned: each run is read at its own t_g plus an offset. None: no crossing. p: t_g "
         "is exchanged among the runs of each size; p is the share of exchanges with at least the "
-        "measured rise D_post - D_pre.",
+        "measured rise D_post - D_pre. Crossings of D have the bootstrap of the largest size, which is "
+        "too narrow: docs/coverage.md.",
     )
 
 
