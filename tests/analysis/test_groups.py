@@ -16,14 +16,14 @@ from gradquake.analysis.group_functions import (
     exponent_of_groups,
     rise_of_groups,
 )
+from gradquake.analysis.group_verdicts import estimates_of_groups, verdict_shares
 from gradquake.analysis.groups import (
     disjoint_groups,
-    estimates_of_groups,
     group_curve,
     group_estimate,
     runs_at_scales,
-    verdict_shares,
 )
+from gradquake.analysis.resampling import percentile_interval
 from gradquake.errors import InputError
 
 SCALES = (85, 201, 401, 801)
@@ -159,7 +159,12 @@ def test_six_runs_are_one_group_with_the_bootstrap_over_its_runs(sweep_of, stati
     found = group_estimate(exponent_of_groups(sweep, statistic), runs_at_scales(sweep), n_resamples=300)
     known = scaling.exponent(sweep, statistic, n_resamples=300)
     assert (found.method, found.n_groups, found.runs) == ("bootstrap", 1, 6)
-    assert (found.value, found.low, found.high) == pytest.approx((known.value, known.low, known.high))
+    boot = percentile_interval(known.resamples, 6)
+    assert (found.value, found.low, found.high) == pytest.approx((known.value, boot.low, boot.high))
+    given = group_estimate(exponent_of_groups(sweep, statistic), [6] * 4, alone=known)
+    assert (given.method, given.n_groups) == ("alone", 1)
+    assert (given.value, given.low, given.high) == (known.value, known.low, known.high)
+    assert "from its runs alone" in repr(given)
     assert np.isnan(found.range.low)
     assert np.isnan(found.percentile(1.0))
     assert "from the bootstrap over its runs" in repr(found)

@@ -10,7 +10,8 @@ from scipy import stats
 from gradquake.analysis import scaling
 from gradquake.analysis.dimension import curve, dimension, resampled_dimension
 from gradquake.analysis.fits import fit_exponent, r_squared, slopes
-from gradquake.analysis.resampling import Interval, percentile_interval, run_resamples, tail_share
+from gradquake.analysis.resampling import percentile_interval, run_resamples, tail_share
+from gradquake.analysis.scale_choices import leave_one_out, local_slopes, without_scales
 from gradquake.errors import InputError
 
 STATISTICS = {"max": np.max, "mean": np.mean}
@@ -202,7 +203,11 @@ def test_the_bootstrap_is_a_loop_over_its_draws(random_sweep, random_sizes, stat
         assert result.resamples[resample] == pytest.approx(naive_slope(random_sizes, pooled))
     # The smallest scale, N = 401, has three runs.
     assert result.runs == 3
-    assert Interval(result.low, result.high, result.invalid) == percentile_interval(result.resamples, 3)
+    expected = percentile_interval(result.resamples, 3)
+    assert result.invalid == expected.invalid
+    # No resample of a maximum exceeds it: its interval is Student's t of the line.
+    ends = result.fit if statistic == "max" else expected
+    assert (result.low, result.high) == (ends.low, ends.high)
 
 
 @by_statistic
@@ -267,7 +272,7 @@ def test_one_run_a_scale_leaves_nothing_to_resample(sweep_of, random_sizes):
     assert np.isfinite(result.value)
     assert result.resamples.size == 0
     assert np.isnan([result.low, result.high]).all()
-    assert np.isnan(scaling.leave_one_out(result).low).all()
+    assert np.isnan(leave_one_out(result).low).all()
     curve = dimension(sweep_of(single), n_resamples=10)
     assert np.isfinite(curve["value"]).all()
     assert np.isnan(curve["low"]).all()
@@ -309,6 +314,7 @@ def test_with_one_snapshot_a_run_both_bootstraps_agree(sweep_of, statistic):
     sizes = {n: np.ceil(n * rng.gamma(3.0, size=(15, 1))) for n in (85, 201, 401, 1201)}
     dataset = sweep_of(sizes)
     over_runs = scaling.exponent(dataset, statistic, n_resamples=4_000)
+    over_runs = percentile_interval(over_runs.resamples, over_runs.runs)
     over_snapshots = scaling.snapshot_interval(dataset, statistic, n_resamples=4_000, seed=1)
     width = over_runs.high - over_runs.low
     assert over_snapshots.low == pytest.approx(over_runs.low, abs=0.1 * width)
@@ -342,7 +348,7 @@ def test_leaving_a_scale_out_is_analysing_the_others(sweep_of, statistic):
     # With twelve runs a scale, an end leaves over a hundredth of the resamples out.
     rng = np.random.default_rng(15)
     sizes = {n: np.ceil(n * rng.gamma(3.0, size=(12, 2))) for n in (85, 201, 401, 1201)}
-    result = scaling.leave_one_out(scaling.exponent(sweep_of(sizes), statistic, n_resamples=4_000))
+    result = leave_one_out(scaling.exponent(sweep_of(sizes), statistic, n_resamples=4_000))
     assert result.left_out.tolist() == sorted(sizes)
     for position, n in enumerate(result.left_out):
         again = scaling.exponent(sweep_of(without(sizes, n)), statistic, n_resamples=4_000, seed=1)
@@ -385,7 +391,7 @@ def test_leaving_out_the_scale_with_the_fewest_runs_leaves_more_runs(sweep_of, r
         sweep_of(sizes | {1201: random_sizes[1201][:2]}), statistic, n_resamples=200
     )
     again = scaling.exponent(sweep_of(sizes), statistic, n_resamples=200)
-    result = scaling.leave_one_out(whole)
+    result = leave_one_out(whole)
     assert (whole.runs, again.runs) == (2, 5)
     assert result.low[-1] == pytest.approx(again.low, rel=1e-12)
     assert result.high[-1] == pytest.approx(again.high, rel=1e-12)
@@ -395,21 +401,21 @@ def test_leaving_out_the_scale_with_the_fewest_runs_leaves_more_runs(sweep_of, r
 def test_leaving_the_largest_scale_out_keeps_the_draws_of_the_others(sweep_of, random_sizes, statistic):
     whole = scaling.exponent(sweep_of(random_sizes), statistic, n_resamples=60)
     again = scaling.exponent(sweep_of(without(random_sizes, 1201)), statistic, n_resamples=60)
-    result = scaling.leave_one_out(whole)
+    result = leave_one_out(whole)
     assert result.low[-1] == pytest.approx(again.low, rel=1e-12)
     assert result.high[-1] == pytest.approx(again.high, rel=1e-12)
 
 
 def test_leaving_out_the_one_scale_without_snapshots_restores_the_exponent(random_sweep, random_sizes):
     masks = {n: np.full(np.shape(s), n != 401) for n, s in random_sizes.items()}
-    result = scaling.leave_one_out(scaling.exponent(random_sweep, where=as_where(masks), n_resamples=50))
+    result = leave_one_out(scaling.exponent(random_sweep, where=as_where(masks), n_resamples=50))
     assert np.isfinite(result.value).tolist() == [False, False, True, False]
     assert np.isfinite(result.low).tolist() == [False, False, True, False]
 
 
 def test_three_scales_are_too_few_to_leave_one_out(sweep_of, random_sizes):
     three = without(random_sizes, 85)
-    result = scaling.leave_one_out(scaling.exponent(sweep_of(three), n_resamples=10))
+    result = leave_one_out(scaling.exponent(sweep_of(three), n_resamples=10))
     assert np.isnan([result.value, result.low, result.high]).all()
 
 
@@ -453,6 +459,10 @@ def test_the_interval_of_d_holds_the_percentiles_of_its_resamples(random_sweep, 
     curves = resampled(random_sweep, statistic, n_resamples=300)
     for found, resamples in zip((result.dimension, result.r_squared()), curves, strict=True):
         low, high = np.quantile(resamples, [tail, 1 - tail], axis=0)
+        if statistic == "max" and found is result.dimension:
+            # Four scales leave two degrees of freedom.
+            margin = stats.t.ppf(0.975, 2) * found["stderr"].values
+            low, high = found["value"].values - margin, found["value"].values + margin
         assert found["low"].values == pytest.approx(low)
         assert found["high"].values == pytest.approx(high)
         assert (found["low"] < found["high"]).all()
@@ -707,3 +717,44 @@ def test_a_run_that_was_never_measured_changes_no_estimate(random_sweep, random_
     without_it = dimension(random_sweep.isel(run=np.arange(18) != 9), statistic, n_resamples=5)
     assert np.array_equal(with_gap["value"], without_it["value"])
     assert np.array_equal(with_gap["runs"], without_it["runs"])
+
+
+def test_local_slopes_are_those_of_neighbors(random_sweep, random_sizes):
+    whole = scaling.exponent(random_sweep, "mean", n_resamples=300)
+    found = local_slopes(whole)
+    np.testing.assert_array_equal(found.smaller, sorted(random_sizes)[:-1])
+    for k in range(3):
+        n, s, of = (a[..., k : k + 2] for a in (whole.n_parameters, whole.sizes, whole.size_resamples))
+        assert found.value[k] == pytest.approx(np.polyfit(np.log(n), np.log(s), 1)[0])
+        slopes = np.diff(np.log(of), axis=1)[:, 0] / np.diff(np.log(n))
+        expected = percentile_interval(slopes, int(whole.runs_of_scale[k : k + 2].min()))
+        assert (found.low[k], found.high[k]) == pytest.approx((expected.low, expected.high))
+
+
+def test_an_exponent_that_lives_on_the_largest_scales_is_seen_to(sweep_of):
+    # Slope 0 up to N = 401, and 2 from there on.
+    rng = np.random.default_rng(3)
+    scales = (51, 101, 201, 401, 801, 1601)
+    sizes = {
+        n: np.ceil(1e4 * max(1, n / 401) ** 2 * np.exp(0.02 * rng.standard_normal((6, 8))))
+        for n in scales
+    }
+    whole = scaling.exponent(sweep_of(sizes), "mean", n_resamples=100)
+    found = without_scales(whole)
+    np.testing.assert_array_equal(found.left_out, [0, 1, 2, 3])
+    assert found.without_largest[0].value == found.without_smallest[0].value == whole.value
+    assert found.without_largest[2].value == pytest.approx(0, abs=0.02)
+    assert found.without_smallest[3].value == pytest.approx(2, abs=0.02)
+    assert local_slopes(whole).value == pytest.approx([0, 0, 0, 2, 2], abs=0.05)
+
+
+@by_statistic
+def test_fits_without_scales_are_those_of_the_sweep_without_them(random_sweep, statistic):
+    whole = scaling.exponent(random_sweep, statistic, n_resamples=50)
+    found = without_scales(whole).without_smallest[1]
+    part = random_sweep.isel(run=random_sweep["n_parameters"].values > 85)
+    alone = scaling.exponent(part, statistic, n_resamples=50)
+    assert found.value == pytest.approx(alone.value)
+    if statistic == "max":
+        assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
+    assert np.isnan(without_scales(whole).without_largest[2].value)

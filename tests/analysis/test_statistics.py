@@ -111,6 +111,11 @@ def test_the_faster_ways_give_what_the_plain_ones_give(name, sizes):
         fast.split(sizes, before, order), slow.split(sizes, before, order), strict=True
     ):
         assert np.array_equal(found, expected, equal_nan=True)
+    some = order[:, :3], order[:, 1:4]
+    for found, expected in zip(
+        fast.split(sizes, before, *some), slow.split(sizes, before, *some), strict=True
+    ):
+        assert np.array_equal(found, expected, equal_nan=True)
 
 
 @by_name

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from gradquake.analysis import scaling, transitions
 from gradquake.analysis.dimension import dimension
+from gradquake.analysis.group_functions import rise_of_groups
+from gradquake.analysis.groups import disjoint_groups
 from gradquake.analysis.resampling import (
     Interval,
     difference,
@@ -17,6 +19,7 @@ from gradquake.analysis.resampling import (
     percentile_interval,
     run_resamples,
 )
+from gradquake.analysis.rise import rise_parts
 from gradquake.analysis.timing import (
     aligned,
     follows_grokking,
@@ -386,3 +389,82 @@ def test_the_spread_of_grokking_epochs_is_of_runs():
     assert grokking_spread(epochs) == (25, 500, 974)
     late = grokking_spread(np.where(epochs >= 400, np.nan, epochs))
     assert late == (25, np.inf, np.inf)
+
+
+# --- The parts of the rise --------------------------------------------------------------------------
+
+PART_SCALES = (81, 201, 481, 1201)
+
+
+def split_sweep(sweep_of, course, runs=48, seed=0):
+    """Sizes N^D(t) with a scatter, D(t) a function of the epochs and of t_g (runs, 1)."""
+    rng, epochs = np.random.default_rng(seed), np.arange(0, 60, 2)
+    sizes, grokking = {}, {}
+    for n in PART_SCALES:
+        # Later, and more spread out, at larger N.
+        reached = rng.integers(10, 20 + n // 40, runs)
+        scatter = np.exp(0.3 * rng.standard_normal((runs, epochs.size)))
+        sizes[n] = np.ceil(1000 * float(n) ** course(epochs, reached[:, None]) * scatter)
+        grokking[n] = reached.tolist()
+    return sweep_of(sizes, grokking, epochs=epochs)
+
+
+@by_statistic
+def test_without_a_change_in_time_the_rise_is_the_split(sweep_of, statistic):
+    sweep = split_sweep(sweep_of, lambda epochs, reached: 1.0 + 0 * epochs * reached)
+    found = rise_parts(sweep, statistic)
+    for part in (found.epoch, found.scale, found.own):
+        assert part.contains(0)
+    total = found.split.value + found.epoch.value + found.scale.value + found.own.value
+    assert total == pytest.approx(found.rise.value)
+    # The phases have other numbers of snapshots at other N: that alone moves the largest size.
+    assert found.split.contains(0) == (statistic == "mean")
+
+
+@by_statistic
+def test_a_rise_at_one_epoch_is_not_due_to_the_own_t_g(sweep_of, statistic):
+    # The change at epoch 20 is after t_g at small N and before it at large N, so that large networks are
+    # large already before their t_g: D falls at t_g, though it rises with time.
+    sweep = split_sweep(sweep_of, lambda epochs, reached: 0.9 + 0.3 * (epochs > 20) + 0 * reached)
+    found = rise_parts(sweep, statistic)
+    assert found.rise.high < 0
+    if statistic == "mean":
+        # With the t_g of small networks, too, the largest size of large ones is before t_g.
+        assert found.epoch.low > 0
+    assert found.scale.high < found.rise.high
+    assert found.own.contains(0)
+
+
+@by_statistic
+def test_a_rise_at_each_own_t_g_is_found(sweep_of, statistic):
+    sweep = split_sweep(sweep_of, lambda epochs, reached: 0.9 + 0.3 * (epochs >= reached))
+    found = rise_parts(sweep, statistic)
+    assert found.own.low > 0.02
+    share = found.shares["own"]
+    assert share.value == pytest.approx(found.own.value / found.rise.value)
+    assert 0.1 < share.low < share.value < share.high
+    assert "own / rise" in repr(found)
+
+
+@by_statistic
+def test_the_rise_is_that_of_groups_and_others_exchange_their_t_g(sweep_of, statistic):
+    sweep = split_sweep(sweep_of, lambda epochs, reached: 0.9 + 0.3 * (epochs >= reached), runs=7)
+    draws = disjoint_groups([7] * 4, 2)
+    values = rise_of_groups(sweep, statistic)(draws)
+    found = rise_parts(sweep, statistic, size=2)
+    assert found.rise.value == pytest.approx(values.mean())
+    # In a group of two, each run takes the t_g of the other.
+    reached = sweep["grokking_epoch"].values.copy()
+    for scale, drawn in zip(PART_SCALES, draws, strict=True):
+        members = np.flatnonzero(sweep["n_parameters"].values == scale)
+        for pair in drawn:
+            reached[members[pair]] = reached[members[pair[::-1]]]
+    swapped = sweep.assign_coords(grokking_epoch=("run", reached))
+    others = rise_of_groups(swapped, statistic)(draws)
+    assert found.own.value == pytest.approx((values - others).mean())
+
+
+def test_too_few_runs_have_no_parts(sweep_of):
+    sweep = split_sweep(sweep_of, lambda epochs, reached: 1.0 + 0 * epochs * reached, runs=6)
+    with pytest.raises(InputError, match="a scale has 6 runs; the parts of the rise need two groups"):
+        rise_parts(sweep)

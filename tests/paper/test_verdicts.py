@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradquake.analysis.groups import verdict_shares
+from gradquake.analysis.group_verdicts import verdict_shares
 from gradquake.errors import InputError
 from gradquake.paper.quantity import Number
 from gradquake.paper.verdicts import (

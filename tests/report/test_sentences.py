@@ -1,6 +1,7 @@
 """The plain sentences that an analysis says."""
 
 import re
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -137,8 +138,10 @@ def holds(said, *words):
 def test_the_data(sentences):
     assert sentences("no change")[0] == (
         "The sweep has 20 runs, 4 at each of 5 network sizes (N = 100 to 1600 parameters); brackets are "
-        "95 % intervals over runs."
+        "95 % intervals over runs, for D of its line."
     )
+    only_mean = sentences("no change", ("mean",))[0]
+    assert only_mean.endswith("brackets are 95 % intervals over runs.")
     assert sentences("without an experiment")[0].startswith("The sweep has 20 runs, 4 at each")
     assert "brackets" not in sentences("one run a size")[0]
     said = reading(found(FLAT, experiment="m\x1bx"))
@@ -273,3 +276,29 @@ def test_a_crossing_without_an_interval():
     assert re.search(
         r"rises through 1 at epoch \d+ \(no interval: \d+% of resamples do not cross\)", crossing
     )
+
+
+def test_the_trivial_exponent_is_told_if_the_settings_are_known():
+    scrutiny = found(FLAT)
+    assert not any("trivial" in sentence for sentence in reading(scrutiny))
+    scrutiny.ladder.real.dataset.attrs.update(quantile=0.9, max_steps=20)
+    (said,) = [sentence for sentence in reading(scrutiny) if "trivial" in sentence]
+    assert said == (
+        "By construction 0.1 (N - 1) <= s <= 20 N, so D -> 1 and gamma -> 1 for large N: 1 is the "
+        "trivial exponent, and D - 1 and gamma - 1 are the drift of s/N over the scales at hand."
+    )
+    (said,) = [sentence for sentence in reading(scrutiny, ("max",)) if "trivial" in sentence]
+    assert "so D -> 1 for large N" in said
+    assert "D - 1 is the drift" in said
+
+
+def test_a_mean_that_grows_faster_than_the_largest_is_a_caution():
+    scrutiny = found(FLAT)
+    exponents = scrutiny.ladder.real.exponents["post"]
+    swapped = {"max": exponents["mean"], "mean": exponents["max"]}
+    real = replace(scrutiny.ladder.real, exponents={**scrutiny.ladder.real.exponents, "post": swapped})
+    for of in (scrutiny, replace(scrutiny, ladder=replace(scrutiny.ladder, real=real))):
+        excess = of.ladder.mean_above_max("real", "post").value
+        told = [s for s in reading(of) if s.startswith("Caution: gamma exceeds D")]
+        assert any("after grokking" in s for s in told) == (excess > 0)
+        assert not any("gamma exceeds" in s for s in reading(of, ("max",)))

@@ -11,10 +11,19 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 
-from gradquake.analysis import scaling
+from gradquake.analysis import scaling, transitions
 from gradquake.analysis.dimension import crossing_of_null, curve
+from gradquake.analysis.fits import lines, slopes, student_quantile
+from gradquake.analysis.group_functions import (
+    crossing_of_groups,
+    difference_of_groups,
+    exponent_of_groups,
+    rise_of_groups,
+)
+from gradquake.analysis.groups import disjoint_groups, mean_of_groups, runs_at_scales
 from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.resampling import difference, percentile_interval
+from gradquake.analysis.resampling import difference, percentile_interval, run_resamples
+from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.timing import follows_grokking
@@ -93,9 +102,10 @@ def exponent_coverage(
 ):
     """How often each interval of an exponent contains D, by (statistic, interval).
 
-    The intervals are "expanded" (the one in use), "plain" (percentiles of the same resamples) and "fit"
-    (Student's t of the residuals); "snapshots" (the bootstrap over single snapshots, which takes long)
-    in the first ``snapshot_sweeps``. "bias" is the mean of the estimate minus D.
+    The intervals are "expanded" (the bootstrap's, in use for the mean), "plain" (percentiles of the
+    same resamples) and "fit" (Student's t of the residuals, in use for the maximum); "snapshots" (the
+    bootstrap over single snapshots, which takes long) in the first ``snapshot_sweeps``. "bias" is the
+    mean of the estimate minus D.
     """
     rng = np.random.default_rng(seed)
     found = defaultdict(list)
@@ -104,7 +114,8 @@ def exponent_coverage(
         for s in STATISTICS:
             exponent = scaling.exponent(dataset, s, n_resamples=n_resamples, seed=sweep)
             plain = percentile_interval(exponent.resamples)
-            found[s, "expanded"].append(exponent.contains(dimension))
+            expanded = percentile_interval(exponent.resamples, runs)
+            found[s, "expanded"].append(expanded.contains(dimension))
             found[s, "plain"].append(plain.contains(dimension))
             found[s, "fit"].append(exponent.fit.low <= dimension <= exponent.fit.high)
             found[s, "bias"].append(exponent.value - dimension)
@@ -138,6 +149,118 @@ def difference_coverage(sweep_of, scatter, runs, sweeps, *, n_resamples=1_000, s
                 found[s, planted].append(interval.contains(planted))
             found[s, "apart"].append(interval.low > 0)
     return shares_of(found)
+
+
+# --- What a number of runs measures -----------------------------------------------------------------
+
+
+def run_values(scatter, dimension, sweeps, runs, rng):
+    """The largest and the mean size of each run, by statistic, shape (sweeps, runs, scales)."""
+    found = {s: np.empty((sweeps, runs, len(SCALES))) for s in STATISTICS}
+    for k, n in enumerate(SCALES):
+        sizes = scatter.sizes(n, dimension, rng.standard_normal((sweeps * runs, 1)), SNAPSHOTS, rng)
+        found["max"][:, :, k] = sizes.max(axis=1).reshape(sweeps, runs)
+        found["mean"][:, :, k] = sizes.mean(axis=1).reshape(sweeps, runs)
+    return found
+
+
+def over_runs(statistic, values, axis):
+    """The statistic of the runs along an axis, from that of each run."""
+    return values.max(axis=axis) if statistic == "max" else values.mean(axis=axis)
+
+
+def estimand_coverage(scatter, runs, sweeps, *, dimension=1.1, n_resamples=1_000, seed=41):
+    """How often intervals contain the expected exponent of so many runs, by (statistic, interval).
+
+    "expanded" and "fit" as in ``exponent_coverage``, of sweeps of that many runs. (statistic,
+    "expected") is the expected exponent, from eight times as many sweeps.
+    """
+    rng = np.random.default_rng(seed)
+    expected = run_values(scatter, dimension, 8 * sweeps, runs, rng)
+    measured = run_values(scatter, dimension, sweeps, runs, rng)
+    draws = run_resamples([runs] * len(SCALES), n_resamples, seed)
+    found = {}
+    for s in STATISTICS:
+        truth = slopes(SCALES, over_runs(s, expected[s], 1)).mean()
+        fits = lines(np.array(SCALES), over_runs(s, measured[s], 1))
+        margin = student_quantile(len(SCALES) - 2) * fits.stderr
+        hits = []
+        for of_sweep in measured[s]:
+            drawn = [over_runs(s, of_sweep[of, k], 1) for k, of in enumerate(draws)]
+            resampled = slopes(SCALES, np.stack(drawn, axis=-1))
+            hits.append(percentile_interval(resampled, runs).contains(truth))
+        found[s, "expected"] = float(truth)
+        found[s, "expanded"] = float(np.mean(hits))
+        found[s, "fit"] = float(np.mean(np.abs(fits.slopes - truth) <= margin))
+    return found
+
+
+def group_coverage(scatter, sweeps, *, runs=200, size=6, dimension=1.1, seed=43, at_once=50):
+    """How often the interval over groups contains the expected exponent of a group, by statistic."""
+    rng = np.random.default_rng(seed)
+    expected = run_values(scatter, dimension, 20_000, size, rng)
+    truth = {s: slopes(SCALES, over_runs(s, expected[s], 1)).mean() for s in STATISTICS}
+    groups = runs // size
+    found = defaultdict(list)
+    for _ in range(0, sweeps, at_once):
+        measured = run_values(scatter, dimension, at_once, groups * size, rng)
+        for s in STATISTICS:
+            of_groups = measured[s].reshape(at_once, groups, size, len(SCALES))
+            values = slopes(SCALES, over_runs(s, of_groups, 2))
+            _, ends, _ = mean_of_groups(values.T)
+            found[s] += ((ends.low <= truth[s]) & (truth[s] <= ends.high)).tolist()
+    return shares_of(found)
+
+
+def study_coverage(sweep, nulls=(), *, size=6, orders=6, n_resamples=1_000):
+    """How often intervals of real groups of six contain the mean over all groups: rows of results.
+
+    Each row is (name, statistic, the mean over groups, share of "expanded", share of "fit"), of the
+    groups that have an interval; "fit" is NaN for differences and crossings. ``nulls`` maps names to
+    the nulls of the sweep.
+    """
+    runs = runs_at_scales(sweep)
+    for s in STATISTICS:
+        yield from _of_study(sweep, dict(nulls), s, runs, size, orders, n_resamples)
+
+
+def _of_study(sweep, nulls, s, runs, size, orders, n_resamples):
+    phases = {phase: transitions.phase(sweep, phase) for phase in transitions.PHASES}
+    single, paired = {}, {"rise": rise_of_groups(sweep, s), "crossing": crossing_of_groups(sweep, s)}
+    for phase, where in phases.items():
+        single[phase] = sweep, where
+        for name, null in nulls.items():
+            single[f"{name} null, {phase}"] = null, where
+            paired[f"minus {name} null, {phase}"] = difference_of_groups(
+                exponent_of_groups(sweep, s, where), exponent_of_groups(null, s, where)
+            )
+    groups, many = (disjoint_groups(runs, size, o, k) for k, o in enumerate((orders, 300)))
+    within = run_resamples([size] * len(runs), n_resamples, 3)
+    functions = {name: exponent_of_groups(of, s, where) for name, (of, where) in single.items()} | paired
+    for name, of in functions.items():
+        truth = np.nanmean(of(many))
+        values = of(groups)
+        known = [g for g, value in enumerate(values) if np.isfinite(value)]
+        intervals = [
+            percentile_interval(
+                of([runs_of[g][d] for runs_of, d in zip(groups, within, strict=True)]), size
+            )
+            for g in known
+        ]
+        hits = [interval.contains(truth) for interval in intervals if np.isfinite(interval.low)]
+        fit = np.nan
+        if name in single:
+            dataset, where = single[name]
+            fit = np.mean([_line_holds(dataset, where, s, groups, g, truth) for g in known[:200]])
+        yield name, s, truth, np.mean(hits), fit
+
+
+def _line_holds(dataset, where, s, groups, g, truth):
+    """Whether the interval of the line through the sizes of one group contains a number."""
+    members = [of_scale[groups[k][g]] for k, (_, of_scale) in enumerate(scale_groups(dataset))]
+    part = np.concatenate(members)
+    found = scaling.exponent(dataset.isel(run=part), s, where.isel(run=part), n_resamples=2)
+    return found.fit.low <= truth <= found.fit.high
 
 
 # --- D(t) with a crossing ---------------------------------------------------------------------------

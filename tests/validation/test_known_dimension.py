@@ -16,7 +16,10 @@ from simulations import (
     SHRINKING,
     crossing_coverage,
     difference_coverage,
+    estimand_coverage,
     exponent_coverage,
+    group_coverage,
+    run_values,
     sizes_of,
     whole,
 )
@@ -116,6 +119,28 @@ def test_the_maximum_has_another_exponent_where_the_scatter_shrinks_with_n(sweep
     assert abs(shares["mean", "bias"]) < 0.03
     assert shares["max", "bias"] < -0.3
     assert shares["max", "expanded"] < 0.3
+
+
+def test_the_line_covers_what_few_runs_measure_where_the_bootstrap_does_not():
+    # The expected exponent of the largest size of six runs, with a scatter that falls with N.
+    shares = estimand_coverage(SHRINKING, 6, SWEEPS, n_resamples=300)
+    assert shares["max", "expected"] == pytest.approx(0.66, abs=0.03)
+    assert shares["max", "expanded"] < 0.85 < 0.90 < shares["max", "fit"]
+    assert shares["mean", "expanded"] > 0.90
+
+
+def test_groups_of_six_cover_what_six_runs_measure():
+    shares = group_coverage(SHRINKING, SWEEPS)
+    for statistic in ("max", "mean"):
+        assert 0.90 < shares[statistic] < 0.99
+
+
+def test_the_values_of_runs_are_those_of_their_sizes():
+    rng, twin = (np.random.default_rng(7) for _ in range(2))
+    found = run_values(SHRINKING, 1.1, 2, 3, rng)
+    first = SHRINKING.sizes(SCALES[0], 1.1, twin.standard_normal((6, 1)), 20, twin)
+    np.testing.assert_array_equal(found["max"][:, :, 0].ravel(), first.max(axis=1))
+    np.testing.assert_array_equal(found["mean"][:, :, 0].ravel(), first.mean(axis=1))
 
 
 def test_paired_differences_cover_the_planted_difference(sweep_of):

@@ -15,7 +15,7 @@ from gradquake.errors import InputError, require
 
 __all__ = [
     "Fit", "Lines", "SlopesAndR2", "fit_exponent", "line_fits", "lines", "logarithms", "r_squared",
-    "slopes",
+    "slopes", "student_quantile",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -60,10 +60,7 @@ class Fit:
 
     @property
     def _margin(self) -> float:
-        # Importing scipy.stats for this one quantile would take a second.
-        from scipy.special import stdtrit
-
-        return float(stdtrit(self.n_scales - 2, 0.975)) * self.stderr
+        return student_quantile(self.n_scales - 2) * self.stderr
 
 
 class Lines(NamedTuple):
@@ -80,6 +77,14 @@ class SlopesAndR2(NamedTuple):
 
     slopes: Floats
     r_squared: Floats
+
+
+def student_quantile(degrees: float) -> float:
+    """Return the 97.5 % quantile of Student's t, the half width of a 95 % interval over its error."""
+    # Importing scipy.stats for this one quantile would take a second.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.975))
 
 
 def fit_exponent(n_parameters: ArrayLike, sizes: ArrayLike) -> Fit:

@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.analysis.fits import line_fits, r_squared, slopes
-from gradquake.analysis.group_functions import crossing_of_groups, curve_of_groups
-from gradquake.analysis.groups import GROUP_SIZE, Draws, OfGroups, disjoint_groups
+from gradquake.analysis.fits import line_fits, lines, r_squared, slopes, student_quantile
+from gradquake.analysis.group_functions import (
+    crossing_of_groups,
+    curve_of_groups,
+    exponent_of_groups,
+)
+from gradquake.analysis.group_verdicts import estimates_of_groups
+from gradquake.analysis.groups import GROUP_SIZE, Draws, OfGroups, disjoint_groups, runs_at_scales
 from gradquake.analysis.scales import chosen_snapshots, scale_groups
 from gradquake.analysis.scaling import coefficient_of_variation
 from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
@@ -23,13 +28,25 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "Share", "crosses_while_runs_grok", "fit_quality_of_groups", "level_of_groups", "looped",
-    "mean_curve_of_groups", "mean_exponent_of_groups", "mean_of_groups", "median_grokking_of_groups",
-    "percentile_of_groups", "share_of_groups", "share_of_studies", "spread_of_groups", "without_a_scale",
-    "without_scale_of_groups", "worst_fit_of_groups",
+    "GROUP_RESAMPLES", "GroupExponent", "Share", "crosses_while_runs_grok", "exponents_alone",
+    "fit_quality_of_groups", "level_of_groups", "looped", "mean_curve_of_groups",
+    "mean_exponent_of_groups", "mean_of_groups", "median_grokking_of_groups",
+    "percentile_of_groups", "share_of_groups", "share_of_studies", "spread_of_groups",
+    "without_a_scale", "without_scale_of_groups", "worst_fit_of_groups",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
+
+# Of the bootstrap in each group of six.
+GROUP_RESAMPLES = 1_000
+
+
+class GroupExponent(NamedTuple):
+    """The exponent of a group of runs with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 class Share(NamedTuple):
@@ -46,6 +63,27 @@ def fit_quality_of_groups(
     """Return a function of groups: the R² of the exponent's fit over chosen snapshots."""
     n, sizes = _sizes(dataset, statistic, where)
     return lambda draws: r_squared(n, sizes(draws))
+
+
+def exponents_alone(
+    dataset: xr.Dataset, statistic: Statistic = "max", where: xr.DataArray | None = None
+) -> list[GroupExponent]:
+    """Return for each disjoint group of six the exponent that it would give alone, with its interval.
+
+    As in ``scaling.exponent``: Student's t of the line for the largest size, else the bootstrap.
+    """
+    runs = runs_at_scales(dataset)
+    if not STATISTICS[statistic].is_extreme:
+        of = exponent_of_groups(dataset, statistic, where)
+        found = estimates_of_groups(of, runs, n_resamples=GROUP_RESAMPLES)
+        return [GroupExponent(e.value, e.low, e.high) for e in found]
+    n, sizes = _sizes(dataset, statistic, where)
+    fits = lines(n, sizes(disjoint_groups(runs)))
+    margin = student_quantile(n.size - 2) * fits.stderr
+    return [
+        GroupExponent(float(value), float(value - m), float(value + m))
+        for value, m in zip(fits.slopes, margin, strict=True)
+    ]
 
 
 def without_a_scale(

@@ -13,10 +13,9 @@ the runs of that scale; ``group_functions`` has those of a sweep.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,6 @@ from gradquake.analysis.resampling import (
     Ends,
     Estimate,
     Interval,
-    estimated,
     interval_ends,
     run_resamples,
 )
@@ -39,13 +37,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "GROUP_SIZE", "Draws", "GroupEstimate", "OfGroups", "disjoint_groups", "estimates_of_groups",
-    "group_curve", "group_estimate", "runs_at_scales", "verdict_shares",
+    "GROUP_SIZE", "Draws", "GroupEstimate", "OfGroups", "disjoint_groups", "group_curve",
+    "group_estimate", "mean_of_groups", "runs_at_scales",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
-T = TypeVar("T")
-V = TypeVar("V", bound=str)
 
 # For each scale the runs of each group, shape (groups, size), by their positions at the scale.
 Draws = Sequence[NDArray[np.intp]]
@@ -72,14 +68,15 @@ class GroupEstimate(Estimate):
     ----------
     value, low, high : float
         The mean over disjoint groups and its 95 % interval (Student's t over the groups). With a single
-        group, its own value with the bootstrap over its runs: see ``method``.
+        group, the estimate of its runs alone: see ``method``.
     invalid : float
         The share of groups (or resamples) without a value; the mean is over the others, and there is no
         interval if it exceeds 5 %.
     runs : int
         The runs of a scale in each group.
-    method : {"groups", "bootstrap"}
-        The source of the interval.
+    method : {"groups", "alone", "bootstrap"}
+        The source of the interval: the scatter of groups, the estimate of a single group that was given,
+        or the bootstrap over its runs.
     n_groups : int
         The number of disjoint groups.
     range : Interval
@@ -89,7 +86,7 @@ class GroupEstimate(Estimate):
         The values of random groups, ascending, without NaN.
     """
 
-    method: Literal["groups", "bootstrap"]
+    method: Literal["groups", "alone", "bootstrap"]
     n_groups: int
     range: Interval
     drawn: Floats
@@ -109,8 +106,9 @@ class GroupEstimate(Estimate):
         return f"Estimate of {self.runs} seeds"
 
     def _lines(self) -> Mapping[str, str]:
-        source = f"{self.n_groups} groups" if self.method == "groups" else "the bootstrap over its runs"
-        found = {"": f"{bracketed(self.value, self.low, self.high)}, from {source}"}
+        source = {"groups": f"{self.n_groups} groups", "alone": "its runs alone"}
+        of = source.get(self.method, "the bootstrap over its runs")
+        found = {"": f"{bracketed(self.value, self.low, self.high)}, from {of}"}
         if np.isfinite(self.range.low):
             found["range"] = f"{number(self.range.low)} to {number(self.range.high)}"
         return found
@@ -176,6 +174,7 @@ def group_estimate(
     *,
     size: int = GROUP_SIZE,
     n_groups: int = N_GROUPS,
+    alone: Estimate | None = None,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> GroupEstimate:
@@ -191,8 +190,12 @@ def group_estimate(
         The seeds of a study; all runs of a scale if it has fewer.
     n_groups : int
         About the number of random groups of the range.
+    alone : Estimate, optional
+        The estimate of all runs, for example of ``scaling.exponent``. If there is only one group, its
+        value and interval are taken.
     n_resamples : int
-        Of the bootstrap, which is used if there is only one group.
+        Of the bootstrap, which is used if there is only one group and no ``alone``. Of a maximum it is
+        too narrow.
     seed : int
 
     Raises
@@ -200,6 +203,18 @@ def group_estimate(
     InputError
         For a scale without a run, or fewer than one resample or group.
     """
+    if alone is not None and min(runs_of_scale) < 2 * size:
+        return GroupEstimate(
+            value=alone.value,
+            low=alone.low,
+            high=alone.high,
+            invalid=alone.invalid,
+            runs=min(runs_of_scale),
+            method="alone",
+            n_groups=1,
+            range=Interval(np.nan, np.nan, 1.0),
+            drawn=np.empty(0),
+        )
     found = _measured(lambda draws: of(draws)[:, None], runs_of_scale, size, n_groups, n_resamples, seed)
     drawn = np.sort(found.drawn[:, 0])
     return GroupEstimate(
@@ -260,47 +275,6 @@ def group_curve(
     )
 
 
-def estimates_of_groups(
-    of: OfGroups,
-    runs_of_scale: Sequence[int],
-    *,
-    size: int = GROUP_SIZE,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
-) -> list[Estimate]:
-    """Return for each disjoint group the estimate that a study of these runs alone would give.
-
-    Its interval is the bootstrap over the runs of the group (see ``resampling``). Equal seeds give
-    equal groups and resamples, so that ``difference`` pairs the estimates of two functions.
-    """
-    groups = disjoint_groups(runs_of_scale, size, seed=seed)
-    within = run_resamples([size] * len(groups), n_resamples, seed)
-    values = of(groups)
-    return [
-        estimated(
-            float(value),
-            of([runs[g][draws] for runs, draws in zip(groups, within, strict=True)]),
-            size,
-        )
-        for g, value in enumerate(values)
-    ]
-
-
-def verdict_shares(rule: Callable[[T], V], groups: Iterable[T]) -> dict[V, float]:
-    """Return the share of groups in which each verdict comes out, the most frequent first.
-
-    Parameters
-    ----------
-    rule : callable
-        Takes the estimates of one group, and returns a verdict.
-    groups : iterable
-        The estimates of each group, in the form that the rule takes: a single ``Estimate``, or a tuple
-        or mapping of several, as ``zip`` makes them from lists of ``estimates_of_groups``.
-    """
-    verdicts = Counter(map(rule, groups))
-    return {verdict: count / verdicts.total() for verdict, count in verdicts.most_common()}
-
-
 class _Measured(NamedTuple):
     """Estimates of columns; ``drawn`` has shape (random groups, columns)."""
 
@@ -327,7 +301,7 @@ def _measured(
     orders = max(1, round(n_groups / disjoint))
     drawn = of(disjoint_groups(runs_of_scale, size, orders, seed))
     if disjoint > 1:
-        value, ends, invalid = _mean_of_groups(drawn[:disjoint])
+        value, ends, invalid = mean_of_groups(drawn[:disjoint])
     else:
         resampled = of([draws[:, :size] for draws in run_resamples(runs_of_scale, n_resamples, seed)])
         value = _means(drawn)[0]
@@ -349,7 +323,7 @@ def _means(values: Floats) -> tuple[Floats, NDArray[np.intp]]:
     return mean, count
 
 
-def _mean_of_groups(values: Floats) -> tuple[Floats, Ends, Floats]:
+def mean_of_groups(values: Floats) -> tuple[Floats, Ends, Floats]:
     """Return the mean over independent groups, its interval, and the share without a value."""
     # Importing scipy.stats for this one quantile would take a second.
     from scipy.special import stdtrit

@@ -16,7 +16,7 @@ from gradquake.errors import InputError, require_between, require_count
 __all__ = [
     "FEWEST_RUNS", "MOST_INVALID", "N_RESAMPLES", "Ends", "Estimate", "Interval", "difference",
     "estimated", "interval_ends", "kept", "outer_quantiles", "over_resamples", "percentile_interval",
-    "run_resamples", "shifted", "tail_share", "times_drawn",
+    "run_resamples", "shifted", "tail_share", "times_drawn", "with_ends",
 ]  # fmt: skip
 
 N_RESAMPLES = 10_000
@@ -66,7 +66,10 @@ class Interval(Shown):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Estimate(Interval):
-    """A statistic with its 95 % bootstrap interval over runs.
+    """A statistic with its 95 % interval.
+
+    The interval is that of the bootstrap over runs; of the exponent of a maximum, it is Student's t of
+    the line's residuals (see ``scaling.exponent``).
 
     Attributes
     ----------
@@ -113,6 +116,16 @@ def estimated(value: float, resamples: NDArray[np.float64], runs: int) -> Estima
     """Return a value with the interval that its resamples give."""
     interval = percentile_interval(resamples, runs)
     return Estimate(**vars(interval), value=value, runs=runs, kept_resamples=resamples)
+
+
+def with_ends(estimate: Estimate, low: float, high: float) -> Estimate:
+    """Return an estimate with another interval; one that has none, or one value, stays as it is.
+
+    Its resamples are kept, for differences.
+    """
+    if not estimate.low < estimate.high:
+        return estimate
+    return replace(estimate, low=low, high=high)
 
 
 def shifted(estimate: Estimate, by: float) -> Estimate:

@@ -8,7 +8,7 @@ largest and the mean size have faster ways to be resampled.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,11 +60,15 @@ class SizeStatistic:
     of : callable
         ``of(sizes, axis)`` returns the statistic along an axis. NaN is a missing size; the result is NaN
         if all are missing.
+    is_extreme : bool
+        Whether a few of the sizes make it, so that resamples of runs scatter less than other runs would:
+        no resample exceeds the largest size. The interval of its exponent is then that of the line.
     """
 
     symbol: str
     label: str
     of: Callable[[Sizes, int], Floats]
+    is_extreme: bool = field(default=False, kw_only=True)
 
     def over_snapshots(self, sizes: Floats) -> OfDraws:
         """Return a function of drawn runs: the statistic over all of their snapshots, shape (B,).
@@ -96,7 +100,13 @@ class SizeStatistic:
             result[start : start + rows] = self.of(values[chosen], 1)
         return result
 
-    def split(self, sizes: Floats, before: NDArray[np.intp], order: NDArray[np.intp]) -> SplitValues:
+    def split(
+        self,
+        sizes: Floats,
+        before: NDArray[np.intp],
+        order: NDArray[np.intp],
+        runs: NDArray[np.intp] | None = None,
+    ) -> SplitValues:
         """Return the statistic before and after the t_g of runs, if these exchange their t_g.
 
         Parameters
@@ -107,6 +117,8 @@ class SizeStatistic:
             The number of snapshots before the t_g of each run.
         order : array, shape (B, runs)
             In each row, the run whose t_g each run takes.
+        runs : array, shape (B, runs), optional
+            In each row, the runs that are taken, any number of them; by default all in order.
 
         Returns
         -------
@@ -117,8 +129,9 @@ class SizeStatistic:
         result = np.empty((2, len(order)))
         for row, of_row in enumerate(order):
             early = places < before[of_row][:, None]
+            of_runs = sizes if runs is None else sizes[runs[row]]
             for phase, chosen in enumerate((early, ~early)):
-                result[phase, row] = self.of(np.where(chosen, sizes, np.nan).ravel(), 0)
+                result[phase, row] = self.of(np.where(chosen, of_runs, np.nan).ravel(), 0)
         return SplitValues(*result)
 
 
@@ -139,7 +152,13 @@ class _Accumulated(SizeStatistic):
         count = known.sum(axis=-1).astype(np.float64)
         return lambda draws: self._pooled(value[draws], count[draws])
 
-    def split(self, sizes: Floats, before: NDArray[np.intp], order: NDArray[np.intp]) -> SplitValues:
+    def split(
+        self,
+        sizes: Floats,
+        before: NDArray[np.intp],
+        order: NDArray[np.intp],
+        runs: NDArray[np.intp] | None = None,
+    ) -> SplitValues:
         # The value of each run (rows) before and after the t_g of each run (columns), from running
         # totals: memory grows with the snapshots and not with the pairs of runs times the snapshots.
         known = np.isfinite(sizes)
@@ -149,7 +168,7 @@ class _Accumulated(SizeStatistic):
         post = _running(self.accumulate, values[:, ::-1], self.start)[:, after]
         n_pre = _running(np.add, counts, 0.0)[:, before]
         n_post = _running(np.add, counts[:, ::-1], 0.0)[:, after]
-        own = np.arange(len(sizes))
+        own = np.arange(len(sizes)) if runs is None else runs
         return SplitValues(
             self._pooled(pre[own, order], n_pre[own, order]),
             self._pooled(post[own, order], n_post[own, order]),
@@ -238,7 +257,7 @@ STATISTICS: Table[SizeStatistic] = Table(
     "STATISTICS",
     "statistic",
     {
-        "max": _Largest("D", "largest", _largest, np.maximum, -np.inf),
+        "max": _Largest("D", "largest", _largest, np.maximum, -np.inf, is_extreme=True),
         "mean": _Mean("gamma", "mean", _mean, np.add, 0.0, is_mean=True),
     },
 )

@@ -48,7 +48,8 @@ def analyze(
     """Analyze a sweep beside its nulls: exponents, D(t) and its crossing of 1.
 
     The output begins with a reading: what was found, in plain sentences. Tables follow. Intervals are
-    95 % bootstraps over runs. The sweep needs finished runs of at least three network sizes.
+    95 %: bootstraps over runs, or of the line for D of the largest size. The sweep needs finished runs
+    of at least three network sizes.
 
     XOR runs are trained again, bit for bit, to measure the nulls: Gaussian and permuted gradients. For
     other runs, the nulls that were recorded with them are used.

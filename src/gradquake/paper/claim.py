@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from gradquake.analysis.groups import verdict_shares
+from gradquake.analysis.group_verdicts import verdict_shares
 from gradquake.errors import InputError, require
 from gradquake.paper.output import as_json, write
 from gradquake.paper.quantity import Number, Quantity

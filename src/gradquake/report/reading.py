@@ -52,7 +52,7 @@ def reading(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATISTICS) 
 
 def _findings(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterator[str]:
     ladder, first = scrutiny.ladder, next(iter(statistics))
-    yield _data(ladder)
+    yield _data(ladder, statistics)
     for statistic in statistics:
         yield from _exponents(ladder, statistic)
     yield from _trivial(ladder, statistics)
@@ -83,7 +83,7 @@ def _spans(ladder: Ladder, statistic: Statistic) -> list[Span]:
 # The data
 
 
-def _data(ladder: Ladder) -> str:
+def _data(ladder: Ladder, statistics: Collection[Statistic]) -> str:
     sweep = ladder.real.dataset
     groups = scale_groups(sweep)
     runs = sorted(len(of_scale) for _, of_scale in groups)
@@ -91,7 +91,10 @@ def _data(ladder: Ladder) -> str:
     experiment = sweep.attrs.get("experiment")
     # A run that attach recorded, or that somebody else wrote, is of no experiment of gradquake.
     of = "" if experiment in (None, "attached") else f" of the experiment {printable(str(experiment))}"
-    intervals = "" if runs[0] < FEWEST_RUNS else "; brackets are 95 % intervals over runs"
+    intervals = ""
+    if runs[0] >= FEWEST_RUNS:
+        of_line = ", for D of its line" if "max" in statistics else ""
+        intervals = f"; brackets are 95 % intervals over runs{of_line}"
     return (
         f"The sweep has {counted(sweep.sizes['run'], 'run')}{of}, {each} at each of {len(groups)} "
         f"network sizes (N = {groups[0][0]} to {groups[-1][0]} parameters){intervals}."

@@ -66,7 +66,8 @@ def exponents_table(ladder: Ladder, statistics: Collection[Statistic] = STATISTI
         "Exponents and their nulls",
         ("exponent", "phase", "real", "by snapshots*", "R²", *map(_spaced, ladder.nulls)),
         rows,
-        "Brackets: 95 % intervals over runs. * Interval over single snapshots: it takes the snapshots "
+        "Brackets: 95 % intervals over runs; of D, of its line, as no resample of runs exceeds the "
+        "largest size. * Interval over single snapshots: it takes the snapshots "
         "of one run for independent, so it is too narrow."
         + "".join(f"\n{', '.join(of)}: {warning}" for warning, of in warnings.items())
         + (ONE_VALUE_NOTE if one_value else "")
@@ -130,7 +131,8 @@ def timing_table(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATIST
         rows,
         f"{median} Aligned: each run is read at its own t_g plus an offset. None: no crossing. p: t_g "
         "is exchanged among the runs of each size; p is the share of exchanges with at least the "
-        "measured rise D_post - D_pre.",
+        "measured rise D_post - D_pre. Crossings of D have the bootstrap of the largest size, which is "
+        "too narrow: docs/coverage.md.",
     )
 
 

@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradquake.analysis.group_functions import difference_of_groups
+from gradquake.analysis.group_functions import difference_of_groups, exponent_of_groups
+from gradquake.analysis.group_measures import GROUP_RESAMPLES, exponents_alone
+from gradquake.analysis.group_verdicts import estimates_of_groups
 from gradquake.analysis.groups import (
     GROUP_SIZE,
     GroupEstimate,
     OfGroups,
-    estimates_of_groups,
     group_estimate,
     runs_at_scales,
 )
+from gradquake.analysis.resampling import Estimate
+from gradquake.analysis.scaling import exponent
+from gradquake.analysis.statistics import Statistic
+from gradquake.analysis.transitions import Phase, phase
 from gradquake.paper.claim import Measured
 from gradquake.paper.quantity import Number, Parts, Quantity
 from gradquake.paper.xor.sweeps import Sweep
@@ -29,10 +34,7 @@ from gradquake.paper.xor.sweeps import Sweep
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Asked", "asked", "measured", "plain"]
-
-# Of the bootstrap in each group of six, by which the verdicts of groups are judged.
-GROUP_RESAMPLES = 1_000
+__all__ = ["Asked", "asked", "exponent_asked", "measured", "plain"]
 
 Of = Callable[["xr.Dataset"], OfGroups]
 
@@ -45,8 +47,35 @@ class Asked:
     groups: Sequence[Number]
 
 
+def exponent_asked(
+    name: str, statistic: Statistic, which: Phase, sweep: Sweep, paper: float | None = None
+) -> Asked:
+    """Return an exponent of a phase with its nulls, and the parts of its distance to the Gaussian null.
+
+    In a single group, and in each group of six, the interval is that of ``scaling.exponent``.
+    """
+
+    def of(dataset: xr.Dataset) -> OfGroups:
+        return exponent_of_groups(dataset, statistic, phase(dataset, which))
+
+    def alone(dataset: xr.Dataset) -> Estimate:
+        return exponent(dataset, statistic, phase(dataset, which))
+
+    found = asked(name, of, sweep, paper, attribution="gaussian" in sweep.nulls, alone=alone)
+    if not found.groups:
+        return found
+    each = exponents_alone(sweep.real, statistic, phase(sweep.real, which))
+    return Asked(found.quantity, [Number.of(group) for group in each])
+
+
 def asked(
-    name: str, of: Of, sweep: Sweep, paper: float | None = None, *, attribution: bool = False
+    name: str,
+    of: Of,
+    sweep: Sweep,
+    paper: float | None = None,
+    *,
+    attribution: bool = False,
+    alone: Callable[[xr.Dataset], Estimate] | None = None,
 ) -> Asked:
     """Return a quantity of a sweep, with its nulls.
 
@@ -60,10 +89,13 @@ def asked(
         The paper's figure.
     attribution : bool
         Whether to add the parts of the distance to the Gaussian null; for exponents.
+    alone : callable, optional
+        From a sweep to the estimate that is taken if there is a single group.
     """
     runs = runs_at_scales(sweep.real)
     functions = {rung: of(null) for rung, null in sweep.nulls.items()}
-    found = plain(name, of(sweep.real), runs, paper)
+    own = None if alone is None else alone(sweep.real)
+    found = plain(name, of(sweep.real), runs, paper, alone=own)
     parts = None
     if attribution:
         shuffled = functions["permuted"]
@@ -72,7 +104,12 @@ def asked(
             difference_of_groups(of(sweep.real), shuffled),
         )
         parts = Parts(*(Number.of(group_estimate(part, runs)) for part in of_parts))
-    nulls = {rung: Number.of(group_estimate(f, runs)) for rung, f in functions.items()}
+    nulls = {
+        rung: Number.of(
+            group_estimate(f, runs, alone=None if alone is None else alone(sweep.nulls[rung]))
+        )
+        for rung, f in functions.items()
+    }
     return _with(found, nulls, parts)
 
 
@@ -83,6 +120,7 @@ def plain(
     paper: float | None = None,
     *,
     each_group: bool = True,
+    alone: Estimate | None = None,
 ) -> Asked:
     """Return a quantity without nulls.
 
@@ -90,7 +128,7 @@ def plain(
     afforded: then the range is over the disjoint groups, and the groups have no intervals.
     """
     if each_group:
-        estimate = group_estimate(of, runs)
+        estimate = group_estimate(of, runs, alone=alone)
         groups = estimates_of_groups(of, runs, size=estimate.runs, n_resamples=GROUP_RESAMPLES)
         numbers = [Number.of(group) for group in groups] if estimate.n_groups > 1 else []
         return Asked(_quantity(name, estimate, paper), numbers)

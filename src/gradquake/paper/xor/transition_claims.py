@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gradquake.analysis.group_functions import crossing_of_groups, exponent_of_groups
+from gradquake.analysis.group_functions import crossing_of_groups
 from gradquake.analysis.group_measures import (
     crosses_while_runs_grok,
     fit_quality_of_groups,
@@ -21,12 +21,12 @@ from gradquake.analysis.group_measures import (
 )
 from gradquake.analysis.groups import runs_at_scales
 from gradquake.analysis.statistics import STATISTICS, Statistic
-from gradquake.analysis.transitions import Phase, phase
+from gradquake.analysis.transitions import Phase
 from gradquake.paper.claim import Claim, Measured
 from gradquake.paper.quantity import Number, Quantity
 from gradquake.paper.verdicts import Figure, Region, Rule, Statement
 from gradquake.paper.xor.plan import GINI_HIDDEN
-from gradquake.paper.xor.quantities import Asked, asked, measured, plain
+from gradquake.paper.xor.quantities import Asked, asked, exponent_asked, measured, plain
 from gradquake.paper.xor.sweeps import ClaimSweeps, Sweep
 
 if TYPE_CHECKING:
@@ -68,13 +68,7 @@ def phase_exponent(
     name: str | None = None,
 ) -> Asked:
     """Return an exponent of a phase beside its nulls."""
-    return asked(
-        name or exponent_name(statistic, which),
-        lambda of: exponent_of_groups(of, statistic, phase(of, which)),
-        sweep,
-        paper,
-        attribution="gaussian" in sweep.nulls,
-    )
+    return exponent_asked(name or exponent_name(statistic, which), statistic, which, sweep, paper)
 
 
 def crossing(sweep: Sweep, statistic: Statistic) -> Asked:
