@@ -482,7 +482,7 @@ def measured(found):
 PAPER = Paper(
     name="toy",
     plan=lambda seeds, _: Plan(seeds),
-    measure=lambda plan, *others: others[-1](plan.n_runs),
+    measure=lambda plan, *others: others[-1]("measuring", plan.n_runs, plan.n_runs),
     judged_on=lambda plan, *_: plan.seeds,
     gather=lambda plan, _, found, *others: found,
     claims=(

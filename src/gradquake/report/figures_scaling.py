@@ -124,11 +124,14 @@ def left_out(ax: Axes, results: Mapping[str, tuple[Floats, Floats, Floats, Float
 
 def shares(ax: Axes, results: Mapping[str, tuple[Floats, Floats, Floats, Floats, str, str]]) -> Axes:
     """Draw s / N against N: (N, value, low, high, color, style of the line) by label."""
-    for label, (n, value, low, high, color, style) in results.items():
-        ax.vlines(n, low, high, lw=0.8, color=color, alpha=0.6)
-        ax.plot(n, value, style, ms=3, lw=0.8, color=color, label=label)
+    shifts = np.linspace(0.97, 1.03, len(results))
+    for shift, (label, (n, value, low, high, color, style)) in zip(shifts, results.items(), strict=True):
+        ax.vlines(n * shift, low, high, lw=0.8, color=color, alpha=0.6)
+        ax.plot(n * shift, value, style, ms=3, lw=0.8, color=color, label=label)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("parameters $N$")
     ax.set_ylabel("$s\\,/\\,N$")

@@ -23,7 +23,7 @@ from gradquake.analysis.groups import (
     group_estimate,
     runs_at_scales,
 )
-from gradquake.analysis.resampling import Estimate
+from gradquake.analysis.resampling import FEWEST_RUNS, Estimate
 from gradquake.analysis.scaling import exponent
 from gradquake.analysis.statistics import Statistic
 from gradquake.analysis.transitions import Phase, phase
@@ -103,14 +103,12 @@ def asked(
             difference_of_groups(shuffled, functions["gaussian"]),
             difference_of_groups(of(sweep.real), shuffled),
         )
-        parts = Parts(*(Number.of(group_estimate(part, runs)) for part in of_parts))
+        parts = Parts(*(_estimate(part, runs) for part in of_parts))
     nulls = {
-        rung: Number.of(
-            group_estimate(f, runs, alone=None if alone is None else alone(sweep.nulls[rung]))
-        )
+        rung: _estimate(f, runs, None if alone is None else alone(sweep.nulls[rung]))
         for rung, f in functions.items()
     }
-    return _with(found, nulls, parts)
+    return Asked(replace(found.quantity, nulls=nulls, attribution=parts), found.groups)
 
 
 def plain(
@@ -127,16 +125,18 @@ def plain(
     ``each_group`` is False if a value takes so long that neither random groups nor a bootstrap can be
     afforded: then the range is over the disjoint groups, and the groups have no intervals.
     """
-    if each_group:
-        estimate = group_estimate(of, runs, alone=alone)
-        groups = estimates_of_groups(of, runs, size=estimate.runs, n_resamples=GROUP_RESAMPLES)
-        numbers = [Number.of(group) for group in groups] if estimate.n_groups > 1 else []
-        return Asked(_quantity(name, estimate, paper), numbers)
-    if min(runs) < 2 * GROUP_SIZE:
+    if min(runs) < 2 * GROUP_SIZE and not (each_group and min(runs) >= FEWEST_RUNS):
+        # A single group without an interval.
         whole = [np.arange(min(GROUP_SIZE, *runs))[None]] * len(runs)
         return Asked(Quantity(name, float(of(whole)[0]), paper=paper), [])
-    estimate = group_estimate(of, runs, n_groups=1)
-    return Asked(_quantity(name, estimate, paper), [])
+    if not each_group:
+        return Asked(_quantity(name, group_estimate(of, runs, n_groups=1), paper), [])
+    estimate = group_estimate(of, runs, alone=alone)
+    numbers: list[Number] = []
+    if estimate.n_groups > 1:
+        groups = estimates_of_groups(of, runs, size=estimate.runs, n_resamples=GROUP_RESAMPLES)
+        numbers = [Number.of(group) for group in groups]
+    return Asked(_quantity(name, estimate, paper), numbers)
 
 
 def measured(asked: Sequence[Asked], seen: str = "", untestable: str = "") -> Measured:
@@ -150,6 +150,12 @@ def measured(asked: Sequence[Asked], seen: str = "", untestable: str = "") -> Me
     return Measured([of.quantity for of in asked], groups, seen, untestable)
 
 
+def _estimate(of: OfGroups, runs: Sequence[int], alone: Estimate | None = None) -> Number:
+    if min(runs) < FEWEST_RUNS:
+        return Number(float(of([np.zeros((1, 1), np.intp)] * len(runs))[0]))
+    return Number.of(group_estimate(of, runs, alone=alone))
+
+
 def _quantity(name: str, estimate: GroupEstimate, paper: float | None) -> Quantity:
     known = bool(np.isfinite(estimate.range.low))
     middle = float(np.median(estimate.drawn)) if known else np.nan
@@ -160,7 +166,3 @@ def _quantity(name: str, estimate: GroupEstimate, paper: float | None) -> Quanti
         range=Number(middle, estimate.range.low, estimate.range.high) if known else None,
         percentile=estimate.percentile(paper) if known and paper is not None else None,
     )
-
-
-def _with(found: Asked, nulls: Mapping[str, Number], parts: Parts | None) -> Asked:
-    return Asked(replace(found.quantity, nulls=nulls, attribution=parts), found.groups)

@@ -17,7 +17,7 @@ from gradquake.analysis.group_measures import (
     percentile_of_groups,
     without_a_scale,
 )
-from gradquake.analysis.groups import GROUP_SIZE, OfGroups, group_estimate, runs_at_scales
+from gradquake.analysis.groups import GROUP_SIZE, OfGroups, runs_at_scales
 from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.tails import tail_fits, tail_summary
@@ -125,7 +125,7 @@ def _extreme(of: xr.Dataset, at: AtScale, pick: Callable[..., Any]) -> OfGroups:
 
 def _by_scale(sweep: Sweep, at: AtScale) -> str:
     runs = runs_at_scales(sweep.real)
-    found = [(n, group_estimate(at(sweep.real, n), runs)) for n, _ in scale_groups(sweep.real)]
+    found = [(n, plain("", at(sweep.real, n), runs).quantity) for n, _ in scale_groups(sweep.real)]
     return f"By scale: {', '.join(f'N = {n}: {of.value:.1f}' for n, of in found)}."
 
 
