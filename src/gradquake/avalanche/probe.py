@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from gradquake.avalanche.cascade import Avalanche, AvalancheBatch, avalanche, relax_stack
 from gradquake.avalanche.checks import as_gradient, check_cascade, check_length
 from gradquake.avalanche.collective import Alone, Exchange
+from gradquake.avalanche.criticality import Criticality
 from gradquake.avalanche.graphs import Graph, GraphStack, repeat, stack
 from gradquake.avalanche.pieces import relax_pieces
 from gradquake.avalanche.sums import Gradient
@@ -45,7 +46,7 @@ Builder = Callable[[int, int], Graph]
 
 
 @dataclass(frozen=True, repr=False)
-class Probe:
+class Probe(Criticality):
     """The settings that turn gradients into avalanches: the graph, the threshold, the cascade.
 
     Parameters
