@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from gradquake.avalanche._numba import Array, index, inlined, kernel
 
-__all__ = ["MARKED", "SAVED", "TOPPLED", "cluster_sizes", "isolated_size", "kick_each", "load_each", "spread"]
+__all__ = [
+    "MARKED",
+    "SAVED",
+    "TOPPLED",
+    "cluster_sizes",
+    "isolated_size",
+    "kick_each",
+    "load_each",
+    "spread",
+]
 
 # Bits of a node's mark during one avalanche: listed for the next step, toppled, its first value saved.
 MARKED = 1
@@ -44,9 +53,9 @@ def spread(
     These nodes are saved already: they are the first in ``saved``, their marks are ``SAVED``, all other
     marks are 0. Every other node that changes is added to ``saved``, and its value before to ``values``.
     All unstable nodes topple at once and shares arrive in ascending order of their sender, as in
-    ``_kernels_cascade.cascade``. The last six arrays are scratch, an entry a node. Returns size, duration,
-    area, the topplings of the last step, the number of nodes that are still unstable, and the number of
-    nodes in ``saved``.
+    ``_kernels_cascade.cascade``. The last six arrays are scratch, an entry a node. Returns size,
+    duration, area, the topplings of the last step, the number of nodes that are still unstable, and the
+    number of nodes in ``saved``.
     """
     one = index(1)
     size = duration = area = last = 0
@@ -123,9 +132,9 @@ def kick_each(
 ) -> tuple[int, int]:
     """Raise each of ``nodes`` in turn to ``raised``, keep its sign, relax, and restore the gradient.
 
-    No node of ``gradient`` is unstable, and ``marks`` comes as zeros; both are so again afterwards. Fills
-    the four arrays of outcomes. Returns the topplings that follow a step, and those of all steps whose
-    next step is known: their ratio is the branching ratio.
+    No node of ``gradient`` is unstable, and ``marks`` comes as zeros; both are so again afterwards.
+    Fills the four arrays of outcomes. Returns the topplings that follow a step, and those of all steps
+    whose next step is known: their ratio is the branching ratio.
     """
     followers = parents = 0
     for kick in range(nodes.size):
@@ -209,7 +218,13 @@ def load_each(
 
 @kernel
 def cluster_sizes(
-    gradient: Array, indptr: Array, indices: Array, threshold: float, seen: Array, stack: Array, sizes: Array
+    gradient: Array,
+    indptr: Array,
+    indices: Array,
+    threshold: float,
+    seen: Array,
+    stack: Array,
+    sizes: Array,
 ) -> int:
     """Fill ``sizes`` with the nodes of each connected component of the nodes above the threshold.
 
