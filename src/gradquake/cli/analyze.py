@@ -34,6 +34,13 @@ def analyze(
         str | None,
         typer.Option(help="max (exponent D) or mean (exponent gamma) of the sizes; default: both."),
     ] = None,
+    channel: Annotated[
+        str,
+        typer.Option(
+            help="The number whose growth is fitted: size, duration, area, peak, or a channel of an "
+            "observable, as kick_max."
+        ),
+    ] = "size",
     jobs: Jobs = None,
     scheduler: Scheduler = None,
     as_json: AsJson = False,
@@ -56,6 +63,7 @@ def analyze(
             nulls=nulls,
             sensitivity=sensitivity,
             statistic=statistic,
+            channel=channel,
             jobs=jobs,
             scheduler=scheduler,
             progress=advance,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.avalanche.observables import checked_observables
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL
 from gradquake.avalanche.topologies import check_topology
@@ -48,6 +49,9 @@ class ProbedRun:
         The threshold is this quantile of the gradient's magnitudes, in [0, 1].
     max_steps : int
         The most steps of a cascade, at least 1.
+    observe : str
+        Observables to record beside the avalanche, separated by commas: kicks, load, clusters,
+        generations, isolated. In Python a sequence of names is taken as well.
 
     Raises
     ------
@@ -63,6 +67,7 @@ class ProbedRun:
     alpha: float = _DEFAULT.alpha
     quantile: float = _DEFAULT.quantile
     max_steps: int = _DEFAULT.max_steps
+    observe: str = ""
 
     if TYPE_CHECKING:
         # A field or a property of every derived class.
@@ -73,6 +78,7 @@ class ProbedRun:
 
     def __post_init__(self) -> None:
         settle_types(self)
+        object.__setattr__(self, "observe", checked_observables(self.observe))
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
         check_topology(self.topology)
@@ -91,7 +97,10 @@ class ProbedRun:
     def config(self) -> dict[str, Any]:
         """Return the full configuration as JSON-ready values."""
         own = {"experiment": self.experiment, "surrogate": REAL, "n_parameters": self.n_parameters}
-        return {**own, **asdict(self)}
+        settings = asdict(self)
+        if not self.observe:
+            del settings["observe"]
+        return {**own, **settings}
 
 
 Run = TypeVar("Run", bound=ProbedRun)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gradquake.avalanche.cascade import OUTCOME, relax_stack
 from gradquake.avalanche.graphs import GraphStack, repeat, stack
+from gradquake.avalanche.observables import observe
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, surrogate
 from gradquake.avalanche.topologies import build, check_topology
@@ -29,6 +30,9 @@ class Reading:
         "real" for the gradient itself, or a name in ``surrogates.RUNGS``.
     topology, alpha, quantile, max_steps
         The probe's settings (see ``ProbedRun``); the run's own if they are None.
+    observe : str
+        The observables to measure, as ``observables.checked_observables`` returns them; the run's own if
+        it is None.
     """
 
     surrogate: str = REAL
@@ -36,6 +40,7 @@ class Reading:
     alpha: float | None = None
     quantile: float | None = None
     max_steps: int | None = None
+    observe: str | None = None
 
     def settings(self) -> dict[str, object]:
         """Return by name the settings that are not the run's own."""
@@ -53,6 +58,7 @@ def read(record: GradientRecord, reading: Reading) -> RunRecord:
     """
     run = record.config
     wanted = {name: run[name] for name in ("topology", "alpha", "quantile", "max_steps")}
+    wanted["observe"] = run.get("observe", "")
     wanted |= {k: v for k, v in reading.settings().items() if k != "surrogate"}
     check_topology(wanted["topology"])
     probe = Probe(
@@ -63,8 +69,11 @@ def read(record: GradientRecord, reading: Reading) -> RunRecord:
         values = surrogate(reading.surrogate, values, record.tensors, seed=run["seed"])
     graph = build(probe.topology, values.shape[1], probe.seed)
     batch = probe.measure_batch(values, graph, threads=1)
+    observed = observe(wanted["observe"], [replace(probe, graph=graph)] * len(values), values)
     config = {**run, **wanted, "surrogate": reading.surrogate}
-    return RunRecord(config, record.grokking_epoch, record.epochs, batch.measured())
+    if not wanted["observe"]:
+        del config["observe"]
+    return RunRecord(config, record.grokking_epoch, record.epochs, batch.measured() | observed)
 
 
 def sizes(

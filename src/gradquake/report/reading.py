@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from gradquake.analysis.channels import SIZE
 from gradquake.analysis.ladder import Ladder, Span
 from gradquake.analysis.resampling import FEWEST_RUNS, Estimate
 from gradquake.analysis.scales import scale_groups
@@ -20,6 +21,7 @@ from gradquake.errors import counted, printable
 from gradquake.report.doubts import PLACES, capital, cautions, listed, missing
 from gradquake.report.text import time_decimals
 from gradquake.scrutiny.scrutinize import Scrutiny
+from gradquake.study.recording import VARIABLES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,6 +54,9 @@ def reading(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATISTICS) 
 def _findings(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterator[str]:
     ladder, first = scrutiny.ladder, next(iter(statistics))
     yield _data(ladder)
+    if (channel := _channel(ladder)) != SIZE:
+        meaning = VARIABLES[channel][1]
+        yield f"The number that is fitted is {channel} ({meaning}), in the place of the avalanche size."
     for statistic in statistics:
         yield from _exponents(ladder, statistic)
     yield from _crossing(scrutiny, first)
@@ -105,21 +110,27 @@ def _exponents(ladder: Ladder, statistic: Statistic) -> Iterator[str]:
     if _is_defined(pre) and _is_defined(post):
         rise = ladder.rise("real", statistic)
         yield (
-            f"{_named(statistic)} is {_shown(pre)} before grokking and {_shown(post)} after it; "
+            f"{_named(ladder, statistic)} is {_shown(pre)} before grokking and {_shown(post)} after it; "
             f"{_change(rise)}{_beside_one({'before': pre, 'after': post})}."
         )
         return
     for phase, exponent in found.items():
         if _is_defined(exponent):
             yield (
-                f"{_named(statistic)} is {_shown(exponent)} {PLACES[phase]}"
+                f"{_named(ladder, statistic)} is {_shown(exponent)} {PLACES[phase]}"
                 f"{_beside_one({PLACES[phase]: exponent})}."
             )
             return
 
 
-def _named(statistic: Statistic) -> str:
+def _channel(ladder: Ladder) -> str:
+    return str(ladder.real.dataset.attrs.get("channel", SIZE))
+
+
+def _named(ladder: Ladder, statistic: Statistic) -> str:
     symbol, label = STATISTICS[statistic].symbol, STATISTICS[statistic].label
+    if (channel := _channel(ladder)) != SIZE:
+        return capital(f"{symbol}, the exponent of the {label} {channel},")
     return capital(f"{symbol}, the exponent of the {label} avalanche ({label} size ~ N^{symbol}),")
 
 

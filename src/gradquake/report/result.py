@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from gradquake.analysis import specifications
+from gradquake.analysis.channels import SIZE, check_channel
 from gradquake.analysis.ladder import Attribution, Span
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import Exponent
@@ -201,6 +202,7 @@ def analyze(
     nulls: bool = False,
     sensitivity: bool = False,
     statistic: Statistic | None = None,
+    channel: str = SIZE,
     recorded: Mapping[str, xr.Dataset] | None = None,
     jobs: int | None = None,
     scheduler: str | None = None,
@@ -224,6 +226,10 @@ def analyze(
         Measure the specification curve: the sweep under every choice of measuring it.
     statistic : {"max", "mean"}, optional
         The statistic to show; by default both.
+    channel : str
+        The number whose growth with N is fitted: "size"; or "duration", "area" or "peak" of the
+        avalanche; or a channel of an observable, such as "kick_max". An observable that was not recorded
+        is measured on the gradients computed again.
     recorded : mapping, optional
         The nulls that were recorded with a Dataset, by name, as ``Study.with_nulls`` returns them.
     jobs : int, optional
@@ -241,13 +247,18 @@ def analyze(
     Raises
     ------
     InputError
-        For another statistic, fewer than three network sizes, or runs without nulls whose gradients
-        cannot be computed again.
+        For another statistic or channel, fewer than three network sizes, the specification curve of
+        another channel than the size, or runs without nulls whose gradients cannot be computed again.
     StudyError
         If the study cannot be read, or the settings fit no sweep or several.
     """
     if statistic is not None:
         check_statistic(statistic)
+    check_channel(channel)
+    require(
+        channel == SIZE or not sensitivity,
+        "sensitivity was given with a channel; the specification curve is one of sizes alone",
+    )
     sweep, beside_it = _chosen(study, recorded, {**(where or {}), **settings})
     again = replay.can_replay(sweep)
     if again or sensitivity:
@@ -261,15 +272,15 @@ def analyze(
     with open_executor(jobs, scheduler) as executor:
         if again:
             progress("nulls", 0, None)
-            scrutiny = scrutinize(sweep, rungs, executor, progress=steps)
+            scrutiny = scrutinize(sweep, rungs, executor, channel=channel, progress=steps)
         else:
             progress("analysis", 0, None)
             of_rungs = {rung: beside_it[rung] for rung in rungs if rung in beside_it}
-            scrutiny = beside(sweep, of_rungs, executor, progress=steps)
+            scrutiny = beside(sweep, of_rungs, executor, channel=channel, progress=steps)
         topologies: tuple[OnTopology, ...] = ()
         if nulls and again:
             progress("topologies", 0, None)
-            topologies = tuple(on_topologies(sweep, executor))
+            topologies = tuple(on_topologies(sweep, executor, channel=channel))
         table = None
         if sensitivity:
             progress("choices", 0, None)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import timing
+from gradquake.analysis.channels import SIZE
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import GradquakeError, require
 from gradquake.experiments import readings
@@ -41,6 +42,7 @@ def measure(
     found = _measure(sweep, readings, None, executor)
     for reading, measured in found.items():
         wanted = reading.settings()
+        wanted.pop("observe", None)
         own = wanted.pop("surrogate") == REAL and wanted.items() <= sweep.attrs.items()
         if own and not np.array_equal(measured["size"].values, in_order(sweep)["size"].values):
             raise GradquakeError(
@@ -59,11 +61,16 @@ def aligned_offsets(sweep: xr.Dataset) -> NDArray[np.int64]:
 
 
 def measure_aligned(
-    sweep: xr.Dataset, readings: Sequence[Reading], executor: Executor | None = None
+    sweep: xr.Dataset,
+    readings: Sequence[Reading],
+    executor: Executor | None = None,
+    *,
+    channel: str = SIZE,
 ) -> dict[Reading, xr.Dataset]:
     """Measure readings exactly at each run's own t_g plus an offset, not at the nearest snapshot.
 
-    Returns sweeps whose epochs are the offsets, those of ``aligned_offsets``. An avalanche size is NaN
+    Returns sweeps whose epochs are the offsets, those of ``aligned_offsets``, with a channel of the
+    avalanche or of the readings' observables in the place of the size. An avalanche size is NaN
     if its run had not begun or was over at the offset. If a scale has fewer than half of its runs at an
     offset, all sizes at that offset are NaN, because the largest size grows with the number of runs.
 
@@ -76,7 +83,7 @@ def measure_aligned(
         bool(np.isfinite(sweep["grokking_epoch"].values).any()),
         "no run grokked, so that no run can be aligned",
     )
-    found = _measure(sweep, readings, aligned_offsets(sweep), executor)
+    found = _measure(sweep, readings, aligned_offsets(sweep), executor, channel)
     return {reading: timing.where_half_are_there(aligned) for reading, aligned in found.items()}
 
 
@@ -88,6 +95,7 @@ class _Task:
     readings: Sequence[Reading]
     offsets: NDArray[np.int64] | None
     grokking_epochs: Sequence[float]
+    channel: str
 
 
 def _measure(
@@ -95,11 +103,12 @@ def _measure(
     readings: Sequence[Reading],
     offsets: NDArray[np.int64] | None,
     executor: Executor | None,
+    channel: str = SIZE,
 ) -> dict[Reading, xr.Dataset]:
     sweep = in_order(sweep)
     runs = replay.runs_of(sweep)
     reached = dict(zip(runs, sweep["grokking_epoch"].values.tolist(), strict=True))
-    todo = [_Task(t, readings, offsets, [reached[r] for r in t]) for t in tasks(runs)]
+    todo = [_Task(t, readings, offsets, [reached[r] for r in t], channel) for t in tasks(runs)]
     records: list[list[RunRecord]] = [[] for _ in readings]
     for done in each(_read_task, todo, executor):
         for of_reading, part in zip(records, done, strict=True):
@@ -134,15 +143,16 @@ def _read_task(task: _Task) -> list[list[RunRecord]]:
     ]
     records = replay.gradients(task.runs, epochs)
     return [
-        [_read_aligned(r, reading, task.offsets, i) for r, i in zip(records, inside, strict=True)]
+        [_read_aligned(r, reading, task, i) for r, i in zip(records, inside, strict=True)]
         for reading in task.readings
     ]
 
 
 def _read_aligned(
-    record: GradientRecord, reading: Reading, offsets: NDArray[np.int64], inside: NDArray[np.bool_]
+    record: GradientRecord, reading: Reading, task: _Task, inside: NDArray[np.bool_]
 ) -> RunRecord:
+    offsets = np.arange(inside.size) if task.offsets is None else task.offsets
     size = np.full(offsets.size, np.nan)
     if inside.any():
-        size[inside] = readings.read(record, reading).values["size"]
+        size[inside] = readings.read(record, reading).values[task.channel]
     return RunRecord(record.config, record.grokking_epoch, offsets, {"size": size})

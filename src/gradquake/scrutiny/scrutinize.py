@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from gradquake.analysis import timing, transitions
+from gradquake.analysis.channels import SIZE, of_channel
 from gradquake.analysis.collapse import Collapse, phase_collapse
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate
@@ -24,6 +25,7 @@ from gradquake.analysis.shown import Shown, bracketed
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import analyze
 from gradquake.analysis.transitions import PHASES, Phase
+from gradquake.avalanche.observables import observed_by
 from gradquake.avalanche.surrogates import REAL, RUNGS, SURROGATES
 from gradquake.errors import InputError
 from gradquake.experiments.readings import Reading
@@ -147,6 +149,7 @@ def scrutinize(
     rungs: Sequence[str] = RUNGS,
     executor: Executor | None = None,
     *,
+    channel: str = SIZE,
     n_resamples: int = N_RESAMPLES,
     progress: Progress = lambda _steps, _of: None,
 ) -> Scrutiny:
@@ -159,6 +162,9 @@ def scrutinize(
     rungs : sequence of str
         Names in ``surrogates.RUNGS``, "permuted" and "gaussian" among them.
     executor : concurrent.futures.Executor, optional
+    channel : str
+        The number to analyze (see ``analysis.channels``). An observable that the sweep does not hold is
+        measured on its gradients.
     n_resamples : int
         Of every bootstrap.
     progress : callable
@@ -170,14 +176,18 @@ def scrutinize(
         As ``measure`` does, or for fewer than three scales.
     """
     sweep = in_order(sweep)
-    by_reading = measure(sweep, [Reading(name) for name in (REAL, *rungs)], executor)
+    readings = {name: Reading(name, observe=observed_by(channel)) for name in (REAL, *rungs)}
+    by_reading = measure(sweep, list(readings.values()), executor)
     # ``measure`` has checked that the gradients give the avalanches of the sweep.
-    nulls = {name: by_reading[Reading(name)] for name in rungs}
+    measured = {name: of_channel(by_reading[reading], channel) for name, reading in readings.items()}
+    if channel in sweep:
+        measured[REAL] = of_channel(sweep, channel)
     aligned = None
     if np.isfinite(sweep["grokking_epoch"].values).any():
-        exact = measure_aligned(sweep, [Reading(), Reading("permuted")], executor)
-        aligned = Aligned(exact[Reading()], exact[Reading("permuted")])
-    return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
+        beside_it = [readings[REAL], Reading("permuted", observe=observed_by(channel))]
+        exact = measure_aligned(sweep, beside_it, executor, channel=channel)
+        aligned = Aligned(*(exact[reading] for reading in beside_it))
+    return _beside(measured, aligned, executor, n_resamples, progress)
 
 
 def beside(
@@ -185,6 +195,7 @@ def beside(
     nulls: Mapping[str, xr.Dataset],
     executor: Executor | None = None,
     *,
+    channel: str = SIZE,
     n_resamples: int = N_RESAMPLES,
     progress: Progress = lambda _steps, _of: None,
 ) -> Scrutiny:
@@ -200,6 +211,8 @@ def beside(
         The same runs measured on surrogates, by their names in ``surrogates.RUNGS``.
     executor, n_resamples, progress
         As in ``scrutinize``.
+    channel : str
+        The number to analyze; the sweep and the nulls hold it.
 
     Raises
     ------
@@ -207,29 +220,29 @@ def beside(
         For fewer than three scales, or without the "gaussian" and "permuted" nulls.
     """
     check_beside(sweep, nulls)
-    sweep = in_order(sweep)
-    nulls = {rung: in_order(nulls[rung]) for rung in SURROGATES if rung in nulls}
-    reached, every = sweep["grokking_epoch"].values, sweep.attrs.get("every")
+    ordered = {REAL: sweep, **{rung: nulls[rung] for rung in SURROGATES if rung in nulls}}
+    measured = {name: of_channel(in_order(one), channel) for name, one in ordered.items()}
+    reached, every = measured[REAL]["grokking_epoch"].values, sweep.attrs.get("every")
     aligned = None
     # A schedule without a fixed interval is recorded as None.
     if isinstance(every, int) and every > 0 and np.isfinite(reached).any():
-        aligned = Aligned(*(timing.aligned(of, reached, every) for of in (sweep, nulls["permuted"])))
-    return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
+        pair = measured[REAL], measured["permuted"]
+        aligned = Aligned(*(timing.aligned(of, reached, every) for of in pair))
+    return _beside(measured, aligned, executor, n_resamples, progress)
 
 
 def _beside(
-    sweep: xr.Dataset,
-    nulls: Mapping[str, xr.Dataset],
+    measured: Mapping[str, xr.Dataset],
     aligned: Aligned | None,
     executor: Executor | None,
     n_resamples: int,
     progress: Progress,
 ) -> Scrutiny:
-    measured = {REAL: sweep, **nulls}
+    sweep = measured[REAL]
     timed = STEPS_OF_STATISTIC * len(STATISTICS) if aligned else 0
     told = partial(_told, progress=progress, of=len(measured) * (1 + len(PHASES)) + timed)
     real, *of_nulls = told(each(partial(analyze, n_resamples=n_resamples), measured.values(), executor))
-    ladder = Ladder(real, dict(zip(nulls, of_nulls, strict=True)))
+    ladder = Ladder(real, dict(zip(list(measured)[1:], of_nulls, strict=True)))
     pairs = list(product(measured.values(), PHASES))
     found = told(each(unpacked(phase_collapse), pairs, executor))
     collapses = {rung: {phase: next(found) for phase in PHASES} for rung in measured}

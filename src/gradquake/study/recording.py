@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.avalanche.observables import CHANNELS
 from gradquake.errors import InputError, printable, require, told
 from gradquake.study.configuration import (
     RUN_KEYS,
@@ -58,6 +59,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "deviation": ("<f8", "degrees between the gradient before and after"),
     "gradient_norm": ("<f8", "Euclidean norm of the gradient"),
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
+    **{channel: ("<f8", meaning) for channel, meaning in CHANNELS.items()},
 }
 
 # Names in a Dataset that no measurement may have.
