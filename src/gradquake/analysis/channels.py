@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 
 from gradquake.avalanche.observables import CHANNELS, observed_by
 from gradquake.errors import InputError
+from gradquake.study.recording import VARIABLES
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["COUNTED", "SIZE", "check_channel", "of_channel"]
+__all__ = ["MEANINGS", "SIZE", "check_channel", "of_channel"]
 
 # The channel of all statistics unless another one is chosen.
 SIZE = "size"
 
-# The channels of the avalanche itself.
-COUNTED = (SIZE, "duration", "area", "peak")
+# Every channel, and what it is: those of the avalanche itself, and those of observables.
+MEANINGS = {name: VARIABLES[name][1] for name in (SIZE, "duration", "area", "peak")} | CHANNELS
 
 
 def check_channel(channel: object) -> None:
     """Raise InputError unless ``channel`` is a channel of the avalanche or of an observable."""
-    if channel not in (*COUNTED, *CHANNELS):
-        known = ", ".join((*COUNTED, *CHANNELS))
-        raise InputError(f"the channel is {channel!r}; one of {known} is needed")
+    if channel not in MEANINGS:
+        raise InputError(f"the channel is {channel!r}; one of {', '.join(MEANINGS)} is needed")
 
 
 def of_channel(sweep: xr.Dataset, channel: str) -> xr.Dataset:

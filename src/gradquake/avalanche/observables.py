@@ -47,7 +47,7 @@ class Observable:
 
 def _kicks(probe: Probe, gradient: Gradient) -> Sequence[float]:
     found = probe.kicks(gradient)
-    return found.mean, found.largest, found.branching_ratio
+    return found.median, found.mean, found.largest, found.branching_ratio
 
 
 def _load(probe: Probe, gradient: Gradient) -> Sequence[float]:
@@ -63,10 +63,18 @@ def _clusters(probe: Probe, gradient: Gradient) -> Sequence[float]:
     return found.number, found.largest, found.mean
 
 
+def _generations(probe: Probe, gradient: Gradient) -> Sequence[float]:
+    # As ``probe.generations(gradient).first_share``, with one cascade instead of one for each step.
+    found = probe.measure(gradient)
+    first = np.count_nonzero(np.abs(gradient) > found.threshold)
+    return (first / found.size if found.size else np.nan,)
+
+
 OBSERVABLES: dict[str, Observable] = {
     "kicks": Observable(
         _kicks,
         {
+            "kick_median": "median topplings of a kick of one node",
             "kick_mean": "mean topplings of a kick of one node",
             "kick_max": "most topplings of a kick of one node",
             "kick_branching": "topplings that follow a toppling of a kick, in the next step",
@@ -89,7 +97,7 @@ OBSERVABLES: dict[str, Observable] = {
         },
     ),
     "generations": Observable(
-        lambda probe, gradient: (probe.generations(gradient).first_share,),
+        _generations,
         {"first_generation": "share of the first step among all topplings"},
     ),
     "isolated": Observable(

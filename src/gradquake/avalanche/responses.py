@@ -41,6 +41,11 @@ class Responses:
     branching_ratio: float
 
     @property
+    def median(self) -> float:
+        """The median size."""
+        return float(np.median(self.size))
+
+    @property
     def mean(self) -> float:
         """The mean size."""
         return float(self.size.mean())

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from gradquake.analysis.channels import SIZE
+from gradquake.analysis.channels import MEANINGS, SIZE
 from gradquake.analysis.ladder import Ladder, Span
 from gradquake.analysis.resampling import FEWEST_RUNS, Estimate
 from gradquake.analysis.scales import scale_groups
@@ -21,7 +21,6 @@ from gradquake.errors import counted, printable
 from gradquake.report.doubts import PLACES, capital, cautions, listed, missing
 from gradquake.report.text import time_decimals
 from gradquake.scrutiny.scrutinize import Scrutiny
-from gradquake.study.recording import VARIABLES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -55,8 +54,10 @@ def _findings(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterator
     ladder, first = scrutiny.ladder, next(iter(statistics))
     yield _data(ladder)
     if (channel := _channel(ladder)) != SIZE:
-        meaning = VARIABLES[channel][1]
-        yield f"The number that is fitted is {channel} ({meaning}), in the place of the avalanche size."
+        yield (
+            f"The number that is fitted is {channel} ({MEANINGS[channel]}), in the place of the "
+            "avalanche size."
+        )
     for statistic in statistics:
         yield from _exponents(ladder, statistic)
     yield from _crossing(scrutiny, first)

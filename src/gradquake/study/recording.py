@@ -45,8 +45,8 @@ __all__ = [
 # Measurements of any stored type.
 Values = NDArray[Any]
 
-# The variables that are measured at a snapshot: stored type, and unit or meaning. Any other name is an
-# outcome that was logged, a float.
+# The variables that are measured at a snapshot: stored type, and unit or meaning. Any other name is a
+# float: a channel of an observable, or an outcome that was logged.
 VARIABLES: dict[str, tuple[str, str]] = {
     "loss": ("<f8", "training loss; a mean cross-entropy is in nats"),
     "accuracy": ("<f8", "share of samples predicted right"),
@@ -59,7 +59,6 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "deviation": ("<f8", "degrees between the gradient before and after"),
     "gradient_norm": ("<f8", "Euclidean norm of the gradient"),
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
-    **{channel: ("<f8", meaning) for channel, meaning in CHANNELS.items()},
 }
 
 # Names in a Dataset that no measurement may have.
@@ -248,7 +247,7 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
         name: (
             ("run", "epoch"),
             np.stack([_at(epochs, run, name) for run in runs]),
-            {"meaning": VARIABLES[name][1] if name in VARIABLES else "logged"},
+            {"meaning": VARIABLES[name][1] if name in VARIABLES else CHANNELS.get(name, "logged")},
         )
         for name in names
     }
