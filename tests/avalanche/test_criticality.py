@@ -30,7 +30,7 @@ def without_edges(n):
 
 
 def assert_equal(first, second):
-    for name in ("size", "duration", "area", "truncated", "branching_ratio"):
+    for name in ("size", "duration", "area", "truncated", "started", "branching_ratio"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
@@ -113,7 +113,8 @@ def test_loading_without_edges_topples_the_largest_in_turn():
 def test_loading_reaches_equal_magnitudes_together():
     gradient = np.array([1.0, -1.0, 0.5, 1.0, 0.0])
     loads = Probe(without_edges(5), quantile=1.0).load(gradient, 1)
-    assert (loads.size.tolist(), loads.duration.tolist()) == ([3], [1])
+    assert (loads.size.tolist(), loads.duration.tolist(), loads.started.tolist()) == ([3], [1], [3])
+    assert loads.branching_ratio == 0.0
 
 
 def test_loading_that_never_comes_to_rest_ends_there():
@@ -122,6 +123,44 @@ def test_loading_that_never_comes_to_rest_ends_there():
     assert 1 < len(loads) < 1000
     assert loads.truncated.tolist() == [False] * (len(loads) - 1) + [True]
     assert loads.duration[-1] == MOST_STEPS
+    assert loads.endless == 1 / len(loads)
+    assert loads.largest < loads.size[-1]
+    ended = loads.size[:-1]
+    assert (loads.mean, loads.median) == (ended.mean(), np.median(ended))
+    assert loads.branching_ratio == (ended.sum() - loads.started[:-1].sum()) / ended.sum()
+
+
+def pair_beside_a_ring(first, second, n=20):
+    """Two nodes that are joined only to each other, and a ring at rest; the threshold is 1."""
+    ring_edges = [(i, (i + 1) % n) for i in range(n)]
+    graph = from_edges(n + 2, [*ring_edges, (n, n + 1)])
+    return Probe(graph, quantile=0.9, seed=1), np.array([1.0, *[0.1] * (n - 1), first, second])
+
+
+def test_two_nodes_of_a_large_sum_never_come_to_rest_and_are_set_aside():
+    # They hand 0.3 of their values to and fro, and the one that topples always has the sum over 1.7.
+    probe, gradient = pair_beside_a_ring(2.0, 1.5)
+    kicks = probe.kicks(gradient, 500)
+    assert (kicks.endless, kicks.size.tolist()) == (0.0, [1] * 500)
+    with pytest.raises(NotAtRestError, match="does not come to rest in 10000 steps"):
+        probe.load(gradient)
+
+
+def test_a_kick_that_never_comes_to_rest_has_no_size():
+    # At rest while neither is above the threshold, but not if one is raised to it: 1.8 / 1.7 > 1.
+    probe, gradient = pair_beside_a_ring(0.8, 0.8)
+    probe = Probe(probe.graph, quantile=1.0, seed=1)
+    kicks = probe.kicks(gradient, 500)
+    nodes = kicked_nodes(1, 22, 500)
+    np.testing.assert_array_equal(kicks.truncated, nodes >= 20)
+    assert set(kicks.duration[kicks.truncated]) == {MOST_STEPS}
+    assert kicks.endless == (nodes >= 20).mean() > 0
+    ended = kicks.size[nodes < 20]
+    assert (kicks.median, kicks.mean, kicks.largest) == (1.0, ended.mean(), ended.max())
+    assert kicks.branching_ratio == (ended.sum() - ended.size) / ended.sum()
+    pair = Probe(from_edges(2, [(0, 1)]), quantile=1.0).kicks(np.array([1.0, 0.95]), 9)
+    assert (pair.endless, pair.largest) == (1.0, 0)
+    assert np.isnan([pair.mean, pair.median, pair.branching_ratio]).all()
 
 
 def test_clusters_of_a_ring():

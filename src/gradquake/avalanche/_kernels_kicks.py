@@ -9,15 +9,9 @@ from __future__ import annotations
 from gradquake.avalanche._numba import Array, index, inlined, kernel
 
 __all__ = [
-    "MARKED",
-    "SAVED",
-    "TOPPLED",
-    "cluster_sizes",
-    "isolated_size",
-    "kick_each",
-    "load_each",
-    "spread",
-]
+    "MARKED", "SAVED", "TOPPLED", "cluster_sizes", "isolated_size", "kick_each", "load_each",
+    "mark_reached", "spread",
+]  # fmt: skip
 
 # Bits of a node's mark during one avalanche: listed for the next step, toppled, its first value saved.
 MARKED = 1
@@ -47,18 +41,18 @@ def spread(
     moved: Array,
     saved: Array,
     values: Array,
-) -> tuple[int, int, int, int, int, int]:
+) -> tuple[int, int, int, int, int]:
     """Relax a gradient of which only the first ``count`` nodes in ``unstable``, ascending, are unstable.
 
     These nodes are saved already: they are the first in ``saved``, their marks are ``SAVED``, all other
     marks are 0. Every other node that changes is added to ``saved``, and its value before to ``values``.
     All unstable nodes topple at once and shares arrive in ascending order of their sender, as in
     ``_kernels_cascade.cascade``. The last six arrays are scratch, an entry a node. Returns size,
-    duration, area, the topplings of the last step, the number of nodes that are still unstable, and the
+    duration, area, the number of nodes that are still unstable, and the
     number of nodes in ``saved``.
     """
     one = index(1)
-    size = duration = area = last = 0
+    size = duration = area = 0
     touched = count
     while count > 0 and duration < max_steps:
         for k in range(count):
@@ -93,7 +87,6 @@ def spread(
                     waiting[listed] = j
                     listed += 1
         size += count
-        last = count
         duration += 1
         if listed > 1:
             waiting[:listed].sort()
@@ -105,7 +98,7 @@ def spread(
             if above(gradient[j], threshold):
                 unstable[count] = j
                 count += 1
-    return size, duration, area, last, count, touched
+    return size, duration, area, count, touched
 
 
 @kernel
@@ -123,37 +116,34 @@ def kick_each(
     duration: Array,
     area: Array,
     truncated: Array,
+    started: Array,
     marks: Array,
     unstable: Array,
     waiting: Array,
     moved: Array,
     saved: Array,
     values: Array,
-) -> tuple[int, int]:
+) -> None:
     """Raise each of ``nodes`` in turn to ``raised``, keep its sign, relax, and restore the gradient.
 
     No node of ``gradient`` is unstable, and ``marks`` comes as zeros; both are so again afterwards.
-    Fills the four arrays of outcomes. Returns the topplings that follow a step, and those of all steps
-    whose next step is known: their ratio is the branching ratio.
+    Fills the five arrays of outcomes, of which ``started`` is the number of nodes that topple first.
     """
-    followers = parents = 0
     for kick in range(nodes.size):
         node = index(nodes[kick])
         marks[node] = SAVED
         unstable[0] = saved[0] = node
         values[0] = gradient[node]
         gradient[node] = -raised if gradient[node] < 0 else raised
-        size[kick], duration[kick], area[kick], last, left, touched = spread(
+        size[kick], duration[kick], area[kick], left, touched = spread(
             gradient, indptr, indices, threshold, alpha, keep, max_steps, 1,
             marks, unstable, waiting, moved, saved, values,
         )  # fmt: skip
         truncated[kick] = left > 0
-        followers += size[kick] - 1
-        parents += size[kick] - (last if left > 0 else 0)
+        started[kick] = 1
         for k in range(touched):
             gradient[index(saved[k])] = values[k]
             marks[index(saved[k])] = 0
-    return followers, parents
 
 
 @kernel
@@ -171,22 +161,22 @@ def load_each(
     duration: Array,
     area: Array,
     truncated: Array,
+    started: Array,
     marks: Array,
     unstable: Array,
     waiting: Array,
     moved: Array,
     saved: Array,
     values: Array,
-) -> tuple[int, int, int]:
+) -> int:
     """Load all nodes alike until one topples, relax, and repeat, as many times as ``size`` has entries.
 
     Loading adds one amount to all magnitudes, and keeps signs; 0 becomes positive. The nodes of the
     largest magnitude come to ``raised``, the smallest number above the threshold; all others stay at or
     below ``largest``, the largest number that is not above it. Other arguments as in ``kick_each``.
     ``gradient`` is left as the last avalanche leaves it. It stops after an avalanche that ``max_steps``
-    has truncated. Returns the number of avalanches, and the two numbers that ``kick_each`` returns.
+    has truncated. Returns the number of avalanches.
     """
-    followers = parents = 0
     for event in range(size.size):
         top = abs(gradient[0])
         for i in range(1, gradient.size):
@@ -202,18 +192,17 @@ def load_each(
                 unstable[count] = saved[count] = i
                 count += 1
             gradient[i] = -loaded if gradient[i] < 0 else loaded
-        size[event], duration[event], area[event], last, left, touched = spread(
+        size[event], duration[event], area[event], left, touched = spread(
             gradient, indptr, indices, threshold, alpha, keep, max_steps, count,
             marks, unstable, waiting, moved, saved, values,
         )  # fmt: skip
         truncated[event] = left > 0
-        followers += size[event] - count
-        parents += size[event] - (last if left > 0 else 0)
+        started[event] = count
         for k in range(touched):
             marks[index(saved[k])] = 0
         if left > 0:
-            return event + 1, followers, parents
-    return size.size, followers, parents
+            return event + 1
+    return size.size
 
 
 @kernel
@@ -251,6 +240,20 @@ def cluster_sizes(
         sizes[found] = size
         found += 1
     return found
+
+
+@kernel
+def mark_reached(indptr: Array, indices: Array, height: int, stack: Array, marks: Array) -> None:
+    """Mark every node that a path joins to the first ``height`` nodes in ``stack``, which are marked."""
+    while height > 0:
+        height -= 1
+        i = index(stack[height])
+        for edge in range(index(indptr[i]), index(indptr[i + index(1)])):
+            j = index(indices[edge])
+            if not marks[j]:
+                marks[j] = 1
+                stack[height] = j
+                height += 1
 
 
 @kernel

@@ -33,11 +33,12 @@ KICKS = 0x6B69636B
 
 
 class _Rest(NamedTuple):
-    """A gradient at rest: none of its magnitudes is above the threshold."""
+    """A gradient after 10,000 steps at most; ``active`` lists the nodes that are still unstable."""
 
     gradient: Gradient
     graph: Graph
     threshold: float
+    active: NDArray[np.intp]
 
 
 class Criticality:
@@ -68,7 +69,9 @@ class Criticality:
         only if its avalanche reaches them. The nodes are drawn uniformly, with replacement; the probe's
         seed and N fix the draw, so that two gradients of one length are kicked at the same nodes.
 
-        The relaxation and each kick have up to 10,000 steps, whatever the probe's ``max_steps``.
+        The relaxation and each kick have up to 10,000 steps, whatever the probe's ``max_steps``. A
+        connected component of the graph that does not come to rest, such as two nodes that are joined
+        only to each other, is set aside: none of its nodes is kicked.
 
         Parameters
         ----------
@@ -79,17 +82,18 @@ class Criticality:
         Raises
         ------
         NotAtRestError
-            If the gradient does not come to rest within 10,000 steps, or the threshold is 0.
+            If half of the nodes or more are set aside, or the threshold is 0.
         """
         require_count("n", n, 1)
         rest = self._rest(gradient)
         stream = np.random.SeedSequence(self.seed, spawn_key=(KICKS, rest.gradient.size))
         nodes = np.random.default_rng(stream).integers(rest.gradient.size, size=n)
+        if rest.active.size:
+            at_rest = self._nodes_at_rest(rest)
+            nodes = at_rest[nodes * at_rest.size // rest.gradient.size]
         columns = _columns(n)
-        followers, parents = _kernels_kicks.kick_each(
-            *self._start(rest, nodes), *columns, *_scratch(rest)
-        )
-        return _responses(columns, n, followers, parents)
+        _kernels_kicks.kick_each(*self._start(rest, nodes), *columns, *_scratch(rest))
+        return Responses(*columns)
 
     def load(self, gradient: ArrayLike, n: int = 1000) -> Responses:
         """Relax a gradient, then load all nodes slowly until one topples, relax, and repeat.
@@ -112,19 +116,20 @@ class Criticality:
         Raises
         ------
         NotAtRestError
-            As ``kicks`` does.
+            If any node does not come to rest within 10,000 steps, or the threshold is 0.
         """
         require_count("n", n, 1)
         rest = self._rest(gradient)
+        if rest.active.size:
+            raise _not_at_rest()
         kind: Any = rest.gradient.dtype.type
         below = kind(rest.threshold)
         if below > rest.threshold:
             below = np.nextafter(below, kind(0))
         columns = _columns(n)
-        events, followers, parents = _kernels_kicks.load_each(
-            *self._start(rest, below), *columns, *_scratch(rest)
-        )
-        return _responses(columns, events, followers, parents)
+        events = _kernels_kicks.load_each(*self._start(rest, below), *columns, *_scratch(rest))
+        size, duration, area, truncated, started = (column[:events] for column in columns)
+        return Responses(size, duration, area, truncated, started)
 
     def clusters(self, gradient: ArrayLike) -> Clusters:
         """Return the connected components, on the graph, of the nodes above the threshold.
@@ -198,11 +203,20 @@ class Criticality:
         graph = self.graph_on(relaxed.size)
         if avalanche.truncated:
             relaxed, _ = _relaxed(relaxed, graph, self.alpha, MOST_STEPS, threshold)
-        if bool((np.abs(relaxed) > threshold).any()):
-            raise NotAtRestError(
-                f"the gradient does not come to rest in {MOST_STEPS} steps; a larger quantile is needed"
-            )
-        return _Rest(relaxed, graph, threshold)
+        return _Rest(relaxed, graph, threshold, np.flatnonzero(np.abs(relaxed) > threshold))
+
+    def _nodes_at_rest(self, rest: _Rest) -> NDArray[np.intp]:
+        """Return the nodes to which no path leads from a node that is still above the threshold."""
+        marks, stack, *_ = _scratch(rest)
+        stack[: rest.active.size] = rest.active
+        marks[rest.active] = 1
+        _kernels_kicks.mark_reached(
+            rest.graph.indptr, rest.graph.indices, rest.active.size, stack, marks
+        )
+        nodes = np.flatnonzero(marks == 0)
+        if 2 * nodes.size <= marks.size:
+            raise _not_at_rest()
+        return nodes
 
     def _start(self, rest: _Rest, of_kernel: Any) -> tuple[Any, ...]:
         """Return the first arguments of the two kernels; they differ in ``of_kernel``."""
@@ -215,20 +229,16 @@ class Criticality:
         return *state, of_kernel, rest.threshold, raised, *rates
 
 
-# The columns of ``Responses``: size, duration, area, truncated.
-_Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
+def _not_at_rest() -> NotAtRestError:
+    return NotAtRestError(
+        f"the gradient does not come to rest in {MOST_STEPS} steps; a larger quantile is needed"
+    )
 
 
-def _columns(n: int) -> _Columns:
-    """Return columns for a kernel to fill."""
-    size, duration, area = np.zeros((3, n), np.int64)
-    return size, duration, area, np.zeros(n, np.bool_)
-
-
-def _responses(columns: _Columns, events: int, followers: int, parents: int) -> Responses:
-    size, duration, area, truncated = columns
-    ratio = followers / parents if parents else np.nan
-    return Responses(size[:events], duration[:events], area[:events], truncated[:events], ratio)
+def _columns(n: int) -> tuple[Any, ...]:
+    """Return the arrays of ``Responses`` for a kernel to fill."""
+    size, duration, area, started = np.zeros((4, n), np.int64)
+    return size, duration, area, np.zeros(n, np.bool_), started
 
 
 def _scratch(rest: _Rest) -> tuple[NDArray[Any], ...]:

@@ -47,15 +47,12 @@ class Observable:
 
 def _kicks(probe: Probe, gradient: Gradient) -> Sequence[float]:
     found = probe.kicks(gradient)
-    return found.median, found.mean, found.largest, found.branching_ratio
+    return found.median, found.mean, found.largest, found.branching_ratio, found.endless
 
 
 def _load(probe: Probe, gradient: Gradient) -> Sequence[float]:
     found = probe.load(gradient, FIRST_LOADS)
-    ended = found.size[~found.truncated]
-    if ended.size == 0:
-        return np.nan, np.nan, found.branching_ratio
-    return float(ended.mean()), float(ended.max()), found.branching_ratio
+    return found.mean, found.largest, found.branching_ratio
 
 
 def _clusters(probe: Probe, gradient: Gradient) -> Sequence[float]:
@@ -78,6 +75,7 @@ OBSERVABLES: dict[str, Observable] = {
             "kick_mean": "mean topplings of a kick of one node",
             "kick_max": "most topplings of a kick of one node",
             "kick_branching": "topplings that follow a toppling of a kick, in the next step",
+            "kick_endless": "share of kicks that do not come to rest in 10,000 steps",
         },
     ),
     "load": Observable(

@@ -26,34 +26,55 @@ class Responses:
         Distinct nodes that toppled.
     truncated : array of bool
         Whether 10,000 steps ended the avalanche.
-    branching_ratio : float
-        The topplings that follow a step, summed over all steps of all avalanches, over the topplings of
-        these steps; the last step of a truncated avalanche is left out, since the next one is not known.
-        A process of ratio 1 is critical. If no avalanche is truncated and each starts at one node, the
-        ratio is 1 - 1 / mean: the mean size of a branching process is 1 / (1 - ratio). NaN if there is
-        no step whose next one is known.
+    started : array of int64
+        Nodes that topple at the first step: 1 for a kick, and more if loading raises several nodes at
+        once.
+
+    An avalanche that 10,000 steps truncate has no size. It is left out of the median, the mean, the
+    largest size and the branching ratio; ``endless`` is the share of these avalanches. Two nodes that
+    are joined only to each other, for example, hand their sum to and fro for ever if it is large enough.
     """
 
     size: NDArray[np.int64]
     duration: NDArray[np.int64]
     area: NDArray[np.int64]
     truncated: NDArray[np.bool_]
-    branching_ratio: float
+    started: NDArray[np.int64]
+
+    @property
+    def endless(self) -> float:
+        """The share of avalanches that 10,000 steps truncate."""
+        return float(self.truncated.mean())
 
     @property
     def median(self) -> float:
-        """The median size."""
-        return float(np.median(self.size))
+        """The median size; NaN if no avalanche ends."""
+        return float(np.median(self._ended)) if self._ended.size else np.nan
 
     @property
     def mean(self) -> float:
-        """The mean size."""
-        return float(self.size.mean())
+        """The mean size; NaN if no avalanche ends."""
+        return float(self._ended.mean()) if self._ended.size else np.nan
 
     @property
     def largest(self) -> int:
-        """The largest size."""
-        return int(self.size.max())
+        """The largest size; 0 if no avalanche ends."""
+        return int(self._ended.max(initial=0))
+
+    @property
+    def branching_ratio(self) -> float:
+        """The topplings of all steps but the first, over those of all steps; 1 is critical.
+
+        It is the mean number of topplings that one toppling causes in the next step, summed over all
+        avalanches. If each starts at one node, it is 1 - 1 / mean: the mean size of a branching process
+        is 1 / (1 - ratio). NaN if no avalanche ends.
+        """
+        total = int(self._ended.sum())
+        return (total - int(self.started[~self.truncated].sum())) / total if total else np.nan
+
+    @property
+    def _ended(self) -> NDArray[np.int64]:
+        return self.size[~self.truncated]
 
     def __len__(self) -> int:
         return self.size.size
