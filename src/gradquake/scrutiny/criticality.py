@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MOMENTS", "NULL", "OBSERVED", "Critical", "Moment", "criticality"]
 
+# Every so many snapshots are kicked.
+EVERY = 2
+
 # When a run is kicked, by its own t_g: at all snapshots before it, exactly at it, at all snapshots
 # after.
 Moment = Literal["before", "at", "after"]
@@ -64,15 +67,26 @@ class Critical(Shown):
     of: dict[str, dict[Moment, dict[str, Exponent]]]
     arrangement: dict[Moment, dict[str, Estimate]]
 
+    def at_largest(self, rung: str, moment: Moment, name: str) -> Estimate:
+        """Return a number of the largest networks: the mean over their runs."""
+        found = self.of[rung][moment][name]
+        return Estimate(
+            value=float(found.sizes[-1]),
+            low=float(found.size_low[-1]),
+            high=float(found.size_high[-1]),
+            invalid=0.0,
+            runs=int(found.runs_of_scale[-1]),
+        )
+
     @property
     def _title(self) -> str:
         return f"Kicks on {self.topology}"
 
     def _lines(self) -> Mapping[str, str]:
         return {
-            f"branching ratio {moment}, {rung}": str(found["kick_branching"].sizes[-1])
-            for rung, of_rung in self.of.items()
-            for moment, found in of_rung.items()
+            f"branching ratio {moment} t_g, {rung}": self.at_largest(rung, moment, "kick_branching").text
+            for rung in self.of
+            for moment in MOMENTS
         }
 
 
@@ -113,7 +127,7 @@ class _Task:
 def _at_moments(task: _Task) -> list[list[RunRecord]]:
     """Return for each reading the records of runs, whose epochs are the positions in ``MOMENTS``."""
     epochs = [
-        np.union1d(run.snapshots, [] if np.isnan(reached) else [reached]).astype(np.int64)
+        np.union1d(run.snapshots[::EVERY], [] if np.isnan(reached) else [reached]).astype(np.int64)
         for run, reached in zip(task.runs, task.grokking_epochs, strict=True)
     ]
     records = replay.gradients(task.runs, epochs)
@@ -153,9 +167,13 @@ def _summarized(item: tuple[str, xr.Dataset, xr.Dataset]) -> Critical:
 
 
 def _exponent(dataset: xr.Dataset, name: str, moment: int) -> Exponent:
-    where = (dataset["epoch"] == moment).broadcast_like(dataset["size"])
-    chosen = dataset.assign(size=dataset[name])
-    return scaling.exponent(chosen, "mean", where, n_resamples=N_RESAMPLES)
+    import xarray as xr
+
+    sizes = dataset[name].values[:, [moment]]
+    scales = {"n_parameters": ("run", dataset["n_parameters"].values)}
+    return scaling.exponent(
+        xr.Dataset({"size": (("run", "epoch"), sizes)}, scales), "mean", n_resamples=N_RESAMPLES
+    )
 
 
 def _difference(real: Exponent, null: Exponent) -> Estimate:

@@ -35,6 +35,7 @@ from gradquake.paper.xor.plan import (
     STUDY,
     Plan,
 )
+from gradquake.scrutiny.criticality import Critical, criticality
 from gradquake.scrutiny.measure import measure as measure_readings
 from gradquake.scrutiny.scrutinize import Scrutiny, scrutinize
 from gradquake.scrutiny.sensitivity import specify
@@ -97,6 +98,9 @@ class Evidence:
         The specification curve; None for a quick plan.
     many_seeds : dict
         The sweeps of many seeds, inline and shadow; empty for a quick plan.
+    criticality : dict
+        The answers of the inline and the shadow gradients to kicks on every topology; empty for a quick
+        plan.
     """
 
     inline_scrutiny: Scrutiny
@@ -112,6 +116,7 @@ class Evidence:
     on_topologies: dict[str, list[OnTopology]]
     specifications: xr.Dataset | None
     many_seeds: dict[str, ManySeeds]
+    criticality: dict[str, list[Critical]]
 
     def condition(self, group: str, name: str) -> ConditionResult:
         """Return the result of a condition.
@@ -213,6 +218,7 @@ def gather(
         on_topologies=beyond.on_topologies,
         specifications=beyond.specifications,
         many_seeds=beyond.many_seeds,
+        criticality=beyond.criticality,
     )
 
 
@@ -244,6 +250,7 @@ class _Beyond:
     on_topologies: dict[str, list[OnTopology]] = field(default_factory=dict)
     specifications: xr.Dataset | None = None
     many_seeds: dict[str, ManySeeds] = field(default_factory=dict)
+    criticality: dict[str, list[Critical]] = field(default_factory=dict)
 
 
 def _beyond(
@@ -259,7 +266,9 @@ def _beyond(
     table = specify([_paper_seeds(modes[mode]) for mode in ("shadow", "inline")], executor)
     progress("power")
     many = {mode: _many_seeds(_sweep(study, runs), executor) for mode, runs in plan.power.items()}
-    return _Beyond(on_each, table, many)
+    progress("kicks")
+    kicked = {mode: criticality(_paper_seeds(sweep), executor) for mode, sweep in modes.items()}
+    return _Beyond(on_each, table, many, kicked)
 
 
 def _conditions(plan: Plan, study: Study, inline: xr.Dataset, shadow: xr.Dataset) -> list[Todo]:
@@ -283,7 +292,7 @@ def _baselines(plan: Plan, study: Study) -> tuple[Baseline, Baseline]:
 
 
 def _paper_seeds(sweep: xr.Dataset) -> xr.Dataset:
-    """Return the paper's seeds of a sweep: the specification curve is measured on these."""
+    """Return the paper's seeds of a sweep, on which the specification curve and kicks are measured."""
     return sweep.isel(run=np.flatnonzero(sweep["seed"].values < PAPER_SEEDS))
 
 

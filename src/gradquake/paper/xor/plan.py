@@ -25,7 +25,7 @@ POWER_STUDY = "power.sqlite"
 
 # The figures, and those that a quick plan has no evidence for.
 PLATES = ("figure1", "figure2", "figure3", "ladder", "aligned")
-MORE_PLATES = ("controls", "intervention", "topologies", "power", "specifications")
+MORE_PLATES = ("controls", "intervention", "topologies", "power", "kicks", "specifications")
 
 PAPER_SEEDS = 6
 GINI_SEEDS = 1000

@@ -11,6 +11,7 @@ from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import leave_one_out
 from gradquake.analysis.transitions import SPLIT_PHASES
 from gradquake.paper.xor.choices_plate import choices
+from gradquake.paper.xor.criticality_plate import kicks
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.gini import ALIGNED_AFTER, ALIGNED_BEFORE
 from gradquake.paper.xor.plan import GINI_HIDDEN
@@ -180,5 +181,6 @@ PLATES: dict[str, Callable[[Evidence, Path], None]] = {
     "intervention": intervention,
     "topologies": topologies,
     "power": power,
+    "kicks": kicks,
     "specifications": choices,
 }
