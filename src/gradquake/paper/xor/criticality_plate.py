@@ -17,7 +17,7 @@ from gradquake.scrutiny.criticality import MOMENTS, NULL, Critical, Moment
 __all__ = ["kicks"]
 
 LOOKS = dict(zip(MOMENTS, ((GREEN, "o"), (ORANGE, "^"), (VERMILION, "s")), strict=True))
-FILLED: dict[str, Any] = {}
+FILLED: dict[str, Any] = {"ls": "-"}
 OPEN: dict[str, Any] = {"mfc": "white", "ls": ":"}
 SHIFTS = dict(zip(MOMENTS, (-0.22, 0.0, 0.22), strict=True))
 
@@ -31,7 +31,7 @@ def kicks(evidence: Evidence, path: Path) -> None:
         for ax, (mode, on_each) in zip(panels[:2], evidence.criticality.items(), strict=True):
             _branching(ax, on_each)
             ax.set_ylabel(f"branching ratio of kicks, {mode}")
-        panels[0].legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 0.96))
+        panels[0].legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 0.9))
         found = {on.topology: on for on in next(iter(evidence.criticality.values()))}
         for topology, color in SHOWN.items():
             _growth(panels[2], found[topology], color)
@@ -39,8 +39,9 @@ def kicks(evidence: Evidence, path: Path) -> None:
         n = np.array([81, 2001])
         panels[2].plot(n, 4 * n / 81, color=BLACK, lw=0.7, ls=":", label="$\\propto N$")
         panels[2].set_yscale("log")
+        panels[2].set_ylim(1.5, 600)
         panels[2].set_ylabel("largest of 1,000 kicks")
-        panels[3].set_ylim(0, 1.3)
+        panels[3].set_ylim(0, 1.4)
         panels[3].set_ylabel("isolated size / $s$")
         for ax in panels[2:]:
             ax.set_xscale("log")
@@ -67,7 +68,7 @@ def _growth(ax: Axes, on: Critical, color: str) -> None:
         found = on.of[rung]["after"]["kick_max"]
         name = TOPOLOGY_NAMES[on.topology] + (", permuted" if rung == NULL else "")
         ax.vlines(found.n_parameters, found.size_low, found.size_high, lw=0.8, color=color)
-        ax.plot(found.n_parameters, found.sizes, "o-", ms=3, lw=0.8, color=color, label=name, **style)
+        ax.plot(found.n_parameters, found.sizes, "o", ms=3, lw=0.8, color=color, label=name, **style)
 
 
 def _isolated(ax: Axes, on: Critical, color: str) -> None:
@@ -76,4 +77,4 @@ def _isolated(ax: Axes, on: Critical, color: str) -> None:
         found = on.of[REAL][moment]["isolated_share"]
         name = f"{TOPOLOGY_NAMES[on.topology]}, {moment} $t_g$"
         ax.vlines(found.n_parameters, found.size_low, found.size_high, lw=0.8, color=color)
-        ax.plot(found.n_parameters, found.sizes, "o-", ms=3, lw=0.8, color=color, label=name, **style)
+        ax.plot(found.n_parameters, found.sizes, "o", ms=3, lw=0.8, color=color, label=name, **style)
