@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gradquake.avalanche.probe import Probe
     from gradquake.avalanche.sums import Gradient
 
-__all__ = ["CHANNELS", "OBSERVABLES", "Observable", "checked_observables", "observe", "observed_by"]
+__all__ = ["OBSERVABLES", "Observable", "channels", "checked_observables", "observe", "observed_by"]
 
 
 # Loading adds to all magnitudes, and only nodes of unlike signs take from each other. After many loads,
@@ -104,8 +104,10 @@ OBSERVABLES: dict[str, Observable] = {
     ),
 }
 
-# Every channel, and what it is.
-CHANNELS = {name: text for one in OBSERVABLES.values() for name, text in one.channels.items()}
+
+def channels() -> dict[str, str]:
+    """Return every channel of every observable, and what it is."""
+    return {name: text for one in OBSERVABLES.values() for name, text in one.channels.items()}
 
 
 def checked_observables(observe: str | Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from gradquake.analysis.channels import MEANINGS, SIZE
+from gradquake.analysis.channels import SIZE, meanings
 from gradquake.analysis.ladder import Ladder, Span
 from gradquake.analysis.resampling import FEWEST_RUNS, Estimate
 from gradquake.analysis.scales import scale_groups
@@ -55,7 +55,7 @@ def _findings(scrutiny: Scrutiny, statistics: Collection[Statistic]) -> Iterator
     yield _data(ladder)
     if (channel := _channel(ladder)) != SIZE:
         yield (
-            f"The number that is fitted is {channel} ({MEANINGS[channel]}), in the place of the "
+            f"The number that is fitted is {channel} ({meanings()[channel]}), in the place of the "
             "avalanche size."
         )
     for statistic in statistics:

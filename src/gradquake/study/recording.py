@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.avalanche.observables import CHANNELS
+from gradquake.avalanche.observables import channels
 from gradquake.errors import InputError, printable, require, told
 from gradquake.study.configuration import (
     RUN_KEYS,
@@ -243,11 +243,12 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
         epochs = np.unique(np.concatenate([run.epochs for run in runs]))
     measured = {name for run in runs for name in run.values}
     names = [*(n for n in VARIABLES if n in measured), *sorted(measured - VARIABLES.keys())]
+    meanings = {name: meaning for name, (_, meaning) in VARIABLES.items()} | channels()
     variables = {
         name: (
             ("run", "epoch"),
             np.stack([_at(epochs, run, name) for run in runs]),
-            {"meaning": VARIABLES[name][1] if name in VARIABLES else CHANNELS.get(name, "logged")},
+            {"meaning": meanings.get(name, "logged")},
         )
         for name in names
     }
