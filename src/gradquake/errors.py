@@ -9,8 +9,8 @@ import math
 from numbers import Integral, Real
 
 __all__ = [
-    "GradquakeError", "InputError", "OutOfMemoryError", "RunTakenError", "StudyError", "a_type",
-    "counted", "out_of_memory", "printable", "require", "require_between", "require_count",
+    "GradquakeError", "InputError", "NotAtRestError", "OutOfMemoryError", "RunTakenError", "StudyError",
+    "a_type", "counted", "out_of_memory", "printable", "require", "require_between", "require_count",
     "require_number", "require_seed", "shortened", "told",
 ]  # fmt: skip
 
@@ -21,6 +21,10 @@ class GradquakeError(Exception):
 
 class InputError(GradquakeError, ValueError):
     """An argument, a configuration or an array that cannot be used."""
+
+
+class NotAtRestError(InputError):
+    """A gradient that does not come to rest, so that nothing can be measured on its state of rest."""
 
 
 class OutOfMemoryError(GradquakeError, MemoryError):

@@ -39,6 +39,11 @@ MEASUREMENTS = {
     "measure_batch": lambda g: Probe().measure_batch([g, g], threads=2),
     "measure_pieces": lambda g: Probe("ring").measure_pieces([g[:50], g[50:]]),
     "in parts": measured_in_parts,
+    "kicks": lambda g: Probe().kicks(g, 20).size,
+    "load": lambda g: Probe().load(g, 20).size,
+    "clusters": lambda g: Probe().clusters(g).sizes,
+    "generations": lambda g: Probe().generations(g).topplings,
+    "isolated size": lambda g: np.array(Probe().isolated_size(g)),
     **{
         rung: lambda g, rung=rung: surrogates.surrogate(rung, g, TENSORS, seed=2**63 - 1)
         for rung in surrogates.RUNGS

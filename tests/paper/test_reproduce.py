@@ -65,10 +65,10 @@ IDS = [
     "collapse",
 ]
 STAGES = [
-    "measuring", "nulls", "judging", "ladders", "conditions", "topologies", "choices", "power",
+    "measuring", "nulls", "judging", "ladders", "conditions", "topologies", "choices", "power", "kicks",
     "drawing",
 ]  # fmt: skip
-BEYOND = ("topologies", "choices", "power")
+BEYOND = ("topologies", "choices", "power", "kicks")
 PAGES = {f"{page}.{kind}" for page in ("claims", "scrutiny") for kind in ("json", "md")}
 
 
@@ -144,7 +144,9 @@ def test_figures_are_pictures(whole, quick):
         for name in names:
             assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
             assert "<svg" in (folder / "figures" / f"{name}.svg").read_text(encoding="utf-8")
-    assert set(MORE_PLATES) == {"controls", "intervention", "topologies", "power", "specifications"}
+    assert {*MORE_PLATES} == {
+        "controls", "intervention", "topologies", "power", "kicks", "specifications"
+    }  # fmt: skip
 
 
 # The claims
@@ -241,8 +243,20 @@ def test_claims_do_not_rest_on_what_is_left_out(whole, quick):
 # The scrutiny
 
 
+def test_the_scrutiny_holds_kicks_on_every_topology(whole, scrutiny):
+    for mode in ("inline", "shadow"):
+        on_each = {of["topology"]: of for of in scrutiny["kicks"][mode]}
+        assert on_each.keys() == TOPOLOGIES.keys()
+        for rung, moment in product(("real", "permuted"), ("before", "at", "after")):
+            ratio = on_each["ring"]["at_largest"][rung][moment]["kick_branching"]
+            assert 0 <= ratio["value"] < 1
+            assert on_each["ring"]["at_largest"][rung][moment]["kick_median"]["value"] == 1
+    page = (whole[0] / "scrutiny.md").read_text(encoding="utf-8")
+    assert "## Kicks of one node, before, at and after t_g" in page
+
+
 def test_the_scrutiny_is_one_strict_object(scrutiny):
-    parts = {"sweeps", "conditions", "topologies", "tails", "power", "specifications"}
+    parts = {"sweeps", "conditions", "topologies", "tails", "power", "kicks", "specifications"}
     assert set(scrutiny) == {*parts, "follows_grokking", "many_seeds"}
     assert set(scrutiny["sweeps"]) == {"inline", "shadow"}
     for name, alpha_train in (("inline", 0.3), ("shadow", 0.0)):

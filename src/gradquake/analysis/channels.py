@@ -13,13 +13,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.avalanche import observables
 from gradquake.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["RATIOS", "Ratio", "channel_label", "channel_of", "channels", "in_channel", "values_of"]
+__all__ = [
+    "RATIOS",
+    "SIZE",
+    "Ratio",
+    "channel_label",
+    "channel_of",
+    "channels",
+    "in_channel",
+    "values_of",
+]
 
+# The channel of all statistics unless another one is chosen.
 SIZE = "size"
 
 
@@ -54,7 +65,9 @@ def channels(variables: Mapping[Any, object]) -> list[str]:
 
 def channel_label(channel: str) -> str:
     """Return the meaning of a channel, as a noun."""
-    return RATIOS[channel].label if channel in RATIOS else channel.replace("_", " ")
+    if channel in RATIOS:
+        return RATIOS[channel].label
+    return observables.channels().get(channel, channel.replace("_", " "))
 
 
 def values_of(variables: Mapping[Any, Any], channel: str) -> NDArray[Any]:
@@ -72,7 +85,9 @@ def values_of(variables: Mapping[Any, Any], channel: str) -> NDArray[Any]:
         return np.asarray(variables[channel])
     known = channels(variables)
     if channel not in known:
-        raise InputError(f"the channel is {channel!r}; one of {', '.join(known)} is needed")
+        observable = observables.observed_by(channel)
+        hint = f"; runs with observe={observable!r} record it" if observable else ""
+        raise InputError(f"the channel is {channel!r}; one of {', '.join(known)} is needed{hint}")
     of = RATIOS[channel]
     above, below = (np.asarray(variables[name], np.float64) for name in (of.numerator, of.denominator))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -104,6 +119,9 @@ def in_channel(dataset: xr.Dataset, channel: str = SIZE) -> xr.Dataset:
     if present != SIZE:
         raise InputError(f"the sweep is read in the channel {present!r}; give the sweep as recorded")
     found = values_of(dataset.data_vars, channel)
+    # The limit of steps that truncates avalanches does not bound an observable.
+    if channel in observables.channels():
+        dataset = dataset.drop_vars("truncated", errors="ignore")
     return dataset.assign(size=(("run", "epoch"), found, {"channel": channel}))
 
 

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from gradquake.avalanche.cascade import Avalanche, AvalancheBatch, avalanche, relax_stack
 from gradquake.avalanche.checks import as_gradient, check_length
 from gradquake.avalanche.collective import Alone, Exchange
+from gradquake.avalanche.criticality import Criticality
 from gradquake.avalanche.graphs import Graph, GraphStack, repeat, stack
 from gradquake.avalanche.pieces import relax_pieces
-from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
+from gradquake.avalanche.settings import DEFAULT_TOPOLOGY
 from gradquake.avalanche.sums import Gradient
 from gradquake.avalanche.topologies import TOPOLOGIES, Builder, check_topology, kept_graph
 from gradquake.errors import (
@@ -43,7 +44,7 @@ LARGE = 1 << 22
 
 
 @dataclass(frozen=True, repr=False)
-class Probe(CascadeSettings):
+class Probe(Criticality):
     """The settings that turn gradients into avalanches: the graph, the threshold, the cascade.
 
     Parameters

@@ -37,8 +37,8 @@ def analyze(
     channel: Annotated[
         str,
         typer.Option(
-            help="The number of each avalanche to analyze: size, duration, area, peak, any other "
-            "recorded one, size_per_step or size_per_node."
+            help="The number of each avalanche to analyze: size, duration, area, peak, size_per_step, "
+            "size_per_node, or a channel of an observable, as kick_max."
         ),
     ] = "size",
     jobs: Jobs = None,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.avalanche.observables import checked_observables
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.settings import DEFAULT_TOPOLOGY, CascadeSettings
 from gradquake.avalanche.surrogates import REAL
@@ -44,6 +45,9 @@ class ProbedRun(CascadeSettings):
         The graph that gradients relax on: the name of a topology. The run's seed draws it.
     alpha, quantile, max_steps
         The settings of the cascade (see ``CascadeSettings``).
+    observe : str
+        Observables to record beside the avalanche, separated by commas: kicks, load, clusters,
+        generations, isolated. In Python a sequence of names is taken as well.
 
     Raises
     ------
@@ -56,6 +60,7 @@ class ProbedRun(CascadeSettings):
     epochs: int = 500
     every: int = 10
     topology: str = DEFAULT_TOPOLOGY
+    observe: str = ""
 
     if TYPE_CHECKING:
         # A field or a property of every derived class.
@@ -66,6 +71,7 @@ class ProbedRun(CascadeSettings):
 
     def __post_init__(self) -> None:
         settle_types(self)
+        object.__setattr__(self, "observe", checked_observables(self.observe))
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
         _ = self.probe  # checks its settings
@@ -83,7 +89,10 @@ class ProbedRun(CascadeSettings):
     def config(self) -> dict[str, Any]:
         """Return the full configuration as JSON-ready values."""
         own = {"experiment": self.experiment, "surrogate": REAL, "n_parameters": self.n_parameters}
-        return {**own, **asdict(self)}
+        settings = asdict(self)
+        if not self.observe:
+            del settings["observe"]
+        return {**own, **settings}
 
 
 Run = TypeVar("Run", bound=ProbedRun)

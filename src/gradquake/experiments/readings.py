@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gradquake.avalanche.cascade import OUTCOME, relax_stack
 from gradquake.avalanche.graphs import GraphStack, repeat, stack
+from gradquake.avalanche.observables import observe
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.surrogates import REAL, surrogate
@@ -31,17 +32,22 @@ class Reading:
     topology : str, optional
     cascade : CascadeSettings, optional
         The run's own topology and settings if they are None.
+    observe : str, optional
+        The observables to measure, as ``observables.checked_observables`` returns them; the run's own if
+        it is None.
     """
 
     surrogate: str = REAL
     topology: str | None = None
     cascade: CascadeSettings | None = None
+    observe: str | None = None
 
     def settings(self) -> dict[str, object]:
         """Return by name the settings that are not the run's own."""
         topology = {} if self.topology is None else {"topology": self.topology}
         cascade = {} if self.cascade is None else self.cascade.settings()
-        return {"surrogate": self.surrogate, **topology, **cascade}
+        observed = {} if self.observe is None else {"observe": self.observe}
+        return {"surrogate": self.surrogate, **topology, **cascade, **observed}
 
 
 def read(record: GradientRecord, reading: Reading) -> RunRecord:
@@ -56,7 +62,11 @@ def read(record: GradientRecord, reading: Reading) -> RunRecord:
         values = surrogate(reading.surrogate, values, record.tensors, seed=probe.seed)
     graph = build(probe.topology, values.shape[1], probe.seed)
     batch = probe.measure_batch(values, graph, threads=1)
-    return RunRecord(config, record.grokking_epoch, record.epochs, batch.measured())
+    wanted = config.get("observe", "")
+    observed = observe(wanted, [replace(probe, graph=graph)] * len(values), values)
+    if not wanted:
+        config.pop("observe", None)
+    return RunRecord(config, record.grokking_epoch, record.epochs, batch.measured() | observed)
 
 
 def sizes(

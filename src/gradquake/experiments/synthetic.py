@@ -6,11 +6,12 @@ A run has the sizes, seed, graph and number of snapshots of a trained run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.avalanche.observables import observe
 from gradquake.avalanche.surrogates import standard_normal
 from gradquake.avalanche.topologies import build
 from gradquake.errors import require, require_between, require_count
@@ -97,8 +98,10 @@ def _draws(run: SyntheticRun) -> NDArray[np.float64]:
 
 def _measure(run: SyntheticRun) -> RunRecord:
     graph = build(run.topology, run.n_parameters, run.seed)
-    batch = run.probe.measure_batch(_draws(run), graph, threads=1)
-    return RunRecord(run.config(), None, run.snapshots, batch.measured())
+    drawn = _draws(run)
+    batch = run.probe.measure_batch(drawn, graph, threads=1)
+    observed = observe(run.observe, [replace(run.probe, graph=graph)] * len(drawn), drawn)
+    return RunRecord(run.config(), None, run.snapshots, batch.measured() | observed)
 
 
 SYNTHETIC = Experiment(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.avalanche import _kernels_angle
+from gradquake.avalanche import _kernels_angle, observables
 from gradquake.avalanche.cascade import relax_stack
 from gradquake.avalanche.graphs import GraphStack, stack
 from gradquake.avalanche.sums import Gradient
@@ -150,6 +150,7 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
     training = _Training(runs)
     shared, networks = training.shared, training.networks
     graphs = training.graphs(shared.topology)
+    probes = [run.probe for run in runs]
     snapshots: list[dict[str, NDArray[Any]]] = []
 
     def observe(state: _State) -> Gradient | None:
@@ -162,7 +163,9 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
         outcomes["gini"] = networks.gini(state.parameters)
         for of_each in outcomes.values():
             _check_finite(runs, state.epoch, of_each)
-        snapshots.append(batch.measured() | outcomes)
+        apart = np.split(state.gradient, networks.offsets[1:-1])
+        observed = observables.observe(shared.observe, probes, apart)
+        snapshots.append(batch.measured() | observed | outcomes)
         return batch.relaxed if shared.probes_its_update else None
 
     grokking_epochs = training.run(observe)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from gradquake.analysis import specifications
+from gradquake.analysis.channels import SIZE
 from gradquake.analysis.ladder import Attribution, Span
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import Exponent
@@ -201,7 +202,7 @@ def analyze(
     nulls: bool = False,
     sensitivity: bool = False,
     statistic: Statistic | None = None,
-    channel: str = "size",
+    channel: str = SIZE,
     recorded: Mapping[str, xr.Dataset] | None = None,
     jobs: int | None = None,
     scheduler: str | None = None,
@@ -226,9 +227,10 @@ def analyze(
     statistic : {"max", "mean"}, optional
         The statistic to show; by default both.
     channel : str
-        The number of each avalanche that takes the place of its size: "duration", "area", "peak", any
-        other that was recorded at every snapshot, "size_per_step" (s/T), or "size_per_node" (s/a). The
-        specification curve measures sizes only.
+        The number whose growth with N is fitted, in the place of the size: "duration", "area", "peak",
+        any other that was recorded at every snapshot, "size_per_step" (s/T), "size_per_node" (s/a), or a
+        channel of an observable, such as "kick_max". An observable that was not recorded is measured on
+        the gradients computed again. The specification curve measures sizes only.
     recorded : mapping, optional
         The nulls that were recorded with a Dataset, by name, as ``Study.with_nulls`` returns them.
     jobs : int, optional
@@ -254,7 +256,7 @@ def analyze(
     if statistic is not None:
         check_statistic(statistic)
     require(
-        channel == "size" or not sensitivity,
+        channel == SIZE or not sensitivity,
         "a channel and sensitivity were given; the specification curve measures sizes: leave out one",
     )
     sweep, beside_it = _chosen(study, recorded, {**(where or {}), **settings})

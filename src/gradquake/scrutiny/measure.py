@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import timing
-from gradquake.analysis.channels import values_of
+from gradquake.analysis.channels import SIZE, values_of
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import GradquakeError, require
 from gradquake.experiments import readings
@@ -42,6 +42,7 @@ def measure(
     found = _measure(sweep, readings, None, executor)
     for reading, measured in found.items():
         wanted = reading.settings()
+        wanted.pop("observe", None)
         own = wanted.pop("surrogate") == REAL and wanted.items() <= sweep.attrs.items()
         if own and not np.array_equal(measured["size"].values, in_order(sweep)["size"].values):
             raise GradquakeError(
@@ -64,14 +65,14 @@ def measure_aligned(
     readings: Sequence[Reading],
     executor: Executor | None = None,
     *,
-    channel: str = "size",
+    channel: str = SIZE,
 ) -> dict[Reading, xr.Dataset]:
     """Measure readings exactly at each run's own t_g plus an offset, not at the nearest snapshot.
 
     Returns sweeps whose epochs are the offsets, those of ``aligned_offsets``, and whose ``size`` is the
-    channel (see ``analysis.channels``). A size is NaN if its run had not begun or was over at the
-    offset. If a scale has fewer than half of its runs at an offset, all sizes at that offset are NaN,
-    because the largest size grows with the number of runs.
+    channel (see ``analysis.channels``), of the avalanche or of the readings' observables. A size is NaN
+    if its run had not begun or was over at the offset. If a scale has fewer than half of its runs at an
+    offset, all sizes at that offset are NaN, because the largest size grows with the number of runs.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def _measure(
     readings: Sequence[Reading],
     offsets: NDArray[np.int64] | None,
     executor: Executor | None,
-    channel: str = "size",
+    channel: str = SIZE,
 ) -> dict[Reading, xr.Dataset]:
     sweep = in_order(sweep)
     runs = replay.runs_of(sweep)
@@ -150,8 +151,8 @@ def _read_task(task: _Task) -> list[list[RunRecord]]:
 def _read_aligned(
     record: GradientRecord, reading: Reading, task: _Task, inside: NDArray[np.bool_]
 ) -> RunRecord:
-    size = np.full(inside.size, np.nan)
+    offsets = np.arange(inside.size) if task.offsets is None else task.offsets
+    size = np.full(offsets.size, np.nan)
     if inside.any():
         size[inside] = values_of(readings.read(record, reading).values, task.channel)
-    offsets = np.asarray(task.offsets)
     return RunRecord(record.config, record.grokking_epoch, offsets, {"size": size})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from gradquake.analysis import timing, transitions
-from gradquake.analysis.channels import channels, in_channel
+from gradquake.analysis.channels import SIZE, channels, in_channel
 from gradquake.analysis.collapse import Collapse, phase_collapse
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.resampling import FEWEST_RUNS, N_RESAMPLES, Estimate
@@ -25,6 +25,7 @@ from gradquake.analysis.shown import Shown, bracketed
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import analyze
 from gradquake.analysis.transitions import PHASES, Phase
+from gradquake.avalanche.observables import observed_by
 from gradquake.avalanche.surrogates import REAL, RUNGS, SURROGATES
 from gradquake.errors import InputError
 from gradquake.experiments.readings import Reading
@@ -150,7 +151,7 @@ def scrutinize(
     rungs: Sequence[str] = RUNGS,
     executor: Executor | None = None,
     *,
-    channel: str = "size",
+    channel: str = SIZE,
     n_resamples: int = N_RESAMPLES,
     progress: Progress = silent,
 ) -> Scrutiny:
@@ -164,7 +165,8 @@ def scrutinize(
         Names in ``surrogates.RUNGS``, "permuted" and "gaussian" among them.
     executor : concurrent.futures.Executor, optional
     channel : str
-        The number of each avalanche that takes the place of its size (see ``analysis.channels``).
+        The number that takes the place of the size (see ``analysis.channels``). An observable that the
+        sweep does not hold is measured on its gradients.
     n_resamples : int
         Of every bootstrap.
     progress : Progress
@@ -177,17 +179,19 @@ def scrutinize(
         do not have.
     """
     sweep = in_order(sweep)
-    in_channel(sweep, channel)
-    by_reading = measure(sweep, [Reading(name) for name in (REAL, *rungs)], executor)
+    both = [Reading(name, observe=observed_by(channel)) for name in (REAL, *rungs)]
+    by_reading = measure(sweep, both, executor)
     # ``measure`` has checked that the gradients give the avalanches of the sweep.
-    nulls = {name: by_reading[Reading(name)] for name in rungs}
-    sweep, nulls = _in_channel(sweep, nulls, channel)
+    nulls = dict(zip(rungs, (by_reading[reading] for reading in both[1:]), strict=True))
+    if channel not in channels(sweep.data_vars):
+        sweep = by_reading[both[0]]
+    measured = _in_channel(sweep, nulls, channel)
     aligned = None
     if np.isfinite(sweep["grokking_epoch"].values).any():
-        both = [Reading(), Reading("permuted")]
-        exact = measure_aligned(sweep, both, executor, channel=channel)
-        aligned = Aligned(exact[Reading()], exact[Reading("permuted")])
-    return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
+        pair = [Reading(name, observe=observed_by(channel)) for name in (REAL, "permuted")]
+        exact = measure_aligned(sweep, pair, executor, channel=channel)
+        aligned = Aligned(*(exact[reading] for reading in pair))
+    return _beside(measured, aligned, executor, n_resamples, progress)
 
 
 def beside(
@@ -195,7 +199,7 @@ def beside(
     nulls: Mapping[str, xr.Dataset],
     executor: Executor | None = None,
     *,
-    channel: str = "size",
+    channel: str = SIZE,
     n_resamples: int = N_RESAMPLES,
     progress: Progress = silent,
 ) -> Scrutiny:
@@ -211,6 +215,8 @@ def beside(
         The same runs measured on surrogates, by their names in ``surrogates.RUNGS``.
     executor, channel, n_resamples, progress
         As in ``scrutinize``.
+    channel : str
+        The number to analyze; the sweep and the nulls hold it.
 
     Raises
     ------
@@ -221,41 +227,41 @@ def beside(
     check_beside(sweep, nulls)
     sweep = in_order(sweep)
     nulls = {rung: in_order(nulls[rung]) for rung in SURROGATES if rung in nulls}
-    sweep, nulls = _in_channel(sweep, nulls, channel)
+    measured = _in_channel(sweep, nulls, channel)
     reached, every = sweep["grokking_epoch"].values, sweep.attrs.get("every")
     aligned = None
     # A schedule without a fixed interval is recorded as None.
     if isinstance(every, int) and every > 0 and np.isfinite(reached).any():
-        aligned = Aligned(*(timing.aligned(of, reached, every) for of in (sweep, nulls["permuted"])))
-    return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
+        pair = measured[REAL], measured["permuted"]
+        aligned = Aligned(*(timing.aligned(of, reached, every) for of in pair))
+    return _beside(measured, aligned, executor, n_resamples, progress)
 
 
 def _in_channel(
     sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset], channel: str
-) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
-    """Return a sweep and its nulls in a channel."""
+) -> dict[str, xr.Dataset]:
+    """Return a sweep and its nulls in a channel, by rung; the sweep first."""
     for rung, null in nulls.items():
         if channel not in channels(null.data_vars):
             raise InputError(
                 f"the channel is {channel!r}, which was not measured on the {rung} null; one of "
                 f"{', '.join(channels(null.data_vars))} is needed"
             )
-    return in_channel(sweep, channel), {r: in_channel(null, channel) for r, null in nulls.items()}
+    return {r: in_channel(of, channel) for r, of in {REAL: sweep, **nulls}.items()}
 
 
 def _beside(
-    sweep: xr.Dataset,
-    nulls: Mapping[str, xr.Dataset],
+    measured: Mapping[str, xr.Dataset],
     aligned: Aligned | None,
     executor: Executor | None,
     n_resamples: int,
     progress: Progress,
 ) -> Scrutiny:
-    measured = {REAL: sweep, **nulls}
+    sweep = measured[REAL]
     timed = STEPS_OF_STATISTIC * len(STATISTICS) if aligned else 0
     told = partial(_told, progress=progress, of=len(measured) * (1 + len(PHASES)) + timed)
     real, *of_nulls = told(each(partial(analyze, n_resamples=n_resamples), measured.values(), executor))
-    ladder = Ladder(real, dict(zip(nulls, of_nulls, strict=True)))
+    ladder = Ladder(real, dict(zip(list(measured)[1:], of_nulls, strict=True)))
     pairs = list(product(measured.values(), PHASES))
     found = told(each(unpacked(phase_collapse), pairs, executor))
     collapses = {rung: {phase: next(found) for phase in PHASES} for rung in measured}

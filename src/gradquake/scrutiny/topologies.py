@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis import scaling, transitions
-from gradquake.analysis.channels import in_channel
+from gradquake.analysis.channels import SIZE, in_channel
 from gradquake.analysis.collapse import Collapse, phase_collapse
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, difference
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.shown import Shown
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import SPLIT_PHASES, Phase
+from gradquake.avalanche.observables import observed_by
 from gradquake.avalanche.surrogates import REAL
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.experiments.readings import Reading
@@ -75,18 +76,21 @@ def on_topologies(
     sweep: xr.Dataset,
     executor: Executor | None = None,
     *,
-    channel: str = "size",
+    channel: str = SIZE,
     n_resamples: int = N_RESAMPLES,
 ) -> list[OnTopology]:
     """Measure a sweep's gradients, and their nulls, on every topology that has its sizes."""
     rungs = (REAL, "permuted", "gaussian")
     names = topologies_of(sweep["n_parameters"].values)
-    readings = [Reading(rung, topology=name) for name in names for rung in rungs]
-    measured = {
-        reading: in_channel(found, channel)
-        for reading, found in measure(sweep, readings, executor).items()
-    }
-    todo = [(name, {rung: measured[Reading(rung, topology=name)] for rung in rungs}) for name in names]
+
+    def reading(rung: str, name: str) -> Reading:
+        return Reading(rung, topology=name, observe=observed_by(channel))
+
+    measured = measure(sweep, [reading(rung, name) for name in names for rung in rungs], executor)
+    todo = [
+        (name, {rung: in_channel(measured[reading(rung, name)], channel) for rung in rungs})
+        for name in names
+    ]
     return list(each(_OnTopology(n_resamples), todo, executor))
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.avalanche.observables import channels
 from gradquake.errors import InputError, printable, require, shortened, told
 from gradquake.study.configuration import (
     RUN_KEYS,
@@ -42,8 +43,8 @@ __all__ = [
 # Measurements of any stored type.
 Values = NDArray[Any]
 
-# The variables that are measured at a snapshot: stored type, and unit or meaning. Any other name is an
-# outcome that was logged, a float.
+# The variables that are measured at a snapshot: stored type, and unit or meaning. Any other name is a
+# float: a channel of an observable, or an outcome that was logged.
 VARIABLES: dict[str, tuple[str, str]] = {
     "loss": ("<f8", "training loss; a mean cross-entropy is in nats"),
     "accuracy": ("<f8", "share of samples predicted right"),
@@ -211,11 +212,12 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
         epochs = np.unique(np.concatenate([run.epochs for run in runs]))
     measured = {name for run in runs for name in run.values}
     names = [*(n for n in VARIABLES if n in measured), *sorted(measured - VARIABLES.keys())]
+    meanings = {name: meaning for name, (_, meaning) in VARIABLES.items()} | channels()
     variables = {
         name: (
             ("run", "epoch"),
             np.stack([_at(epochs, run, name) for run in runs]),
-            {"meaning": VARIABLES[name][1] if name in VARIABLES else "logged"},
+            {"meaning": meanings.get(name, "logged")},
         )
         for name in names
     }

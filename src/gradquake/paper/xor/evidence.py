@@ -34,6 +34,7 @@ from gradquake.paper.xor.plan import (
 )
 from gradquake.paper.xor.six_seeds import SixSeeds, six_seeds
 from gradquake.paper.xor.sweeps import ClaimSweeps, Sweep
+from gradquake.scrutiny.criticality import Critical, criticality
 from gradquake.scrutiny.measure import measure as measure_readings
 from gradquake.scrutiny.scrutinize import Scrutiny, scrutinize
 from gradquake.scrutiny.sensitivity import specify
@@ -97,6 +98,9 @@ class Evidence:
         The specification curve; None for a quick plan.
     many_seeds : dict
         The sweeps of many seeds, inline and shadow; empty for a quick plan.
+    criticality : dict
+        The answers of the inline and the shadow gradients to kicks on every topology; empty for a quick
+        plan.
     """
 
     sweeps: ClaimSweeps
@@ -113,6 +117,7 @@ class Evidence:
     on_topologies: dict[str, list[OnTopology]]
     specifications: xr.Dataset | None
     many_seeds: dict[str, ManySeeds]
+    criticality: dict[str, list[Critical]]
 
     def condition(self, **settings: Any) -> ConditionResult:
         """Return the result with these settings of ``XorRun``, and the paper's for all others.
@@ -249,6 +254,7 @@ def gather(
         on_topologies=beyond.on_topologies,
         specifications=beyond.specifications,
         many_seeds=beyond.many_seeds,
+        criticality=beyond.criticality,
     )
 
 
@@ -272,6 +278,7 @@ class _Beyond:
     on_topologies: dict[str, list[OnTopology]] = field(default_factory=dict)
     specifications: xr.Dataset | None = None
     many_seeds: dict[str, ManySeeds] = field(default_factory=dict)
+    criticality: dict[str, list[Critical]] = field(default_factory=dict)
 
 
 def _beyond(
@@ -289,7 +296,9 @@ def _beyond(
         mode: _many_seeds(of, executor)
         for mode, of in (("inline", sweeps.inline), ("shadow", sweeps.shadow))
     }
-    return _Beyond(on_each, table, many)
+    progress("kicks", 0, None)
+    kicked = {mode: criticality(sweep, executor) for mode, sweep in modes.items()}
+    return _Beyond(on_each, table, many, kicked)
 
 
 def _conditions(plan: Plan, study: Study, inline: xr.Dataset, shadow: xr.Dataset) -> list[Todo]:

@@ -15,6 +15,7 @@ from gradquake.paper.output import as_json
 from gradquake.paper.xor.conditions import ConditionResult
 from gradquake.paper.xor.evidence import Evidence, ManySeeds
 from gradquake.paper.xor.statements import statements
+from gradquake.report.criticality import criticality_json, kicks_table, state_table
 from gradquake.report.json import (
     analysis_json,
     attribution_json,
@@ -75,6 +76,8 @@ def _tables(found: Evidence) -> list[Table]:
     pages += [_titled(tails_table(fits), mode) for mode, fits in found.tails.items()]
     if found.on_topologies:
         pages.append(topologies_table(found.on_topologies))
+    if found.criticality:
+        pages += [kicks_table(found.criticality), state_table(found.criticality)]
     if found.many_seeds:
         many = found.many_seeds
         pages += [_titled(power_table(seeds.power), mode) for mode, seeds in many.items()]
@@ -201,6 +204,7 @@ def scrutiny_object(found: Evidence) -> dict[str, object]:
             name: [topology_json(on) for on in of_sweep]
             for name, of_sweep in found.on_topologies.items()
         },
+        "kicks": {mode: criticality_json(of_mode) for mode, of_mode in found.criticality.items()},
         "tails": {mode: [tail_json(fit) for fit in fits] for mode, fits in found.tails.items()},
         "power": {mode: [power_json(p) for p in seeds.power] for mode, seeds in many.items()},
         "follows_grokking": {

@@ -24,7 +24,7 @@ STUDY = "study.sqlite"
 
 # The figures, and those that a quick plan has no evidence for.
 PLATES = ("figure1", "figure2", "figure3", "ladder", "aligned")
-MORE_PLATES = ("controls", "intervention", "topologies", "power", "specifications")
+MORE_PLATES = ("controls", "intervention", "topologies", "power", "kicks", "specifications")
 
 # Seeds of the paper, and those from which its six-seed numbers are estimated.
 PAPER_SEEDS = 6

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradquake.analysis.transitions import Phase
 from gradquake.paper.xor.choices_plate import choices
+from gradquake.paper.xor.criticality_plate import kicks
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.gini import ALIGNED_AFTER, ALIGNED_BEFORE
 from gradquake.paper.xor.plan import GINI_HIDDEN
@@ -200,5 +201,6 @@ PLATES: dict[str, Callable[[Evidence, Path], None]] = {
     "intervention": intervention,
     "topologies": topologies,
     "power": power,
+    "kicks": kicks,
     "specifications": choices,
 }
