@@ -6,6 +6,7 @@ from typing import Any
 
 from gradquake.errors import InputError
 from gradquake.experiments.experiment import Experiment
+from gradquake.experiments.models import BRANCHING, DIRECTED_SANDPILE, EARTHQUAKES, MANNA, OSLO
 from gradquake.experiments.modular_addition import MODULAR_ADDITION
 from gradquake.experiments.synthetic import SYNTHETIC
 from gradquake.experiments.xor import XOR
@@ -15,7 +16,17 @@ __all__ = ["EXPERIMENTS", "find"]
 # An experiment outside this package adds itself in the module that defines its run configuration. Worker
 # processes import that module with the first run that they get.
 EXPERIMENTS: dict[str, Experiment[Any]] = {
-    found.name: found for found in (XOR, MODULAR_ADDITION, SYNTHETIC)
+    found.name: found
+    for found in (
+        XOR,
+        MODULAR_ADDITION,
+        SYNTHETIC,
+        BRANCHING,
+        DIRECTED_SANDPILE,
+        OSLO,
+        MANNA,
+        EARTHQUAKES,
+    )
 }
 
 
