@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "EXPONENT_DECIMALS", "Collapse", "best_collapse", "phase_collapse", "quality", "quality_decimals",
+    "EXPONENT_DECIMALS", "NO_COLLAPSE", "Collapse", "best_collapse", "phase_collapse", "quality",
+    "quality_decimals",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,12 +17,12 @@ from gradquake.analysis.resampling import (
     times_drawn,
 )
 from gradquake.analysis.scales import chosen_snapshots, scale_groups
-from gradquake.errors import require
+from gradquake.errors import InputError, require
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Ccdf", "Sample", "ccdf", "ccdfs", "collapse"]
+__all__ = ["Ccdf", "Density", "Sample", "ccdf", "ccdfs", "collapse", "densities"]
 
 Floats = NDArray[np.float64]
 Sizes = NDArray[np.int64] | Floats
@@ -135,6 +135,93 @@ def collapse(scales: Sequence[Ccdf], exponent: float) -> list[Ccdf]:
     return [
         replace(scale, sizes=scale.sizes / float(scale.n_parameters) ** exponent) for scale in scales
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class Density:
+    """The log-binned density of one scale.
+
+    Attributes
+    ----------
+    n : float
+        The linear size or number of parameters.
+    sizes : array, shape (bins,)
+        The geometric mean of each bin's ends, ascending; bins without an avalanche are left out.
+    density : array, shape (bins,)
+        The share of the avalanches in the bin, over its width.
+    relative_error : array, shape (bins,)
+        The standard error of the density over the density: of counts, or over runs if that is larger.
+    counts : array, shape (runs, bins)
+        The avalanches of each run in each bin.
+    totals : array, shape (runs,)
+        All avalanches of each run with a size above 0.
+    """
+
+    n: float
+    sizes: Floats
+    density: Floats
+    relative_error: Floats
+    counts: NDArray[np.int64]
+    totals: NDArray[np.int64]
+
+
+def densities(
+    sizes: Mapping[int, Sequence[NDArray[Any]]], *, bins_per_decade: int = 10, fewest: int = 10
+) -> list[Density]:
+    """Return the density of sizes above 0 at every scale, in bins of equal width in log s.
+
+    Whole sizes get bins of whole numbers, whose width is their number: several bins of less than one
+    number each are one bin. All scales have the same ends of bins.
+
+    Parameters
+    ----------
+    sizes : mapping of number to sequence of arrays
+        For each linear size or number of parameters, the sizes of each run.
+    bins_per_decade : int
+    fewest : int
+        A bin with fewer avalanches is left out.
+
+    Raises
+    ------
+    InputError
+        If a scale has no size above 0.
+    """
+    positive = {n: [np.asarray(run)[np.asarray(run) > 0] for run in of] for n, of in sizes.items()}
+    for n, of_scale in positive.items():
+        if not sum(run.size for run in of_scale):
+            raise InputError(f"there is no avalanche with a positive size at N = {n}; one is needed")
+    runs = [run for of_scale in positive.values() for run in of_scale if run.size]
+    smallest, largest = min(run.min() for run in runs), max(run.max() for run in runs)
+    whole = all(bool((run == np.floor(run)).all()) for run in runs)
+    first = np.floor(np.log10(smallest) * bins_per_decade)
+    last = np.ceil(np.log10(largest) * bins_per_decade) + 1
+    ends = 10 ** (np.arange(first, last + 1) / bins_per_decade)
+    if whole:
+        ends = np.unique(np.ceil(ends * (1 - 1e-12)))
+    return [_density(n, of_scale, ends, whole, fewest) for n, of_scale in sorted(positive.items())]
+
+
+def _density(
+    n: float, of_runs: Sequence[NDArray[Any]], ends: Floats, whole: bool, fewest: int
+) -> Density:
+    counts = np.stack(
+        [
+            np.bincount(np.searchsorted(ends, run, side="right"), minlength=ends.size + 1)[1:-1]
+            for run in of_runs
+        ]
+    )
+    centers = np.sqrt(ends[:-1] * (ends[1:] - 1 if whole else ends[1:]))
+    totals, widths = counts.sum(axis=1), np.diff(ends)
+    pooled, used = counts.sum(axis=0), counts.sum(axis=0) >= max(fewest, 1)
+    counts, pooled = counts[:, used], pooled[used]
+    share = pooled / totals.sum()
+    error = np.sqrt(pooled) / totals.sum()
+    if len(of_runs) >= FEWEST_RUNS:
+        # The variance of a ratio of sums over runs, to first order.
+        off = counts - share * totals[:, None]
+        variance = len(off) / (len(off) - 1) * (off**2).sum(axis=0)
+        error = np.maximum(error, np.sqrt(variance) / totals.sum())
+    return Density(n, centers[used], share / widths[used], error / share, counts, totals)
 
 
 class _Bands(NamedTuple):

@@ -30,9 +30,9 @@ def enqueued(
 
 @kernel
 def branching(
-    pair: float, generations: int, state: Array, sizes: Array, durations: Array, areas: Array
+    chance: float, generations: int, state: Array, sizes: Array, durations: Array, areas: Array
 ) -> None:
-    """Grow families of one ancestor, in which each member has two children with probability ``pair``.
+    """Grow families of one ancestor, in which each member may have two children, each with ``chance``.
 
     Only the first ``generations`` are counted. Size and area are the members, duration the generations.
     """
@@ -41,11 +41,11 @@ def branching(
         while living > 0 and t < generations:
             total += living
             t += 1
-            pairs = 0
-            for _ in range(living):
-                if uniform(next_random(state)) < pair:
-                    pairs += 1
-            living = 2 * pairs
+            children = 0
+            for _ in range(2 * living):
+                if uniform(next_random(state)) < chance:
+                    children += 1
+            living = children
         sizes[a] = areas[a] = total
         durations[a] = t
 

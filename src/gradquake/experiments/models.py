@@ -97,7 +97,7 @@ class ModelRun(RecordedRun):
 
 @dataclass(frozen=True, kw_only=True)
 class BranchingRun(ModelRun):
-    """A branching process: each member of a family has two children, or none.
+    """A branching process: each member of a family may have two children, independently.
 
     A family is an avalanche: its size is its members, its duration the generations that have any. Only
     the first L generations are counted, which cuts sizes off near L^2. With one child on average, the
@@ -251,6 +251,8 @@ def _pass(kernel: object, count: int, *state: NDArray[np.generic]) -> None:
         kernel(*state, *Avalanches.blank(min(AT_ONCE, count - start)))  # type: ignore[operator]
 
 
+# Five sizes, each twice the one before. The largest is the largest power of two, at most 1024, for which
+# a run takes less than a second.
 LONG = (64, 128, 256, 512, 1024)
 BRANCHING = Experiment(BranchingRun, "width", LONG, measure)
 DIRECTED_SANDPILE = Experiment(DirectedSandpileRun, "width", LONG, measure)

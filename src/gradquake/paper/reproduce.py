@@ -14,6 +14,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from gradquake.errors import InputError
 from gradquake.paper import claims_page
 from gradquake.paper.claim import Claim, JudgedClaim, judge, write_claims
+from gradquake.paper.known import evidence as known_evidence
+from gradquake.paper.known import pages as known_pages
+from gradquake.paper.known import plan as known_plan
 from gradquake.paper.modadd import claims as modadd_claims
 from gradquake.paper.modadd import evidence as modadd_evidence
 from gradquake.paper.modadd import pages as modadd_pages
@@ -72,6 +75,7 @@ class Paper(Generic[Evidence]):
     gather : callable
         Computes the evidence from the studies.
     claims : sequence of Claim
+        Empty for a paper whose page says all.
     documents : callable
         From the evidence to the texts of files, by their names.
     plates : callable
@@ -120,6 +124,15 @@ PAPERS: dict[str, Paper[Any]] = {
         _modadd_plates,
         "modadd",
     ),
+    "known": Paper(
+        known_plan.plan,
+        known_evidence.measure,
+        known_evidence.gather,
+        (),
+        known_pages.documents,
+        dict,
+        "known",
+    ),
 }
 
 
@@ -137,8 +150,9 @@ def reproduce(
 
     Parameters
     ----------
-    paper : {"xor", "modadd"}
-        The paper on XOR networks; or the claims on modular addition, which needs torch.
+    paper : {"xor", "modadd", "known"}
+        The paper on XOR networks; the claims on modular addition, which needs torch; or models with
+        known exponents, which make no claims.
     out : str or Path
         A folder; it is made if it does not exist. It receives the studies, ``claims.json`` and
         ``claims.md``, further tables as JSON and Markdown, and ``figures/``. Runs that its studies hold
@@ -201,9 +215,10 @@ def carry_out(
         paper.measure(plan, studies, executor, lambda runs: progress("measuring", runs))
         found = paper.gather(plan, studies, executor, lambda stage: progress(stage, 0))
     claims = judge(paper.claims, found, has_intervals=plan.has_intervals)
-    order = [claim.id for each_paper in PAPERS.values() for claim in each_paper.claims]
-    everything = write_claims(folder / "claims.json", claims, order)
-    write(folder / "claims.md", claims_page.page(everything))
+    if claims:
+        order = [claim.id for each_paper in PAPERS.values() for claim in each_paper.claims]
+        everything = write_claims(folder / "claims.json", claims, order)
+        write(folder / "claims.md", claims_page.page(everything))
     for file, text in paper.documents(found).items():
         write(folder / file, text)
     progress("drawing", 0)

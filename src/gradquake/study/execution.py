@@ -78,6 +78,8 @@ def execute(
     runs: Sequence[Run],
     executor: Executor | None = None,
     progress: Callable[[int], object] = lambda _: None,
+    *,
+    parameters_a_task: int = PARAMETERS_A_TASK,
 ) -> None:
     """Measure those of ``runs`` that the study does not hold yet, and write each when it is done.
 
@@ -97,6 +99,8 @@ def execute(
         Runs the tasks; without one, this process does.
     progress : callable
         Called with the number of runs that have just been finished, or found finished.
+    parameters_a_task : int
+        About as many parameters are trained side by side; with 1, every run is a task of its own.
 
     Raises
     ------
@@ -117,7 +121,7 @@ def execute(
         progress(len(runs) - len(missing))
         wanted = set(keys)
         failures: list[tuple[Run, Exception]] = []
-        for records in _results(measure, missing, executor, failures):
+        for records in _results(measure, tasks(missing, parameters_a_task), executor, failures):
             study.write(records)
             # Records of nulls are not counted.
             progress(sum(record.key in wanted for record in records))
@@ -185,12 +189,12 @@ def _unpack(function: Callable[..., Result], arguments: Iterable[object]) -> Res
     return function(*arguments)
 
 
-def tasks(runs: Sequence[Run]) -> list[list[Run]]:
+def tasks(runs: Sequence[Run], parameters_a_task: int = PARAMETERS_A_TASK) -> list[list[Run]]:
     """Return runs in order, in groups that are best trained side by side."""
     groups: list[list[Run]] = []
-    parameters = PARAMETERS_A_TASK
+    parameters = parameters_a_task
     for run in runs:
-        if parameters + run.n_parameters > PARAMETERS_A_TASK:
+        if parameters + run.n_parameters > parameters_a_task:
             groups.append([])
             parameters = 0
         groups[-1].append(run)
@@ -200,13 +204,13 @@ def tasks(runs: Sequence[Run]) -> list[list[Run]]:
 
 def _results(
     measure: Measure[Run],
-    runs: Sequence[Run],
+    groups: Sequence[Sequence[Run]],
     executor: Executor | None,
     failures: list[tuple[Run, Exception]],
 ) -> Iterator[list[RunRecord]]:
     """Yield the records of every task; add the runs that failed twice to ``failures``."""
     again: list[list[Run]] = []
-    for task, outcome in _outcomes(measure, tasks(runs), executor):
+    for task, outcome in _outcomes(measure, groups, executor):
         if isinstance(outcome, Exception):
             again += [[run] for run in task]
         else:
