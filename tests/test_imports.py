@@ -33,7 +33,7 @@ ORDER = [
         else [f"{room}.{file.removesuffix('.py').replace('/', '.')}" for file in rows(f"`{room}/`")]
     )
 ]
-PACKAGES = [room for room in ROOMS if room != "errors"] + ["paper.xor", "paper.modadd"]
+PACKAGES = [room for room in ROOMS if room != "errors"] + ["paper.xor", "paper.modadd", "paper.known"]
 
 KERNELS = {name for name in ORDER if "._kernels" in name or name.endswith("._numba")}
 FIGURES = {"report.figures", "report.figures_scaling"}

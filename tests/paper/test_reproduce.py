@@ -412,7 +412,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"paper": "nor"}, "the paper is 'nor'; one of xor, modadd is needed"),
+        ({"paper": "nor"}, "the paper is 'nor'; one of xor, modadd, known is needed"),
         ({"jobs": 2, "scheduler": "tcp://host:8786"}, "jobs and scheduler were both given"),
         ({"jobs": 0}, "jobs is 0; an integer of at least 1 is needed"),
         ({"seeds": 0}, "seeds is 0; an integer of at least 1 is needed"),

@@ -15,7 +15,7 @@ from gradquake.analysis.density_collapse import two_exponent_collapse
 from gradquake.analysis.distributions import ccdfs
 from gradquake.analysis.moments import runs_of_sweep, sweep_moments
 from gradquake.analysis.resampling import Estimate, estimated, run_resamples
-from gradquake.analysis.scales import scale_groups
+from gradquake.analysis.scales import FEWEST_SCALES, scale_groups
 from gradquake.analysis.scaling import exponent
 from gradquake.analysis.tails import tail_fit
 
@@ -94,13 +94,20 @@ def _branching_ratio(sweep: xr.Dataset) -> dict[str, Found]:
 ESTIMATORS: dict[str, Callable[[xr.Dataset], dict[str, Found]]] = {
     "largest": _largest,
     "mean": _mean,
+    "mean, three largest L": lambda sweep: _mean(_three_largest(sweep)),
     "moments": _moments,
+    "moments, three largest L": lambda sweep: _moments(_three_largest(sweep)),
     "collapse of x": _x_only,
     "collapse of x and y": _two_exponents,
     "collapse of x and y from 10": partial(_two_exponents, smallest=10),
     "tail fit": _tails,
     "1 - 1/<s>": _branching_ratio,
 }
+
+
+def _three_largest(sweep: xr.Dataset) -> xr.Dataset:
+    third = scale_groups(sweep)[-FEWEST_SCALES].n_parameters
+    return sweep.isel(run=np.flatnonzero(sweep["n_parameters"].values >= third))
 
 
 def _durations(sweep: xr.Dataset) -> xr.Dataset:
