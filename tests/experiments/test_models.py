@@ -22,6 +22,7 @@ from gradquake.experiments.models import (
     measure,
 )
 from gradquake.experiments.run import run
+from gradquake.report.result import analyze
 from gradquake.study.study import open_study
 
 WORD = (1 << 64) - 1
@@ -397,6 +398,12 @@ def test_records_hold_each_avalanche_and_the_linear_size(tmp_path):
     expected = OsloRun(width=8, seed=1, avalanches=30).simulate()
     for name in ("size", "duration", "area"):
         np.testing.assert_array_equal(sweep[name].values[3], getattr(expected, name))
+
+
+def test_a_sweep_without_gradients_has_no_nulls_to_be_analyzed_beside(tmp_path):
+    path = run("manna", out=tmp_path / "s.sqlite", seeds=2, jobs=1, width=[2, 4, 8], avalanches=20)
+    with pytest.raises(InputError, match="the avalanches of manna come from no gradient"):
+        analyze(path)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_sizes_are_the_experiments_own_unless_given(tmp_path):
         (
             "weather",
             {},
-            "the experiment is 'weather'; one of xor, modular_addition, synthetic is needed",
+            "the experiment is 'weather'; one of xor, modular_addition, synthetic, branching, ",
         ),
         ("xor", {"alfa": 0.2}, "xor has no setting alfa; its settings are epochs, every, topology, "),
         ("xor", {"seed": 1}, "xor has no setting seed; its settings are"),

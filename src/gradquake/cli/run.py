@@ -46,6 +46,7 @@ def _command(experiment: Experiment[Any]) -> Any:
     from gradquake.avalanche.topologies import TOPOLOGIES
 
     def command(out: Path, seeds: int, jobs: Jobs, scheduler: Scheduler, **options: Any) -> None:
+        from gradquake.experiments.experiment import ProbedRun
         from gradquake.experiments.run import run
 
         sizes = integers(_flag(experiment.size), options.pop(experiment.size))
@@ -55,7 +56,8 @@ def _command(experiment: Experiment[Any]) -> Any:
                 experiment.name, out=out, seeds=seeds, jobs=jobs, scheduler=scheduler,
                 progress=lambda n: advance("measuring", n), **{experiment.size: sizes}, **options,
             )  # fmt: skip
-        say(f"{n_runs} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
+        reader = "analyze" if issubclass(experiment.run, ProbedRun) else "info"
+        say(f"{n_runs} runs of this sweep are in {out}; `gradquake {reader} {out}` reads them")
 
     options = list(_options(experiment))
     vars(command)["__signature__"] = inspect.Signature(options)
