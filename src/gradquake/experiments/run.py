@@ -45,8 +45,8 @@ def run(
         Called with the number of runs that have just been finished, or found finished.
     **settings
         Fields of the experiment's run configuration, such as ``XorRun``, ``ModularAdditionRun``,
-        ``SyntheticRun``, ``OsloRun``. The field of the size (``hidden``, ``width``, ``n_parameters``) takes a list of
-        sizes; without it, the experiment's own ``sizes`` are run.
+        ``SyntheticRun``, ``OsloRun``. The field of the size (``hidden``, ``width``, ``n_parameters``)
+        takes a list of sizes; without it, the experiment's own ``sizes`` are run.
 
     Returns
     -------
