@@ -359,23 +359,6 @@ def test_leaving_a_scale_out_is_analysing_the_others(sweep_of, statistic):
 
 
 @by_statistic
-def test_the_extremes_without_a_scale_have_their_own_intervals(random_sweep, statistic):
-    left = scaling.leave_one_out(scaling.exponent(random_sweep, statistic, n_resamples=50))
-    rows = list(zip(left.left_out, left.value, left.low, left.high, strict=True))
-    assert left.smallest == min(rows, key=lambda row: row[1])
-    assert left.largest == max(rows, key=lambda row: row[1])
-
-
-@by_statistic
-def test_the_r_squared_has_a_bootstrap(random_sweep, statistic):
-    whole = scaling.exponent(random_sweep, statistic, n_resamples=50)
-    found = scaling.r_squared_of(whole)
-    assert found.value == whole.fit.r_squared
-    fits = [fit_exponent(whole.n_parameters, sizes) for sizes in whole.size_resamples]
-    np.testing.assert_allclose(found.resamples, [fit.r_squared for fit in fits])
-
-
-@by_statistic
 def test_the_plain_interval_is_narrower_for_few_runs(random_sweep, statistic):
     whole = scaling.exponent(random_sweep, statistic)
     plain = whole.plain_interval

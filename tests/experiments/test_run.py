@@ -223,7 +223,7 @@ def test_any_value_of_any_setting_is_taken_or_refused_in_one_line(experiment):
         (
             "weather",
             {},
-            "the experiment is 'weather'; one of xor, modular_addition, synthetic is needed",
+            "the experiment is 'weather'; one of xor, modular_addition, synthetic, branching, ",
         ),
         (
             "xor",

@@ -440,7 +440,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"paper": "nor"}, "the paper is 'nor'; one of xor, modadd is needed"),
+        ({"paper": "nor"}, "the paper is 'nor'; one of xor, modadd, known is needed"),
         ({"jobs": 2, "scheduler": "tcp://host:8786"}, "jobs and scheduler were both given"),
         ({"jobs": 0}, "jobs is 0; an integer of at least 1 is needed"),
         ({"seeds": 0}, "seeds is 0; an integer of at least 1 is needed"),
@@ -529,7 +529,7 @@ def test_a_paper_is_one_object_and_one_entry_in_a_table(tmp_path, monkeypatch, j
         assert judged.verdict == verdict
     assert (out / "toy.md").read_text() == "# 41\n"
     assert (out / "figures" / "toy.png").read_bytes() == b"drawn"
-    assert "| toy-answer | the answer | 42 | answer | 41 |" in (out / "claims.md").read_text()
+    assert "| toy-answer | the answer | 42 | answer | 41 [41, 41] |" in (out / "claims.md").read_text()
 
 
 @pytest.mark.parametrize("text", ["[1]", '[{"id": "D-pre", "ci_low": 0.9}]'])

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from gradquake.cli.terminal import Command, Jobs, Scheduler, integers, progress, say
 
 if TYPE_CHECKING:
-    from gradquake.experiments.experiment import Experiment, ProbedRun
+    from gradquake.experiments.experiment import Experiment, RecordedRun
 
 __all__ = ["run_app"]
 
@@ -46,6 +46,7 @@ def _command(experiment: Experiment[Any]) -> Any:
     from gradquake.avalanche.topologies import TOPOLOGIES
 
     def command(out: Path, seeds: int, jobs: Jobs, scheduler: Scheduler, **options: Any) -> None:
+        from gradquake.experiments.experiment import ProbedRun
         from gradquake.experiments.run import run
 
         sizes = integers(_flag(experiment.size), options.pop(experiment.size))
@@ -55,15 +56,18 @@ def _command(experiment: Experiment[Any]) -> Any:
                 experiment.name, out=out, seeds=seeds, jobs=jobs, scheduler=scheduler,
                 progress=bars, **{experiment.size: sizes}, **options,
             )  # fmt: skip
-        say(f"{n_runs} runs of this sweep are in {out}; `gradquake analyze {out}` reads them")
+        reader = "analyze" if issubclass(experiment.run, ProbedRun) else "info"
+        say(f"{n_runs} runs of this sweep are in {out}; `gradquake {reader} {out}` reads them")
 
     options = list(_options(experiment))
     vars(command)["__signature__"] = inspect.Signature(options)
     command.__annotations__ = {option.name: option.annotation for option in options}
     sizes = ",".join(map(str, experiment.sizes[:3]))
+    has_graph = "topology" in experiment.settings
+    topologies = f"Topologies: {', '.join(TOPOLOGIES)}.\n\n" if has_graph else ""
     command.__doc__ = (
         f"Run a sweep of {experiment.name} and record it. Runs that the study holds already are not "
-        f"repeated.\n\nTopologies: {', '.join(TOPOLOGIES)}.\n\nExample: `gradquake run "
+        f"repeated.\n\n{topologies}Example: `gradquake run "
         f"{experiment.name} --out sweep.sqlite {_flag(experiment.size)} {sizes} --seeds 12`"
     )
     app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -96,7 +100,7 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _helps(run: type[ProbedRun]) -> dict[str, str]:
+def _helps(run: type[RecordedRun]) -> dict[str, str]:
     """Return the texts of single parameters in the docstrings of a run configuration and its bases."""
     found: dict[str, str] = {}
     for kind in reversed(run.__mro__):

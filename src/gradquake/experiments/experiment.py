@@ -1,7 +1,8 @@
 """The common form of experiments: a run's configuration, and the functions that make and measure it.
 
-A new experiment is one file, with a run configuration (a frozen dataclass derived from ``ProbedRun``)
-and an ``Experiment``, and one line in ``table.EXPERIMENTS``.
+A new experiment is one file, with a run configuration and an ``Experiment``, and one line in
+``table.EXPERIMENTS``. The configuration is a frozen dataclass, derived from ``ProbedRun`` if a probe
+measures gradients, or from ``RecordedRun`` if the experiment makes avalanches itself.
 """
 
 from __future__ import annotations
@@ -24,16 +25,44 @@ from gradquake.study.configuration import settle_types
 from gradquake.study.execution import Measure
 from gradquake.study.recording import GradientRecord
 
-__all__ = ["Experiment", "ProbedRun"]
+__all__ = ["Experiment", "ProbedRun", "RecordedRun"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbedRun(CascadeSettings):
-    """The part of a run's configuration that all experiments share: its snapshots and its probe.
+class RecordedRun:
+    """The part of a run's configuration that all experiments share.
 
     An experiment derives its own frozen dataclass, with ``experiment``, the experiment's name, the
     field that gives the size of a run, ``seed``, and its own settings. A run's measurements
     depend on its configuration and on nothing else.
+
+    Raises
+    ------
+    InputError
+        If a field is not a number of its kind.
+    """
+
+    experiment: ClassVar[str]
+
+    if TYPE_CHECKING:
+        # A field or a property of every derived class.
+        @property
+        def n_parameters(self) -> int: ...  # noqa: D102
+        @property
+        def seed(self) -> int: ...  # noqa: D102
+
+    def __post_init__(self) -> None:
+        settle_types(self)
+
+    def config(self) -> dict[str, Any]:
+        """Return the full configuration as JSON-ready values."""
+        own = {"experiment": self.experiment, "surrogate": REAL, "n_parameters": self.n_parameters}
+        return {**own, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbedRun(RecordedRun, CascadeSettings):
+    """A run whose gradients a probe measures: its snapshots and its probe.
 
     Parameters
     ----------
@@ -55,23 +84,14 @@ class ProbedRun(CascadeSettings):
         For a value out of range.
     """
 
-    experiment: ClassVar[str]
-
     epochs: int = 500
     every: int = 10
     topology: str = DEFAULT_TOPOLOGY
     observe: str = ""
 
-    if TYPE_CHECKING:
-        # A field or a property of every derived class.
-        @property
-        def n_parameters(self) -> int: ...  # noqa: D102
-        @property
-        def seed(self) -> int: ...  # noqa: D102
-
     def __post_init__(self) -> None:
-        settle_types(self)
         object.__setattr__(self, "observe", checked_observables(self.observe))
+        super().__post_init__()
         require_count("epochs", self.epochs, 1)
         require_count("every", self.every, 1)
         _ = self.probe  # checks its settings
@@ -88,14 +108,13 @@ class ProbedRun(CascadeSettings):
 
     def config(self) -> dict[str, Any]:
         """Return the full configuration as JSON-ready values."""
-        own = {"experiment": self.experiment, "surrogate": REAL, "n_parameters": self.n_parameters}
-        settings = asdict(self)
+        settings = super().config()
         if not self.observe:
             del settings["observe"]
-        return {**own, **settings}
+        return settings
 
 
-Run = TypeVar("Run", bound=ProbedRun)
+Run = TypeVar("Run", bound=RecordedRun)
 
 
 @dataclass(frozen=True)
@@ -105,7 +124,7 @@ class Experiment(Generic[Run]):
     Attributes
     ----------
     run : type
-        The configuration of a run, derived from ``ProbedRun``.
+        The configuration of a run, derived from ``RecordedRun``.
     size : str
         The field of ``run`` that gives the size of a network.
     sizes : tuple of int

@@ -28,7 +28,8 @@ def run(
     Parameters
     ----------
     name : str
-        The experiment: "xor", "modular_addition", "synthetic", or another in
+        The experiment: "xor", "modular_addition", "synthetic", a model with known exponents
+        ("branching", "directed_sandpile", "oslo", "manna", "ofc"), or another in
         ``experiments.table.EXPERIMENTS``.
     out : str or Path
         The study file. It is made if there is none. Each run is written when it is done, so the same
@@ -43,9 +44,9 @@ def run(
         Called with the name of a stage, the number of its steps just done, and that of all its steps
         (see ``study.execution.Progress``).
     **settings
-        Fields of the experiment's run configuration: ``XorRun``, ``ModularAdditionRun``,
-        ``SyntheticRun``. The field of the size (``hidden``, ``width``, ``n_parameters``) takes a list of
-        sizes; without it, the experiment's own ``sizes`` are run.
+        Fields of the experiment's run configuration, such as ``XorRun``, ``ModularAdditionRun``,
+        ``SyntheticRun``, ``OsloRun``. The field of the size (``hidden``, ``width``, ``n_parameters``)
+        takes a list of sizes; without it, the experiment's own ``sizes`` are run.
 
     Returns
     -------

@@ -7,6 +7,7 @@ from typing import Any
 from gradquake.avalanche.tables import Table
 from gradquake.errors import InputError, shortened
 from gradquake.experiments.experiment import Experiment
+from gradquake.experiments.models import BRANCHING, DIRECTED_SANDPILE, EARTHQUAKES, MANNA, OSLO
 from gradquake.experiments.modular_addition import MODULAR_ADDITION
 from gradquake.experiments.synthetic import SYNTHETIC
 from gradquake.experiments.xor import XOR
@@ -18,7 +19,19 @@ EXPERIMENTS: Table[Experiment[Any]] = Table(
     __name__,
     "EXPERIMENTS",
     "experiment",
-    {found.name: found for found in (XOR, MODULAR_ADDITION, SYNTHETIC)},
+    {
+        found.name: found
+        for found in (
+            XOR,
+            MODULAR_ADDITION,
+            SYNTHETIC,
+            BRANCHING,
+            DIRECTED_SANDPILE,
+            OSLO,
+            MANNA,
+            EARTHQUAKES,
+        )
+    },
 )
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from gradquake.errors import InputError, shortened
 from gradquake.paper import claims_page
 from gradquake.paper.claim import JudgedClaim, judge, read_claims, write_claims
+from gradquake.paper.known.paper import PAPER as KNOWN
 from gradquake.paper.modadd.paper import PAPER as MODADD
 from gradquake.paper.output import made, write
 from gradquake.paper.paper import Paper, Plan, Plates
@@ -28,7 +29,7 @@ __all__ = ["PAPERS", "carry_out", "paper_of", "reproduce"]
 FirstLook = Callable[[list[JudgedClaim]], object]
 Judged = TypeVar("Judged")
 
-PAPERS: dict[str, Paper[Any, Any]] = {paper.name: paper for paper in (XOR, MODADD)}
+PAPERS: dict[str, Paper[Any, Any]] = {paper.name: paper for paper in (XOR, MODADD, KNOWN)}
 
 
 def reproduce(
@@ -46,15 +47,16 @@ def reproduce(
 
     Parameters
     ----------
-    paper : {"xor", "modadd"}
-        The paper on XOR networks; or the claims on modular addition, which needs torch.
+    paper : {"xor", "modadd", "known"}
+        The paper on XOR networks; the claims on modular addition, which needs torch; or models with
+        known exponents, which make no claims.
     out : str or Path
         A folder; it is made if it does not exist. It receives the studies, ``claims.json`` and
         ``claims.md``, further tables as JSON and Markdown, and ``figures/``. Runs that its studies hold
         are not measured again, and claims of other papers in ``claims.json`` are kept.
     seeds : int, optional
         Seeds at each size that claims are judged on; by default 200 for "xor", from which its six-seed
-        numbers are estimated, and 3 for "modadd".
+        numbers are estimated, 3 for "modadd" and 8 for "known".
     quick : bool
         Whether to leave out everything that no claim rests on; for the paper "xor" only.
     jobs : int, optional
@@ -119,9 +121,10 @@ def carry_out(
             first_look(_judged(paper, plan.first_look, studies, executor, progress)[0])
         claims, judged_on = _judged(paper, plan, studies, executor, progress)
         found = paper.gather(plan, studies, judged_on, executor, progress)
-    order = [claim.id for each_paper in PAPERS.values() for claim in each_paper.claims]
-    everything = write_claims(folder / "claims.json", claims, order)
-    write(folder / "claims.md", claims_page.page(everything))
+    if claims:
+        order = [claim.id for each_paper in PAPERS.values() for claim in each_paper.claims]
+        everything = write_claims(folder / "claims.json", claims, order)
+        write(folder / "claims.md", claims_page.page(everything))
     for file, text in paper.documents(found).items():
         write(folder / file, text)
     progress("drawing", 0, None)

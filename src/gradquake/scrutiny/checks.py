@@ -10,6 +10,8 @@ import numpy as np
 from gradquake.analysis import specifications
 from gradquake.analysis.scales import FEWEST_SCALES, same_runs
 from gradquake.errors import InputError, require
+from gradquake.experiments.experiment import ProbedRun
+from gradquake.experiments.table import EXPERIMENTS
 from gradquake.scrutiny.measure import in_order
 from gradquake.scrutiny.replay import RECORDED_BY, check_known, runs_of
 
@@ -33,6 +35,12 @@ def check(sweep: xr.Dataset, *, sensitivity: bool = False) -> None:
 def check_beside(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset]) -> None:
     """Raise InputError if a sweep cannot be analyzed beside these nulls, which were measured with it."""
     _check_scales(sweep)
+    experiment = EXPERIMENTS.get(sweep.attrs.get("experiment", ""))
+    if experiment is not None and not issubclass(experiment.run, ProbedRun):
+        raise InputError(
+            f"the avalanches of {experiment.name} come from no gradient, so that they have no null; "
+            "`gradquake reproduce known` analyzes them"
+        )
     missing = [rung for rung in ("gaussian", "permuted") if rung not in nulls]
     if missing:
         check_known(sweep)

@@ -104,6 +104,8 @@ def execute(
     runs: Sequence[Run],
     executor: Executor | None = None,
     progress: Progress = silent,
+    *,
+    parameters_a_task: int = PARAMETERS_A_TASK,
 ) -> None:
     """Measure those of ``runs`` that the study does not hold yet, and write each when it is done.
 
@@ -123,6 +125,8 @@ def execute(
         Runs the tasks; without one, this process does.
     progress : Progress
         Told of each run that is finished, or found finished.
+    parameters_a_task : int
+        About as many parameters are trained side by side; with 1, every run is a task of its own.
 
     Raises
     ------
@@ -143,7 +147,7 @@ def execute(
         progress("measuring", len(runs) - len(missing), len(runs))
         wanted = set(keys)
         failures: list[tuple[Run, Exception]] = []
-        for records in _results(measure, missing, executor, failures):
+        for records in _results(measure, tasks(missing, parameters_a_task), executor, failures):
             study.write(records)
             # Records of nulls are not counted.
             progress("measuring", sum(record.key in wanted for record in records), len(runs))
@@ -211,12 +215,12 @@ def _unpack(function: Callable[..., Result], arguments: Iterable[object]) -> Res
     return function(*arguments)
 
 
-def tasks(runs: Sequence[Run]) -> list[list[Run]]:
+def tasks(runs: Sequence[Run], parameters_a_task: int = PARAMETERS_A_TASK) -> list[list[Run]]:
     """Return runs in order, in groups that are best trained side by side."""
     groups: list[list[Run]] = []
-    parameters = PARAMETERS_A_TASK
+    parameters = parameters_a_task
     for run in runs:
-        if parameters + run.n_parameters > PARAMETERS_A_TASK:
+        if parameters + run.n_parameters > parameters_a_task:
             groups.append([])
             parameters = 0
         groups[-1].append(run)
@@ -226,13 +230,13 @@ def tasks(runs: Sequence[Run]) -> list[list[Run]]:
 
 def _results(
     measure: Measure[Run],
-    runs: Sequence[Run],
+    groups: Sequence[Sequence[Run]],
     executor: Executor | None,
     failures: list[tuple[Run, Exception]],
 ) -> Iterator[list[RunRecord]]:
     """Yield the records of every task; add the runs that failed twice to ``failures``."""
     again: list[list[Run]] = []
-    for task, outcome in _outcomes(measure, tasks(runs), executor):
+    for task, outcome in _outcomes(measure, groups, executor):
         if isinstance(outcome, Exception):
             again += [[run] for run in task]
         else:

@@ -1,0 +1,1 @@
+"""Models with known exponents: whether the analysis recovers them."""
