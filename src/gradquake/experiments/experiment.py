@@ -19,7 +19,7 @@ from gradquake.avalanche.topologies import check_topology
 from gradquake.errors import InputError, require_count
 from gradquake.study.configuration import settle_types
 from gradquake.study.execution import Measure
-from gradquake.study.recording import GradientRecord
+from gradquake.study.recording import GradientRecord, RunRecord
 
 __all__ = ["Experiment", "ProbedRun"]
 
@@ -116,6 +116,10 @@ class Experiment(Generic[Run]):
         Takes run configurations of equal settings, and for each run the epochs to return, ascending, or
         None for its snapshots. Returns the gradients that ``measure`` measures, bit for bit. None if
         the experiment cannot make its gradients again.
+    sharpness : callable, optional
+        Takes run configurations of equal settings. Returns records of ``sharpness``, the largest
+        eigenvalue of the Hessian, ``rate_times_sharpness`` and ``rises`` at the snapshots (see
+        ``xor.sharpness``). None if the experiment does not know its Hessian.
     """
 
     run: type[Run]
@@ -125,6 +129,7 @@ class Experiment(Generic[Run]):
     gradients: (
         Callable[[Sequence[Run], Sequence[NDArray[np.int64]] | None], list[GradientRecord]] | None
     ) = None
+    sharpness: Callable[[Sequence[Run]], list[RunRecord]] | None = None
 
     @property
     def name(self) -> str:
