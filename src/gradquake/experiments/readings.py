@@ -18,6 +18,9 @@ from gradquake.study.recording import GradientRecord, RunRecord
 
 __all__ = ["Reading", "read", "sizes"]
 
+# Added to a run's seed for its independent graph. No other run of a sweep has such a seed.
+APART = 2**62
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -29,6 +32,8 @@ class Reading:
         "real" for the gradient itself, or a name in ``surrogates.RUNGS``.
     topology, alpha, quantile, max_steps
         The probe's settings (see ``ProbedRun``); the run's own if they are None.
+    independent_graph : bool, optional
+        Measure on another graph of the topology, of the same node order, than the run's seed draws.
     """
 
     surrogate: str = REAL
@@ -36,6 +41,7 @@ class Reading:
     alpha: float | None = None
     quantile: float | None = None
     max_steps: int | None = None
+    independent_graph: bool | None = None
 
     def settings(self) -> dict[str, object]:
         """Return by name the settings that are not the run's own."""
@@ -55,9 +61,8 @@ def read(record: GradientRecord, reading: Reading) -> RunRecord:
     wanted = {name: run[name] for name in ("topology", "alpha", "quantile", "max_steps")}
     wanted |= {k: v for k, v in reading.settings().items() if k != "surrogate"}
     check_topology(wanted["topology"])
-    probe = Probe(
-        wanted["topology"], wanted["alpha"], wanted["quantile"], wanted["max_steps"], run["seed"]
-    )
+    seed = (run["seed"] + APART) % 2**63 if reading.independent_graph else run["seed"]
+    probe = Probe(wanted["topology"], wanted["alpha"], wanted["quantile"], wanted["max_steps"], seed)
     values = record.gradients
     if reading.surrogate != REAL:
         values = surrogate(reading.surrogate, values, record.tensors, seed=run["seed"])

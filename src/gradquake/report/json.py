@@ -91,8 +91,7 @@ def attribution_json(ladder: Ladder, statistics: Collection[Statistic] = STATIST
 
 
 def _parts(found: Attribution) -> Object:
-    parts = {name: getattr(found, name) for name in ("estimator", "distribution", "arrangement")}
-    return {name: estimate_json(part) for name, part in (parts | found.details).items()}
+    return {name: estimate_json(part) for name, part in (found.parts | found.details).items()}
 
 
 def curve_json(curve: Curve) -> Object:

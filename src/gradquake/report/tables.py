@@ -28,6 +28,11 @@ __all__ = [
     "power_table", "shares_table", "tails_table", "timing_table", "topologies_table",
 ]  # fmt: skip
 
+IMPRINT_NOTE = (
+    " These are measured on an independent graph: the same topology, from another seed. Imprint of the "
+    "training: real on the graph that the runs were trained with minus real on the independent graph."
+)
+
 ONE_VALUE_NOTE = (
     "\nOne value: every resample of the runs gives the same value, because the runs do not differ. "
     "There is no interval."
@@ -81,12 +86,7 @@ def attribution_table(ladder: Ladder, statistics: Collection[Statistic] = STATIS
     for statistic in statistics:
         for span in SPANS:
             found = ladder.attribution(span, statistic)
-            parts = {
-                "estimator": found.estimator,
-                "distribution": found.distribution,
-                "arrangement": found.arrangement,
-                **found.details,
-            }
+            parts = found.parts | found.details
             names = list(parts)
             if _all_undefined(found.total, *parts.values()):
                 continue
@@ -94,15 +94,18 @@ def attribution_table(ladder: Ladder, statistics: Collection[Statistic] = STATIS
             texts = map(with_interval, (found.total, *parts.values()))
             rows.append((SYMBOLS[statistic], of, *texts))
     complete = len(rows) == len(statistics) * len(SPANS)
+    number_of = len(ladder.attribution("all", next(iter(statistics))).parts)
     return Table(
         "What accounts for the exponent",
         ("exponent", "of what", "measured", *map(_spaced, names)),
         rows,
-        "The exponent minus 1 is the sum of three parts, and so is its rise from before to after t_g. "
+        f"The exponent minus 1 is the sum of {number_of} parts, and so is its rise from before to after "
+        "t_g. "
         "Estimator: the value for Gaussian gradients. Distribution: permuted minus Gaussian. "
         "Arrangement on the graph: real minus permuted. Above gaussian: distribution plus "
         "arrangement."
-        + (" Further columns divide the arrangement, and overlap." if len(names) > 4 else "")
+        + (IMPRINT_NOTE if number_of == 4 else "")
+        + (" Further columns divide the arrangement, and overlap." if len(names) > number_of + 1 else "")
         + ("" if complete else " Rows without a fit are left out."),
     )
 

@@ -29,6 +29,7 @@ from gradquake.errors import InputError
 from gradquake.experiments.readings import Reading
 from gradquake.scrutiny.checks import check_beside
 from gradquake.scrutiny.crossings import STEPS_OF_STATISTIC, Aligned, Timing, timing_of
+from gradquake.scrutiny.imprint import has_independent_graph, is_trained_on_its_graph, note_without
 from gradquake.scrutiny.measure import in_order, measure, measure_aligned
 from gradquake.study.execution import each, unpacked
 
@@ -105,7 +106,10 @@ class Scrutiny(Shown):
 def notes_of(scrutiny: Scrutiny) -> list[str]:
     """Return sentences that say which times and intervals are not defined or not reliable, and why."""
     sweep = scrutiny.ladder.real.dataset
-    return [*_notes_on_grokking(scrutiny, sweep), *_notes_on_runs(sweep)]
+    notes = [*_notes_on_grokking(scrutiny, sweep), *_notes_on_runs(sweep)]
+    if is_trained_on_its_graph(sweep) and scrutiny.ladder.independent is None:
+        notes.append(note_without(sweep))
+    return notes
 
 
 def _notes_on_grokking(scrutiny: Scrutiny, sweep: xr.Dataset) -> Iterator[str]:
@@ -170,14 +174,20 @@ def scrutinize(
         As ``measure`` does, or for fewer than three scales.
     """
     sweep = in_order(sweep)
-    by_reading = measure(sweep, [Reading(name) for name in (REAL, *rungs)], executor)
+    names = (REAL, *rungs)
+    apart = is_trained_on_its_graph(sweep) and has_independent_graph(sweep)
+    graphs = (None, True) if apart else (None,)
+    found = measure(
+        sweep, [Reading(name, independent_graph=graph) for graph in graphs for name in names], executor
+    )
     # ``measure`` has checked that the gradients give the avalanches of the sweep.
-    nulls = {name: by_reading[Reading(name)] for name in rungs}
+    nulls = {name: found[Reading(name)] for name in rungs}
+    independent = {name: found[Reading(name, independent_graph=True)] for name in names if apart}
     aligned = None
     if np.isfinite(sweep["grokking_epoch"].values).any():
         exact = measure_aligned(sweep, [Reading(), Reading("permuted")], executor)
         aligned = Aligned(exact[Reading()], exact[Reading("permuted")])
-    return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
+    return _beside(sweep, nulls, independent, aligned, executor, n_resamples, progress)
 
 
 def beside(
@@ -214,12 +224,13 @@ def beside(
     # A schedule without a fixed interval is recorded as None.
     if isinstance(every, int) and every > 0 and np.isfinite(reached).any():
         aligned = Aligned(*(timing.aligned(of, reached, every) for of in (sweep, nulls["permuted"])))
-    return _beside(sweep, nulls, aligned, executor, n_resamples, progress)
+    return _beside(sweep, nulls, {}, aligned, executor, n_resamples, progress)
 
 
 def _beside(
     sweep: xr.Dataset,
     nulls: Mapping[str, xr.Dataset],
+    independent: Mapping[str, xr.Dataset],
     aligned: Aligned | None,
     executor: Executor | None,
     n_resamples: int,
@@ -227,9 +238,18 @@ def _beside(
 ) -> Scrutiny:
     measured = {REAL: sweep, **nulls}
     timed = STEPS_OF_STATISTIC * len(STATISTICS) if aligned else 0
-    told = partial(_told, progress=progress, of=len(measured) * (1 + len(PHASES)) + timed)
-    real, *of_nulls = told(each(partial(analyze, n_resamples=n_resamples), measured.values(), executor))
-    ladder = Ladder(real, dict(zip(nulls, of_nulls, strict=True)))
+    steps = len(measured) * (1 + len(PHASES)) + len(independent) + timed
+    told = partial(_told, progress=progress, of=steps)
+    todo = [*measured.values(), *independent.values()]
+    analyses = iter(told(each(partial(analyze, n_resamples=n_resamples), todo, executor)))
+    of_rungs, of_independent = (
+        {name: next(analyses) for name in sweeps} for sweeps in (measured, independent)
+    )
+    ladder = Ladder(
+        of_rungs.pop(REAL),
+        of_rungs,
+        Ladder(of_independent.pop(REAL), of_independent) if of_independent else None,
+    )
     pairs = list(product(measured.values(), PHASES))
     found = told(each(unpacked(phase_collapse), pairs, executor))
     collapses = {rung: {phase: next(found) for phase in PHASES} for rung in measured}
