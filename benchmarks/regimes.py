@@ -1,4 +1,4 @@
-"""Does the rise of D survive where gradient descent is stable? (docs/regimes.md)
+"""Whether the rise of D survives where gradient descent is stable (docs/regimes.md).
 
     python benchmarks/regimes.py --seeds 6 --out regimes-6.json
     python benchmarks/regimes.py --seeds 50 --only "learning_rate" --out regimes-50.json

@@ -47,8 +47,8 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     -------
     xarray.Dataset
         One dimension for each choice; ``pre``, ``post``, ``all``, ``average``, ``crossing`` and
-        ``worst_r_squared`` as in ``specifications.results``, and ``null_pre``, ``null_post`` and
-        ``null_all`` of the permuted null.
+        ``worst_r_squared`` as in ``specifications.results``, and the same of the permuted null:
+        ``null_pre`` and so on.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def _table(
     stacked = np.stack(blocks).reshape(*shape, *blocks[0].shape)
     # (alpha_train, topology, result, quantile, ...) to (result, alpha_train, topology, ...)
     of_result = np.moveaxis(stacked, 2, 0)
-    names_of = [*specifications.RESULTS, *(f"null_{r}" for r in specifications.NULL_RESULTS)]
+    names_of = [f"{rung}{name}" for rung in ("", "null_") for name in specifications.RESULTS]
     reached = [sweep["grokking_epoch"].values for sweep in sweeps]
     reached = [r if np.isfinite(r).any() else np.full(1, np.inf) for r in reached]
     found = xr.Dataset(
@@ -120,7 +120,7 @@ def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float6
     n = np.array([run.n_parameters for run in runs])
     reached = sweep["grokking_epoch"].values
     parts = []
-    for rung, kept in ((REAL, None), ("permuted", len(specifications.NULL_RESULTS))):
+    for rung in (REAL, "permuted"):
         sizes = readings.sizes(
             records,
             topology,
@@ -131,7 +131,7 @@ def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float6
         )
         settings = sizes.shape[:3]
         results = [
-            specifications.results(n, of_setting, records[0].epochs, reached, strides)[:kept]
+            specifications.results(n, of_setting, records[0].epochs, reached, strides)
             for of_setting in sizes.reshape(-1, *sizes.shape[3:])
         ]
         stacked = np.stack(results, axis=1)

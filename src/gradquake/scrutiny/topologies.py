@@ -20,6 +20,7 @@ from gradquake.analysis.transitions import SPLIT_PHASES, Phase
 from gradquake.avalanche.surrogates import REAL
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.experiments.readings import Reading
+from gradquake.scrutiny.imprint import has_independent_graph, is_trained_on_its_graph
 from gradquake.scrutiny.measure import measure
 from gradquake.study.execution import each
 
@@ -39,7 +40,8 @@ class OnTopology(Shown):
     exponents : dict
         By rung ("real" is the data, "permuted" and "gaussian"), phase ("pre", "post") and statistic.
     arrangements : dict
-        D_real - D_permuted, paired, by phase and statistic.
+        D_real - D_permuted, paired, by phase and statistic; on an independent graph if the runs were
+        trained on this one.
     collapses : dict
         Of the data, by phase.
     """
@@ -77,8 +79,18 @@ def on_topologies(
     rungs = (REAL, "permuted", "gaussian")
     names = topologies_of(sweep["n_parameters"].values)
     readings = [Reading(rung, topology=name) for name in names for rung in rungs]
-    measured = measure(sweep, readings, executor)
-    todo = [(name, {rung: measured[Reading(rung, topology=name)] for rung in rungs}) for name in names]
+    apart = is_trained_on_its_graph(sweep) and has_independent_graph(sweep)
+    trained = sweep.attrs["topology"] if apart else None
+    pair = {rung: Reading(rung, topology=trained, independent_graph=True) for rung in (REAL, "permuted")}
+    measured = measure(sweep, [*readings, *(pair.values() if apart else ())], executor)
+    todo = [
+        (
+            name,
+            {rung: measured[Reading(rung, topology=name)] for rung in rungs},
+            {rung: measured[reading] for rung, reading in pair.items()} if name == trained else {},
+        )
+        for name in names
+    ]
     return list(each(_OnTopology(n_resamples), todo, executor))
 
 
@@ -92,17 +104,19 @@ def topologies_of(n_parameters: NDArray[np.int64]) -> list[str]:
 class _OnTopology:
     n_resamples: int
 
-    def __call__(self, item: tuple[str, dict[str, xr.Dataset]]) -> OnTopology:
-        topology, measured = item
+    def __call__(self, item: tuple[str, dict[str, xr.Dataset], dict[str, xr.Dataset]]) -> OnTopology:
+        topology, measured, independent = item
         exponents: dict[str, dict[Phase, dict[Statistic, Exponent]]] = {rung: {} for rung in measured}
         arrangements: dict[Phase, dict[Statistic, Estimate]] = {}
         for phase in SPLIT_PHASES:
             for rung, dataset in measured.items():
                 exponents[rung][phase] = {s: self._exponent(dataset, phase, s) for s in STATISTICS}
-            arrangements[phase] = {
-                s: difference(exponents[REAL][phase][s], exponents["permuted"][phase][s]).slim()
-                for s in STATISTICS
+            apart = {
+                rung: {s: self._exponent(dataset, phase, s) for s in STATISTICS}
+                for rung, dataset in independent.items()
             }
+            real, null = (apart.get(rung, exponents[rung][phase]) for rung in (REAL, "permuted"))
+            arrangements[phase] = {s: difference(real[s], null[s]).slim() for s in STATISTICS}
         return OnTopology(
             topology,
             {

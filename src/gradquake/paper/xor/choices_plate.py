@@ -82,12 +82,20 @@ def _curve(ax: Axes, table: xr.Dataset) -> None:
 
 def _holds(ax: Axes, table: xr.Dataset) -> None:
     """Draw the share of the specifications in which each statement holds, over all and by choice."""
-    judged = statements(table)
     levels = [(choice, str(level)) for choice in CHOICES for level in table[choice].values]
-    found = {str(name): specifications.shares(judged[name]) for name in judged.data_vars}
+    found = specifications.judged(table, statements)
     cells = [
-        [of.overall, *(of.by_choice[choice][level] for choice, level in levels)] for of in found.values()
+        [
+            of.data.overall,
+            np.nan if of.null is None else of.null.overall,
+            *(of.data.by_choice[choice][level] for choice, level in levels),
+        ]
+        for of in found.values()
     ]
-    columns = ["all", *(f"{CHOICES[choice]} {LEVELS.get(level, level)}" for choice, level in levels)]
+    columns = [
+        "all",
+        "permuted null, all",
+        *(f"{CHOICES[choice]} {LEVELS.get(level, level)}" for choice, level in levels),
+    ]
     columns = [column.removeprefix("topology ").removeprefix("scales ") for column in columns]
     figures.heatmap(ax, np.array(cells), list(found), columns)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradquake.analysis.specifications import AGAINST_NULL
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -32,8 +34,8 @@ def statements(table: xr.Dataset) -> xr.Dataset:
             "average of D(t) = 1.00 ± 0.04": abs(table["average"] - 1) <= 0.04,
             "aggregate D = 1.00 ± 0.04": abs(table["all"] - 1) <= 0.04,
             "every R² of D(t) > 0.98": table["worst_r_squared"] > 0.98,
-            "D before > its permuted null": excess_pre > 0,
-            "D after > its permuted null": excess_post > 0,
-            "rise > that of its permuted null": excess_post > excess_pre,
+            f"D before > {AGAINST_NULL}": excess_pre > 0,
+            f"D after > {AGAINST_NULL}": excess_post > 0,
+            f"rise > that of {AGAINST_NULL}": excess_post > excess_pre,
         }
     )
