@@ -14,6 +14,7 @@ from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.statements import statements
 from gradquake.report import figures
 from gradquake.report.figures import BLACK, GREEN, GREY, VERMILION, Axes
+from gradquake.scrutiny.sensitivity import FIRST
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["TOPOLOGY_NAMES", "choices"]
 
 TOPOLOGY_NAMES = {name: topology.label for name, topology in TOPOLOGIES.items()}
-LEVELS = {**TOPOLOGY_NAMES, "all": "all scales"}
+LEVELS = {**TOPOLOGY_NAMES, "all": "all scales", FIRST: "as in the paper"}
 PAPERS_CHOICE: dict[str, str | float] = {
-    "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,
-    "statistic": "max", "interval": 10, "scales": "all",
+    "alpha_train": 0.3, "training": FIRST, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3,
+    "max_steps": 20, "statistic": "max", "interval": 10, "scales": "all",
 }  # fmt: skip
 CHOICES = {
     "alpha_train": "$\\alpha$ train",
+    "training": "training",
     "topology": "topology",
     "quantile": "quantile",
     "alpha": "$\\alpha$",
@@ -97,5 +99,8 @@ def _holds(ax: Axes, table: xr.Dataset) -> None:
         "permuted null, all",
         *(f"{CHOICES[choice]} {LEVELS.get(level, level)}" for choice, level in levels),
     ]
-    columns = [column.removeprefix("topology ").removeprefix("scales ") for column in columns]
+    columns = [
+        column.removeprefix("topology ").removeprefix("scales ").removeprefix("training ")
+        for column in columns
+    ]
     figures.heatmap(ax, np.array(cells), list(found), columns)

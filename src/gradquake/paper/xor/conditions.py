@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "INLINE", "SHADOW", "Condition", "ConditionResult", "Todo", "conditions", "examine", "summarize",
+    "INLINE", "REGIMES", "SHADOW", "Condition", "ConditionResult", "Todo", "conditions", "examine",
+    "summarize",
 ]  # fmt: skip
 
 Group = Literal[

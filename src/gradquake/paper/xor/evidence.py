@@ -25,7 +25,15 @@ from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.experiments.xor import XorRun
 from gradquake.paper.xor.baseline import Baseline, baseline
-from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult, Todo, examine, summarize
+from gradquake.paper.xor.conditions import (
+    INLINE,
+    REGIMES,
+    SHADOW,
+    ConditionResult,
+    Todo,
+    examine,
+    summarize,
+)
 from gradquake.paper.xor.gini import GiniStudy, gini_study
 from gradquake.paper.xor.plan import (
     BASELINE_ALPHAS,
@@ -194,10 +202,15 @@ def gather(
         summarize(Todo("alpha_train", name, sweep, shadow), scrutiny.ladder)
         for name, sweep, scrutiny in zip((INLINE, SHADOW), (inline, shadow), scrutinies, strict=True)
     ]
-    results += each(examine, _conditions(plan, study, inline, shadow), executor)
+    others = _conditions(plan, study, inline, shadow)
+    results += each(examine, others, executor)
     ccdfs, analysis = distributions.ccdfs(inline), scrutinies[0].ladder.real
     modes = {"inline": inline, "shadow": shadow}
-    beyond = _Beyond() if plan.quick else _beyond(plan, studies[POWER_STUDY], modes, executor, progress)
+    beyond = (
+        _Beyond()
+        if plan.quick
+        else _beyond(plan, studies[POWER_STUDY], modes, others, executor, progress)
+    )
     topologies, alphas = _baselines(plan, study)
     return Evidence(
         inline_scrutiny=scrutinies[0],
@@ -250,13 +263,20 @@ def _beyond(
     plan: Plan,
     study: Study,
     modes: Mapping[str, xr.Dataset],
+    others: Sequence[Todo],
     executor: Executor | None,
     progress: Callable[[str], object],
 ) -> _Beyond:
     progress("topologies")
     on_each = {mode: on_topologies(sweep, executor) for mode, sweep in modes.items()}
     progress("choices")
-    table = specify([_paper_seeds(modes[mode]) for mode in ("shadow", "inline")], executor)
+    regimes = [todo.sweep for todo in others if todo.group in REGIMES]
+    sweeps = [
+        _paper_seeds(sweep)
+        for own in (modes["shadow"], modes["inline"])
+        for sweep in (own, *(r for r in regimes if r.attrs["alpha_train"] == own.attrs["alpha_train"]))
+    ]
+    table = specify(sweeps, executor)
     progress("power")
     many = {mode: _many_seeds(_sweep(study, runs), executor) for mode, runs in plan.power.items()}
     return _Beyond(on_each, table, many)
