@@ -1,7 +1,7 @@
 """Whether the rise of D survives where gradient descent is stable (docs/regimes.md).
 
     python benchmarks/regimes.py --seeds 6 --out regimes-6.json
-    python benchmarks/regimes.py --seeds 50 --rates 10/h,0.5,0.05 --out regimes-50.json
+    python benchmarks/regimes.py --seeds 50 --only learning_rate=10/h --out regimes-50.json
 
 Trains the paper's networks under other learning rates, activations and initial weights, in-line and
 shadow, and prints for each the stability of gradient descent and the rise of D beside its permuted null.
@@ -113,13 +113,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--resamples", type=int, default=2000)
-    parser.add_argument("--rates", help="measure these learning rates alone, as in 10/h,0.5")
+    parser.add_argument(
+        "--only", action="append", help="one condition, as in learning_rate=10/h,activation=gelu"
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     results = []
-    chosen = (
-        [{"learning_rate": rate} for rate in options.rates.split(",")] if options.rates else conditions()
-    )
+    named = [dict(one.split("=") for one in text.split(",")) for text in options.only or ()]
+    chosen = named or conditions()
     for settings in chosen:
         for mode in MODES:
             results.append(examined(settings, mode, options.seeds, options.resamples))

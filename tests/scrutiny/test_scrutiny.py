@@ -596,7 +596,7 @@ def test_what_is_drawn_has_no_snapshots_in_between(drawn):
     table = specify_few([drawn])
     assert table["interval"].values.tolist() == [10, 20]
     assert np.isnan(table["alpha_train"]).all()  # there is no training
-    own = table.isel(alpha_train=0).sel(
+    own = table.isel(alpha_train=0, training=0).sel(
         topology="barabasi_albert", quantile=0.9, alpha=0.3, max_steps=20, statistic="max",
         interval=10, scales="all",
     )  # fmt: skip
