@@ -25,6 +25,7 @@ NEEDED_BY = {
         "files/test_file_combinations.py",
         "files/test_file_layouts.py",
         "experiments/test_modular_addition.py",
+        "experiments/test_regimes.py",
         "experiments/test_xor_network.py",
     ],
     "distributed": ["faults/test_cluster.py", "experiments/test_outside.py"],

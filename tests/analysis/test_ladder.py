@@ -283,15 +283,3 @@ def test_the_crossing_of_a_null_is_a_loop_over_resamples(ladder, statistic):
 def test_a_name_that_there_is_not_is_told_with_those_that_there_are(ladder, ask, told):
     with pytest.raises(InputError, match=re.escape(told)):
         ask(ladder)
-
-
-@by_statistic
-def test_the_parts_of_the_average_add_up_to_it(ladder, statistic):
-    found, average = ladder.attribution_of_average(statistic), ladder.average("real", statistic)
-    assert average.value == pytest.approx(float(ladder.real.curves[statistic].dimension["value"].mean()))
-    assert found.total.value == average.value - 1
-    assert sum(part.value for part in three_of(found)) == pytest.approx(found.total.value)
-    summed = np.sum([part.resamples for part in three_of(found)], axis=0)
-    np.testing.assert_allclose(summed, found.total.resamples, atol=1e-12)
-    with pytest.raises(InputError, match="the rung is 'shuffled'"):
-        ladder.average("shuffled", statistic)

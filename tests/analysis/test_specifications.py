@@ -11,10 +11,11 @@ from gradquake.analysis.dimension import dimension
 from gradquake.analysis.fits import fit_exponent
 from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.specifications import (
-    NULL_RESULTS,
+    AGAINST_NULL,
     RESULTS,
     STATISTICS,
     importance,
+    judged,
     results,
     scale_choices,
     shares,
@@ -85,7 +86,7 @@ def naive(sweep, statistic):
 def table_of(**values):
     """A table of specifications in one dimension; what is not given is 1 everywhere."""
     length = len(next(iter(values.values())))
-    names = [*RESULTS, "null_pre", "null_post", "null_all"]
+    names = [*RESULTS, *(f"null_{name}" for name in RESULTS)]
     names += ["first_grokking_epoch", "last_grokking_epoch"]
     filled = {name: np.asarray(values.get(name, np.ones(length)), float) for name in names}
     return xr.Dataset({name: ("choice", column) for name, column in filled.items()})
@@ -142,7 +143,6 @@ def test_three_scales_cannot_be_left_out_one_by_one(sweep_of, n_scales):
 
 def test_there_is_a_result_for_every_choice(found):
     assert found.shape == (len(RESULTS), len(STATISTICS), len(STRIDES), 1 + len(SCALES))
-    assert RESULTS[: len(NULL_RESULTS)] == NULL_RESULTS
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
@@ -308,6 +308,19 @@ def test_a_statement_holds_where_its_values_say_so(statement):
 
 def test_every_statement_has_a_truth_table():
     assert list(statements(table_of(pre=[1.0])).data_vars) == list(TRUTHS)
+
+
+def test_statements_are_judged_on_the_null_as_on_the_data():
+    found = judged(table_of(pre=[0.9, 0.9, 1.1, 0.8], null_pre=[0.9, 1.2, 1.1, 1.3]), statements)
+    below = found["D before < 1"]
+    assert (below.data.overall, below.null.overall) == (0.75, 0.25)
+    assert below.null.by_choice == {"choice": {"0": 1.0, "1": 0.0, "2": 0.0, "3": 0.0}}
+    for name, of in found.items():
+        assert (of.null is None) == name.endswith(AGAINST_NULL)
+        if of.null is not None:
+            values, expected = TRUTHS[name]
+            on_null = {f"null_{k}" if k in RESULTS else k: v for k, v in values.items()}
+            assert judged(table_of(**on_null), statements)[name].null.overall == np.mean(expected)
 
 
 def test_grokking_epochs_may_differ_by_a_choice():

@@ -44,7 +44,7 @@ def random_parameters(hidden, seed, scale=1.0):
 
 
 def gradient_of(networks, parameters, task="xor"):
-    return networks.gradient(parameters, *networks.forward(parameters), xor.TASKS[task])
+    return networks.gradient(parameters, networks.forward(parameters), xor.TASKS[task])
 
 
 # The gradient
@@ -62,7 +62,7 @@ def test_gradient_is_that_of_central_differences(hidden, seed, task):
     step = 1e-6
 
     def total(shift):
-        return mlp.loss(networks.forward(parameters + shift)[1], TARGETS[task][:, None]).sum()
+        return mlp.loss(networks.forward(parameters + shift).logits, TARGETS[task][:, None]).sum()
 
     numeric = [(total(s) - total(-s)) / (2 * step) for s in step * np.eye(parameters.size)]
     np.testing.assert_allclose(gradient_of(networks, parameters, task), numeric, rtol=0, atol=1e-8)
@@ -298,8 +298,9 @@ def plain_training(run):
     networks, parameters = Networks([run.hidden]), mlp.initial_parameters(run.hidden, run.seed)
     seen = {"loss": [], "gradient_norm": [], "gini": []}
     for epoch in range(run.epochs + 1):
-        activation, logits = networks.forward(parameters)
-        gradient = networks.gradient(parameters, activation, logits, xor.TASKS["xor"])
+        state = networks.forward(parameters)
+        logits = state.logits
+        gradient = networks.gradient(parameters, state, xor.TASKS["xor"])
         if epoch % run.every == 0:
             seen["loss"].append(mlp.loss(logits, xor.TASKS["xor"])[0])
             norm = np.empty(1)

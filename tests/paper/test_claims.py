@@ -114,6 +114,7 @@ def test_a_claim_as_json():
         "attribution": {
             "distribution": {"value": 0.04, "low": -0.02, "high": 0.06},
             "arrangement": {"value": 0.06, "low": 0.045, "high": 0.08},
+            "imprint": None,
         },
         "range": {"value": 0.94, "low": 0.8, "high": 1.1},
         "percentile": 42.0,
@@ -220,14 +221,14 @@ def test_the_page_of_claims():
     other = JudgedClaim("gini", "a peak", "stated", (BARE,), "not testable", "Another note.")
     lines = page([claim, other]).splitlines()
     rows = [line for line in lines if line.startswith("|")]
-    assert [len(row.split("|")) for row in rows] == [11] * 5 + [6] * 3
+    assert [len(row.split("|")) for row in rows] == [11] * 5 + [7] * 3
     assert rows[2] == (
         "| D-pre | before | 0.90 ± 0.02 | D_pre | 0.950 [0.900, 1.050] | 0.800 to 1.100; paper at 42 % "
         "| 0.850 [0.800, 0.875] | 0.875 [0.812, 0.900] | reproduced, and by the null |"
     )
     assert rows[3] == "|  |  |  | R² | 0.995 |  |  |  |  |"
     assert rows[4] == "| gini | a peak | stated | R² | 0.995 |  |  |  | not testable |"
-    assert rows[7] == "| D-pre | D_pre | 0.040 [-0.020, 0.060] | 0.060 [0.045, 0.080] |"
+    assert rows[7] == "| D-pre | D_pre | 0.040 [-0.020, 0.060] | 0.060 [0.045, 0.080] |  |"
     note = "- **D-pre**: A note. Nulls: permuted reproduced. Groups of six seeds: reproduced 100%."
     assert note in lines
     assert "- **gini**: Another note." in lines

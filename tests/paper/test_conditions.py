@@ -174,9 +174,11 @@ def test_a_run_that_never_groks_is_infinitely_late(inline, shadow, late, early, 
 
 
 def test_the_numbers_are_those_of_the_ladder(inline, result):
-    measured = measure(inline, [Reading(), Reading("permuted")])
-    real, null = (analyze(of) for of in measured.values())
-    ladder = Ladder(real, {"permuted": null})
+    readings = [
+        Reading(rung, independent_graph=graph) for graph in (None, True) for rung in ("real", "permuted")
+    ]
+    real, null, apart, apart_null = (analyze(of) for of in measure(inline, readings).values())
+    ladder = Ladder(real, {"permuted": null}, Ladder(apart, {"permuted": apart_null}))
     for key in product(PHASES, STATISTICS):
         exponent, expected = result.exponent(*key), ladder.exponent("real", *key)
         assert exponent.fit == expected.fit
@@ -187,8 +189,8 @@ def test_the_numbers_are_those_of_the_ladder(inline, result):
         assert (arrangement.low, arrangement.high) == (expected.low, expected.high)
         assert arrangement.value == expected.value
         if span != "rise":
-            permuted = ladder.exponent("permuted", span, statistic).value
-            assert arrangement.value == result.exponent(span, statistic).value - permuted
+            own, permuted = (on.exponent(span, statistic).value for on in (apart, apart_null))
+            assert arrangement.value == own - permuted
     for statistic, rise in result.rise.items():
         expected = ladder.value("real", "rise", statistic)
         own = [result.exponent(phase, statistic).value for phase in ("pre", "post")]

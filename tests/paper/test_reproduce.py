@@ -190,6 +190,7 @@ def test_what_accounts_for_an_exponent_adds_up_to_it(whole):
         if q.value == q.value:
             distribution, arrangement = q.attribution.distribution, q.attribution.arrangement
             total = q.nulls["gaussian"].value + distribution.value + arrangement.value
+            total += 0 if q.attribution.imprint is None else q.attribution.imprint.value
             assert total == pytest.approx(q.value, abs=1e-12)
             assert distribution.low <= distribution.high
             assert arrangement.low <= arrangement.high

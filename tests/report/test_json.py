@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gradquake.analysis import power as power_analysis
-from gradquake.analysis.specifications import importance, shares, statements
+from gradquake.analysis.specifications import importance, judged, shares, statements
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.tails import tail_fit, tail_fits
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES
@@ -111,8 +111,7 @@ def test_an_analysis_agrees_with_its_ladder(name, request):
             assert null.items() >= ends(ladder.exponent(rung, phase, statistic)).items()
     for span, statistic in product((*PHASES, "rise"), STATISTICS):
         parts = ladder.attribution(span, statistic)
-        three = {n: getattr(parts, n) for n in ("estimator", "distribution", "arrangement")}
-        expected = {name: ends(part) for name, part in (three | parts.details).items()}
+        expected = {name: ends(part) for name, part in (parts.parts | parts.details).items()}
         assert read["attribution"][span][statistic] == expected
     for statistic in STATISTICS:
         assert read["rise"][statistic] == ends(ladder.rise("real", statistic))
@@ -221,13 +220,15 @@ def test_a_tail_is_strict_json(sweep):
 
 
 def test_specifications_are_strict_json(choices):
-    holds = statements(choices)
-    read = strict(specifications_json(choices, holds))
+    holds, of_each = statements(choices), judged(choices, statements)
+    read = strict(specifications_json(choices, of_each))
     assert read["specifications"] == choices["pre"].size == 2 * 2 * 3 * 3 * 5
     assert set(read["holds"]) == {str(name) for name in holds.data_vars}
     for name, of in read["holds"].items():
         assert of["share"] == float(holds[name].mean())
         assert of["by_choice"] == shares(holds[name]).by_choice
+        null = of_each[name].null
+        assert of["null"] == (null and {"share": null.overall, "by_choice": null.by_choice})
     varied = [str(name) for name, levels in choices["pre"].sizes.items() if levels > 1]
     assert varied == ["topology", "quantile", "statistic", "interval", "scales"]
     for name, of in read["importance"].items():
@@ -238,5 +239,5 @@ def test_specifications_are_strict_json(choices):
 
 
 def test_specifications_without_a_d_after_are_reported_as_such(flat_choices):
-    read = strict(specifications_json(flat_choices, statements(flat_choices)))
+    read = strict(specifications_json(flat_choices, judged(flat_choices, statements)))
     assert read["holds"]["exponent after > 1"]["share"] == 0

@@ -119,7 +119,12 @@ def test_the_whole_ladder(study):
     found = analyze(study, alpha_train=0, nulls=True, jobs=1, progress=lambda *of: stages.append(of))
     assert set(found.scrutiny.ladder.nulls) == set(RUNGS)
     assert found.topologies
-    assert [stage for stage, steps, _ in stages if steps == 0] == ["nulls", "topologies"]
+    assert [stage for stage, steps, _ in stages if steps == 0] == ["nulls", "topologies", "stability"]
+    assert [of.n_parameters for of in found.stability] == sorted(
+        {*found.scrutiny.ladder.real.dataset["n_parameters"].values}
+    )
+    assert any(table.title == "Was gradient descent stable?" for table in found.tables)
+    assert len(json.loads(found.to_json())["stability"]) == len(found.stability)
     steps = [of for of in stages if of[0] == "analysis"]
     assert sum(done for _, done, _ in steps) == steps[0][2] == len(steps)
 

@@ -7,7 +7,7 @@ import pytest
 
 from gradquake.analysis import power as power_analysis
 from gradquake.analysis.shown import number
-from gradquake.analysis.specifications import statements
+from gradquake.analysis.specifications import judged, statements
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.tails import tail_fit, tail_fits
 from gradquake.avalanche.surrogates import RUNGS
@@ -61,7 +61,8 @@ def test_further_tables_are_as_wide_as_their_header(sweep, on_each, choices):
     check_table(tables.topologies_table({"": on_each}, ("max",)), 8 * 2)
     check_table(tables.tails_table(tail_fits(sweep)), 4)
     check_table(tables.power_table(powers(sweep)), 2 * 4)
-    check_table(tables.shares_table(choices, statements(choices)), len(statements(choices).data_vars))
+    holds = judged(choices, statements)
+    check_table(tables.shares_table(choices, holds), len(holds))
     check_table(tables.importance_table(choices), 6)
 
 
@@ -102,8 +103,8 @@ def test_the_exponents_stand_beside_their_nulls(found):
 
 def test_the_attribution_is_in_the_order_of_its_sum(found):
     table = tables.attribution_table(found.ladder)
-    three = ("estimator", "distribution", "arrangement", "above gaussian")
-    assert table.header[:7] == ("exponent", "of what", "measured", *three)
+    parts = ("estimator", "distribution", "arrangement", "imprint", "above gaussian")
+    assert table.header[:8] == ("exponent", "of what", "measured", *parts)
     ladder = found.ladder
     spans = ("all", "pre", "post", "rise")
     for row, span in zip(table.rows, spans, strict=False):
@@ -111,6 +112,7 @@ def test_the_attribution_is_in_the_order_of_its_sum(found):
         d = ladder.value("real", span, "max").value
         assert row[2].startswith(number(d if span == "rise" else d - 1) + " [")
         assert row[5] == with_interval(ladder.arrangement(span, "max"))
+        assert row[6] == with_interval(ladder.imprint(span, "max"))
 
 
 def test_the_topologies_note_does_not_say_how_many_scales_another_sweep_has(on_each):
@@ -129,6 +131,6 @@ def test_what_has_no_fit_says_why(flat):
 
 def test_specifications_without_a_d_after_have_rows(flat_choices):
     assert flat_choices["post"].isnull().all()
-    holds = statements(flat_choices)
-    check_table(tables.shares_table(flat_choices, holds), len(holds.data_vars))
+    holds = judged(flat_choices, statements)
+    check_table(tables.shares_table(flat_choices, holds), len(holds))
     check_table(tables.importance_table(flat_choices), 6)

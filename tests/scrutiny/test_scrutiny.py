@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -29,7 +30,7 @@ from gradquake.scrutiny import replay, sensitivity, topologies
 from gradquake.scrutiny.checks import check
 from gradquake.scrutiny.measure import aligned_offsets, measure, measure_aligned
 from gradquake.scrutiny.scrutinize import beside, scrutinize
-from gradquake.scrutiny.sensitivity import specify
+from gradquake.scrutiny.sensitivity import FIRST, specify
 from gradquake.scrutiny.topologies import on_topologies
 from gradquake.study import execution
 from gradquake.study.pools import open_executor
@@ -308,7 +309,8 @@ def test_the_attribution_adds_up(found, span, statistic):
     pre, post = (ladder.exponent("real", phase, statistic).value for phase in SPLIT_PHASES)
     whole = post - pre if span == "rise" else ladder.exponent("real", span, statistic).value - 1
     above = parts.distribution.value + parts.arrangement.value
-    assert parts.estimator.value + above == pytest.approx(whole, abs=1e-12)
+    # The sweep was trained in-line.
+    assert parts.estimator.value + above + parts.imprint.value == pytest.approx(whole, abs=1e-12)
     assert above == pytest.approx(details["above_gaussian"], abs=1e-12)
     # What is in which tensor, and where in it, is all there is of the arrangement.
     of_tensors = details["which_tensor"] + details["place_in_tensor"]
@@ -458,6 +460,7 @@ def test_processes_find_the_same_bits_on_every_topology(sweep, on_each, pool):
 
 DIMENSIONS = (
     "alpha_train",
+    "training",
     "topology",
     "quantile",
     "alpha",
@@ -493,6 +496,7 @@ def test_there_is_a_dimension_a_choice(table):
     assert table["pre"].size == SPECIFICATIONS
     assert {str(name): table[name].values.tolist() for name in DIMENSIONS} == {
         "alpha_train": [0.3],
+        "training": ["as the first"],
         "topology": ["barabasi_albert", "ring"],
         "quantile": [0.8, 0.9],
         "alpha": [0.3],
@@ -502,7 +506,7 @@ def test_there_is_a_dimension_a_choice(table):
         "scales": ["all", *(f"without {n}" for n in SCALES)],
     }
     results = {"pre", "post", "all", "average", "crossing", "worst_r_squared"}
-    nulls = {"null_pre", "null_post", "null_all"}
+    nulls = {f"null_{name}" for name in results}
     spans = {"first_grokking_epoch", "last_grokking_epoch"}
     assert set(table.data_vars) == results | nulls | spans
     for name in results | nulls:
@@ -547,7 +551,7 @@ CHOICES = [
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda c: f"{c['topology']}, {c['scales']}")
 def test_a_specification_is_what_is_measured_by_hand(sweep, table, choice):
-    choice = {"alpha_train": 0.3, "alpha": 0.3, **choice}
+    choice = {"alpha_train": 0.3, "training": FIRST, "alpha": 0.3, **choice}
     for rung, prefix in (("real", ""), ("permuted", "null_")):
         dataset = by_hand(sweep, rung, choice)
         for phase in ("pre", "post", "all"):
@@ -570,8 +574,8 @@ def test_a_specification_is_what_is_measured_by_hand(sweep, table, choice):
 
 def test_the_span_of_the_grokking_epochs_is_kept(sweep, table):
     reached = sweep["grokking_epoch"].values
-    assert table["first_grokking_epoch"].values.tolist() == [reached.min()]
-    assert table["last_grokking_epoch"].values.tolist() == [reached.max()]
+    assert table["first_grokking_epoch"].values.tolist() == [[reached.min()]]
+    assert table["last_grokking_epoch"].values.tolist() == [[reached.max()]]
 
 
 def test_sweeps_stand_side_by_side(sweep, table):
@@ -596,7 +600,7 @@ def test_what_is_drawn_has_no_snapshots_in_between(drawn):
     table = specify_few([drawn])
     assert table["interval"].values.tolist() == [10, 20]
     assert np.isnan(table["alpha_train"]).all()  # there is no training
-    own = table.isel(alpha_train=0).sel(
+    own = table.isel(alpha_train=0, training=0).sel(
         topology="barabasi_albert", quantile=0.9, alpha=0.3, max_steps=20, statistic="max",
         interval=10, scales="all",
     )  # fmt: skip
@@ -615,8 +619,23 @@ def test_what_is_drawn_has_no_snapshots_in_between(drawn):
     ids=str,
 )
 def test_sweeps_that_differ_in_more_or_less_than_their_training_are_refused(sweep, other):
-    with pytest.raises(InputError, match="sweeps that differ in alpha_train alone are needed"):
+    with pytest.raises(InputError, match="sweeps that differ in their training alone are needed"):
         specify_few([sweep, trained(**{"epochs": 200, **other})])
+
+
+def test_every_training_is_a_level_with_every_alpha_train():
+    settings = [{"alpha_train": a, "learning_rate": r} for a in (0.3, 0.0) for r in (0.5, "4/h")]
+    sweeps = [trained(2, epochs=60, **of) for of in settings]
+    table = specify_few(sweeps)
+    assert table["alpha_train"].values.tolist() == [0.3, 0.0]
+    assert table["training"].values.tolist() == ["as the first", "learning_rate=4/h"]
+    for of, sweep in zip(settings, sweeps, strict=True):
+        name = "as the first" if of["learning_rate"] == 0.5 else "learning_rate=4/h"
+        part = table.sel(alpha_train=of["alpha_train"], training=name)
+        alone = specify_few([sweep]).isel(alpha_train=0, training=0)
+        assert same(part.drop_vars("training"), alone.drop_vars("training"))
+    with pytest.raises(InputError, match="not every training with every alpha_train once"):
+        specify_few(sweeps[:3])
 
 
 def test_the_order_of_the_runs_does_not_matter_to_a_specification(sweep, table):
@@ -684,8 +703,9 @@ def test_a_sweep_beside_recorded_nulls_is_the_sweep_beside_nulls_measured_again(
     # Given in any order, as a study may hold them.
     shuffled = sweep.isel(run=np.random.default_rng(0).permutation(sweep.sizes["run"]))
     found = beside(shuffled, dict(reversed(nulls.items())), n_resamples=RESAMPLES)
+    on_own_graph = replace(again.ladder, independent=None)
     for span, statistic in product(SPANS, STATISTICS):
-        one, other = (s.ladder.attribution(span, statistic) for s in (found, again))
+        one, other = (ladder.attribution(span, statistic) for ladder in (found.ladder, on_own_graph))
         assert one.details.keys() == other.details.keys()
         for part in ("total", "estimator", "distribution", "arrangement"):
             a, b = getattr(one, part), getattr(other, part)

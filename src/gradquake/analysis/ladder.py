@@ -8,7 +8,7 @@ graphs. Runs are resampled alike on all rungs, so that the differences between r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gradquake.analysis.dimension import crossing_of_null
@@ -39,7 +39,10 @@ DETAILS = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Attribution(Shown):
-    """What accounts for an exponent minus 1, or for its rise: the sum of three parts.
+    """What accounts for an exponent minus 1, or for its rise: the sum of three parts, or of four.
+
+    Training in-line imprints its graph on the gradient. The parts of such runs are those on an
+    independent graph, and the imprint is the fourth.
 
     Attributes
     ----------
@@ -52,6 +55,9 @@ class Attribution(Shown):
         D_permuted - D_gaussian, paired: due to the distribution of the gradient's entries.
     arrangement : Estimate
         D_real - D_permuted, paired: due to the arrangement of the entries on the graph.
+    imprint : Estimate or None
+        D_real on the graph of the training minus D_real on an independent graph, paired. None if the
+        runs were not trained on their graph, or it cannot be told.
     details : dict
         Finer parts, by their names in ``DETAILS``; those whose rungs were not measured are left out.
     """
@@ -60,16 +66,17 @@ class Attribution(Shown):
     estimator: Estimate
     distribution: Estimate
     arrangement: Estimate
+    imprint: Estimate | None
     details: dict[str, Estimate]
 
+    @property
+    def parts(self) -> dict[str, Estimate]:
+        """The parts whose sum is the total, by name."""
+        found = {name: getattr(self, name) for name in ("estimator", "distribution", "arrangement")}
+        return found if self.imprint is None else {**found, "imprint": self.imprint}
+
     def _lines(self) -> Mapping[str, str]:
-        parts = {
-            "total": self.total,
-            "estimator": self.estimator,
-            "distribution": self.distribution,
-            "arrangement": self.arrangement,
-            **self.details,
-        }
+        parts = {"total": self.total, **self.parts, **self.details}
         return {name.replace("_", " "): part.text for name, part in parts.items()}
 
 
@@ -83,10 +90,14 @@ class Ladder(Shown):
         Of the gradients as they are.
     nulls : dict
         Of their surrogates, by rung. An attribution needs "gaussian" and "permuted".
+    independent : Ladder, optional
+        Of runs trained in-line: the same gradients and surrogates on an independent graph, of the same
+        topology and node order, from another seed. None for other runs, or if it cannot be measured.
     """
 
     real: SweepAnalysis
     nulls: dict[str, SweepAnalysis]
+    independent: Ladder | None = None
 
     def exponent(self, rung: str, phase: Phase, statistic: Statistic) -> Exponent:
         """Return the exponent of a rung; "real" is the data.
@@ -130,7 +141,12 @@ class Ladder(Shown):
         InputError
             If the "gaussian" or the "permuted" null was not measured, or as ``value`` does.
         """
-        offset = 0.0 if span == "rise" else -1.0
+        if self.independent is not None:
+            return replace(
+                self.independent.attribution(span, statistic),
+                total=shifted(self.value("real", span, statistic), -_level(span)),
+                imprint=self.imprint(span, statistic),
+            )
         values = {rung: self.value(rung, span, statistic) for rung in ("real", *self.nulls)}
         for rung in ("gaussian", "permuted"):
             self._rung(rung)
@@ -139,10 +155,11 @@ class Ladder(Shown):
             return difference(values[rungs[0]], values[rungs[1]])
 
         return Attribution(
-            total=shifted(values["real"], offset),
-            estimator=shifted(values["gaussian"], offset),
+            total=shifted(values["real"], -_level(span)),
+            estimator=shifted(values["gaussian"], -_level(span)),
             distribution=part(("permuted", "gaussian")),
             arrangement=part(("real", "permuted")),
+            imprint=None,
             details={name: part(rungs) for name, rungs in DETAILS.items() if values.keys() >= {*rungs}},
         )
 
@@ -151,28 +168,24 @@ class Ladder(Shown):
         check_statistic(statistic)
         return time_average(self._rung(rung).curves[statistic])
 
-    def attribution_of_average(self, statistic: Statistic) -> Attribution:
-        """Return what accounts for the mean of D(t) minus 1, without finer parts.
-
-        Raises
-        ------
-        InputError
-            If the "gaussian" or the "permuted" null was not measured, or for another statistic.
-        """
-        real, gaussian, permuted = (
-            self.average(rung, statistic) for rung in ("real", "gaussian", "permuted")
-        )
-        return Attribution(
-            total=shifted(real, -1.0),
-            estimator=shifted(gaussian, -1.0),
-            distribution=difference(permuted, gaussian),
-            arrangement=difference(real, permuted),
-            details={},
-        )
-
     def arrangement(self, span: Span, statistic: Statistic) -> Estimate:
-        """Return D_real - D_permuted, paired: due to the arrangement of the entries on the graph."""
+        """Return D_real - D_permuted, paired: due to the arrangement of the entries on the graph.
+
+        Of runs trained in-line, on the independent graph if it was measured.
+        """
+        if self.independent is not None:
+            return self.independent.arrangement(span, statistic)
         return difference(self.value("real", span, statistic), self.value("permuted", span, statistic))
+
+    def imprint(self, span: Span, statistic: Statistic) -> Estimate | None:
+        """Return D_real on the training's graph minus that on an independent graph, paired.
+
+        None if nothing was measured on an independent graph.
+        """
+        if self.independent is None:
+            return None
+        own, other = (on.value("real", span, statistic) for on in (self, self.independent))
+        return difference(own, other)
 
     def crossing_of_null(self, rung: str, statistic: Statistic) -> Estimate:
         """Return when D(t) rises above that of a null.
@@ -203,3 +216,8 @@ class Ladder(Shown):
         if rung not in measured:
             raise InputError(f"the rung is {rung!r}; this sweep has {', '.join(measured)}")
         return measured[rung]
+
+
+def _level(span: Span) -> float:
+    """Return the value that is trivial: 1 of an exponent, 0 of a rise."""
+    return 0.0 if span == "rise" else 1.0

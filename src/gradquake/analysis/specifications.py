@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "NULL_RESULTS", "RESULTS", "STATISTICS", "Dependence", "Shares", "choices", "dependences",
-    "importance", "results", "scale_choices", "shares", "varied",
+    "AGAINST_NULL", "RESULTS", "STATISTICS", "Dependence", "Judged", "Shares", "choices", "dependences",
+    "importance", "judged", "results", "scale_choices", "shares", "statements", "varied",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -44,9 +44,11 @@ STATISTICS: dict[str, Callable[[Sizes, int], Floats]] = {
     "p95": _percentile_95,
 }
 
-# The results of every specification: all for the data, the first three for the permuted null.
-NULL_RESULTS = ("pre", "post", "all")
-RESULTS = (*NULL_RESULTS, "average", "crossing", "worst_r_squared")
+# The results of every specification, for the data and, as null_pre and so on, for the permuted null.
+RESULTS = ("pre", "post", "all", "average", "crossing", "worst_r_squared")
+
+# How the name of a statement ends that compares the data with their null.
+AGAINST_NULL = "its permuted null"
 
 
 def scale_choices(scales: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
@@ -120,6 +122,16 @@ class Shares(NamedTuple):
     by_choice: dict[str, dict[str, float]]
 
 
+class Judged(NamedTuple):
+    """The share of specifications in which a statement holds, on the data and on their permuted null.
+
+    ``null`` is None for a statement that compares the two.
+    """
+
+    data: Shares
+    null: Shares | None
+
+
 @dataclass(frozen=True)
 class Dependence:
     """How a result varies over the specifications.
@@ -148,6 +160,27 @@ def shares(holds: xr.DataArray) -> Shares:
         for choice in holds.dims
     }
     return Shares(float(holds.mean()), by_choice)
+
+
+def judged(table: xr.Dataset, statements: Callable[[xr.Dataset], xr.Dataset]) -> dict[str, Judged]:
+    """Return by name the share of specifications in which each of some statements holds.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+        A specification curve.
+    statements : callable
+        Returns for every specification of a table whether each statement is true.
+    """
+    of_null = table.assign({name: table[f"null_{name}"] for name in RESULTS})
+    holds, null_holds = statements(table), statements(of_null)
+    return {
+        str(name): Judged(
+            shares(holds[name]),
+            None if str(name).endswith(AGAINST_NULL) else shares(null_holds[name]),
+        )
+        for name in holds.data_vars
+    }
 
 
 def importance(values: xr.DataArray) -> dict[str, float]:
@@ -205,9 +238,9 @@ def statements(table: xr.Dataset) -> xr.Dataset:
             "exponent after > before": post > pre,
             "exponent crosses 1 upwards": crossed.notnull(),
             "exponent crosses 1 while runs grok": (first <= crossed) & (crossed <= last),
-            "exponent before > its permuted null": above_pre > 0,
-            "exponent after > its permuted null": above_post > 0,
-            "rise > that of its permuted null": above_post > above_pre,
+            f"exponent before > {AGAINST_NULL}": above_pre > 0,
+            f"exponent after > {AGAINST_NULL}": above_post > 0,
+            f"rise > that of {AGAINST_NULL}": above_post > above_pre,
         }
     )
 

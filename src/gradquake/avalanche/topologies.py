@@ -217,11 +217,14 @@ class Topology:
         The name in figures.
     sizes : range
         The numbers of nodes that its graphs can have.
+    drawn : bool
+        Whether another seed gives another graph.
     """
 
     build: Builder
     label: str
     sizes: range = range(5, TOO_MANY)
+    drawn: bool = True
 
 
 # Every topology by name. A new one is a builder and a line here.
@@ -233,13 +236,15 @@ TOPOLOGIES = Table(
         "barabasi_albert": Topology(
             lambda n, seed: barabasi_albert(n, seed=seed), "scale-free", range(3, TOO_MANY)
         ),
-        "ring": Topology(lambda n, _: ring(n), "ring"),
+        "ring": Topology(lambda n, _: ring(n), "ring", drawn=False),
         "small_world_0.05": Topology(lambda n, seed: small_world(n, 0.05, seed=seed), "small world .05"),
         "small_world_0.2": Topology(lambda n, seed: small_world(n, 0.2, seed=seed), "small world .2"),
         "erdos_renyi": Topology(lambda n, seed: erdos_renyi(n, seed=seed), "random"),
-        "square_lattice": Topology(lambda n, _: square_lattice(n), "square lattice"),
+        "square_lattice": Topology(lambda n, _: square_lattice(n), "square lattice", drawn=False),
         "random_regular": Topology(lambda n, seed: random_regular(n, seed=seed), "random regular"),
-        "computational": Topology(_computational_of_size, "network's own", range(5, TOO_MANY, 4)),
+        "computational": Topology(
+            _computational_of_size, "network's own", range(5, TOO_MANY, 4), drawn=False
+        ),
     },
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -83,8 +83,12 @@ def _options(experiment: Experiment[Any]) -> Iterator[Parameter]:
     yield _option("seeds", int, 6, "Seeds at each size: 0, 1, ...")
     for field in fields(experiment.run):
         if field.name in experiment.settings:
-            kind = hints[field.name] if field.default is not None else hints[field.name] | None
-            yield _option(field.name, kind, field.default, helps.get(field.name, ""))
+            kind, default = hints[field.name], field.default
+            if str in get_args(kind):  # typer has no option of several types; the run reads the text
+                kind, default = str, str(default)
+            elif default is None:
+                kind = kind | None
+            yield _option(field.name, kind, default, helps.get(field.name, ""))
     yield Parameter("jobs", Parameter.KEYWORD_ONLY, default=None, annotation=Jobs)
     yield Parameter("scheduler", Parameter.KEYWORD_ONLY, default=None, annotation=Scheduler)
 

@@ -23,7 +23,7 @@ from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError, require_count, shortened
 from gradquake.study.configuration import settle_types
 from gradquake.study.execution import Measure
-from gradquake.study.recording import GradientRecord
+from gradquake.study.recording import GradientRecord, RunRecord
 
 __all__ = ["Experiment", "ProbedRun", "RecordedRun"]
 
@@ -138,6 +138,10 @@ class Experiment(Generic[Run]):
         the experiment cannot make its gradients again.
     library : str, optional
         The optional library that ``measure`` needs; gradquake has an extra of the same name.
+    sharpness : callable, optional
+        Takes run configurations of equal settings. Returns records of ``sharpness``, the largest
+        eigenvalue of the Hessian, ``rate_times_sharpness`` and ``rises`` at the snapshots (see
+        ``xor.sharpness``). None if the experiment does not know its Hessian.
     """
 
     run: type[Run]
@@ -148,6 +152,7 @@ class Experiment(Generic[Run]):
         Callable[[Sequence[Run], Sequence[NDArray[np.int64]] | None], list[GradientRecord]] | None
     ) = None
     library: str | None = None
+    sharpness: Callable[[Sequence[Run]], list[RunRecord]] | None = None
 
     @property
     def name(self) -> str:

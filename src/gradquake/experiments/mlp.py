@@ -1,4 +1,4 @@
-"""Networks with one hidden layer, several side by side: 2 inputs, h tanh units, 1 logit.
+"""Networks with one hidden layer, several side by side: 2 inputs, h hidden units, 1 logit.
 
 Networks of any sizes are trained together as ragged arrays: the hidden units of all networks stand in
 one row. The numbers of a network must not depend on the other networks or on the processor, to the last
@@ -11,19 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.avalanche import _kernels_elementary
+from gradquake.avalanche.surrogates import standard_normal
 from gradquake.experiments import _kernels_mlp
+from gradquake.experiments.activations import ACTIVATIONS
 
-__all__ = ["Floats", "Networks", "accuracy", "gini", "initial_parameters", "loss"]
+__all__ = [
+    "INITIALIZATIONS", "Floats", "Networks", "State", "accuracy", "gini", "initial_parameters", "loss",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
 # Sums of weights up to this magnitude, times ranks, do not overflow. Larger weights are scaled first.
 LARGEST_SUMMED = 1e280
+
+# The ways to draw initial weights (see ``initial_parameters``).
+INITIALIZATIONS = ("uniform", "xavier_normal", "kaiming_normal")
+
+
+class State(NamedTuple):
+    """Networks on the four samples: hidden activations and slopes (4, units), logits (4, networks)."""
+
+    active: Floats
+    slope: Floats
+    logits: Floats
 
 
 class Networks:
@@ -33,6 +49,8 @@ class Networks:
     ----------
     hidden : sequence of int
         Hidden units of each network.
+    activation : str
+        Of the hidden units: a name in ``ACTIVATIONS``.
 
     Attributes
     ----------
@@ -40,34 +58,59 @@ class Networks:
         Network r owns parameters ``offsets[r]`` to ``offsets[r + 1]``.
     """
 
-    def __init__(self, hidden: Sequence[int]) -> None:
+    def __init__(self, hidden: Sequence[int], activation: str = "tanh") -> None:
         sizes = np.asarray(hidden, np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(4 * sizes + 1)])
         units = np.concatenate([[0], np.cumsum(sizes)])
         self._n_units = int(units[-1])
         self._layout = (self.offsets, units[:-1].copy(), sizes)
+        self._activation = ACTIVATIONS[activation]
 
-    def forward(self, parameters: Floats) -> tuple[Floats, Floats]:
-        """Return hidden activations (4, units of all networks) and logits (4, networks)."""
-        activation = np.empty((4, self._n_units))
-        _kernels_mlp.mlp_hidden_inputs(parameters, *self._layout, activation)
-        _kernels_elementary.tanh(activation.reshape(-1))
+    def forward(self, parameters: Floats) -> State:
+        """Return the state of all networks."""
+        active, slope = self._activation.respond(self._inputs(parameters))
         logits = np.empty((4, self.offsets.size - 1))
-        _kernels_mlp.mlp_logits(parameters, *self._layout, activation, logits)
-        return activation, logits
+        _kernels_mlp.mlp_logits(parameters, *self._layout, active, logits)
+        return State(active, slope, logits)
 
-    def gradient(
-        self, parameters: Floats, activation: Floats, logits: Floats, targets: Floats
-    ) -> Floats:
+    def gradient(self, parameters: Floats, state: State, targets: Floats) -> Floats:
         """Return the gradient of the mean binary cross-entropy, shape (parameters,)."""
-        # sigmoid(z) - y without cancellation: with s = 1 - 2 y it is s sigmoid(s z).
-        sign = 1.0 - 2.0 * targets
-        residual = sign * logits
-        _kernels_elementary.sigmoid(residual.reshape(-1))
-        residual *= sign / 4.0
         gradient = np.empty_like(parameters)
-        _kernels_mlp.mlp_gradient(parameters, *self._layout, activation, residual, gradient)
+        residual = _residual(state.logits, targets)
+        _kernels_mlp.mlp_gradient(
+            parameters, *self._layout, state.active, state.slope, residual, gradient
+        )
         return gradient
+
+    def sharpness(self, parameters: Floats, state: State, targets: Floats) -> Floats:
+        """Return the largest eigenvalue of each network's Hessian of the mean binary cross-entropy.
+
+        The Hessian is B + J J^T. B has a block of 4 x 4 for each hidden unit: its two input weights, its
+        bias and its output weight. J has one column for each sample, the derivative of the logit times
+        sqrt(p (1 - p) / 4). A number is above the largest eigenvalue if Cholesky's factorization of the
+        number minus the Hessian succeeds. So bisection finds the eigenvalue to a relative error of
+        1e-12, with +, -, *, / and the square root only.
+        """
+        curvature = self._activation.curvature(self._inputs(parameters))
+        probability = state.logits.copy()
+        _kernels_elementary.sigmoid(probability.reshape(-1))
+        opposite = -state.logits
+        _kernels_elementary.sigmoid(opposite.reshape(-1))
+        root = np.sqrt(probability * opposite / 4.0)
+        blocks, columns = np.empty((2, self._n_units, 4, 4))
+        residual = _residual(state.logits, targets)
+        _kernels_mlp.mlp_hessian(
+            parameters, *self._layout, state.active, state.slope, curvature, residual, root, blocks,
+            columns,
+        )  # fmt: skip
+        largest = np.empty(self.offsets.size - 1)
+        _kernels_mlp.mlp_sharpness(*self._layout[1:], blocks, columns, root, largest)
+        return largest
+
+    def _inputs(self, parameters: Floats) -> Floats:
+        inputs = np.empty((4, self._n_units))
+        _kernels_mlp.mlp_hidden_inputs(parameters, *self._layout, inputs)
+        return inputs
 
     def gini(self, parameters: Floats) -> Floats:
         """Return the Gini coefficient of the absolute parameters of each network."""
@@ -81,15 +124,28 @@ class Networks:
         return result
 
 
-def initial_parameters(hidden: int, seed: int) -> Floats:
-    """Return the initial weights of a network, uniform in ±1/sqrt(fan_in) as in PyTorch's linear layers.
+def initial_parameters(hidden: int, seed: int, initialization: str = "uniform") -> Floats:
+    """Return the initial parameters of a network, shape (N,), in the order W1 (row by row), b1, W2, b2.
 
-    Shape (N,), in the order W1 (row by row), b1, W2, b2.
+    Parameters
+    ----------
+    hidden, seed : int
+    initialization : str
+        "uniform": weights and biases uniform in ±1/sqrt(fan_in), as in PyTorch's linear layers.
+        "xavier_normal": weights normal with variance 2 / (fan_in + fan_out), and biases 0 (Glorot and
+        Bengio 2010). "kaiming_normal": weights normal with variance 2 / fan_in, and biases 0 (He and
+        others 2015).
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(hidden,)))
-    into_hidden = (2.0 * rng.random(3 * hidden) - 1.0) / np.sqrt(2)
-    into_output = (2.0 * rng.random(hidden + 1) - 1.0) / np.sqrt(hidden)
-    return np.concatenate([into_hidden, into_output])
+    if initialization == "uniform":
+        into_hidden = (2.0 * rng.random(3 * hidden) - 1.0) / np.sqrt(2)
+        into_output = (2.0 * rng.random(hidden + 1) - 1.0) / np.sqrt(hidden)
+        return np.concatenate([into_hidden, into_output])
+    fans = (2 + hidden, hidden + 1) if initialization == "xavier_normal" else (2, hidden)
+    parameters = np.zeros(4 * hidden + 1)
+    parameters[: 2 * hidden] = standard_normal(rng, (2 * hidden,)) * np.sqrt(2.0 / fans[0])
+    parameters[3 * hidden : -1] = standard_normal(rng, (hidden,)) * np.sqrt(2.0 / fans[1])
+    return parameters
 
 
 def loss(logits: Floats, targets: Floats) -> Floats:
@@ -125,3 +181,13 @@ def gini(parameters: Floats) -> Floats:
 def _over_samples(values: Floats) -> Floats:
     total: Floats = values[0] + values[1] + values[2] + values[3]
     return total
+
+
+def _residual(logits: Floats, targets: Floats) -> Floats:
+    """Return the derivatives of the mean losses by the logits, (4, networks)."""
+    # sigmoid(z) - y without cancellation: with s = 1 - 2 y it is s sigmoid(s z).
+    sign = 1.0 - 2.0 * targets
+    residual: Floats = sign * logits
+    _kernels_elementary.sigmoid(residual.reshape(-1))
+    residual *= sign / 4.0
+    return residual

@@ -20,6 +20,9 @@ from gradquake.study.recording import GradientRecord, RunRecord
 
 __all__ = ["Reading", "read", "sizes"]
 
+# Added to a run's seed for its independent graph. No other run of a sweep has such a seed.
+APART = 2**62
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -32,6 +35,8 @@ class Reading:
     topology : str, optional
     cascade : CascadeSettings, optional
         The run's own topology and settings if they are None.
+    independent_graph : bool, optional
+        Measure on another graph of the topology, of the same node order, than the run's seed draws.
     observe : str, optional
         The observables to measure, as ``observables.checked_observables`` returns them; the run's own if
         it is None.
@@ -40,14 +45,16 @@ class Reading:
     surrogate: str = REAL
     topology: str | None = None
     cascade: CascadeSettings | None = None
+    independent_graph: bool | None = None
     observe: str | None = None
 
     def settings(self) -> dict[str, object]:
         """Return by name the settings that are not the run's own."""
         topology = {} if self.topology is None else {"topology": self.topology}
         cascade = {} if self.cascade is None else self.cascade.settings()
-        observed = {} if self.observe is None else {"observe": self.observe}
-        return {"surrogate": self.surrogate, **topology, **cascade, **observed}
+        named = {"independent_graph": self.independent_graph, "observe": self.observe}
+        others = {name: value for name, value in named.items() if value is not None}
+        return {"surrogate": self.surrogate, **topology, **cascade, **others}
 
 
 def read(record: GradientRecord, reading: Reading) -> RunRecord:
@@ -57,9 +64,11 @@ def read(record: GradientRecord, reading: Reading) -> RunRecord:
     """
     config = {**record.config, **reading.settings()}
     probe = Probe.of(config)
+    if reading.independent_graph:
+        probe = replace(probe, seed=(probe.seed + APART) % 2**63)
     values = record.gradients
     if reading.surrogate != REAL:
-        values = surrogate(reading.surrogate, values, record.tensors, seed=probe.seed)
+        values = surrogate(reading.surrogate, values, record.tensors, seed=config["seed"])
     graph = build(probe.topology, values.shape[1], probe.seed)
     batch = probe.measure_batch(values, graph, threads=1)
     wanted = config.get("observe", "")

@@ -16,121 +16,27 @@ from gradquake.avalanche import _kernels_angle, observables
 from gradquake.avalanche.cascade import relax_stack
 from gradquake.avalanche.graphs import GraphStack, stack
 from gradquake.avalanche.sums import Gradient
-from gradquake.avalanche.topologies import build, check_topology
-from gradquake.errors import (
-    InputError,
-    require,
-    require_between,
-    require_count,
-    require_number,
-    shortened,
+from gradquake.avalanche.topologies import build
+from gradquake.errors import InputError, require
+from gradquake.experiments.experiment import Experiment
+from gradquake.experiments.mlp import (
+    Floats,
+    Networks,
+    State,
+    accuracy,
+    initial_parameters,
+    loss,
 )
-from gradquake.experiments.experiment import Experiment, ProbedRun
-from gradquake.experiments.mlp import Floats, Networks, accuracy, initial_parameters, loss
+from gradquake.experiments.xor_run import TASKS, XorRun
 from gradquake.study.configuration import label_text
 from gradquake.study.recording import GradientRecord, RunRecord
 
-__all__ = ["PAPER_HIDDEN", "TASKS", "XOR", "XorRun", "gradients", "measure", "sweep"]
+__all__ = ["PAPER_HIDDEN", "TASKS", "XOR", "XorRun", "gradients", "measure", "sharpness", "sweep"]
 
 PAPER_HIDDEN = (20, 30, 50, 70, 100, 120, 200, 500)
 
-# The targets of the four samples (0, 0), (0, 1), (1, 0), (1, 1), axis 0 of every activation array.
-# "and" and "constant" are controls: a linearly separable function, and nothing to tell apart.
-TASKS = {
-    "xor": np.array([0.0, 1.0, 1.0, 0.0])[:, None],
-    "and": np.array([0.0, 0.0, 0.0, 1.0])[:, None],
-    "constant": np.array([1.0, 1.0, 1.0, 1.0])[:, None],
-}
-
-# The value of ``topology_train`` if nothing is relaxed for the update.
-NO_GRAPH = "none"
-
 # Distinguishes the stream of in-line permutations from any other that a seed feeds.
 PERMUTATIONS = 0x7065726D
-
-
-@dataclass(frozen=True)
-class XorRun(ProbedRun):
-    """The configuration of one XOR run.
-
-    Parameters
-    ----------
-    hidden : int
-        Hidden units h; the network has N = 4 h + 1 parameters.
-    seed : int
-        Seed of the initial weights and of the run's graph.
-    learning_rate : float
-        Step of plain gradient descent, above 0.
-    alpha_train : float
-        The alpha of the relaxation that feeds the update, from 0 to below 1. 0 keeps the probe out of
-        the training (shadow). The default is ``alpha`` (in-line, the paper's mode).
-    topology_train : str
-        The graph of the relaxation that feeds the update. The default is ``topology``, or "none" if
-        ``alpha_train`` is 0.
-    permute_train : bool
-        Place the gradient on that graph in a new random order at every epoch, and put it back
-        afterwards: in-line diffusion that knows of no arrangement.
-    task : str
-        "xor", or a control: "and", which is learned at once, or "constant" labels.
-    epochs, every, topology, alpha, quantile, max_steps
-        The snapshots and the probe's settings (see ``ProbedRun``).
-
-    Raises
-    ------
-    InputError
-        For a value out of range.
-    """
-
-    experiment = "xor"
-
-    hidden: int
-    seed: int
-    learning_rate: float = 0.5
-    alpha_train: float = None  # type: ignore[assignment]  # settled in __post_init__
-    topology_train: str = None  # type: ignore[assignment]  # settled in __post_init__
-    permute_train: bool = False
-    task: str = "xor"
-
-    def __post_init__(self) -> None:
-        if self.alpha_train is None:
-            object.__setattr__(self, "alpha_train", self.alpha)
-        require_number("alpha", self.alpha)
-        require_number("alpha_train", self.alpha_train)
-        if self.topology_train is None:
-            settled = NO_GRAPH if self.alpha_train == 0 else self.topology
-            object.__setattr__(self, "topology_train", settled)
-        super().__post_init__()
-        require_count("hidden", self.hidden, 1)
-        require_between("learning_rate", self.learning_rate, 0, float("inf"))
-        if not isinstance(self.permute_train, bool):
-            raise InputError(
-                f"permute_train is {shortened(self.permute_train)}; True or False is needed"
-            )
-        if not (isinstance(self.task, str) and self.task in TASKS):
-            raise InputError(f"task is {shortened(self.task)}; one of {', '.join(TASKS)} is needed")
-        if not 0 <= self.alpha_train < 1:
-            raise InputError(f"alpha_train is {self.alpha_train}; a number in [0, 1) is needed")
-        if self.alpha_train != 0:
-            check_topology(self.topology_train, "topology_train")
-        elif not (self.topology_train == NO_GRAPH and not self.permute_train):
-            raise InputError(
-                f"topology_train is {self.topology_train!r} and permute_train {self.permute_train}; "
-                "with alpha_train 0 nothing is relaxed for the update, and neither may be given"
-            )
-
-    @property
-    def n_parameters(self) -> int:
-        """The number of trainable parameters, N = 4 h + 1."""
-        return 4 * self.hidden + 1
-
-    @property
-    def probes_its_update(self) -> bool:
-        """Whether the update is the gradient as the probe relaxes it."""
-        return (
-            self.alpha_train == self.alpha
-            and self.topology_train == self.topology
-            and not self.permute_train
-        )
 
 
 def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
@@ -153,7 +59,7 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
     probes = [run.probe for run in runs]
     snapshots: list[dict[str, NDArray[Any]]] = []
 
-    def observe(state: _State) -> Gradient | None:
+    def observe(state: _Epoch) -> Gradient | None:
         if state.epoch % shared.every:
             return None
         batch = shared.probe.measure_batch(state.gradient, graphs, threads=1)
@@ -204,7 +110,7 @@ def gradients(
     wanted = _runs_by_epoch(epochs, len(runs), training.shared.epochs)
     taken: list[list[Floats]] = [[] for _ in runs]
 
-    def observe(state: _State) -> None:
+    def observe(state: _Epoch) -> None:
         for r in wanted.get(state.epoch, ()):
             taken[r].append(state.gradient[offsets[r] : offsets[r + 1]])
 
@@ -214,6 +120,45 @@ def gradients(
         found = np.array(taken[r]).reshape(-1, run.n_parameters)
         tensors = (2 * run.hidden, run.hidden, run.hidden, 1)
         records.append(GradientRecord(run.config(), grokking_epochs[r], epochs[r], found, tensors))
+    return records
+
+
+def sharpness(runs: Sequence[XorRun]) -> list[RunRecord]:
+    """Train runs once more and return how stable gradient descent was on them.
+
+    Each record holds, at the snapshots, ``sharpness``, the largest eigenvalue of the Hessian of the loss
+    (to a relative error of 1e-12); ``rate_times_sharpness``, its product with the learning rate, above
+    2 of which gradient descent on a parabola diverges; and ``rises``, the share of the updates since the
+    snapshot before at which the loss rose, NaN at epoch 0.
+
+    Parameters
+    ----------
+    runs : sequence of XorRun
+        They may differ in size and seed only.
+
+    Raises
+    ------
+    InputError
+        As ``measure`` does.
+    """
+    training = _Training(runs)
+    networks, targets = training.networks, TASKS[training.shared.task]
+    losses: list[Floats] = []
+    largest: list[Floats] = []
+
+    def observe(state: _Epoch) -> None:
+        losses.append(state.loss)
+        if state.epoch % training.shared.every == 0:
+            largest.append(networks.sharpness(state.parameters, state.units, targets))
+
+    grokking_epochs = training.run(observe)
+    risen = np.concatenate([np.zeros((1, len(runs))), np.cumsum(np.diff(losses, axis=0) > 0, axis=0)])
+    records = []
+    for r, run in enumerate(runs):
+        found = np.array(largest)[:, r]
+        rises = np.diff(risen[run.snapshots, r], prepend=np.nan) / run.every
+        values = {"sharpness": found, "rate_times_sharpness": run.step * found, "rises": rises}
+        records.append(RunRecord(run.config(), grokking_epochs[r], run.snapshots, values))
     return records
 
 
@@ -237,11 +182,12 @@ def _runs_by_epoch(epochs: Sequence[NDArray[np.int64]], n_runs: int, last: int) 
 
 
 @dataclass(frozen=True)
-class _State:
+class _Epoch:
     """All runs at an epoch, before its update."""
 
     epoch: int
     parameters: Floats
+    units: State
     gradient: Floats
     loss: Floats
     accuracy: Floats
@@ -258,33 +204,37 @@ class _Training:
                 raise InputError(
                     f"{run} and {self.shared} differ in more than size and seed; train them apart"
                 )
-        self.networks = Networks([run.hidden for run in runs])
+        self.networks = Networks([run.hidden for run in runs], self.shared.activation)
 
     def graphs(self, topology: str) -> GraphStack:
         """Return the graphs of all runs, each drawn from its run's seed."""
         return stack([build(topology, run.n_parameters, run.seed) for run in self.runs])
 
-    def run(self, observe: Callable[[_State], Gradient | None]) -> list[int | None]:
+    def run(self, observe: Callable[[_Epoch], Gradient | None]) -> list[int | None]:
         """Train, and return each run's first epoch with all samples right.
 
         ``observe`` sees every epoch. It returns the relaxed gradient if it has it, else None.
         """
         shared, networks, targets = self.shared, self.networks, TASKS[self.shared.task]
-        parameters = np.concatenate([initial_parameters(run.hidden, run.seed) for run in self.runs])
+        parameters = np.concatenate(
+            [initial_parameters(run.hidden, run.seed, shared.initialization) for run in self.runs]
+        )
+        rates = np.repeat([run.step for run in self.runs], np.diff(networks.offsets))
         relaxed = self._relaxation()
         first_perfect = np.full(len(self.runs), -1)
         with np.errstate(over="ignore", invalid="ignore"):
             for epoch in range(shared.epochs + 1):
-                activation, logits = networks.forward(parameters)
+                units = networks.forward(parameters)
+                logits = units.logits
                 right = accuracy(logits, targets)
                 first_perfect[(right == 1.0) & (first_perfect < 0)] = epoch
-                gradient = networks.gradient(parameters, activation, logits, targets)
+                gradient = networks.gradient(parameters, units, targets)
                 self._check_converging(epoch, gradient, logits)
-                state = _State(epoch, parameters, gradient, loss(logits, targets), right)
+                state = _Epoch(epoch, parameters, units, gradient, loss(logits, targets), right)
                 update = observe(state)
                 if update is None:
                     update = relaxed(gradient)
-                parameters = parameters - shared.learning_rate * update
+                parameters = parameters - rates * update
         return [int(epoch) if epoch >= 0 else None for epoch in first_perfect]
 
     def _check_converging(self, epoch: int, gradient: Floats, logits: Floats) -> None:
@@ -337,5 +287,12 @@ def _check_finite(runs: Sequence[XorRun], epoch: int, of_each: Floats) -> None:
         )
 
 
-XOR = Experiment(run=XorRun, size="hidden", sizes=PAPER_HIDDEN, measure=measure, gradients=gradients)
+XOR = Experiment(
+    run=XorRun,
+    size="hidden",
+    sizes=PAPER_HIDDEN,
+    measure=measure,
+    gradients=gradients,
+    sharpness=sharpness,
+)
 sweep = XOR.sweep

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gradquake.analysis.shown import bracketed, number
 from gradquake.paper.claim import JudgedClaim
-from gradquake.paper.quantity import Number, Quantity
+from gradquake.paper.quantity import Number, Parts, Quantity
 
 __all__ = ["INTRODUCTION", "null_text", "page", "range_text", "value_text", "verdicts_text"]
 
@@ -35,6 +35,16 @@ COLUMNS = (
 )  # fmt: skip
 
 
+PARTS = (
+    "The value is the Gaussian null plus these parts. Distribution: the permuted null minus the "
+    "Gaussian null. Arrangement: real minus permuted. Training in-line leaves an imprint of its graph "
+    "on the gradients. Such runs are therefore measured on an independent graph too: the arrangement "
+    "is that on the independent graph, and the imprint is the value on the graph of the training minus "
+    "that on the independent one. All differences are paired: they are taken in the same runs."
+)
+PART_COLUMNS = ("id", "quantity", "distribution", "arrangement", "imprint")
+
+
 def page(claims: Sequence[JudgedClaim]) -> str:
     """Return the claims as a Markdown page: a table, then the notes."""
     lines = [
@@ -42,8 +52,7 @@ def page(claims: Sequence[JudgedClaim]) -> str:
         "",
         INTRODUCTION,
         "",
-        _row(COLUMNS),
-        "|" + "---|" * len(COLUMNS),
+        *_head(COLUMNS),
         *(row for claim in claims for row in _rows(claim)),
         "",
         "## How each claim was judged",
@@ -98,26 +107,23 @@ def _rows(claim: JudgedClaim) -> list[str]:
 def _attribution(claims: Sequence[JudgedClaim]) -> list[str]:
     """Return the table of the parts of each exponent; nothing if no quantity has parts."""
     rows = [
-        _row(
-            [claim.id, quantity.name, _number_text(parts.distribution), _number_text(parts.arrangement)]
-        )
+        _row([claim.id, quantity.name, *_parts(quantity.attribution)])
         for claim in claims
         for quantity in claim.quantities
-        if (parts := quantity.attribution) is not None
+        if quantity.attribution is not None
     ]
     if not rows:
         return []
-    return [
-        "",
-        "## The parts of the exponents",
-        "",
-        "Distribution: the permuted null minus the Gaussian null. Arrangement: the measured value minus "
-        "the permuted null. Both are paired: each difference is taken in the same runs.",
-        "",
-        _row(["id", "quantity", "distribution", "arrangement"]),
-        "|---|---|---|---|",
-        *rows,
-    ]
+    return ["", "## The parts of the exponents", "", PARTS, "", *_head(PART_COLUMNS), *rows]
+
+
+def _parts(parts: Parts) -> list[str]:
+    own, imprint = (parts.distribution, parts.arrangement), parts.imprint
+    return [*map(_number_text, own), "" if imprint is None else _number_text(imprint)]
+
+
+def _head(columns: Sequence[str]) -> list[str]:
+    return [_row(columns), "|" + "---|" * len(columns)]
 
 
 def _row(cells: Sequence[str]) -> str:

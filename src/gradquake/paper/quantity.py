@@ -38,18 +38,23 @@ class Number:
 
 @dataclass(frozen=True)
 class Parts:
-    """The two parts of the distance between an exponent and its Gaussian null.
+    """The parts of the distance between an exponent and its Gaussian null; the distance is their sum.
 
     Attributes
     ----------
     distribution : Number
         D_permuted - D_gaussian: due to the distribution of the gradient's entries.
     arrangement : Number
-        D_real - D_permuted: due to the arrangement of the entries on the graph.
+        D_real - D_permuted: due to the arrangement of the entries on the graph. Of runs trained in-line,
+        D_real and D_permuted are those on an independent graph.
+    imprint : Number or None
+        D_real on the graph of the training minus D_real on an independent graph; None for runs that were
+        not trained in-line.
     """
 
     distribution: Number
     arrangement: Number
+    imprint: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,8 @@ class Quantity:
         fields["nulls"] = {rung: _number(of) for rung, of in values["nulls"].items()}
         fields["range"] = None if values["range"] is None else _number(values["range"])
         if (parts := values["attribution"]) is not None:
-            fields["attribution"] = Parts(**{name: _number(part) for name, part in parts.items()})
+            known = {name: _number(part) for name, part in parts.items() if part is not None}
+            fields["attribution"] = Parts(**known)
         return cls(**fields)
 
 

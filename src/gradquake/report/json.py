@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradquake.analysis import specifications
@@ -18,6 +18,7 @@ from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.shown import json_text
+from gradquake.analysis.specifications import Judged, Shares
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.tails import TailFit
@@ -25,6 +26,7 @@ from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs, Phase
 from gradquake.scrutiny.crossings import Timing
 from gradquake.scrutiny.scrutinize import Scrutiny, notes_of
+from gradquake.scrutiny.stability import Stability
 from gradquake.scrutiny.topologies import OnTopology
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "analysis_json", "attribution_json", "collapse_json", "crossing_json", "curve_json", "estimate_json",
     "exponent_json", "exponents_json", "finite", "grokking_json", "permutation_json", "power_json",
-    "specifications_json", "tail_json", "timing_json", "topology_json", "written",
+    "specifications_json", "stability_json", "tail_json", "timing_json", "topology_json", "written",
 ]  # fmt: skip
 
 Object = dict[str, Any]
@@ -91,8 +93,7 @@ def attribution_json(ladder: Ladder, statistics: Collection[Statistic] = STATIST
 
 
 def _parts(found: Attribution) -> Object:
-    parts = {name: getattr(found, name) for name in ("estimator", "distribution", "arrangement")}
-    return {name: estimate_json(part) for name, part in (parts | found.details).items()}
+    return {name: estimate_json(part) for name, part in (found.parts | found.details).items()}
 
 
 def curve_json(curve: Curve) -> Object:
@@ -189,6 +190,15 @@ def topology_json(on: OnTopology) -> Object:
     }
 
 
+def stability_json(of: Stability) -> Object:
+    """Return the sharpness at a scale, its products with the learning rate, and the rising epochs."""
+    names = ("sharpness", "at_start", "largest", "at_end", "rises")
+    return {
+        "n_parameters": of.n_parameters,
+        **{name: estimate_json(getattr(of, name)) for name in names},
+    }
+
+
 def timing_json(timing: Timing) -> Object:
     """Return the crossings of D(t), and the test of whether its rise follows t_g."""
     crossings = {
@@ -208,20 +218,23 @@ def timing_json(timing: Timing) -> Object:
     }
 
 
-def specifications_json(table: xr.Dataset, holds: xr.Dataset) -> Object:
-    """Return the share of specifications with each statement of ``holds``, and the choices' weight."""
+def specifications_json(table: xr.Dataset, holds: Mapping[str, Judged]) -> Object:
+    """Return the share of specifications with each statement, and the choices' weight."""
     return {
         "specifications": int(table["pre"].size),
         "holds": {
-            str(name): {"share": found.overall, "by_choice": found.by_choice}
-            for name in holds.data_vars
-            for found in [specifications.shares(holds[name])]
+            name: {**_share(of.data), "null": None if of.null is None else _share(of.null)}
+            for name, of in holds.items()
         },
         "importance": {
             name: {choice: finite(share) for choice, share in found.importance.items()}
             for name, found in specifications.dependences(table).items()
         },
     }
+
+
+def _share(found: Shares) -> Object:
+    return {"share": found.overall, "by_choice": found.by_choice}
 
 
 def analysis_json(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATISTICS) -> Object:

@@ -72,8 +72,7 @@ def _spans(ladder: Ladder, statistic: Statistic) -> list[Span]:
 
     def is_whole(span: Span) -> bool:
         found = ladder.attribution(span, statistic)
-        parts = (found.total, found.estimator, found.distribution, found.arrangement)
-        return all(map(_is_defined, parts))
+        return all(map(_is_defined, (found.total, *found.parts.values())))
 
     order: tuple[Span, ...] = ("post", "all", "pre")
     rise: list[Span] = ["rise"] if is_whole("rise") else []
@@ -215,10 +214,14 @@ def _attribution(ladder: Ladder, span: Span, statistic: Statistic) -> str:
         of = f"Of the change of {name}, {_shown(parts.total)}"
     else:
         of = f"Of {name} - 1 {PLACES[span]}, {_shown(parts.total)}"
+    imprint = ""
+    if parts.imprint is not None:
+        imprint = f", and the imprint of the graph that trained them for {_shown(parts.imprint)}"
     return (
         f"{of}, Gaussian noise (the estimator) accounts for {_shown(parts.estimator)}, the distribution "
-        f"of the gradient's entries for {_shown(parts.distribution)}, and their arrangement on the "
-        f"graph for {_shown(parts.arrangement)}"
+        f"of the gradient's entries for {_shown(parts.distribution)}, "
+        f"{'' if parts.imprint else 'and '}their arrangement on {'a' if parts.imprint else 'the'} graph "
+        f"for {_shown(parts.arrangement)}{imprint}"
     )
 
 

@@ -20,7 +20,13 @@ from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
 from gradquake.analysis.transitions import Phase
 from gradquake.avalanche.surrogates import SURROGATES
 from gradquake.errors import InputError, a_type, require
-from gradquake.report.json import analysis_json, specifications_json, topology_json, written
+from gradquake.report.json import (
+    analysis_json,
+    specifications_json,
+    stability_json,
+    topology_json,
+    written,
+)
 from gradquake.report.reading import reading
 from gradquake.report.tables import (
     attribution_table,
@@ -28,6 +34,7 @@ from gradquake.report.tables import (
     exponents_table,
     importance_table,
     shares_table,
+    stability_table,
     timing_table,
     topologies_table,
 )
@@ -36,6 +43,7 @@ from gradquake.scrutiny import replay
 from gradquake.scrutiny.checks import check, check_beside
 from gradquake.scrutiny.scrutinize import Scrutiny, beside, scrutinize
 from gradquake.scrutiny.sensitivity import specify
+from gradquake.scrutiny.stability import Stability, knows_sharpness, stability
 from gradquake.scrutiny.topologies import OnTopology, on_topologies
 from gradquake.study.execution import Progress, silent
 from gradquake.study.pools import open_executor
@@ -64,6 +72,9 @@ class Result:
         Whether the whole ladder of nulls was asked for.
     topologies : tuple of OnTopology
         The same gradients on every topology; empty if this was not asked for.
+    stability : tuple of Stability
+        Learning rate times sharpness at every scale; empty if this was not asked for, or if the
+        experiment does not know its sharpness.
     specifications : xarray.Dataset or None
         The specification curve; None if it was not asked for.
     """
@@ -72,6 +83,7 @@ class Result:
     statistics: tuple[Statistic, ...] = tuple(STATISTICS)
     nulls: bool = False
     topologies: tuple[OnTopology, ...] = ()
+    stability: tuple[Stability, ...] = ()
     specifications: xr.Dataset | None = None
 
     def exponent(self, phase: Phase, statistic: Statistic) -> Exponent:
@@ -138,8 +150,10 @@ class Result:
             tables.append(collapse_table({"": self.scrutiny.collapses}))
         if self.topologies:
             tables.append(topologies_table({"": self.topologies}, of))
+        if self.stability:
+            tables.append(stability_table(self.stability))
         if self.specifications is not None:
-            holds = specifications.statements(self.specifications)
+            holds = specifications.judged(self.specifications, specifications.statements)
             tables += [shares_table(self.specifications, holds), importance_table(self.specifications)]
         return tables
 
@@ -176,8 +190,10 @@ class Result:
         }
         if self.topologies:
             found["topologies"] = [topology_json(on) for on in self.topologies]
+        if self.stability:
+            found["stability"] = [stability_json(scale) for scale in self.stability]
         if self.specifications is not None:
-            holds = specifications.statements(self.specifications)
+            holds = specifications.judged(self.specifications, specifications.statements)
             found["sensitivity"] = specifications_json(self.specifications, holds)
         return written(found)
 
@@ -220,8 +236,8 @@ def analyze(
     study : Study, path or xarray.Dataset
         A study, or the path of its file; or one sweep, as ``Study.select`` returns it.
     nulls : bool
-        Measure the whole ladder of nulls, and every topology; by default the Gaussian and the permuted
-        null.
+        Measure the whole ladder of nulls, every topology, and of XOR runs learning rate times sharpness;
+        by default the Gaussian and the permuted null.
     sensitivity : bool
         Measure the specification curve: the sweep under every choice of measuring it.
     statistic : {"max", "mean"}, optional
@@ -280,12 +296,16 @@ def analyze(
         if nulls and again:
             progress("topologies", 0, None)
             topologies = tuple(on_topologies(sweep, executor, channel=channel))
+        stable: tuple[Stability, ...] = ()
+        if nulls and knows_sharpness(sweep):
+            progress("stability", 0, None)
+            stable = tuple(stability(sweep, executor))
         table = None
         if sensitivity:
             progress("choices", 0, None)
             table = specify([sweep], executor)
     shown = tuple(STATISTICS) if statistic is None else (statistic,)
-    return Result(scrutiny, shown, nulls, topologies, table)
+    return Result(scrutiny, shown, nulls, topologies, stable, table)
 
 
 def _chosen(

@@ -13,11 +13,13 @@ from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Estimate, Interval
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.shown import bracketed, number
+from gradquake.analysis.specifications import Judged
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.tails import ALTERNATIVES, TailFit
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, Phase
 from gradquake.report.text import ONE_VALUE, Table, quality_of, time_with_interval, with_interval
 from gradquake.scrutiny.scrutinize import NO_MEDIAN, NO_RUN_GROKKED, Scrutiny
+from gradquake.scrutiny.stability import Stability
 from gradquake.scrutiny.topologies import OnTopology
 
 if TYPE_CHECKING:
@@ -25,8 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SYMBOLS", "attribution_table", "collapse_table", "exponents_table", "importance_table",
-    "power_table", "shares_table", "tails_table", "timing_table", "topologies_table",
+    "power_table", "shares_table", "stability_table", "tails_table", "timing_table", "topologies_table",
 ]  # fmt: skip
+
+IMPRINT_NOTE = (
+    " These are measured on an independent graph: the same topology, from another seed. Imprint of the "
+    "training: real on the graph that the runs were trained with minus real on the independent graph."
+)
 
 ONE_VALUE_NOTE = (
     "\nOne value: every resample of the runs gives the same value, because the runs do not differ. "
@@ -82,12 +89,7 @@ def attribution_table(ladder: Ladder, statistics: Collection[Statistic] = STATIS
     for statistic in statistics:
         for span in SPANS:
             found = ladder.attribution(span, statistic)
-            parts = {
-                "estimator": found.estimator,
-                "distribution": found.distribution,
-                "arrangement": found.arrangement,
-                **found.details,
-            }
+            parts = found.parts | found.details
             names = list(parts)
             if _all_undefined(found.total, *parts.values()):
                 continue
@@ -95,15 +97,18 @@ def attribution_table(ladder: Ladder, statistics: Collection[Statistic] = STATIS
             texts = map(with_interval, (found.total, *parts.values()))
             rows.append((SYMBOLS[statistic], of, *texts))
     complete = len(rows) == len(statistics) * len(SPANS)
+    number_of = len(ladder.attribution("all", next(iter(statistics))).parts)
     return Table(
         "What accounts for the exponent",
         ("exponent", "of what", "measured", *map(_spaced, names)),
         rows,
-        "The exponent minus 1 is the sum of three parts, and so is its rise from before to after t_g. "
+        f"The exponent minus 1 is the sum of {number_of} parts, and so is its rise from before to after "
+        "t_g. "
         "Estimator: the value for Gaussian gradients. Distribution: permuted minus Gaussian. "
         "Arrangement on the graph: real minus permuted. Above gaussian: distribution plus "
         "arrangement."
-        + (" Further columns divide the arrangement, and overlap." if len(names) > 4 else "")
+        + (IMPRINT_NOTE if number_of == 4 else "")
+        + (" Further columns divide the arrangement, and overlap." if len(names) > number_of + 1 else "")
         + ("" if complete else " Rows without a fit are left out."),
     )
 
@@ -228,6 +233,27 @@ def tails_table(fits: Sequence[TailFit]) -> Table:
     )
 
 
+def stability_table(scales: Iterable[Stability]) -> Table:
+    """Return learning rate times sharpness, and the share of epochs with a rising loss, by scale."""
+    rows = [
+        (
+            str(of.n_parameters),
+            *map(with_interval, (of.sharpness, of.at_start, of.largest, of.at_end, of.rises)),
+        )
+        for of in scales
+    ]
+    return Table(
+        "Was gradient descent stable?",
+        (
+            "N", "sharpness at t = 0", "times learning rate", "at its largest", "at the end",
+            "share of epochs with a rising loss",
+        ),
+        rows,
+        "Sharpness: the largest eigenvalue of the Hessian of the loss. Gradient descent on a parabola "
+        "diverges if the learning rate times the sharpness is above 2. Means over runs.",
+    )  # fmt: skip
+
+
 def power_table(power: Sequence[Power]) -> Table:
     """Return the width of intervals and the power to tell data from null, by the number of runs."""
     rows = [
@@ -260,22 +286,25 @@ def power_table(power: Sequence[Power]) -> Table:
     )  # fmt: skip
 
 
-def shares_table(table: xr.Dataset, holds: xr.Dataset) -> Table:
-    """Return the share of specifications in which each statement of ``holds`` is true."""
+def shares_table(table: xr.Dataset, holds: Mapping[str, Judged]) -> Table:
+    """Return the share of specifications in which each statement is true, of data and null."""
     choices = [name for name in specifications.choices(table) if name != "scales"]
     rows = []
-    for name, of_statement in holds.data_vars.items():
-        found = specifications.shares(of_statement)
+    for name, (found, null) in holds.items():
         by_choice = (
-            ", ".join(f"{level}: {share:.0%}" for level, share in found.by_choice[choice].items())
+            ", ".join(
+                f"{level}: {share:.0%}" + (f" ({null.by_choice[choice][level]:.0%})" if null else "")
+                for level, share in found.by_choice[choice].items()
+            )
             for choice in choices
         )
-        rows.append((str(name), f"{found.overall:.1%}", *by_choice))
+        rows.append((name, f"{found.overall:.1%}", f"{null.overall:.1%}" if null else "", *by_choice))
     return Table(
         f"The specification curve: {table['pre'].size:,} ways to measure it",
-        ("statement", "holds", *choices),
+        ("statement", "holds", "on the permuted null", *choices),
         rows,
-        "Only the estimates are compared, not their intervals.",
+        "Only the estimates are compared, not their intervals. Brackets: the share on the permuted "
+        "null. A statement that holds as often on shuffled gradients says nothing of their order.",
     )
 
 

@@ -31,6 +31,7 @@ from gradquake.errors import InputError
 from gradquake.experiments.readings import Reading
 from gradquake.scrutiny.checks import check_beside
 from gradquake.scrutiny.crossings import STEPS_OF_STATISTIC, Aligned, Timing, timing_of
+from gradquake.scrutiny.imprint import has_independent_graph, is_trained_on_its_graph, note_without
 from gradquake.scrutiny.measure import in_order, measure, measure_aligned
 from gradquake.study.execution import Progress, each, silent, unpacked
 
@@ -109,7 +110,10 @@ class Scrutiny(Shown):
 def notes_of(scrutiny: Scrutiny) -> list[str]:
     """Return sentences that say which times and intervals are not defined or not reliable, and why."""
     sweep = scrutiny.ladder.real.dataset
-    return [*_notes_on_grokking(scrutiny, sweep), *_notes_on_runs(sweep)]
+    notes = [*_notes_on_grokking(scrutiny, sweep), *_notes_on_runs(sweep)]
+    if is_trained_on_its_graph(sweep) and scrutiny.ladder.independent is None:
+        notes.append(note_without(sweep))
+    return notes
 
 
 def _notes_on_grokking(scrutiny: Scrutiny, sweep: xr.Dataset) -> Iterator[str]:
@@ -179,19 +183,26 @@ def scrutinize(
         do not have.
     """
     sweep = in_order(sweep)
-    both = [Reading(name, observe=observed_by(channel)) for name in (REAL, *rungs)]
-    by_reading = measure(sweep, both, executor)
+    names = (REAL, *rungs)
+    apart = is_trained_on_its_graph(sweep) and has_independent_graph(sweep)
+
+    def reading(name: str, independent: bool | None = None) -> Reading:
+        return Reading(name, independent_graph=independent, observe=observed_by(channel))
+
+    graphs = (None, True) if apart else (None,)
+    found = measure(sweep, [reading(name, graph) for graph in graphs for name in names], executor)
     # ``measure`` has checked that the gradients give the avalanches of the sweep.
-    nulls = dict(zip(rungs, (by_reading[reading] for reading in both[1:]), strict=True))
+    nulls = {name: found[reading(name)] for name in rungs}
     if channel not in channels(sweep.data_vars):
-        sweep = by_reading[both[0]]
+        sweep = found[reading(REAL)]
     measured = _in_channel(sweep, nulls, channel)
+    independent = {n: in_channel(found[reading(n, True)], channel) for n in names if apart}
     aligned = None
     if np.isfinite(sweep["grokking_epoch"].values).any():
-        pair = [Reading(name, observe=observed_by(channel)) for name in (REAL, "permuted")]
+        pair = [reading(name) for name in (REAL, "permuted")]
         exact = measure_aligned(sweep, pair, executor, channel=channel)
-        aligned = Aligned(*(exact[reading] for reading in pair))
-    return _beside(measured, aligned, executor, n_resamples, progress)
+        aligned = Aligned(*(exact[one] for one in pair))
+    return _beside(measured, independent, aligned, executor, n_resamples, progress)
 
 
 def beside(
@@ -234,7 +245,7 @@ def beside(
     if isinstance(every, int) and every > 0 and np.isfinite(reached).any():
         pair = measured[REAL], measured["permuted"]
         aligned = Aligned(*(timing.aligned(of, reached, every) for of in pair))
-    return _beside(measured, aligned, executor, n_resamples, progress)
+    return _beside(measured, {}, aligned, executor, n_resamples, progress)
 
 
 def _in_channel(
@@ -252,6 +263,7 @@ def _in_channel(
 
 def _beside(
     measured: Mapping[str, xr.Dataset],
+    independent: Mapping[str, xr.Dataset],
     aligned: Aligned | None,
     executor: Executor | None,
     n_resamples: int,
@@ -259,9 +271,18 @@ def _beside(
 ) -> Scrutiny:
     sweep = measured[REAL]
     timed = STEPS_OF_STATISTIC * len(STATISTICS) if aligned else 0
-    told = partial(_told, progress=progress, of=len(measured) * (1 + len(PHASES)) + timed)
-    real, *of_nulls = told(each(partial(analyze, n_resamples=n_resamples), measured.values(), executor))
-    ladder = Ladder(real, dict(zip(list(measured)[1:], of_nulls, strict=True)))
+    steps = len(measured) * (1 + len(PHASES)) + len(independent) + timed
+    told = partial(_told, progress=progress, of=steps)
+    todo = [*measured.values(), *independent.values()]
+    analyses = iter(told(each(partial(analyze, n_resamples=n_resamples), todo, executor)))
+    of_rungs, of_independent = (
+        {name: next(analyses) for name in sweeps} for sweeps in (measured, independent)
+    )
+    ladder = Ladder(
+        of_rungs.pop(REAL),
+        of_rungs,
+        Ladder(of_independent.pop(REAL), of_independent) if of_independent else None,
+    )
     pairs = list(product(measured.values(), PHASES))
     found = told(each(unpacked(phase_collapse), pairs, executor))
     collapses = {rung: {phase: next(found) for phase in PHASES} for rung in measured}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,11 +24,14 @@ from gradquake.study.execution import each
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["SPECIFIED_ALPHAS", "SPECIFIED_QUANTILES", "SPECIFIED_STEPS", "specify"]
+__all__ = ["FIRST", "SPECIFIED_ALPHAS", "SPECIFIED_QUANTILES", "SPECIFIED_STEPS", "specify"]
 
 SPECIFIED_QUANTILES = (0.80, 0.85, 0.90, 0.95)
 SPECIFIED_ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
 SPECIFIED_STEPS = (20, 200)
+
+# The training of the first sweep.
+FIRST = "as the first"
 
 
 def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> xr.Dataset:
@@ -40,30 +44,26 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     Parameters
     ----------
     sweeps : sequence of xarray.Dataset
-        XOR sweeps of the same sizes that differ in ``alpha_train``.
+        XOR sweeps of the same sizes that differ in ``alpha_train``, or in other settings of the
+        training: each such training with each ``alpha_train``, once.
     executor : concurrent.futures.Executor, optional
 
     Returns
     -------
     xarray.Dataset
-        One dimension for each choice; ``pre``, ``post``, ``all``, ``average``, ``crossing`` and
-        ``worst_r_squared`` as in ``specifications.results``, and ``null_pre``, ``null_post`` and
-        ``null_all`` of the permuted null.
+        One dimension for each choice; ``training`` names the settings in which a sweep differs from the
+        first. ``pre``, ``post``, ``all``, ``average``, ``crossing`` and
+        ``worst_r_squared`` as in ``specifications.results``, and the same of the permuted null:
+        ``null_pre`` and so on.
 
     Raises
     ------
     InputError
-        For fewer than four scales, sweeps of different sizes, seeds or snapshots or of one
-        ``alpha_train``, or a sweep whose gradients cannot be made again.
+        For fewer than four scales, sweeps of different sizes, seeds or snapshots, a training that is
+        missing with an ``alpha_train`` or repeats, or a sweep whose gradients cannot be made again.
     """
     sweeps = [in_order(sweep) for sweep in sweeps]
-    # A sweep without training has no alpha_train.
-    trained = [float(sweep.attrs.get("alpha_train", np.nan)) for sweep in sweeps]
-    require(
-        len(set(trained)) == len(sweeps) and all(same_runs(sweep, sweeps[0]) for sweep in sweeps),
-        "the sweeps have different sizes, seeds or snapshots, or one alpha_train; sweeps that differ in "
-        "alpha_train alone are needed",
-    )
+    alphas, trainings = _trainings(sweeps)
     scales = np.unique(sweeps[0]["n_parameters"].values)
     chosen = list(specifications.scale_choices(scales))
     every = sweeps[0].attrs["every"]
@@ -72,7 +72,8 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     intervals = [every // 2, every, 2 * every] if halved else [every, 2 * every]
     names = topologies_of(scales)
     coordinates: dict[str, Sequence[object]] = {
-        "alpha_train": trained,
+        "alpha_train": alphas,
+        "training": trainings,
         "topology": names,
         "quantile": list(SPECIFIED_QUANTILES),
         "alpha": list(SPECIFIED_ALPHAS),
@@ -85,6 +86,32 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     return _table(sweeps, coordinates, list(each(_specify, pairs, executor)))
 
 
+def _trainings(sweeps: Sequence[xr.Dataset]) -> tuple[list[float], list[str]]:
+    """Return the levels of alpha_train and of the training, in whose order the sweeps must stand."""
+    # A sweep without training has no alpha_train.
+    alphas = [float(sweep.attrs.get("alpha_train", np.nan)) for sweep in sweeps]
+    names = [_training(sweep, sweeps[0]) for sweep in sweeps]
+    levels = list(dict.fromkeys(alphas)), list(dict.fromkeys(names))
+    require(
+        list(zip(alphas, names, strict=True)) == list(product(*levels))
+        and all(same_runs(sweep, sweeps[0]) for sweep in sweeps),
+        "the sweeps have different sizes, seeds or snapshots, or are not every training with every "
+        "alpha_train once; sweeps that differ in their training alone are needed, in the order of "
+        "alpha_train",
+    )
+    return levels
+
+
+def _training(sweep: xr.Dataset, first: xr.Dataset) -> str:
+    """Return the settings in which a sweep differs from the first, but for its alpha_train."""
+    others = sweep.attrs.items() - {("alpha_train", sweep.attrs.get("alpha_train"))}
+    return ", ".join(
+        f"{name}={value}"
+        for name, value in sorted(others)
+        if name != "topology_train" and first.attrs.get(name) != value
+    ) or FIRST  # fmt: skip
+
+
 def _table(
     sweeps: Sequence[xr.Dataset],
     coordinates: Mapping[str, Sequence[object]],
@@ -93,11 +120,11 @@ def _table(
     """Return the table of the results that ``_specify`` gives for each sweep and topology."""
     import xarray as xr
 
-    shape = (len(sweeps), len(coordinates["topology"]))
+    shape = [len(coordinates[name]) for name in ("alpha_train", "training", "topology")]
     stacked = np.stack(blocks).reshape(*shape, *blocks[0].shape)
-    # (alpha_train, topology, result, quantile, ...) to (result, alpha_train, topology, ...)
-    of_result = np.moveaxis(stacked, 2, 0)
-    names_of = [*specifications.RESULTS, *(f"null_{r}" for r in specifications.NULL_RESULTS)]
+    # (alpha_train, training, topology, result, quantile, ...) to (result, alpha_train, training, ...)
+    of_result = np.moveaxis(stacked, 3, 0)
+    names_of = [f"{rung}{name}" for rung in ("", "null_") for name in specifications.RESULTS]
     reached = [sweep["grokking_epoch"].values for sweep in sweeps]
     reached = [r if np.isfinite(r).any() else np.full(1, np.inf) for r in reached]
     found = xr.Dataset(
@@ -105,8 +132,13 @@ def _table(
         coordinates,
     )
     return found.assign(
-        first_grokking_epoch=("alpha_train", [float(np.nanmin(r)) for r in reached]),
-        last_grokking_epoch=("alpha_train", [float(np.nanmax(r)) for r in reached]),
+        {
+            f"{name}_grokking_epoch": (
+                ("alpha_train", "training"),
+                np.array([of(r) for r in reached]).reshape(shape[:2]),
+            )
+            for name, of in (("first", np.nanmin), ("last", np.nanmax))
+        }
     )
 
 
@@ -120,7 +152,7 @@ def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float6
     n = np.array([run.n_parameters for run in runs])
     reached = sweep["grokking_epoch"].values
     parts = []
-    for rung, kept in ((REAL, None), ("permuted", len(specifications.NULL_RESULTS))):
+    for rung in (REAL, "permuted"):
         sizes = readings.sizes(
             records,
             topology,
@@ -131,7 +163,7 @@ def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float6
         )
         settings = sizes.shape[:3]
         results = [
-            specifications.results(n, of_setting, records[0].epochs, reached, strides)[:kept]
+            specifications.results(n, of_setting, records[0].epochs, reached, strides)
             for of_setting in sizes.reshape(-1, *sizes.shape[3:])
         ]
         stacked = np.stack(results, axis=1)

@@ -22,6 +22,7 @@ from gradquake.avalanche.observables import observed_by
 from gradquake.avalanche.surrogates import REAL
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.experiments.readings import Reading
+from gradquake.scrutiny.imprint import has_independent_graph, is_trained_on_its_graph
 from gradquake.scrutiny.measure import measure
 from gradquake.study.execution import each
 
@@ -41,7 +42,8 @@ class OnTopology(Shown):
     exponents : dict
         By rung ("real" is the data, "permuted" and "gaussian"), phase ("pre", "post") and statistic.
     arrangements : dict
-        D_real - D_permuted, paired, by phase and statistic.
+        D_real - D_permuted, paired, by phase and statistic; on an independent graph if the runs were
+        trained on this one.
     collapses : dict
         Of the data, by phase.
     """
@@ -83,12 +85,24 @@ def on_topologies(
     rungs = (REAL, "permuted", "gaussian")
     names = topologies_of(sweep["n_parameters"].values)
 
-    def reading(rung: str, name: str) -> Reading:
-        return Reading(rung, topology=name, observe=observed_by(channel))
+    def reading(rung: str, name: str, independent: bool | None = None) -> Reading:
+        observed = observed_by(channel)
+        return Reading(rung, topology=name, observe=observed, independent_graph=independent)
 
-    measured = measure(sweep, [reading(rung, name) for name in names for rung in rungs], executor)
+    apart = is_trained_on_its_graph(sweep) and has_independent_graph(sweep)
+    trained = str(sweep.attrs["topology"])
+    pair = {rung: reading(rung, trained, True) for rung in (REAL, "permuted")} if apart else {}
+    readings = [reading(rung, name) for name in names for rung in rungs]
+    measured = {
+        one: in_channel(found, channel)
+        for one, found in measure(sweep, [*readings, *pair.values()], executor).items()
+    }
     todo = [
-        (name, {rung: in_channel(measured[reading(rung, name)], channel) for rung in rungs})
+        (
+            name,
+            {rung: measured[reading(rung, name)] for rung in rungs},
+            {rung: measured[one] for rung, one in pair.items()} if name == trained else {},
+        )
         for name in names
     ]
     return list(each(_OnTopology(n_resamples), todo, executor))
@@ -104,17 +118,19 @@ def topologies_of(n_parameters: NDArray[np.int64]) -> list[str]:
 class _OnTopology:
     n_resamples: int
 
-    def __call__(self, item: tuple[str, dict[str, xr.Dataset]]) -> OnTopology:
-        topology, measured = item
+    def __call__(self, item: tuple[str, dict[str, xr.Dataset], dict[str, xr.Dataset]]) -> OnTopology:
+        topology, measured, independent = item
         exponents: dict[str, dict[Phase, dict[Statistic, Exponent]]] = {rung: {} for rung in measured}
         arrangements: dict[Phase, dict[Statistic, Estimate]] = {}
         for phase in SPLIT_PHASES:
             for rung, dataset in measured.items():
                 exponents[rung][phase] = {s: self._exponent(dataset, phase, s) for s in STATISTICS}
-            arrangements[phase] = {
-                s: difference(exponents[REAL][phase][s], exponents["permuted"][phase][s]).slim()
-                for s in STATISTICS
+            apart = {
+                rung: {s: self._exponent(dataset, phase, s) for s in STATISTICS}
+                for rung, dataset in independent.items()
             }
+            real, null = (apart.get(rung, exponents[rung][phase]) for rung in (REAL, "permuted"))
+            arrangements[phase] = {s: difference(real[s], null[s]).slim() for s in STATISTICS}
         return OnTopology(
             topology,
             {

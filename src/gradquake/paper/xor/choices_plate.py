@@ -15,6 +15,7 @@ from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.statements import statements
 from gradquake.report import figures
 from gradquake.report.figures import BLACK, GREEN, GREY, VERMILION, Axes
+from gradquake.scrutiny.sensitivity import FIRST
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["TOPOLOGY_NAMES", "choices"]
 
 TOPOLOGY_NAMES = {name: topology.label for name, topology in TOPOLOGIES.items()}
-LEVELS = {**TOPOLOGY_NAMES, "all": "all scales"}
+LEVELS = {**TOPOLOGY_NAMES, "all": "all scales", FIRST: "as in the paper"}
 PAPERS_CHOICE: dict[str, str | float] = {
-    "alpha_train": 0.3, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3, "max_steps": 20,
-    "statistic": "max", "interval": 10, "scales": "all",
+    "alpha_train": 0.3, "training": FIRST, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3,
+    "max_steps": 20, "statistic": "max", "interval": 10, "scales": "all",
 }  # fmt: skip
 CHOICES = {
     "alpha_train": "$\\alpha$ train",
+    "training": "training",
     "topology": "topology",
     "quantile": "quantile",
     "alpha": "$\\alpha$",
@@ -86,12 +88,23 @@ def _curve(ax: Axes, found: Mapping[str, xr.DataArray]) -> None:
 
 def _holds(ax: Axes, table: xr.Dataset) -> None:
     """Draw the share of the specifications in which each statement holds, over all and by choice."""
-    judged = statements(table)
     levels = [(choice, str(level)) for choice in CHOICES for level in table[choice].values]
-    found = {str(name): specifications.shares(judged[name]) for name in judged.data_vars}
+    found = specifications.judged(table, statements)
     cells = [
-        [of.overall, *(of.by_choice[choice][level] for choice, level in levels)] for of in found.values()
+        [
+            of.data.overall,
+            np.nan if of.null is None else of.null.overall,
+            *(of.data.by_choice[choice][level] for choice, level in levels),
+        ]
+        for of in found.values()
     ]
-    columns = ["all", *(f"{CHOICES[choice]} {LEVELS.get(level, level)}" for choice, level in levels)]
-    columns = [column.removeprefix("topology ").removeprefix("scales ") for column in columns]
+    columns = [
+        "all",
+        "permuted null, all",
+        *(f"{CHOICES[choice]} {LEVELS.get(level, level)}" for choice, level in levels),
+    ]
+    columns = [
+        column.removeprefix("topology ").removeprefix("scales ").removeprefix("training ")
+        for column in columns
+    ]
     figures.heatmap(ax, np.array(cells), list(found), columns)

@@ -23,7 +23,15 @@ from gradquake.experiments import synthetic, xor
 from gradquake.experiments.readings import Reading
 from gradquake.experiments.synthetic import SyntheticRun
 from gradquake.experiments.xor import XorRun
-from gradquake.paper.xor.conditions import INLINE, SHADOW, ConditionResult, Todo, examine, summarize
+from gradquake.paper.xor.conditions import (
+    INLINE,
+    REGIMES,
+    SHADOW,
+    ConditionResult,
+    Todo,
+    examine,
+    summarize,
+)
 from gradquake.paper.xor.gini import GiniStudy, gini_study
 from gradquake.paper.xor.plan import (
     BASELINE_ALPHAS,
@@ -35,6 +43,7 @@ from gradquake.paper.xor.plan import (
 from gradquake.paper.xor.six_seeds import SixSeeds, six_seeds
 from gradquake.paper.xor.sweeps import ClaimSweeps, Sweep
 from gradquake.scrutiny.criticality import Critical, criticality
+from gradquake.scrutiny.imprint import is_trained_on_its_graph
 from gradquake.scrutiny.measure import measure as measure_readings
 from gradquake.scrutiny.scrutinize import Scrutiny, scrutinize
 from gradquake.scrutiny.sensitivity import specify
@@ -235,10 +244,11 @@ def gather(
             (INLINE, SHADOW), (inline, shadow), scrutinies, strict=True
         )
     ]
-    results += each(examine, _conditions(plan, study, inline, shadow), executor)
+    others = _conditions(plan, study, inline, shadow)
+    results += each(examine, others, executor)
     ccdfs, analysis = distributions.ccdfs(inline), scrutinies[0].ladder.real
     modes = {"inline": inline, "shadow": shadow}
-    beyond = _Beyond() if plan.quick else _beyond(sweeps, modes, executor, progress)
+    beyond = _Beyond() if plan.quick else _beyond(sweeps, modes, others, executor, progress)
     return Evidence(
         sweeps=sweeps,
         six_seeds=six_seeds(sweeps.inline),
@@ -259,8 +269,13 @@ def gather(
 
 
 def _beside(sweep: xr.Dataset, rungs: Sequence[str], executor: Executor | None) -> Sweep:
-    measured = measure_readings(sweep, [Reading(rung) for rung in rungs], executor)
-    return Sweep(sweep, {rung: measured[Reading(rung)] for rung in rungs})
+    """Return a sweep beside nulls; one trained in-line also on an independent graph."""
+    elsewhere = ("real", "permuted") if "gaussian" in rungs and is_trained_on_its_graph(sweep) else ()
+    own = {rung: Reading(rung) for rung in rungs}
+    apart = {rung: Reading(rung, independent_graph=True) for rung in elsewhere}
+    measured = measure_readings(sweep, [*own.values(), *apart.values()], executor)
+    nulls, independent = ({r: measured[of] for r, of in named.items()} for named in (own, apart))
+    return Sweep(sweep, nulls, independent)
 
 
 def _settings_text(settings: Mapping[str, object]) -> str:
@@ -284,13 +299,20 @@ class _Beyond:
 def _beyond(
     sweeps: ClaimSweeps,
     modes: Mapping[str, xr.Dataset],
+    others: Sequence[Todo],
     executor: Executor | None,
     progress: Progress,
 ) -> _Beyond:
     progress("topologies", 0, None)
     on_each = {mode: on_topologies(sweep, executor) for mode, sweep in modes.items()}
     progress("choices", 0, None)
-    table = specify([modes[mode] for mode in ("shadow", "inline")], executor)
+    regimes = [todo.sweep for todo in others if todo.condition.group in REGIMES]
+    chosen = [
+        sweep
+        for own in (modes["shadow"], modes["inline"])
+        for sweep in (own, *(r for r in regimes if r.attrs["alpha_train"] == own.attrs["alpha_train"]))
+    ]
+    table = specify(chosen, executor)
     progress("power", 0, None)
     many = {
         mode: _many_seeds(of, executor)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from gradquake.analysis.ladder import SPANS, Ladder, Span
 from gradquake.analysis.shown import bracketed, number
+from gradquake.analysis.specifications import judged
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
@@ -86,7 +87,7 @@ def _tables(found: Evidence) -> list[Table]:
             pages += _ladder_tables(seeds.ladder, f"{mode}, over many seeds")
         pages.append(crossings_table({mode: seeds.ladder for mode, seeds in many.items()}))
     if found.specifications is not None:
-        pages.append(shares_table(found.specifications, statements(found.specifications)))
+        pages.append(shares_table(found.specifications, judged(found.specifications, statements)))
         pages.append(importance_table(found.specifications))
     return pages
 
@@ -212,7 +213,9 @@ def scrutiny_object(found: Evidence) -> dict[str, object]:
             for mode, seeds in many.items()
         },
         "many_seeds": {mode: _many_object(seeds) for mode, seeds in many.items()},
-        "specifications": None if table is None else specifications_json(table, statements(table)),
+        "specifications": None
+        if table is None
+        else specifications_json(table, judged(table, statements)),
     }
 
 

@@ -96,14 +96,7 @@ def asked(
     functions = {rung: of(null) for rung, null in sweep.nulls.items()}
     own = None if alone is None else alone(sweep.real)
     found = plain(name, of(sweep.real), runs, paper, alone=own)
-    parts = None
-    if attribution:
-        shuffled = functions["permuted"]
-        of_parts = (
-            difference_of_groups(shuffled, functions["gaussian"]),
-            difference_of_groups(of(sweep.real), shuffled),
-        )
-        parts = Parts(*(_estimate(part, runs) for part in of_parts))
+    parts = _parts(of, sweep, runs) if attribution else None
     nulls = {
         rung: _estimate(f, runs, None if alone is None else alone(sweep.nulls[rung]))
         for rung, f in functions.items()
@@ -148,6 +141,18 @@ def measured(asked: Sequence[Asked], seen: str = "", untestable: str = "") -> Me
         of_each = zip(*(of.groups for of in asked), strict=True)
         groups = [dict(zip(names, numbers, strict=True)) for numbers in of_each]
     return Measured([of.quantity for of in asked], groups, seen, untestable)
+
+
+def _parts(of: Of, sweep: Sweep, runs: Sequence[int]) -> Parts:
+    real, gaussian = of(sweep.real), of(sweep.nulls["gaussian"])
+    apart = sweep.independent or {"real": sweep.real, "permuted": sweep.nulls["permuted"]}
+    elsewhere, shuffled = (of(apart[rung]) for rung in ("real", "permuted"))
+
+    def part(first: OfGroups, second: OfGroups) -> Number:
+        return _estimate(difference_of_groups(first, second), runs)
+
+    imprint = part(real, elsewhere) if sweep.independent else None
+    return Parts(part(shuffled, gaussian), part(elsewhere, shuffled), imprint)
 
 
 def _estimate(of: OfGroups, runs: Sequence[int], alone: Estimate | None = None) -> Number:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradquake.analysis.specifications import AGAINST_NULL
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -32,8 +34,8 @@ def statements(table: xr.Dataset) -> xr.Dataset:
             "average exponent = 1.00 ± 0.04": abs(table["average"] - 1) <= 0.04,
             "aggregate exponent = 1.00 ± 0.04": abs(table["all"] - 1) <= 0.04,
             "every R² > 0.98": table["worst_r_squared"] > 0.98,
-            "exponent before > its permuted null": excess_pre > 0,
-            "exponent after > its permuted null": excess_post > 0,
-            "rise > that of its permuted null": excess_post > excess_pre,
+            f"exponent before > {AGAINST_NULL}": excess_pre > 0,
+            f"exponent after > {AGAINST_NULL}": excess_post > 0,
+            f"rise > that of {AGAINST_NULL}": excess_post > excess_pre,
         }
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gradquake.paper.xor.gini import GiniStudy
@@ -23,10 +23,14 @@ class Sweep:
     real : xarray.Dataset
     nulls : mapping
         By rung, "gaussian" and "permuted".
+    independent : mapping
+        Of runs trained in-line the readings "real" and "permuted" on an independent graph; empty for
+        others. The graph of the training has left its imprint on their gradients.
     """
 
     real: xr.Dataset
     nulls: Mapping[str, xr.Dataset]
+    independent: Mapping[str, xr.Dataset] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
