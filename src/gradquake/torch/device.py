@@ -88,6 +88,7 @@ def relax(
         raise not_finite("the gradient", vector.cpu().numpy())
     return DeviceAvalanche(
         size=sum(steps),
+        isolated=_isolated_size(vector, threshold, alpha, max_steps),
         duration=len(steps),
         area=area,
         peak=max(steps, default=0),
@@ -152,6 +153,21 @@ def _order_statistic(bits: torch.Tensor, rank: int, largest: torch.Tensor) -> to
         enough = _count(bits <= middle) > rank
         low, high = torch.where(enough, low, middle + 1), torch.where(enough, middle, high)
     return high
+
+
+def _isolated_size(vector: torch.Tensor, threshold: float, alpha: float, max_steps: int) -> int:
+    """Return the size if no node had a neighbor: each is multiplied as the cascade does."""
+    kind = NUMPY_OF[vector.dtype]
+    kept, level = float(kind(1.0 - alpha)), _rounded_down(threshold, kind)
+    values = vector.abs()
+    values = values[values > level]
+    size = steps = 0
+    while steps < max_steps and values.numel():
+        size += values.numel()
+        values = values * kept
+        values = values[values > level]
+        steps += 1
+    return size
 
 
 def _cascade(
