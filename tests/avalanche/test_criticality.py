@@ -193,7 +193,12 @@ def test_nothing_above_the_threshold_has_no_cluster_and_no_generation():
 )
 def test_isolated_size_is_the_size_on_a_graph_without_edges(gradient, quantile, alpha, max_steps):
     probe = Probe(without_edges(gradient.size), alpha, quantile, max_steps)
-    assert probe.isolated_size(gradient) == probe.measure(gradient).size
+    avalanche = probe.measure(gradient)
+    assert probe.isolated_size(gradient) == avalanche.size == avalanche.isolated
+    other = Probe("ring", alpha, quantile, max_steps)
+    if gradient.size >= 5:
+        assert other.measure(gradient).isolated == avalanche.isolated
+    assert np.isnan(avalanche.isolated_share) or avalanche.isolated_share == 1
 
 
 @examples(60)

@@ -153,15 +153,51 @@ def test_cascade_in_a_strided_array_leaves_what_is_between_alone():
     np.testing.assert_array_equal(buffer[1::3], between)
 
 
+def isolated(gradient, threshold, keep, max_steps):
+    # What is left in the scratch space must not matter.
+    left = np.full_like(gradient, np.nan)
+    return _kernels_cascade.isolated_size(gradient, threshold, keep, max_steps, left)
+
+
+@examples(100)
+@given(
+    gradient=gradients(200),
+    quantile=quantiles,
+    alpha=st.floats(0.01, 0.99),
+    max_steps=st.sampled_from([1, 3, 20]),
+)
+def test_isolated_size_multiplies_until_the_threshold(gradient, quantile, alpha, max_steps):
+    threshold, keep = naive_quantile(gradient, quantile), gradient.dtype.type(1 - alpha)
+    expected = 0
+    for value in gradient:
+        for _ in range(max_steps):
+            if not abs(float(value)) > threshold:
+                break
+            value = keep * value
+            expected += 1
+    assert isolated(gradient, threshold, keep, max_steps) == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("alpha", [0.3, 0.5, 0.75])
+def test_isolated_size_is_the_logarithm_away_from_exact_powers(alpha, dtype):
+    # ceil(ln(|g| / tau) / -ln(1 - alpha)); ratios between two powers, where rounding cannot matter.
+    powers = np.arange(1, 12)
+    gradient = ((1 - alpha) ** -(powers - 0.5)).astype(dtype)
+    found = [isolated(gradient[k : k + 1], 1.0, dtype(1 - alpha), 10**6) for k in range(powers.size)]
+    assert found == powers.tolist()
+
+
 def measure_alone(gradient, indptr, indices, threshold, quantile):
     """Chain the kernels for one gradient, as a row of outcomes and the relaxed gradient."""
     if quantile >= 0:
         threshold = magnitude_quantile(gradient, quantile)
     after = gradient.copy()
-    *counts, lossy = relaxed(_kernels_cascade.cascade, after, indptr, indices, threshold, 0.3, 20)
+    size, *counts, lossy = relaxed(_kernels_cascade.cascade, after, indptr, indices, threshold, 0.3, 20)
     lost = naive_dissipation(gradient, after, indptr) if lossy else 0.0
-    turned = _kernels_angle.deviation(gradient, after) if counts[0] else 0.0
-    return (threshold, *counts, turned, lost, lossy), after
+    turned = _kernels_angle.deviation(gradient, after) if size else 0.0
+    lone = isolated(gradient, threshold, gradient.dtype.type(1 - 0.3), 20)
+    return (threshold, size, lone, *counts, turned, lost, lossy), after
 
 
 def segments(dtype, sizes):

@@ -167,38 +167,6 @@ def test_clusters_are_connected_components(gradient, seed, mean_degree, quantile
     assert sizes[:found].tolist() == naive_clusters(unstable, rows)
 
 
-@examples(100)
-@given(
-    gradient=gradients(200),
-    quantile=quantiles,
-    alpha=st.floats(0.01, 0.99),
-    max_steps=st.sampled_from([1, 3, 20]),
-)
-def test_isolated_size_multiplies_until_the_threshold(gradient, quantile, alpha, max_steps):
-    threshold, keep = naive_quantile(gradient, quantile), gradient.dtype.type(1 - alpha)
-    expected = 0
-    for value in gradient:
-        for _ in range(max_steps):
-            if not abs(float(value)) > threshold:
-                break
-            value = keep * value
-            expected += 1
-    assert _kernels_kicks.isolated_size(gradient, threshold, keep, max_steps) == expected
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("alpha", [0.3, 0.5, 0.75])
-def test_isolated_size_is_the_logarithm_away_from_exact_powers(alpha, dtype):
-    # ceil(ln(|g| / tau) / -ln(1 - alpha)); ratios between two powers, where rounding cannot matter.
-    powers = np.arange(1, 12)
-    gradient = ((1 - alpha) ** -(powers - 0.5)).astype(dtype)
-    found = [
-        _kernels_kicks.isolated_size(gradient[k : k + 1], 1.0, dtype(1 - alpha), 10**6)
-        for k in range(powers.size)
-    ]
-    assert found == powers.tolist()
-
-
 @examples(60)
 @given(seed=seeds, n=st.integers(1, 60), mean_degree=st.sampled_from([0.0, 1.0, 2.0, 4.0]))
 def test_marks_reach_all_nodes_that_a_path_leads_to(seed, n, mean_degree):

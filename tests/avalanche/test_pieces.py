@@ -332,7 +332,7 @@ def every_path(vector, graph, max_steps, folder, patch):
 
 def assert_one_result(paths):
     (_, first), *others = paths
-    kinds = [float, int, int, int, int, bool, float, float]
+    kinds = [float, int, int, int, int, int, bool, float, float]
     assert [type(getattr(first, name)) for name in NUMBERS] == kinds
     assert len(others) == 16
     for name, other in others:

@@ -23,7 +23,17 @@ from gradquake.experiments.xor import XorRun
 from gradquake.files.measure import measure as measure_function
 
 DTYPES = ["float32", "float64"]
-FIELDS = ("size", "duration", "area", "peak", "truncated", "deviation", "threshold", "dissipated")
+FIELDS = (
+    "size",
+    "isolated",
+    "duration",
+    "area",
+    "peak",
+    "truncated",
+    "deviation",
+    "threshold",
+    "dissipated",
+)
 
 
 def examples(count):
@@ -135,7 +145,7 @@ def test_an_avalanche_reads_well():
     path = from_edges(3, [(0, 1), (1, 2)])
     avalanche = Probe(path, alpha=0.5, quantile=0.5, max_steps=1).measure(np.array([1.0, 4, 1]))
     assert repr(avalanche) == (
-        "Avalanche(threshold=1, size=1, duration=1, area=1, peak=1, truncated=True, "
+        "Avalanche(threshold=1, size=1, isolated=1, duration=1, area=1, peak=1, truncated=True, "
         f"deviation={avalanche.deviation:.6g}, dissipated=0)"
     )
     assert avalanche._repr_html_().startswith(
@@ -220,7 +230,7 @@ def test_a_batch_reads_as_columns_and_as_avalanches():
     gradients = [normal(b, n) for b, n in enumerate([20, 300, 41])]
     batch = Probe().measure_batch(gradients)
     assert repr(batch).startswith("AvalancheBatch(3 avalanches: threshold ")
-    assert f"size {batch.size.min()} to {batch.size.max()}, duration" in repr(batch)
+    assert f"size {batch.size.min()} to {batch.size.max()}, isolated" in repr(batch)
     assert batch._repr_html_().count("<tr>") == 4
     for name in FIELDS:
         assert getattr(batch, name).shape == (3,)

@@ -463,6 +463,22 @@ def test_a_single_seed_gives_estimates_without_intervals(tmp_path, call):
 # The whole paper
 
 
+def test_an_observable_is_recorded_and_its_channel_analyzed(tmp_path, call, refused):
+    path = tmp_path / "kicks.sqlite"
+    call("run", "xor", "--out", path, *SMALL, "--observe", "isolated,kicks")
+    found = strict_json(call("analyze", path, "--channel", "kick_mean", "--jobs", 1, "--json"))
+    assert (found["settings"]["observe"], found["settings"]["channel"]) == (
+        "kicks,isolated",
+        "kick_mean",
+    )
+    assert "kick_mean" in found["reading"][1]
+    assert "the channel is 'kick'; one of size, duration" in refused(
+        "analyze", path, "--channel", "kick"
+    )
+    told = refused("run", "xor", "--out", path, "--observe", "kick")
+    assert "observe names 'kick'; names of kicks, load, clusters" in told
+
+
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory):
     """A folder in which the quick reproduction of few and small networks was made."""

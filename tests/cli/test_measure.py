@@ -213,7 +213,7 @@ def test_one_gradient_fits_on_80_columns(one, call, monkeypatch):
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     text = done.stdout
     assert "step_300.npy: N = 201, barabasi_albert, alpha 0.3, quantile 0.9" in text
-    header = ("gradient", "size [95 %]", "s/N", "T", "cut", "angle", "threshold", "p")
+    header = ("gradient", "size [95 %]", "i/s", "T", "cut", "angle", "threshold", "p")
     assert re.search(r"\s+".join(map(re.escape, header)), text)
     assert re.search(r"gaussian +\d+(\.\d+)? \[[\d.]+, [\d.]+\] .* 0 of 20 .* 0.048", text)
     assert "sign flipped" in text
@@ -225,7 +225,7 @@ def test_a_series_fits_on_80_columns(folder, call):
     done = call("measure", folder)
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert re.search(
-        r"step +size +s/N +T +cut +angle +threshold +gaussian +permuted +sign fl", done.stdout
+        r"step +size +i/s +T +cut +angle +threshold +gaussian +permuted +sign fl", done.stdout
     )
     sizes = [gq.Probe().measure(gradient(step)).size for step in (3, 20, 100)]
     for step, size in zip((3, 20, 100), sizes, strict=True):

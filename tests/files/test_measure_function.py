@@ -89,11 +89,17 @@ def test_a_builder_without_a_name_is_refused_before_a_study_is_made(graph, folde
 
 def test_a_series_shows_itself(folder):
     series = gq.measure(folder, nulls=["permuted"])
-    assert repr(series).splitlines()[1].split() == ["step", "size", "permuted"]
+    assert repr(series).splitlines()[1].split() == ["step", "size", "isolated", "permuted"]
     assert len(repr(series).splitlines()) == 2 + len(series) == 5
     assert series._repr_html_().count("<tr>") == 4
     held = json.loads(series.to_json())
-    assert [one["size"] for one in held["measurements"]] == [one.avalanche.size for one in series]
+    for name in ("size", "isolated"):
+        found = [getattr(one.avalanche, name) for one in series]
+        assert [one[name] for one in held["measurements"]] == found
+    for one in series:
+        draws = one.nulls["permuted"].draws
+        expected = sum(draw.isolated for draw in draws) / sum(draw.size for draw in draws)
+        assert one.nulls["permuted"].isolated_share == pytest.approx(expected)
 
 
 def test_a_long_series_is_shown_in_part(tmp_path):

@@ -73,7 +73,7 @@ def assert_as_compiled(gradient, graph, *, quantile=0.9, alpha=0.3, max_steps=20
     if isinstance(expected, InputError):
         assert str(found) == str(expected)
         return
-    for name in ("size", "duration", "area", "peak", "truncated", "threshold"):
+    for name in ("size", "isolated", "duration", "area", "peak", "truncated", "threshold"):
         assert getattr(found, name) == getattr(expected, name), name
     for name in (field.name for field in fields(expected) if field.name != "relaxed"):
         assert type(getattr(found, name)) is type(getattr(expected, name)), name

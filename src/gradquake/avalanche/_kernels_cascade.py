@@ -11,7 +11,9 @@ from gradquake.avalanche._kernels_angle import BLOCK, deviation, dissipation
 from gradquake.avalanche._kernels_threshold import magnitude_quantile, mark_above
 from gradquake.avalanche._numba import Array, index, inlined, kernel, prefetch
 
-__all__ = ["AHEAD", "DENSE", "cascade", "fetch", "measure_segments", "topple", "topple_marked"]
+__all__ = [
+    "AHEAD", "DENSE", "cascade", "fetch", "isolated_size", "measure_segments", "topple", "topple_marked",
+]  # fmt: skip
 
 # A step is dense if at least one node in this many topples.
 DENSE = 128
@@ -196,6 +198,31 @@ def cascade(
 
 
 @kernel
+def isolated_size(gradient: Array, threshold: float, keep: float, max_steps: int, left: Array) -> int:
+    """Return the topplings of a gradient whose nodes have no neighbors.
+
+    A node topples ceil(ln(|g| / tau) / -ln(1 - alpha)) times, at most ``max_steps`` times. It is
+    multiplied as the cascade does, so that both round alike. ``left`` is scratch, an entry a node: it
+    holds the nodes that are still unstable. They are gathered without a branch, which would be
+    mispredicted.
+    """
+    count = 0
+    for i in range(gradient.size):
+        left[count] = abs(gradient[i])
+        count += left[count] > threshold
+    size = steps = 0
+    while count > 0 and steps < max_steps:
+        size += count
+        steps += 1
+        still = 0
+        for k in range(count):
+            left[still] = keep * left[k]
+            still += left[still] > threshold
+        count = still
+    return size
+
+
+@kernel
 def measure_segments(
     gradient: Array,
     relaxed: Array,
@@ -223,10 +250,10 @@ def measure_segments(
     Segment b is ``gradient[offsets[b]:offsets[b + 1]]``; its graph is ``indptr`` from ``rows[b]`` on
     and ``indices``, numbered within the segment. Its threshold is ``thresholds[b]``; if ``thresholds``
     is empty, the quantile of its magnitudes, NaN if one of them is not finite. Fills the fields of
-    ``outcomes[b]``, an array of ``cascade.OUTCOME``; the deviation only if ``angles``. Sums over more
-    than ``BLOCK`` entries are left at 0 and taken elsewhere. The last five arrays are the scratch of
-    ``cascade``, enough for the longest segment. Returns the first segment that is not finite, before or
-    after, or -1.
+    ``outcomes[b]``, an array of ``cascade.OUTCOME``; the deviation and the isolated size only if
+    ``angles``. Sums over more than ``BLOCK`` entries are left at 0 and taken elsewhere. The last five
+    arrays are the scratch of ``cascade``, enough for the longest segment. Returns the first segment that
+    is not finite, before or after, or -1.
     """
     broken = -1
     for b in range(first, last):
@@ -245,6 +272,8 @@ def measure_segments(
         )  # fmt: skip
         outcome["size"], outcome["duration"], outcome["area"] = size, duration, area
         outcome["peak"], outcome["truncated"], outcome["lossy"] = peak, truncated, lossy
+        if angles:
+            outcome["isolated"] = isolated_size(original, threshold, keep, max_steps, moved)
         if original.size > BLOCK:
             continue
         if lossy:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from gradquake.avalanche._numba import Array, index, inlined, kernel
 
 __all__ = [
-    "MARKED", "SAVED", "TOPPLED", "cluster_sizes", "isolated_size", "kick_each", "load_each",
+    "MARKED", "SAVED", "TOPPLED", "cluster_sizes", "kick_each", "load_each",
     "mark_reached", "spread",
 ]  # fmt: skip
 
@@ -254,21 +254,3 @@ def mark_reached(indptr: Array, indices: Array, height: int, stack: Array, marks
                 marks[j] = 1
                 stack[height] = j
                 height += 1
-
-
-@kernel
-def isolated_size(gradient: Array, threshold: float, keep: float, max_steps: int) -> int:
-    """Return the topplings of a gradient whose nodes have no neighbors.
-
-    A node topples ceil(ln(|g| / tau) / -ln(1 - alpha)) times, at most ``max_steps`` times. It is
-    multiplied as the cascade does, so that both round alike.
-    """
-    size = 0
-    for i in range(gradient.size):
-        value = gradient[i]
-        steps = 0
-        while steps < max_steps and above(value, threshold):
-            value = keep * value
-            steps += 1
-        size += steps
-    return size

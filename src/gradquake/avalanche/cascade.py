@@ -41,6 +41,9 @@ class AvalancheNumbers:
         The threshold tau that the magnitudes were held against.
     size : int
         Topplings summed over all steps; a node that topples twice counts twice.
+    isolated : int
+        The size if no node had a neighbor: a node above tau topples ceil(ln(|g| / tau) / -ln(1 - alpha))
+        times, at most ``max_steps`` times.
     duration : int
         Steps in which something toppled.
     area : int
@@ -57,12 +60,18 @@ class AvalancheNumbers:
 
     threshold: float
     size: int
+    isolated: int
     duration: int
     area: int
     peak: int
     truncated: bool
     deviation: float
     dissipated: float
+
+    @property
+    def isolated_share(self) -> float:
+        """The isolated size over the size: how much of the avalanche needs no graph. NaN at size 0."""
+        return self.isolated / self.size if self.size else math.nan
 
     def measured(self) -> dict[str, Any]:
         """Return by name the numbers that a recording keeps."""
@@ -79,9 +88,10 @@ class AvalancheNumbers:
 
 
 # The fields by name, those that a recording keeps, and the type of a row of a batch. A node without
-# neighbors that topples makes an avalanche lossy; ``dissipated`` says how much was lost.
+# neighbors that topples makes an avalanche lossy; ``dissipated`` says how much was lost. The isolated
+# size is an observable, which runs record if they are asked to.
 FIELDS = tuple(field.name for field in fields(AvalancheNumbers))
-MEASURED = tuple(name for name in FIELDS if name != "dissipated")
+MEASURED = tuple(name for name in FIELDS if name not in ("dissipated", "isolated"))
 OUTCOME = np.dtype(
     [*((field.name, field.type) for field in fields(AvalancheNumbers)), ("lossy", "bool")], align=True
 )
@@ -227,7 +237,7 @@ def relax_stack(
     threshold : float or array, shape (batch,), optional
         The threshold of all gradients or of each; without it, the quantile of ``cascade``.
     angles : bool
-        False leaves the deviation at 0.
+        False leaves the deviation and the isolated size at 0.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradquake.avalanche import _kernels_kicks, _kernels_threshold
+from gradquake.avalanche import _kernels_cascade, _kernels_kicks, _kernels_threshold
 from gradquake.avalanche.cascade import relax_stack
 from gradquake.avalanche.checks import as_gradient, not_finite
 from gradquake.avalanche.graphs import Graph
@@ -165,8 +165,8 @@ class Criticality(CascadeSettings):
         """
         vector, threshold = self._with_threshold(gradient)
         kind: Any = vector.dtype.type
-        size: int = _kernels_kicks.isolated_size(
-            vector, threshold, kind(1.0 - self.alpha), self.max_steps
+        size: int = _kernels_cascade.isolated_size(
+            vector, threshold, kind(1.0 - self.alpha), self.max_steps, np.empty_like(vector)
         )
         return size
 

@@ -95,7 +95,8 @@ class _Cascade:
             kind: Any = self.pieces.dtype.type
             self.alpha, self.keep = kind(cascade.alpha), kind(1 - cascade.alpha)
             size = duration = area = peak = unstable = 0
-            count, new = totals(exchange, self.run(self._open, self.parts), 2)
+            self.max_steps = max_steps
+            count, new, isolated = totals(exchange, self.run(self._open, self.parts), 3)
             while count > 0:
                 size += count
                 area += new
@@ -111,7 +112,16 @@ class _Cascade:
                 count, new = totals(exchange, self.run(going_on, self.parts), 2)
             deviation, dissipated = self._sums() if size > 0 else (0.0, 0.0)
         return Avalanche(
-            self.threshold, size, duration, area, peak, unstable > 0, deviation, dissipated, self.relaxed
+            self.threshold,
+            size,
+            isolated,
+            duration,
+            area,
+            peak,
+            unstable > 0,
+            deviation,
+            dissipated,
+            self.relaxed,
         )
 
     def _shared(self, function: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
@@ -119,19 +129,26 @@ class _Cascade:
         found = self.run(lambda some: list(map(function, some)), _stretches(items, self.threads))
         return [one for of_stretch in found for one in of_stretch]
 
-    def _open(self, part: Part) -> tuple[int, int]:
+    def _open(self, part: Part) -> tuple[int, int, int]:
         """Copy a part of the gradient and let it topple.
 
-        Returns how many nodes toppled, and how many of them for the first time.
+        Returns how many nodes toppled, how many of them for the first time, and the isolated size.
         """
-        part.count = new = 0
+        part.count = new = isolated = 0
         for first, last in part.blocks():
             self.relaxed[first:last] = self.pieces.original(first, last)
+            isolated += _kernels_cascade.isolated_size(
+                self.relaxed[first:last],
+                self.threshold,
+                self.keep,
+                self.max_steps,
+                self.moved[first:last],
+            )
             new += self._topple(part, first, last, dense=True)
-        return part.count, new
+        return part.count, new, isolated
 
     def _go_on(self, part: Part, sent: Sequence[Shares], dense: bool) -> tuple[int, int]:
-        """Let a part receive its shares and topple; return the numbers that ``_open`` returns."""
+        """Let a part receive its shares and topple; return the first two numbers of ``_open``."""
         part.count = new = 0
         # If many nodes topple, bin by bin, so that a bin is still in the caches.
         for bins in [range(b, b + 1) for b in part.bins] if dense else [part.bins]:

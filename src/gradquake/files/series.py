@@ -47,6 +47,8 @@ class Null:
         Means over the draws.
     truncated : int
         The number of draws that ``max_steps`` ended.
+    isolated_share : float
+        The mean isolated size of the draws over their mean size; NaN if that is 0.
     """
 
     draws: tuple[RecordedAvalanche, ...] = field(repr=False)
@@ -59,6 +61,7 @@ class Null:
     deviation: float
     threshold: float
     truncated: int
+    isolated_share: float
 
     @classmethod
     def of(cls, real: RecordedAvalanche, draws: Sequence[RecordedAvalanche], n: int) -> Self:
@@ -77,6 +80,8 @@ class Null:
             draws=tuple(draws), value=value, low=low, high=high, p_value=p_value,
             size_per_parameter=value / n, duration=duration, deviation=deviation, threshold=threshold,
             truncated=sum(draw.truncated for draw in draws),
+            isolated_share=float(np.mean([draw.isolated for draw in draws])) / value if value else
+            np.nan,
         )  # fmt: skip
 
 
@@ -163,10 +168,13 @@ class Series:
         return json_text(found)
 
     def _cells(self) -> list[list[str]]:
-        """Return the rows of a small table, the header first: steps and sizes."""
-        header = ["step", "size", *self.measurements[0].nulls]
+        """Return the rows of a small table, the header first: steps, sizes and isolated sizes."""
+        header = ["step", "size", "isolated", *self.measurements[0].nulls]
         rows = [
-            [str(one.step), str(one.avalanche.size), *(f"{null.value:g}" for null in one.nulls.values())]
+            [
+                *map(str, (one.step, one.avalanche.size, one.avalanche.isolated)),
+                *(f"{null.value:g}" for null in one.nulls.values()),
+            ]
             for one in self.measurements
         ]
         return [header, *rows]
@@ -187,14 +195,18 @@ class Series:
         return f"<table>{rows}</table>"
 
 
+def _numbers(avalanche: RecordedAvalanche) -> dict[str, object]:
+    return {**avalanche.measured(), "isolated": avalanche.isolated}
+
+
 def _as_json(one: Measurement) -> dict[str, object]:
     nulls = {
         rung: {
             **{name: getattr(null, name) for name in ("value", "low", "high", "p_value")},
-            "draws": [draw.measured() for draw in null.draws],
+            "draws": [_numbers(draw) for draw in null.draws],
         }
         for rung, null in one.nulls.items()
     }
     norm = one.gradient_norm if math.isfinite(one.gradient_norm) else None
-    measured = {"source": one.source, "step": one.step, **one.avalanche.measured()}
+    measured = {"source": one.source, "step": one.step, **_numbers(one.avalanche)}
     return {**measured, "gradient_norm": norm, "nulls": nulls}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.shown import bracketed
 from gradquake.avalanche.surrogates import REAL
-from gradquake.report.json import estimate_json
+from gradquake.report.json import estimate_json, finite
 from gradquake.report.text import Table, with_interval
 from gradquake.scrutiny.criticality import MOMENTS, NULL, OBSERVED, Critical, Moment
 
@@ -98,10 +99,25 @@ def criticality_json(on_each: Sequence[Critical]) -> list[dict[str, object]]:
                 }
                 for rung, of_rung in on.of.items()
             },
+            "branching_at_scales": {
+                rung: {
+                    moment: _at_scales(of_moment["kick_branching"])
+                    for moment, of_moment in of_rung.items()
+                }
+                for rung, of_rung in on.of.items()
+            },
             "arrangement": {
                 moment: {name: estimate_json(found) for name, found in of_moment.items()}
                 for moment, of_moment in on.arrangement.items()
             },
         }
         for on in on_each
+    ]
+
+
+def _at_scales(found: Exponent) -> list[dict[str, object]]:
+    columns = (found.n_parameters, found.sizes, found.size_low, found.size_high)
+    return [
+        {"n_parameters": int(n), "value": finite(value), "low": finite(low), "high": finite(high)}
+        for n, value, low, high in zip(*columns, strict=True)
     ]

@@ -13,14 +13,17 @@ from gradquake.report.text import Table
 
 __all__ = ["series_table"]
 
-TERMS = "T: steps of the cascade; cut: ended by max_steps; angle: degrees it turned the gradient."
+TERMS = (
+    "i/s: the share of the size that needs no neighbor; T: steps of the cascade; cut: ended by "
+    "max_steps; angle: degrees it turned the gradient."
+)
 NULLS = (
     "gaussian: random numbers; permuted: the gradient's own, in random places; sign flipped: its own in "
     "place, with random signs."
 )
 P_VALUE = "p: (1 + draws at least as large) / (1 + draws)."
 
-COLUMNS = ("s/N", "T", "cut", "angle", "threshold")
+COLUMNS = ("i/s", "T", "cut", "angle", "threshold")
 
 
 def series_table(series: Series) -> Table:
@@ -54,7 +57,7 @@ def _row(one: Measurement) -> tuple[str, ...]:
 def _cells(one: Measurement) -> tuple[str, ...]:
     found = one.avalanche
     return (
-        number(one.size_per_parameter),
+        number(found.isolated_share),
         number(found.duration),
         "yes" if found.truncated else "no",
         number(found.deviation),
@@ -71,7 +74,7 @@ def _table_of_one(one: Measurement, title: str) -> Table:
             (
                 rung.replace("_", " "),
                 bracketed(null.value, null.low, null.high),
-                number(null.size_per_parameter),
+                number(null.isolated_share),
                 number(null.duration),
                 cut,
                 number(null.deviation),

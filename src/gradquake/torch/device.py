@@ -79,6 +79,7 @@ def relax(gradient: torch.Tensor, graph: DeviceGraph, cascade: CascadeSettings) 
         raise not_finite("the gradient", vector.cpu().numpy())
     return DeviceAvalanche(
         size=sum(steps),
+        isolated=_isolated_size(vector, threshold, largest, alpha, max_steps),
         duration=len(steps),
         area=area,
         peak=max(steps, default=0),
@@ -143,6 +144,27 @@ def _order_statistic(bits: torch.Tensor, rank: int, largest: torch.Tensor) -> to
         enough = _count(bits <= middle) > rank
         low, high = torch.where(enough, low, middle + 1), torch.where(enough, middle, high)
     return high
+
+
+def _isolated_size(
+    vector: torch.Tensor, threshold: float, largest: float, alpha: float, max_steps: int
+) -> int:
+    """Return the size if no node had a neighbor: each is multiplied as the cascade does."""
+    kind = NUMPY_OF[vector.dtype]
+    kept, level = float(kind(1.0 - alpha)), _rounded_down(threshold, kind)
+    steps = max_steps
+    if 0 < level < largest:
+        # More than any node topples, so that no step must be waited for.
+        steps = min(steps, math.ceil((math.log(largest) - math.log(level)) / -math.log1p(-alpha)) + 2)
+    values = vector.abs()
+    values = values[values > level]
+    if values.numel() == 0:
+        return 0
+    size = torch.zeros((), dtype=torch.int64, device=values.device)
+    for _ in range(steps):
+        size += _count(values > level)
+        values = values * kept
+    return int(size)
 
 
 def _cascade(
