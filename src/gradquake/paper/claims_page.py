@@ -14,9 +14,10 @@ __all__ = ["INTRODUCTION", "attribution_text", "null_text", "page", "value_text"
 INTRODUCTION = (
     "Intervals are 95 % and come from a bootstrap over runs. The Gaussian null is the same statistic on "
     "Gaussian gradients of the same sizes, seeds, snapshots and graphs. The attribution splits the "
-    "difference to this null into two parts. One is due to the distribution of the gradient's entries: "
-    "the permuted null minus the Gaussian null. The other is due to their arrangement on the graph: the "
-    "measured value minus the permuted null."
+    "difference to this null into parts. One is due to the distribution of the gradient's entries: the "
+    "permuted null minus the Gaussian null. Another is due to their arrangement on the graph: the "
+    "measured value minus the permuted null. Both of in-line runs are measured on an independent graph; "
+    "the imprint is the value on the training's graph minus that on the independent graph."
 )
 JUDGING = (
     "A measured value agrees with the paper's if its interval contains the paper's value, or if it is "
@@ -76,11 +77,9 @@ def null_text(quantity: Quantity) -> str:
 
 
 def attribution_text(quantity: Quantity) -> str:
-    """Return the two parts of the distance to the null as text; empty if a quantity has none."""
-    if quantity.attribution is None:
-        return ""
-    distribution = _number_text(quantity.attribution.distribution)
-    return f"distribution {distribution}; arrangement {_number_text(quantity.attribution.arrangement)}"
+    """Return the parts of the distance to the null as text; empty if a quantity has none."""
+    parts = {} if quantity.attribution is None else vars(quantity.attribution)
+    return "; ".join(f"{name} {_number_text(part)}" for name, part in parts.items() if part is not None)
 
 
 def _number_text(found: Number, decimals: int | None = None) -> str:

@@ -29,7 +29,9 @@ class Number:
 
 @dataclass(frozen=True)
 class Parts:
-    """The two parts of the distance between an exponent and its Gaussian null.
+    """The parts of the distance between an exponent and its Gaussian null.
+
+    Those of runs trained in-line are of an independent graph, and so is the Gaussian null of their sum.
 
     Attributes
     ----------
@@ -37,10 +39,13 @@ class Parts:
         D_permuted - D_gaussian: due to the distribution of the gradient's entries.
     arrangement : Number
         D_real - D_permuted: due to the arrangement of the entries on the graph.
+    imprint : Number or None
+        D_real on the training's graph minus that on an independent one, of runs trained in-line.
     """
 
     distribution: Number
     arrangement: Number
+    imprint: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Quantity:
         fields = {**_defined(values), "null": values["null"] and Number(**_defined(values["null"]))}
         del fields["equal_in_all_resamples"]
         if (parts := values["attribution"]) is not None:
-            numbers = {name: Number(**_defined(part)) for name, part in parts.items()}
+            numbers = {name: part and Number(**_defined(part)) for name, part in parts.items()}
             fields["attribution"] = Parts(**numbers)
         return cls(**fields)
 

@@ -81,9 +81,10 @@ def exponent_with_snapshots(
 
 
 def exponent_with_null(name: str, ladder: Ladder, phase: Phase, statistic: Statistic) -> Quantity:
-    """Return an exponent beside its Gaussian null, with the two parts of the difference."""
+    """Return an exponent beside its Gaussian null, with the parts of the difference."""
     found = ladder.attribution(phase, statistic)
-    parts = Parts(Number.of(found.distribution), Number.of(found.arrangement))
+    imprint = None if found.imprint is None else Number.of(found.imprint)
+    parts = Parts(Number.of(found.distribution), Number.of(found.arrangement), imprint)
     null = Number.of(ladder.exponent("gaussian", phase, statistic))
     exponent = ladder.exponent("real", phase, statistic)
     return Quantity.of(name, exponent, null=null, attribution=parts)

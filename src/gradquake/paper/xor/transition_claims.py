@@ -114,13 +114,17 @@ def dimension_rise(evidence: Evidence) -> Measured:
 
 def average_dimension(evidence: Evidence) -> Measured:
     """Return the mean of D(t) over the snapshots."""
-    nulls = evidence.inline_ladder.nulls
-    permuted, gaussian = (time_average(nulls[name]) for name in ("permuted", "gaussian"))
-    average = evidence.time_average
+    ladder = evidence.inline_ladder
+    average, gaussian = evidence.time_average, time_average(ladder.nulls["gaussian"])
+    apart = ladder.independent or ladder
+    real, permuted, noise = map(
+        time_average, (apart.real, apart.nulls["permuted"], apart.nulls["gaussian"])
+    )
     of_means = float(evidence.inline.curves["mean"].dimension["value"].mean())
     parts = Parts(
-        distribution=Number.of(difference(permuted, gaussian)),
-        arrangement=Number.of(difference(average, permuted)),
+        distribution=Number.of(difference(permuted, noise)),
+        arrangement=Number.of(difference(real, permuted)),
+        imprint=Number.of(difference(average, real)) if apart is not ladder else None,
     )
     null = Number.of(gaussian)
     return Measured(
