@@ -167,6 +167,7 @@ def test_a_claim_as_json():
         "attribution": {
             "distribution": {"value": 0.04, "low": -0.02, "high": 0.06},
             "arrangement": {"value": 0.06, "low": 0.045, "high": 0.08},
+            "imprint": None,
         },
         "snapshot_low": 0.93,
         "snapshot_high": 0.96,
@@ -208,6 +209,10 @@ def test_a_quantity_as_text():
 def test_a_quantity_without_a_null_or_an_interval_as_text():
     assert value_text(BARE) == "0.995"
     assert null_text(BARE) == attribution_text(BARE) == ""
+    parts = Parts(Number(0.04), Number(0.06), Number(0.01, 0.0, 0.02))
+    in_line = Quantity("q", 0.95, null=Number(0.85), attribution=parts)
+    assert attribution_text(in_line).endswith("; imprint 0.010 [0, 0.020]")
+    assert Quantity.from_json(in_line.to_json()).attribution.imprint == parts.imprint
     assert null_text(Quantity("q", 1.5, 1.25, 1.75, null=Number(0.5))) == "0.500"
     parts = Parts(Number(math.nan), Number(0.5))
     undefined = Quantity("q", math.nan, null=Number(math.nan), attribution=parts)
