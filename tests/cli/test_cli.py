@@ -157,10 +157,9 @@ def test_analyze_json(study):
     assert found["reading"][0].startswith("The sweep has 6 runs of the experiment xor")
     assert set(found["nulls"]) == set(found["null_dimension"]) == {"gaussian", "permuted"}
     whole = found["exponents"]["all"]["max"]["value"]
-    arrangement = whole - found["nulls"]["permuted"]["all"]["max"]["value"]
-    assert found["attribution"]["all"]["max"]["arrangement"]["value"] == pytest.approx(
-        arrangement, abs=1e-12
-    )
+    parts = found["attribution"]["all"]["max"]
+    total = sum(parts[n]["value"] for n in ("estimator", "distribution", "arrangement", "imprint"))
+    assert total == pytest.approx(whole - 1, abs=1e-12)
     assert len(found["dimension"]["max"]["value"]) == len(found["dimension"]["max"]["epoch"]) == 7
     assert "topologies" not in found
     assert "sensitivity" not in found
@@ -272,6 +271,16 @@ def test_analyze_under_every_choice_where_nothing_groks(tmp_path, call):
     found = strict_json(call("analyze", path, "--sensitivity", "--json", "--jobs", 1))
     assert found["timing"] is None
     assert found["sensitivity"]["holds"]["exponent after > 1"]["share"] == 0
+
+
+def test_a_learning_rate_over_the_hidden_units_is_run_and_found(tmp_path, call):
+    path = tmp_path / "rates.sqlite"
+    for rate in ("10.0/h", "0.5"):
+        call("run", "xor", "--out", path, *SMALL, "--learning-rate", rate)
+    for rate in ("10/h", 0.5):
+        where = ["--where", f"learning_rate={rate}", "--json", "--jobs", 1]
+        found = strict_json(call("analyze", path, *where))
+        assert found["settings"]["learning_rate"] == rate
 
 
 def test_analyze_what_never_groks(tmp_path, call):

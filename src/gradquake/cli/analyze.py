@@ -25,7 +25,11 @@ def analyze(
     study: StudyFile,
     where: Where = None,
     nulls: Annotated[
-        bool, typer.Option("--nulls", help="Measure the whole ladder of nulls, and every topology.")
+        bool,
+        typer.Option(
+            "--nulls",
+            help="Measure the whole ladder of nulls, every topology, and the stability of XOR runs.",
+        ),
     ] = False,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Measure the sweep under every choice of measuring it.")

@@ -11,6 +11,7 @@ import numpy as np
 from gradquake.analysis import specifications
 from gradquake.avalanche.topologies import TOPOLOGIES
 from gradquake.errors import InputError
+from gradquake.paper.xor.conditions import REGIMES
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.statements import statements
 from gradquake.report import figures
@@ -23,7 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["TOPOLOGY_NAMES", "choices"]
 
 TOPOLOGY_NAMES = {name: topology.label for name, topology in TOPOLOGIES.items()}
-LEVELS = {**TOPOLOGY_NAMES, "all": "all scales", FIRST: "as in the paper"}
+LEVELS = {
+    **TOPOLOGY_NAMES,
+    "all": "all scales",
+    FIRST: "as in the paper",
+    **{f"learning_rate={rate}": f"rate {rate}" for rate in REGIMES["learning_rate"]},
+    **{
+        f"{name}={value}": str(value).replace("_", " ")
+        for name in ("activation", "initialization")
+        for value in REGIMES[name]
+    },
+}
 PAPERS_CHOICE: dict[str, str | float] = {
     "alpha_train": 0.3, "training": FIRST, "topology": "barabasi_albert", "quantile": 0.9, "alpha": 0.3,
     "max_steps": 20, "statistic": "max", "interval": 10, "scales": "all",
