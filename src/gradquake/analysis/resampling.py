@@ -15,8 +15,8 @@ from gradquake.errors import InputError, require_between, require_count
 
 __all__ = [
     "FEWEST_RUNS", "MOST_INVALID", "N_RESAMPLES", "Ends", "Estimate", "Interval", "difference",
-    "estimated", "interval_ends", "kept", "outer_quantiles", "over_resamples", "percentile_interval",
-    "run_resamples", "shifted", "tail_share", "times_drawn",
+    "estimated", "estimated_with_infinite", "interval_ends", "kept", "outer_quantiles",
+    "over_resamples", "percentile_interval", "run_resamples", "shifted", "tail_share", "times_drawn",
 ]  # fmt: skip
 
 N_RESAMPLES = 10_000
@@ -113,6 +113,23 @@ def estimated(value: float, resamples: NDArray[np.float64], runs: int) -> Estima
     """Return a value with the interval that its resamples give."""
     interval = percentile_interval(resamples, runs)
     return Estimate(**vars(interval), value=value, runs=runs, kept_resamples=resamples)
+
+
+def estimated_with_infinite(value: float, resamples: NDArray[np.float64], runs: int) -> Estimate:
+    """Return a value with its interval, if infinite resamples count as values.
+
+    They do for a time that may be later than the last snapshot. The ends of the interval are resamples,
+    without interpolation. There is no interval if more than 5 % of the resamples are NaN.
+    """
+    known = resamples[~np.isnan(resamples)]
+    invalid = 1 - known.size / resamples.size if resamples.size else 1.0
+    low, high = np.nan, np.nan
+    if known.size and invalid <= MOST_INVALID:
+        tail = tail_share(runs)
+        low, high = np.quantile(known, [tail, 1 - tail], method="inverted_cdf").tolist()
+    return Estimate(
+        low=low, high=high, invalid=invalid, value=value, runs=runs, kept_resamples=resamples
+    )
 
 
 def shifted(estimate: Estimate, by: float) -> Estimate:
