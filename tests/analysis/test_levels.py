@@ -7,13 +7,10 @@ from gradquake.analysis.dimension import curve
 from gradquake.analysis.levels import (
     levels_around,
     levels_around_crossing,
-    lowest_point,
-    parting,
     share_of_good_fits,
     smallest_r_squared,
     time_average,
 )
-from gradquake.errors import InputError
 
 EPOCHS = np.arange(0, 310, 10)
 SCALES = (100, 200, 400)

@@ -190,7 +190,7 @@ def warnings_table(evidence: Evidence) -> Table:
         rows,
         "Take a run that will grok and one of the control, of one width: the area is how often the "
         "first has the higher number. 1/2 tells nothing; 0 tells as much as 1. Each control is compared "
-        "alone. All runs of a seed have one D, which counts once; it is missing if avalanches are truncated.",
+        "alone. All runs of a seed have one D, which counts once; it is missing if sizes are truncated.",
     )
 
 
