@@ -184,8 +184,8 @@ def means_around(
 ) -> Around | None:
     """Return the mean D(t) before and after an event of each run, on the time since it.
 
-    Snapshots before a run's training accuracy saturates are left out, and so are the scales at which
-    fewer than half of the runs have both times.
+    Snapshots before a run's training accuracy saturates are left out, and so are runs without one of
+    the two times, and the scales at which fewer than half of the runs have both.
 
     Parameters
     ----------
@@ -200,14 +200,13 @@ def means_around(
         None if fewer than three scales are left.
     """
     there = np.isfinite(saturated) & np.isfinite(reached)
-    groups = [runs for _, runs in scale_groups(sweep) if there[runs].mean() >= LEAST_SHARE]
+    groups = [runs[there[runs]] for _, runs in scale_groups(sweep) if there[runs].mean() >= LEAST_SHARE]
     if len(groups) < FEWEST_SCALES:
         return None
     kept = np.concatenate(groups)
-    late = sweep["epoch"].values >= np.where(there, saturated, np.inf)[:, None]
+    late = sweep["epoch"].values >= saturated[:, None]
     sizes = sweep["size"].where(sweep["size"].copy(data=late)).isel(run=kept)
-    events = np.where(there, reached, np.nan)[kept]
-    lines = lines_of(aligned(sizes.to_dataset(), events, sweep.attrs["every"]), statistic)
+    lines = lines_of(aligned(sizes.to_dataset(), reached[kept], sweep.attrs["every"]), statistic)
     parts = (lines.epochs < 0, lines.epochs >= 0)
     means = (_mean(lines.rows[:, part]) for part in parts)
     return Around(*(estimated(float(of[0]), of[1:], lines.runs) for of in means))

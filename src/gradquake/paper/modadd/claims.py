@@ -7,7 +7,6 @@ single width decides it. A case whose numbers do not exist is "not testable"; th
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -146,17 +145,18 @@ def _measured(
     """Return the numbers of the cases that are testable, and the reasons of the others."""
     quantities: list[Quantity] = []
     undefined: list[Quantity] = []
-    reasons, sentences = [], []
+    reasons: dict[str, list[Case]] = {}
+    sentences = []
     for case in cases:
         conditions = case.conditions if transition else (case.control,)
         if why := _untestable(evidence, case, conditions, transition):
-            reasons.append(f"{case}: {why}")
+            reasons.setdefault(why, []).append(case)
             undefined += [Quantity(asserted.name(case), np.nan) for asserted in assertions(case)]
             continue
         for asserted in assertions(case):
             answer = evidence.answer(case.architecture, case.statistic, asserted.asked)
             if answer is None:
-                reasons.append(f"{case}: fewer than three widths have it")
+                reasons.setdefault("fewer than three widths have it", []).append(case)
                 undefined.append(Quantity(asserted.name(case), np.nan))
                 continue
             quantities += _quantities(answer, asserted, case)
@@ -164,11 +164,11 @@ def _measured(
         for asked in beside:
             if (answer := evidence.answer(case.architecture, case.statistic, asked)) is not None:
                 quantities.append(_quantity(_name(asked, case), answer))
-    # Several cases may share a reason.
-    told = "; ".join(dict.fromkeys(reasons))
-    said = [f"Not testable: {told}."] if told else []
-    seen = " ".join([*said, *sentences])
-    return Measured([*quantities, *undefined], seen=seen, untestable="" if sentences else said[0])
+    told = "; ".join(f"{', '.join(map(str, of))}: {why}" for why, of in reasons.items())
+    said = f"Not testable: {told}." if told else ""
+    if not sentences:
+        return Measured(undefined, untestable=said)
+    return Measured([*quantities, *undefined], seen=" ".join(filter(None, [said, *sentences])))
 
 
 def _untestable(evidence: Evidence, case: Case, conditions: Sequence[str], transition: bool) -> str:
@@ -211,15 +211,15 @@ def _without_widths(answer: Beside, statement: Statement, name: str) -> str:
     def judged(estimate: Estimate) -> Verdict:
         return statement.verdict(Number.of(estimate))
 
+    whole, null = judged(answer.real.all_scales), judged(answer.permuted.all_scales)
     of_width = {width: judged(estimate) for width, estimate in answer.real.without.items()}
-    counts = ", ".join(
-        f"{verdict} {count} times" for verdict, count in Counter(of_width.values()).items()
-    )
-    whole = judged(answer.real.all_scales)
-    others = [str(width) for width, verdict in of_width.items() if verdict != whole]
-    where = f" (another one without d = {', '.join(others)})" if others else ""
-    without = f"; without one width {counts}{where}" if counts else "; too few widths to leave one out"
-    return f"{name}: with all widths {whole}{without}."
+    without = []
+    for verdict in dict.fromkeys(of_width.values()):
+        widths = [str(width) for width, of in of_width.items() if of == verdict]
+        named = "" if verdict == whole else f": d = {', '.join(widths)}"
+        without.append(f"{verdict} ({len(widths)}{named})")
+    told = f"without one width {', '.join(without)}" if without else "too few widths to leave one out"
+    return f"{name}: with all widths {whole}, its null {null}; {told}."
 
 
 def _name(asked: Asked, case: Case) -> str:

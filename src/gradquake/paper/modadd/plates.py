@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import string
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.avalanche.surrogates import REAL, RUNGS
-from gradquake.paper.modadd.evidence import Evidence, Found
+from gradquake.paper.modadd.evidence import Evidence
 from gradquake.paper.modadd.plan import (
     ARCHITECTURES,
     CONDITIONS,
@@ -60,14 +62,13 @@ def accuracy(evidence: Evidence, path: Path) -> None:
 
 def dimension(evidence: Evidence, path: Path) -> None:
     """D(t) on shared epochs under every condition."""
-    with figures.sheet(path, "ab\ncd", 5.0, between=0.22, below=0.42) as panels:
-        pairs = [(a, s) for a in ARCHITECTURES for s in STATISTICS]
+    pairs = [(a, s) for a in _with_exponents(evidence) for s in STATISTICS]
+    with _rows(path, 2, len(pairs), 0.42) as panels:
         for ax, (architecture, statistic) in zip(panels, pairs, strict=True):
             found = evidence.found[architecture]
             if not found[GROKKING].untestable:
                 null = found[GROKKING].on_shared_epochs(statistic).null
                 figures.dimension(ax, null.dimension, GREY, "permuted null of grokking", lw=0.8)
-            _say_truncated(ax, found.values())
             for condition in [c for c in reversed(CONDITIONS) if not found[c].untestable]:
                 view = found[condition].on_shared_epochs(statistic)
                 figures.dimension(
@@ -81,13 +82,12 @@ def dimension(evidence: Evidence, path: Path) -> None:
 
 def alignment(evidence: Evidence, path: Path) -> None:
     """D(t) of the grokking runs on three kinds of time, beside the permuted null."""
-    with figures.sheet(path, "abc\ndef", 4.6, between=0.26, below=0.42) as panels:
-        pairs = [(a, time) for a in ARCHITECTURES for time in ALIGNMENTS]
+    pairs = [(a, time) for a in _with_exponents(evidence) for time in ALIGNMENTS]
+    with _rows(path, 3, len(pairs), 0.42) as panels:
         for ax, (architecture, time) in zip(panels, pairs, strict=True):
             found = evidence.found[architecture][GROKKING]
-            _say_truncated(ax, [found])
-            for statistic in () if found.untestable else STATISTICS:
-                _beside_null(ax, found.view(time, statistic), statistic)
+            for statistic in STATISTICS:
+                _beside_null(ax, None if found.untestable else found.view(time, statistic), statistic)
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
             if time == SHARED:
                 _mark(ax, evidence, architecture)
@@ -103,10 +103,10 @@ def ladder(evidence: Evidence, path: Path) -> None:
     """The exponents of every rung, pooled over all snapshots."""
     rungs = (*RUNGS, REAL)
     names = [rung.replace("gaussian", "Gaussian").replace("_", " ") for rung in rungs]
-    with figures.sheet(path, "ab\ncd", 5.4, between=0.22, below=0.2, bottom=0.95) as panels:
-        pairs = [(a, s) for a in ARCHITECTURES for s in STATISTICS]
+    shown = _with_exponents(evidence)
+    pairs = [(a, s) for a in shown for s in STATISTICS]
+    with _rows(path, 2, len(pairs), 0.2, bottom=0.95) as panels:
         for ax, (architecture, statistic) in zip(panels, pairs, strict=True):
-            _say_truncated(ax, evidence.found[architecture].values())
             for shift, condition in zip(np.linspace(-0.2, 0.2, 4), CONDITIONS, strict=True):
                 if evidence.found[architecture][condition].untestable:
                     continue
@@ -115,7 +115,7 @@ def ladder(evidence: Evidence, path: Path) -> None:
                 places = np.arange(len(rungs)) + shift
                 figures.series(ax, places, found, COLORS[condition], "o", condition, ls=":")
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-            last = architecture == ARCHITECTURES[-1]
+            last = architecture == shown[-1]
             figures.categories(ax, names if last else [""] * len(rungs))
             exponent = "D" if statistic == "max" else "\\gamma"
             ax.set_ylabel(f"${exponent}$ of {SYMBOLS[statistic]}, {architecture}")
@@ -164,12 +164,20 @@ def _beside_null(ax: Axes, view: View | None, statistic: Statistic) -> None:
     figures.dimension(ax, view.real.dimension, color, symbol)
 
 
-def _say_truncated(ax: Axes, found: Iterable[Found]) -> None:
-    """Write into a panel that conditions are missing whose avalanches are truncated."""
-    missing = sum(bool(of.untestable) for of in found)
-    if missing:
-        text = f"truncated, no exponent: {missing} condition{'s' * (missing > 1)}"
-        ax.text(0.5, 0.3, text, ha="center", fontsize=6.5, transform=ax.transAxes)
+def _with_exponents(evidence: Evidence) -> list[str]:
+    """Return the architectures with an exponent under some condition; all if there is none."""
+    shown = [a for a in ARCHITECTURES if not all(of.untestable for of in evidence.found[a].values())]
+    return shown or list(ARCHITECTURES)
+
+
+def _rows(
+    path: Path, across: int, count: int, below: float, bottom: float = 0.4
+) -> AbstractContextManager[list[Axes]]:
+    """Return the axes of a number of panels, so many in a row."""
+    letters = string.ascii_lowercase[:count]
+    layout = "\n".join(letters[start : start + across] for start in range(0, count, across))
+    height = 0.3 + bottom + 2.1 * (count // across)
+    return figures.sheet(path, layout, height, between=0.24, below=below, bottom=bottom)
 
 
 def _mark(ax: Axes, evidence: Evidence, architecture: str, level: float | None = 1.0) -> None:
