@@ -176,6 +176,16 @@ def test_scales_without_the_event_are_left_out_of_the_means(sweep_of):
     assert found.after.value == pytest.approx(0.9, abs=1e-5)
 
 
+def test_runs_without_the_event_leave_the_means_an_interval(sweep_of):
+    sweep = step(sweep_of, 1.2, 0.9, (80, 120, 100))
+    reached = np.tile([80.0, np.nan, 100.0], 3)
+    for which in (reached, np.where(np.arange(9) == 4, 120.0, reached)):
+        found = means_around(sweep, np.zeros(9), which, "mean")
+        assert found.before.runs == 2
+        assert found.before.low == pytest.approx(1.2, abs=1e-5)
+        assert found.after.high == pytest.approx(0.9, abs=1e-5)
+
+
 def test_lines_are_those_of_the_dimension(sweep_of, random_sizes):
     sweep = sweep_of(random_sizes)
     found, expected = lines_of(sweep, "mean"), dimension(sweep, "mean")
