@@ -7,13 +7,10 @@ from gradquake.analysis.dimension import curve
 from gradquake.analysis.levels import (
     levels_around,
     levels_around_crossing,
-    lowest_point,
-    parting,
     share_of_good_fits,
     smallest_r_squared,
     time_average,
 )
-from gradquake.errors import InputError
 
 EPOCHS = np.arange(0, 310, 10)
 SCALES = (100, 200, 400)
@@ -90,36 +87,3 @@ def test_the_share_of_good_fits_counts_snapshots(noisy):
     values = noisy.dimension["r_squared"].values
     level = float(np.median(values))
     assert share_of_good_fits(noisy, level) == np.mean([value > level for value in values])
-
-
-def test_the_lowest_point_has_the_interval_of_its_epoch(noisy):
-    found, dimension = lowest_point(noisy), noisy.dimension
-    at = min(range(EPOCHS.size), key=lambda k: dimension["value"].values[k])
-    assert found == tuple(float(dimension[end][at]) for end in ("value", "low", "high"))
-
-
-def test_a_curve_that_is_not_defined_has_no_lowest_point(sweep_of):
-    nothing = curve(sweep_of({n: np.zeros((2, 4)) for n in SCALES}), "max", n_resamples=B)
-    assert np.isnan(lowest_point(nothing)).all()
-
-
-def test_bands_part_at_the_first_epoch_from_which_they_stay_apart(sweep_of, flat):
-    up = chosen(sweep_of, np.where(EPOCHS <= 100, 0.9, 1.1))
-    down = chosen(sweep_of, np.where(EPOCHS <= 100, 1.1, 0.9))
-    assert np.isnan(parting(up, flat))
-    assert parting(down, flat) == parting(flat, down) == 110
-    assert parting(up, down) == 0
-
-
-def test_curves_on_different_epochs_do_not_part(sweep_of, flat):
-    other = chosen(sweep_of, np.full(EPOCHS.size, 1.1), EPOCHS + 1)
-    with pytest.raises(InputError, match="different epochs"):
-        parting(flat, other)
-
-
-def test_a_single_run_has_no_band_that_could_part(sweep_of):
-    one, other = (
-        curve(sweep_of({n: [[n, n]] for n in scales}), "max", n_resamples=B)
-        for scales in (SCALES, (100, 300, 900))
-    )
-    assert np.isnan(parting(one, other))

@@ -1,4 +1,4 @@
-"""How well a number that is read during training tells which runs will grok."""
+"""How well a number that is read during training tells runs that will grok from a control."""
 
 from __future__ import annotations
 
@@ -13,70 +13,69 @@ from gradquake.errors import require
 __all__ = ["Separation", "area_under_roc"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Separation:
-    """How well a number separates runs that will grok from those that will not.
+    """How well a number separates runs that will grok from those of one control.
 
     Attributes
     ----------
     epochs : array, shape (snapshots,)
     area : list of Estimate
-        The area under the ROC curve at each epoch: for two runs of one size, one of which will grok, the
-        probability that this one has the higher number. 1/2 tells nothing; 0 separates as well as 1.
+        The area under the ROC curve at each epoch (see ``area_under_roc``).
     """
 
-    epochs: NDArray[np.int64]
+    epochs: Ints
     area: list[Estimate]
 
 
 def area_under_roc(
     values: Floats,
-    positive: NDArray[np.bool_],
-    sizes: NDArray[np.int64],
-    cells: NDArray[np.int64],
+    sizes: Ints,
+    control: Floats,
+    control_sizes: Ints,
     *,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Return the area under the ROC curve, comparing only runs of the same size.
+    """Return the area under the ROC curve of runs against one control, within sizes.
 
-    It is the share of pairs, one positive and one negative run of the same size, in which the positive
-    run has the higher value; ties count half. This is Mann and Whitney's statistic (Hanley and McNeil,
-    Radiology 143, 29 (1982)), stratified by size because most numbers depend on size.
+    It is the share of pairs, a run and one of the control of the same size, in which the run has the
+    higher value; ties count half. 1/2 tells nothing; 0 separates as well as 1. This is Mann and
+    Whitney's statistic (Hanley and McNeil, Radiology 143, 29 (1982)), stratified by size because most
+    numbers depend on size. Pairs with several controls must not be counted together: 1 against one
+    and 0 against another would give 1/2.
 
     Parameters
     ----------
     values : array, shape (runs,)
-        The number that is to tell the runs apart.
-    positive : array of bool, shape (runs,)
-        Whether a run grokked.
+        The number that is to tell the runs apart, of those that grokked.
     sizes : array of int, shape (runs,)
-        The number of parameters N of each run.
-    cells : array of int, shape (runs,)
-        Runs are resampled within a cell: runs of one size and condition that differ in their seed.
+        Their numbers of parameters N.
+    control, control_sizes
+        The same of the runs of a single control.
     n_resamples, seed : int
-        The bootstrap's number of resamples, and its seed.
+        The bootstrap's number of resamples, and its seed. Runs are resampled within a size, of those
+        sizes that both have.
 
     Raises
     ------
     InputError
-        If no size has both a positive and a negative run.
+        If no size has a run of both.
     """
-    groups = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
-    # A run that is drawn twice counts twice in the pairs.
-    higher = np.sign(values[:, None] - values[None, :]) / 2 + 0.5
-    counted = positive[:, None] & ~positive[None, :] & (sizes[:, None] == sizes[None, :])
-    require(bool(counted.any()), "no size has a run that grokked and one that did not; both are needed")
-    higher = np.where(counted, higher, 0.0)
-    pairs = counted.astype(np.float64)
-    draws = run_resamples([group.size for group in groups], n_resamples, seed)
-    weights = np.zeros((len(draws[0]), values.size))
-    rows = np.arange(len(weights))[:, None]
-    for group, chosen in zip(groups, draws, strict=True):
-        np.add.at(weights, (rows, group[chosen]), 1.0)
-    with np.errstate(invalid="ignore"):
-        resampled = ((weights @ higher) * weights).sum(1) / ((weights @ pairs) * weights).sum(1)
-    runs = min(group.size for group in groups)
-    return estimated(float(higher.sum() / pairs.sum()), resampled, runs)
+    shared = np.intersect1d(sizes, control_sizes)
+    require(shared.size > 0, "no size has a run that grokked and one of the control; both are needed")
+    # Of each size a table, whether the run of a row has the higher value than that of a column.
+    tables = [
+        np.sign(values[sizes == n][:, None] - control[control_sizes == n][None, :]) / 2 + 0.5
+        for n in shared
+    ]
+    pairs = sum(table.size for table in tables)
+    draws = run_resamples([length for table in tables for length in table.shape], n_resamples, seed)
+    resampled = np.zeros(len(draws[0]))
+    for table, rows, columns in zip(tables, draws[::2], draws[1::2], strict=True):
+        resampled += table[rows[:, :, None], columns[:, None, :]].sum(axis=(1, 2)) / pairs
+    fewest = min(length for table in tables for length in table.shape)
+    return estimated(float(sum(table.sum() for table in tables) / pairs), resampled, fewest)

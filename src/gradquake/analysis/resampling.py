@@ -15,8 +15,9 @@ from gradquake.errors import InputError, require_between, require_count
 
 __all__ = [
     "FEWEST_RUNS", "MOST_INVALID", "N_RESAMPLES", "Ends", "Estimate", "Interval", "difference",
-    "estimated", "interval_ends", "kept", "outer_quantiles", "over_resamples", "percentile_interval",
-    "run_resamples", "shifted", "tail_share", "times_drawn", "with_ends",
+    "estimated", "estimated_with_infinite", "interval_ends", "kept", "outer_quantiles",
+    "over_resamples", "percentile_interval", "run_resamples", "shifted", "tail_share", "times_drawn",
+    "with_ends",
 ]  # fmt: skip
 
 N_RESAMPLES = 10_000
@@ -126,6 +127,23 @@ def with_ends(estimate: Estimate, low: float, high: float) -> Estimate:
     if not estimate.low < estimate.high:
         return estimate
     return replace(estimate, low=low, high=high)
+
+
+def estimated_with_infinite(value: float, resamples: NDArray[np.float64], runs: int) -> Estimate:
+    """Return a value with its interval, if infinite resamples count as values.
+
+    They do for a time that may be later than the last snapshot. The ends of the interval are resamples,
+    without interpolation. There is no interval if more than 5 % of the resamples are NaN.
+    """
+    known = resamples[~np.isnan(resamples)]
+    invalid = 1 - known.size / resamples.size if resamples.size else 1.0
+    low, high = np.nan, np.nan
+    if known.size and invalid <= MOST_INVALID:
+        tail = tail_share(runs)
+        low, high = np.quantile(known, [tail, 1 - tail], method="inverted_cdf").tolist()
+    return Estimate(
+        low=low, high=high, invalid=invalid, value=value, runs=runs, kept_resamples=resamples
+    )
 
 
 def shifted(estimate: Estimate, by: float) -> Estimate:

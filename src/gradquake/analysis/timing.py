@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "LEAST_SHARE", "GrokkingSpread", "PermutationTest", "aligned", "follows_grokking",
-    "grokking_spread", "median_grokking_epoch", "median_over_runs", "where_half_are_there",
+    "LEAST_SHARE", "GrokkingSpread", "PermutationTest", "aligned", "first_reaching",
+    "follows_grokking", "grokking_spread", "median_grokking_epoch", "median_over_runs",
+    "where_half_are_there",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -104,6 +105,19 @@ def median_over_runs(
     low, high = (distinct[(reached <= place).sum(axis=1)] for place in middle)
     with np.errstate(invalid="ignore"):  # the mean of -inf and inf
         return estimated(float(np.median(values)), (low + high) / 2, min(runs_of_scale))
+
+
+def first_reaching(dataset: xr.Dataset, variable: str, least: float) -> Floats:
+    """Return each run's first snapshot at which a recorded variable is at least so large.
+
+    Returns
+    -------
+    array, shape (runs,)
+        In epochs; NaN for a run in which it stays below.
+    """
+    reached = dataset[variable].values >= least
+    epochs: Floats = dataset["epoch"].values[reached.argmax(axis=1)].astype(np.float64)
+    return np.where(reached.any(axis=1), epochs, np.nan)
 
 
 def aligned(sweep: xr.Dataset, events: Floats, every: int) -> xr.Dataset:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PHASES", "SPLIT_PHASES", "Crossings", "Direction", "GrokkingEpochs", "Peaks", "Phase",
-    "TypicalPeak", "check_phase", "crossing", "grokking_epochs", "peaks", "phase", "typical_peak",
+    "TypicalPeak", "check_phase", "crossing", "crossing_starts", "grokking_epochs", "peaks", "phase",
+    "typical_peak",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -223,16 +224,22 @@ def crossing(
     starts = t.size - hold
     if starts <= 0:
         return np.full(values.shape[:-1], np.nan)
-    beyond = values > 0
-    crosses = values[..., :starts] <= 0
-    for ahead in range(1, hold + 1):
-        crosses &= beyond[..., ahead : starts + ahead]
+    crosses = crossing_starts(values, hold)
     first = crosses.argmax(axis=-1)
     below = np.take_along_axis(values, first[..., None], axis=-1)[..., 0]
     above = np.take_along_axis(values, first[..., None] + 1, axis=-1)[..., 0]
     share = np.divide(below, below - above, out=np.zeros_like(below), where=below != above)
     time = t[first] + share * (t[first + 1] - t[first])
     return np.where(crosses.any(axis=-1), time, np.nan)
+
+
+def crossing_starts(values: Floats, hold: int) -> NDArray[np.bool_]:
+    """Return where curves (..., snapshots) begin to cross 0 upwards; without the last ``hold``."""
+    starts, beyond = values.shape[-1] - hold, values > 0
+    crosses: NDArray[np.bool_] = values[..., :starts] <= 0
+    for ahead in range(1, hold + 1):
+        crosses &= beyond[..., ahead : starts + ahead]
+    return crosses
 
 
 class Crossings:

@@ -95,7 +95,7 @@ class _Cascade:
             kind: Any = self.pieces.dtype.type
             self.alpha, self.keep = kind(cascade.alpha), kind(1 - cascade.alpha)
             size = duration = area = peak = unstable = 0
-            self.max_steps = max_steps
+            self.max_steps = cascade.max_steps
             count, new, isolated = totals(exchange, self.run(self._open, self.parts), 3)
             while count > 0:
                 size += count

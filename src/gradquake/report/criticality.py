@@ -116,7 +116,7 @@ def criticality_json(on_each: Sequence[Critical]) -> list[dict[str, object]]:
 
 
 def _at_scales(found: Exponent) -> list[dict[str, object]]:
-    columns = (found.n_parameters, found.sizes, found.size_low, found.size_high)
+    columns = (found.n_parameters, found.sizes.value, found.sizes.low, found.sizes.high)
     return [
         {"n_parameters": int(n), "value": finite(value), "low": finite(low), "high": finite(high)}
         for n, value, low, high in zip(*columns, strict=True)

@@ -79,7 +79,7 @@ def relax(gradient: torch.Tensor, graph: DeviceGraph, cascade: CascadeSettings) 
         raise not_finite("the gradient", vector.cpu().numpy())
     return DeviceAvalanche(
         size=sum(steps),
-        isolated=_isolated_size(vector, threshold, largest, alpha, max_steps),
+        isolated=_isolated_size(vector, threshold, largest, cascade.alpha, cascade.max_steps),
         duration=len(steps),
         area=area,
         peak=max(steps, default=0),

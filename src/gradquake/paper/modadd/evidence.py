@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
@@ -15,15 +15,15 @@ from gradquake.analysis.collapse import Collapse, best_collapse
 from gradquake.analysis.distributions import ccdfs
 from gradquake.analysis.early_warning import Separation
 from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.levels import parting
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scales import scale_groups
 from gradquake.analysis.snapshots import Band, mean_over_snapshots, quartile_band
-from gradquake.analysis.statistics import STATISTICS, Statistic
+from gradquake.analysis.statistics import Statistic
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.avalanche.surrogates import RUNGS
 from gradquake.experiments import modular_addition
 from gradquake.paper.modadd.plan import ARCHITECTURES, CONDITIONS, CONTROLS, GROKKING, STUDY, Plan
+from gradquake.paper.modadd.statements import Asked, Beside, Statements, statements_of
 from gradquake.paper.modadd.views import (
     LEVELS,
     SHARED,
@@ -34,7 +34,7 @@ from gradquake.paper.modadd.views import (
     first_reaching,
     views_of,
 )
-from gradquake.paper.modadd.warning import WARNINGS, separation
+from gradquake.paper.modadd.warning import OF_SEED, WARNINGS, separation
 from gradquake.study.execution import Progress, each, execute, silent
 from gradquake.study.study import Study
 
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence", "Found", "judged_on", "measure"]
 
+# If the limit of steps ended more avalanches of a width than this share, even the median size of that
+# width is no size of an avalanche, and there is no exponent.
+MOST_TRUNCATED = 0.5
 
 # A run lasts if its test accuracy stays at this value or above after it grokked.
 LASTS_AT = 0.85
@@ -91,6 +94,15 @@ class Found:
         """The number of runs."""
         return int(self.ladder.real.dataset.sizes["run"])
 
+    @property
+    def untestable(self) -> str:
+        """Why there is no exponent; empty if there is one."""
+        share = max(self.truncated.values())
+        if share <= MOST_TRUNCATED:
+            return ""
+        low = min(self.truncated.values())
+        return f"the limit of steps ended {low:.0%} to {share:.0%} of the avalanches of a width"
+
     def view(self, alignment: str, statistic: Statistic) -> View | None:
         """Return D(t) on a kind of time; None if too few runs have its event."""
         return self.views.get(alignment, {}).get(statistic)
@@ -108,16 +120,17 @@ class Evidence:
     ----------
     found : dict
         By architecture and condition.
-    partings : dict
-        By architecture, control and statistic: the first epoch from which the 90 % bands of D(t) of the
-        grokking runs and of the control stay apart to the end; NaN if they overlap there.
+    statements : dict
+        By architecture and statistic the numbers that claims are judged by. Without those that need a
+        condition whose avalanches are truncated.
     warnings : dict
-        By architecture and name in ``WARNINGS``; NaN if no width has both kinds of runs.
+        By architecture, control and name in ``WARNINGS``; NaN if no width has both kinds of runs.
+        Without D of the seed if the avalanches are truncated.
     """
 
     found: dict[str, dict[str, Found]]
-    partings: dict[str, dict[str, dict[Statistic, float]]]
-    warnings: dict[str, dict[str, Separation]]
+    statements: dict[str, Statements]
+    warnings: dict[str, dict[str, dict[str, Separation]]]
 
     @property
     def subjects(self) -> Iterator[tuple[str, str, Found]]:
@@ -126,9 +139,9 @@ class Evidence:
             for condition, found in of_each.items():
                 yield architecture, condition, found
 
-    def parting(self, architecture: str, control: str, statistic: Statistic) -> float:
-        """Return the epoch from which D(t) of the grokking runs and of a control stay apart."""
-        return self.partings[architecture][control][statistic]
+    def answer(self, architecture: str, statistic: Statistic, asked: Asked) -> Beside | None:
+        """Return a number that claims are judged by; None if the sizes are truncated."""
+        return self.statements[architecture].get(statistic, {}).get(asked)
 
 
 def measure(
@@ -174,16 +187,34 @@ def judged_on(
         for subject, collapse in zip(sweeps, collapses, strict=True)
     }
     found = {a: {c: by_subject[a, c] for c in CONDITIONS} for a in ARCHITECTURES}
-    todo = [
-        ({c: sweeps[a, c][0] for c in (GROKKING, *CONTROLS)}, warning)
-        for a, warning in product(ARCHITECTURES, WARNINGS)
+    progress("testing", 0, None)
+    pairs = {
+        a: {
+            c: (sweeps[a, c][0], sweeps[a, c][1]["permuted"])
+            for c in (GROKKING, *CONTROLS)
+            if not found[a][c].untestable
+        }
+        for a in ARCHITECTURES
+    }
+    return Evidence(found, statements_of(pairs, executor), _warnings(sweeps, pairs, executor))
+
+
+def _warnings(
+    sweeps: Mapping[Subject, tuple[xr.Dataset, dict[str, xr.Dataset]]],
+    testable: Mapping[str, Collection[str]],
+    executor: Executor | None,
+) -> dict[str, dict[str, dict[str, Separation]]]:
+    """Return how well numbers separate the grokking runs from each control, one control at a time."""
+    result: dict[str, dict[str, dict[str, Separation]]] = {}
+    keys = [
+        (a, control, name)
+        for a, control, name in product(ARCHITECTURES, CONTROLS, WARNINGS)
+        if name != OF_SEED or {GROKKING, control} <= set(testable[a])
     ]
-    warned = each(separation, todo, executor)
-    return Evidence(
-        found,
-        {a: _partings(of_each) for a, of_each in found.items()},
-        {a: {name: next(warned) for name in WARNINGS} for a in ARCHITECTURES},
-    )
+    todo = [(sweeps[a, GROKKING][0], sweeps[a, control][0], name) for a, control, name in keys]
+    for (a, control, name), found in zip(keys, each(separation, todo, executor), strict=True):
+        result.setdefault(a, {}).setdefault(control, {})[name] = found
+    return result
 
 
 def _sweeps(plan: Plan, study: Study) -> dict[Subject, tuple[xr.Dataset, dict[str, xr.Dataset]]]:
@@ -237,11 +268,3 @@ def _found(sweep: xr.Dataset, ladder: Ladder, views: Views, collapse: Collapse) 
         },
         collapse=collapse,
     )
-
-
-def _partings(found: Mapping[str, Found]) -> dict[str, dict[Statistic, float]]:
-    views = {s: found[GROKKING].on_shared_epochs(s) for s in STATISTICS}
-    return {
-        control: {s: parting(views[s].real, found[control].on_shared_epochs(s).real) for s in STATISTICS}
-        for control in CONTROLS
-    }

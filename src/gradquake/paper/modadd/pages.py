@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
+from gradquake.analysis.early_warning import Separation
 from gradquake.analysis.shown import number
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.transitions import PHASES
 from gradquake.paper.modadd.evidence import Evidence, Found
-from gradquake.paper.modadd.plan import ARCHITECTURES
-from gradquake.paper.modadd.views import ALIGNMENTS, LEVELS, TEST_90, View
+from gradquake.paper.modadd.plan import ARCHITECTURES, CONTROLS
+from gradquake.paper.modadd.statements import Asked, Beside
+from gradquake.paper.modadd.views import ALIGNMENTS, LEVELS, Level, View
 from gradquake.paper.modadd.warning import WARNINGS
 from gradquake.paper.output import as_json
 from gradquake.report.json import (
     attribution_json,
     collapse_json,
-    crossing_json,
     curve_json,
     estimate_json,
     exponents_json,
@@ -27,6 +29,11 @@ from gradquake.report.tables import SYMBOLS, attribution_table, exponents_table
 from gradquake.report.text import Table, quality_of, time_with_interval, with_interval
 
 __all__ = ["as_object", "documents", "page"]
+
+UNTESTABLE = (
+    "A condition is missing if the limit of steps ended more than half of the avalanches of some width: "
+    "their sizes are lower bounds, and give no exponent."
+)
 
 # The epochs at which the early warning is told; at later ones some runs have grokked.
 WARNED_AT = (0, 50, 100, 150, 200, 250)
@@ -41,12 +48,17 @@ def documents(evidence: Evidence) -> dict[str, str]:
 
 def page(evidence: Evidence) -> str:
     """Return all results as a Markdown page of tables."""
-    pages = [grokking_table(evidence), medians_table(evidence), times_table(evidence)]
-    pages += [pooled_table(evidence), truncated_table(evidence), warnings_table(evidence)]
-    for architecture, condition, found in evidence.subjects:
+    pages = [grokking_table(evidence), *(medians_table(evidence, level) for level in LEVELS[2:])]
+    pages += [truncated_table(evidence), statements_table(evidence), times_table(evidence)]
+    pages += [pooled_table(evidence), warnings_table(evidence)]
+    for architecture, condition, found in _with_exponents(evidence):
         for table in (exponents_table(found.ladder), attribution_table(found.ladder)):
             pages.append(replace(table, title=f"{table.title}, {architecture}, {condition}"))
     return "# Modular addition\n\n" + "\n".join(table.markdown() for table in pages)
+
+
+def _with_exponents(evidence: Evidence) -> Iterator[tuple[str, str, Found]]:
+    return ((a, c, found) for a, c, found in evidence.subjects if not found.untestable)
 
 
 def grokking_table(evidence: Evidence) -> Table:
@@ -70,28 +82,49 @@ def grokking_table(evidence: Evidence) -> Table:
     )
 
 
-def medians_table(evidence: Evidence) -> Table:
-    """Return the median grokking epoch of every width."""
-    widths = sorted({w for *_, found in evidence.subjects for w in found.medians[TEST_90]})
+def medians_table(evidence: Evidence, level: Level) -> Table:
+    """Return the median epoch of a test accuracy at every width."""
+    widths = sorted({w for *_, found in evidence.subjects for w in found.medians[level]})
     rows = [
-        (*subject, *(_epoch(found.medians[TEST_90].get(width, np.inf)) for width in widths))
+        (*subject, *(_epoch(found.medians[level].get(width, np.inf)) for width in widths))
         for *subject, found in evidence.subjects
     ]
-    header = (*SUBJECT, *(f"d = {width}" for width in widths))
     return Table(
-        "Median epoch of 90 % test accuracy by width",
-        header,
+        f"Median epoch of {level.accuracy:.0%} test accuracy by width",
+        (*SUBJECT, *(f"d = {width}" for width in widths)),
         rows,
         "A cell is empty if the architecture has no such width, or if at most half of the runs reach "
-        "90 %, so that their median is not defined.",
+        "the accuracy, so that their median is not defined.",
     )
 
 
-def times_table(evidence: Evidence) -> Table:
-    """Return when D(t) crosses 1, on every kind of time."""
+def statements_table(evidence: Evidence) -> Table:
+    """Return the numbers that claims are judged by: on the null too, and without each width."""
     rows = [
-        (*subject, alignment, SYMBOLS[statistic], *_crossings(view), ", ".join(map(str, view.left_out)))
-        for *subject, found in evidence.subjects
+        (architecture, SYMBOLS[statistic], *_asked(asked), *_beside(beside, widths))
+        for widths in [_widths(evidence)]
+        for architecture, of_statistic in evidence.statements.items()
+        for statistic, of_asked in of_statistic.items()
+        for asked, beside in of_asked.items()
+    ]
+    return Table(
+        "The statements, with all widths and without each",
+        (
+            "architecture", "exponent", "number", "of", "all widths", "permuted null",
+            "widest without any one width", *(f"without d = {width}" for width in _widths(evidence)),
+        ),
+        rows,
+        "Every number is taken from the epoch at which training accuracy saturates (0.99). Crossings of "
+        "1 count up and down. The widest interval holds that of all widths and those without each. "
+        f'"None" is infinitely late. {UNTESTABLE}',
+    )  # fmt: skip
+
+
+def times_table(evidence: Evidence) -> Table:
+    """Return the range of D(t) on every kind of time, beside its permuted null."""
+    rows = [
+        (*subject, alignment, SYMBOLS[statistic], *_spans(view), ", ".join(map(str, view.left_out)))
+        for *subject, found in _with_exponents(evidence)
         for alignment in ALIGNMENTS
         for statistic in STATISTICS
         if (view := found.view(alignment, statistic)) is not None
@@ -100,19 +133,19 @@ def times_table(evidence: Evidence) -> Table:
         "D(t) on three kinds of time",
         (
             *SUBJECT, "time", "exponent", "lowest D(t)", "highest", "at the end",
-            "crosses 1 up", "crosses 1 down", "lowest of the permuted null", "highest", "without d",
+            "lowest of the permuted null", "highest", "without d",
         ),
         rows,
         "Since train saturation: each run is read from its first snapshot at a train accuracy of 0.99. "
         "Since grokking: each run is read from its first snapshot at a test accuracy of 0.9. Both leave "
-        "out the widths at which fewer than half of the runs have such a snapshot.",
+        f"out the widths at which fewer than half of the runs have such a snapshot. {UNTESTABLE}",
     )  # fmt: skip
 
 
 def pooled_table(evidence: Evidence) -> Table:
     """Return the exponents of all phases, and the part of the arrangement."""
     rows = []
-    for *subject, found in evidence.subjects:
+    for *subject, found in _with_exponents(evidence):
         for statistic in STATISTICS:
             for phase in PHASES:
                 real = found.ladder.exponent("real", phase, statistic)
@@ -120,7 +153,7 @@ def pooled_table(evidence: Evidence) -> Table:
                 cells = (with_interval(real), with_interval(arrangement), number(real.fit.r_squared))
                 rows.append((*subject, SYMBOLS[statistic], phase, *cells))
     header = (*SUBJECT, "exponent", "phase", "D or gamma", "real - permuted", "R²")
-    return Table("Exponents pooled over snapshots", header, rows)
+    return Table("Exponents pooled over snapshots", header, rows, UNTESTABLE)
 
 
 def truncated_table(evidence: Evidence) -> Table:
@@ -146,44 +179,55 @@ def truncated_table(evidence: Evidence) -> Table:
 def warnings_table(evidence: Evidence) -> Table:
     """Return how early a number tells which runs will grok."""
     rows = []
-    measured = evidence.warnings[ARCHITECTURES[0]][WARNINGS[0]].epochs.tolist()
+    measured = evidence.warnings[ARCHITECTURES[0]][CONTROLS[0]][WARNINGS[0]].epochs.tolist()
     epochs = [epoch for epoch in WARNED_AT if epoch in measured]
-    for architecture, of_each in evidence.warnings.items():
-        for name, found in of_each.items():
-            at = dict(zip(found.epochs.tolist(), found.area, strict=True))
-            rows.append((architecture, name, *(with_interval(at[epoch]) for epoch in epochs)))
+    for architecture, control, name, found in _warnings(evidence):
+        at = dict(zip(found.epochs.tolist(), found.area, strict=True))
+        rows.append((architecture, control, name, *(with_interval(at[epoch]) for epoch in epochs)))
     return Table(
         "Early warning: area under the ROC",
-        ("architecture", "number", *(f"epoch {epoch}" for epoch in epochs)),
+        ("architecture", "control", "number", *(f"epoch {epoch}" for epoch in epochs)),
         rows,
-        "Take a run that will grok and one that will not, of one width: the area is how often the first "
-        "has the higher number. 1/2 tells nothing; 0 tells as much as 1. The runs are those of the "
-        "grokking condition and of the two controls. All runs of a seed have one D, which counts once.",
+        "Take a run that will grok and one of the control, of one width: the area is how often the "
+        "first has the higher number. 1/2 tells nothing; 0 tells as much as 1. Each control is compared "
+        "alone. All runs of a seed have one D, which counts once; it is missing if sizes are truncated.",
     )
 
 
 def as_object(evidence: Evidence) -> dict[str, object]:
     """Return all results as JSON values, by architecture and condition."""
     result: dict[str, object] = {f"{a}, {c}": _found_json(found) for a, c, found in evidence.subjects}
-    result["parting"] = {
-        f"{architecture}, {control}, {statistic}": finite(epoch)
-        for architecture, of_control in evidence.partings.items()
-        for control, of_statistic in of_control.items()
-        for statistic, epoch in of_statistic.items()
+    result["statements"] = {
+        ", ".join(filter(None, (architecture, statistic, *asked))): {
+            "widest": {"low": finite(widest.low), "high": finite(widest.high)},
+            "all_widths": estimate_json(beside.real.all_scales),
+            "permuted": estimate_json(beside.permuted.all_scales),
+            "without": {str(w): estimate_json(of) for w, of in beside.real.without.items()},
+        }
+        for architecture, of_statistic in evidence.statements.items()
+        for statistic, of_asked in of_statistic.items()
+        for asked, beside in of_asked.items()
+        for widest in [beside.real.widest]
     }
     result["early_warning"] = {
-        f"{architecture}, {name}": {
+        f"{architecture}, {control}, {name}": {
             "epoch": found.epochs.tolist(),
             "area": [estimate_json(area) for area in found.area],
         }
-        for architecture, of_each in evidence.warnings.items()
-        for name, found in of_each.items()
+        for architecture, control, name, found in _warnings(evidence)
     }
     return result
 
 
+def _warnings(evidence: Evidence) -> Iterator[tuple[str, str, str, Separation]]:
+    for architecture, of_control in evidence.warnings.items():
+        for control, of_name in of_control.items():
+            for name, found in of_name.items():
+                yield architecture, control, name, found
+
+
 def _found_json(found: Found) -> dict[str, object]:
-    return {
+    result: dict[str, object] = {
         "runs": found.runs,
         "grokked": found.grokked,
         "lasted": found.lasted,
@@ -191,25 +235,51 @@ def _found_json(found: Found) -> dict[str, object]:
             str(level).replace(" ", "_"): estimate_json(found.levels[level]) for level in LEVELS
         },
         "truncated": {str(width): share for width, share in found.truncated.items()},
+        "untestable": found.untestable,
+    }
+    if found.untestable:
+        return result
+    dimension = {
+        f"{alignment}, {statistic}": curve_json(view.real)
+        for alignment, of_each in found.views.items()
+        for statistic, view in of_each.items()
+    }
+    return result | {
         "exponents": exponents_json(found.ladder.real),
         "attribution": attribution_json(found.ladder),
-        "dimension": {
-            f"{alignment}, {statistic}": {
-                **curve_json(view.real),
-                "crossing": crossing_json(view.up),
-                "crossing_down": estimate_json(view.down),
-            }
-            for alignment, of_each in found.views.items()
-            for statistic, view in of_each.items()
-        },
+        "dimension": dimension,
         "collapse": collapse_json(found.collapse),
     }
 
 
-def _crossings(view: View) -> tuple[str, ...]:
-    times = (time_with_interval(view.up), time_with_interval(view.down))
+def _widths(evidence: Evidence) -> list[int]:
+    return sorted(
+        {
+            width
+            for of_statistic in evidence.statements.values()
+            for of_asked in of_statistic.values()
+            for beside in of_asked.values()
+            for width in beside.real.without
+        }
+    )
+
+
+def _asked(asked: Asked) -> tuple[str, str]:
+    return asked.kind, asked.of
+
+
+def _beside(beside: Beside, widths: list[int]) -> tuple[str, ...]:
+    """Return a number with all widths, its null, its widest interval, and it without each width."""
+    real, widest = beside.real, beside.real.widest
+    found = [real.all_scales, beside.permuted.all_scales]
+    ends = f"{number(widest.low)} to {number(widest.high)}"
+    without = [with_interval(real.without[w]) if w in real.without else "" for w in widths]
+    return (*map(with_interval, found), ends, *without)
+
+
+def _spans(view: View) -> tuple[str, ...]:
     null = view.null.span
-    return (*map(number, view.real.span), *times, number(null.lowest), number(null.highest))
+    return (*map(number, view.real.span), number(null.lowest), number(null.highest))
 
 
 def _epoch(value: float) -> str:

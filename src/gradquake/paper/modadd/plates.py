@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,15 @@ import numpy as np
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.paper.modadd.evidence import Evidence
-from gradquake.paper.modadd.plan import ARCHITECTURES, CONDITIONS, GROKKING, LITERAL, NO_DECAY, SMALL
+from gradquake.paper.modadd.plan import (
+    ARCHITECTURES,
+    CONDITIONS,
+    CONTROLS,
+    GROKKING,
+    LITERAL,
+    NO_DECAY,
+    SMALL,
+)
 from gradquake.paper.modadd.views import ALIGNMENTS, SHARED, SINCE_TEST, TEST_90, TRAIN_99, Level, View
 from gradquake.paper.modadd.warning import WARNINGS
 from gradquake.report import figures
@@ -52,13 +62,15 @@ def accuracy(evidence: Evidence, path: Path) -> None:
 
 def dimension(evidence: Evidence, path: Path) -> None:
     """D(t) on shared epochs under every condition."""
-    with figures.sheet(path, "ab\ncd", 5.0, between=0.22, below=0.42) as panels:
-        pairs = [(a, s) for a in ARCHITECTURES for s in STATISTICS]
+    pairs = [(a, s) for a in _with_exponents(evidence) for s in STATISTICS]
+    with _rows(path, 2, len(pairs), 0.42) as panels:
         for ax, (architecture, statistic) in zip(panels, pairs, strict=True):
-            null = evidence.found[architecture][GROKKING].on_shared_epochs(statistic).null
-            figures.dimension(ax, null.dimension, GREY, "permuted null of grokking", lw=0.8)
-            for condition in reversed(CONDITIONS):
-                view = evidence.found[architecture][condition].on_shared_epochs(statistic)
+            found = evidence.found[architecture]
+            if not found[GROKKING].untestable:
+                null = found[GROKKING].on_shared_epochs(statistic).null
+                figures.dimension(ax, null.dimension, GREY, "permuted null of grokking", lw=0.8)
+            for condition in [c for c in reversed(CONDITIONS) if not found[c].untestable]:
+                view = found[condition].on_shared_epochs(statistic)
                 figures.dimension(
                     ax, view.real.dimension, COLORS[condition], condition, opacity=0.12, lw=0.9
                 )
@@ -70,11 +82,12 @@ def dimension(evidence: Evidence, path: Path) -> None:
 
 def alignment(evidence: Evidence, path: Path) -> None:
     """D(t) of the grokking runs on three kinds of time, beside the permuted null."""
-    with figures.sheet(path, "abc\ndef", 4.6, between=0.26, below=0.42) as panels:
-        pairs = [(a, time) for a in ARCHITECTURES for time in ALIGNMENTS]
+    pairs = [(a, time) for a in _with_exponents(evidence) for time in ALIGNMENTS]
+    with _rows(path, 3, len(pairs), 0.42) as panels:
         for ax, (architecture, time) in zip(panels, pairs, strict=True):
+            found = evidence.found[architecture][GROKKING]
             for statistic in STATISTICS:
-                _beside_null(ax, evidence.found[architecture][GROKKING].view(time, statistic), statistic)
+                _beside_null(ax, None if found.untestable else found.view(time, statistic), statistic)
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
             if time == SHARED:
                 _mark(ax, evidence, architecture)
@@ -90,16 +103,19 @@ def ladder(evidence: Evidence, path: Path) -> None:
     """The exponents of every rung, pooled over all snapshots."""
     rungs = (*RUNGS, REAL)
     names = [rung.replace("gaussian", "Gaussian").replace("_", " ") for rung in rungs]
-    with figures.sheet(path, "ab\ncd", 5.4, between=0.22, below=0.2, bottom=0.95) as panels:
-        pairs = [(a, s) for a in ARCHITECTURES for s in STATISTICS]
+    shown = _with_exponents(evidence)
+    pairs = [(a, s) for a in shown for s in STATISTICS]
+    with _rows(path, 2, len(pairs), 0.2, bottom=0.95) as panels:
         for ax, (architecture, statistic) in zip(panels, pairs, strict=True):
             for shift, condition in zip(np.linspace(-0.2, 0.2, 4), CONDITIONS, strict=True):
+                if evidence.found[architecture][condition].untestable:
+                    continue
                 measured = evidence.found[architecture][condition].ladder
                 found = [measured.exponent(rung, "all", statistic) for rung in rungs]
                 places = np.arange(len(rungs)) + shift
                 figures.series(ax, places, found, COLORS[condition], "o", condition, ls=":")
             ax.axhline(1, color=BLACK, lw=0.7, ls=":")
-            last = architecture == ARCHITECTURES[-1]
+            last = architecture == shown[-1]
             figures.categories(ax, names if last else [""] * len(rungs))
             exponent = "D" if statistic == "max" else "\\gamma"
             ax.set_ylabel(f"${exponent}$ of {SYMBOLS[statistic]}, {architecture}")
@@ -108,11 +124,11 @@ def ladder(evidence: Evidence, path: Path) -> None:
 
 
 def warning(evidence: Evidence, path: Path) -> None:
-    """How early each number tells which runs will grok."""
-    with figures.sheet(path, "ab", 2.8, between=0.2) as panels:
-        for ax, architecture in zip(panels, ARCHITECTURES, strict=True):
-            for name in WARNINGS:
-                found = evidence.warnings[architecture][name]
+    """How early each number tells the runs that will grok from those of each control."""
+    with figures.sheet(path, "ab\ncd", 5.0, between=0.2, below=0.42) as panels:
+        pairs = [(a, control) for a in ARCHITECTURES for control in CONTROLS]
+        for ax, (architecture, control) in zip(panels, pairs, strict=True):
+            for name, found in evidence.warnings[architecture][control].items():
                 middle = [area.value for area in found.area]
                 low = [area.low for area in found.area]
                 high = [area.high for area in found.area]
@@ -124,7 +140,8 @@ def warning(evidence: Evidence, path: Path) -> None:
             ax.set_ylim(-0.03, 1.35)
             ax.set_yticks([0, 0.25, 0.5, 0.75, 1])
             ax.set_xlabel("epoch")
-            ax.set_ylabel(f"area under the ROC, {architecture}")
+            ax.set_ylabel(f"area under the ROC, {architecture}" if control == CONTROLS[0] else "")
+            ax.set_title(f"against {control}", fontsize=7)
         panels[0].legend(loc="upper left", ncols=3, columnspacing=0.8, handlelength=1.2)
 
 
@@ -145,6 +162,22 @@ def _beside_null(ax: Axes, view: View | None, statistic: Statistic) -> None:
     (color, faint), symbol = CURVE_COLORS[statistic], SYMBOLS[statistic]
     figures.dimension(ax, view.null.dimension, faint, f"permuted, {symbol}", lw=0.8)
     figures.dimension(ax, view.real.dimension, color, symbol)
+
+
+def _with_exponents(evidence: Evidence) -> list[str]:
+    """Return the architectures with an exponent under some condition; all if there is none."""
+    shown = [a for a in ARCHITECTURES if not all(of.untestable for of in evidence.found[a].values())]
+    return shown or list(ARCHITECTURES)
+
+
+def _rows(
+    path: Path, across: int, count: int, below: float, bottom: float = 0.4
+) -> AbstractContextManager[list[Axes]]:
+    """Return the axes of a number of panels, so many in a row."""
+    letters = string.ascii_lowercase[:count]
+    layout = "\n".join(letters[start : start + across] for start in range(0, count, across))
+    height = 0.3 + bottom + 2.1 * (count // across)
+    return figures.sheet(path, layout, height, between=0.24, below=below, bottom=bottom)
 
 
 def _mark(ax: Axes, evidence: Evidence, architecture: str, level: float | None = 1.0) -> None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from gradquake.analysis import timing
 from gradquake.analysis.dimension import Curve, curve
-from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scales import FEWEST_SCALES, scale_groups
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.study.execution import each, unpacked
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "ALIGNMENTS", "LEVELS", "SHARED", "SINCE_TEST", "TEST_90", "TRAIN_99", "Level", "Subject", "View",
-    "Views", "first_reaching", "views_of",
+    "ALIGNMENTS", "LEVELS", "SHARED", "SINCE_TEST", "TEST_90", "TEST_99", "TRAIN_99", "Level", "Subject",
+    "View", "Views", "first_reaching", "views_of",
 ]  # fmt: skip
 
 
@@ -56,24 +55,18 @@ class View:
     Attributes
     ----------
     real, null : Curve
-    up, down : Estimate
-        When D(t) first crosses 1 from below, and from above, and stays for three snapshots.
     left_out : tuple of int
         The widths at which fewer than half of the runs have the event that time is counted from.
     """
 
     real: Curve
     null: Curve
-    up: Estimate
-    down: Estimate
     left_out: tuple[int, ...] = ()
 
 
 def first_reaching(dataset: xr.Dataset, level: Level) -> NDArray[np.float64]:
     """Return each run's first snapshot at which an accuracy is reached; NaN if it never is."""
-    reached = dataset[level.variable].values >= level.accuracy
-    epochs: NDArray[np.float64] = dataset["epoch"].values[reached.argmax(axis=1)].astype(np.float64)
-    return np.where(reached.any(axis=1), epochs, np.nan)
+    return timing.first_reaching(dataset, level.variable, level.accuracy)
 
 
 def views_of(
@@ -123,4 +116,4 @@ def _with_event(sweep: xr.Dataset, event: NDArray[np.float64] | None) -> NDArray
 
 
 def _view(real: Curve, null: Curve, left_out: tuple[int, ...]) -> View:
-    return View(real, null.slim(), real.crossing, real.crossing_of(1.0, "down"), left_out)
+    return View(real.slim(), null.slim(), left_out)
