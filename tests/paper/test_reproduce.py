@@ -479,7 +479,7 @@ def plates():
 PAPER = Paper(
     name="toy",
     plan=lambda seeds, _: Plan(seeds),
-    measure=lambda plan, *others: others[-1](plan.n_runs),
+    measure=lambda plan, *others: others[-1]("measuring", plan.n_runs, plan.n_runs),
     gather=lambda plan, *_: plan.seeds,
     claims=(
         Claim(
