@@ -149,7 +149,7 @@ def test_a_statistic_is_one_entry_of_the_table(random_sweep, monkeypatch):
         found.snapshot_interval("all", "max").low
     )
     assert follows_grokking(power_law, "median", n_permutations=10).observed == pytest.approx(0)
-    assert "median" in repr(found)
+    assert "m(t)" in repr(found)
     check_statistic("median")
 
 

@@ -1,5 +1,6 @@
 """A coordinator that is killed at any moment, and a second one beside it."""
 
+import signal
 import time
 
 import numpy as np
@@ -39,6 +40,8 @@ def test_a_second_sweep_waits_for_no_one_once_the_first_is_killed(undisturbed, t
     with started([*COORDINATOR, path]) as first:
         # It says so when it holds the study.
         assert first.stdout.readline() == "\n"
+        # Stopped, so that it cannot end before the second begins, however busy the machine is.
+        first.send_signal(signal.SIGSTOP)
         refused = finished(second)
         assert refused.returncode == 2
         assert refused.stdout == ""
@@ -56,7 +59,9 @@ def test_a_refused_sweep_does_not_disturb_the_first(undisturbed, tmp_path):
     path = tmp_path / "study.sqlite"
     with started([*COORDINATOR, path]) as first:
         assert first.stdout.readline() == "\n"
+        first.send_signal(signal.SIGSTOP)
         refused = finished([*COORDINATOR, path])
+        first.send_signal(signal.SIGCONT)
         assert "another process runs a sweep" in one_sentence(refused.stderr)
         _, errors = first.communicate()
         assert (first.returncode, errors) == (0, "")

@@ -114,7 +114,7 @@ def same_exponent(first, second):
         first.fit == second.fit
         and (first.low, first.high) == (second.low, second.high)
         and first.cautions == second.cautions
-        and np.array_equal(first.sizes, second.sizes)
+        and np.array_equal(first.sizes.value, second.sizes.value)
     )
 
 

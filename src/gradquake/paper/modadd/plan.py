@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import product
 
 from gradquake.analysis.resampling import FEWEST_RUNS
@@ -116,10 +115,7 @@ def plan(seeds: int | None = None, quick: bool = False) -> Plan:
         If torch is not installed, or for a quick plan, which modular addition does not have.
     """
     require(not quick, "quick is for the paper xor; modadd has nothing to leave out")
-    require(
-        find_spec("torch") is not None,
-        'torch is not installed; modular addition needs it: pip install "gradquake[torch]"',
-    )
+    modular_addition.MODULAR_ADDITION.check_installed()
     return Plan(SEEDS if seeds is None else seeds)
 
 
