@@ -707,7 +707,9 @@ def test_local_slopes_are_those_of_neighbors(random_sweep, random_sizes):
     found = local_slopes(whole)
     np.testing.assert_array_equal(found.smaller, sorted(random_sizes)[:-1])
     for k in range(3):
-        n, s, of = (a[..., k : k + 2] for a in (whole.n_parameters, whole.sizes, whole.size_resamples))
+        n, s, of = (
+            a[..., k : k + 2] for a in (whole.n_parameters, whole.sizes.value, whole.size_resamples)
+        )
         assert found.value[k] == pytest.approx(np.polyfit(np.log(n), np.log(s), 1)[0])
         slopes = np.diff(np.log(of), axis=1)[:, 0] / np.diff(np.log(n))
         expected = percentile_interval(slopes, int(whole.runs_of_scale[k : k + 2].min()))

@@ -312,7 +312,7 @@ def test_every_statement_has_a_truth_table():
 
 def test_statements_are_judged_on_the_null_as_on_the_data():
     found = judged(table_of(pre=[0.9, 0.9, 1.1, 0.8], null_pre=[0.9, 1.2, 1.1, 1.3]), statements)
-    below = found["D before < 1"]
+    below = found["exponent before < 1"]
     assert (below.data.overall, below.null.overall) == (0.75, 0.25)
     assert below.null.by_choice == {"choice": {"0": 1.0, "1": 0.0, "2": 0.0, "3": 0.0}}
     for name, of in found.items():

@@ -80,7 +80,7 @@ def test_a_tree_of_primed_nodes_has_the_branching_ratio_of_theory():
     # own: mean size 1 + 4 p / (1 - 3 p). It is critical at p = 1/3.
     graph = random_regular(100_001, seed=1)
     for share in (0.05, 0.1, 0.2):
-        kicks = Probe(graph, quantile=1.0).kicks(primed(graph, share, 2), 100_000)
+        kicks = Probe(graph=graph, quantile=1.0).kicks(primed(graph, share, 2), 100_000)
         expected = 1 + 4 * share / (1 - 3 * share)
         spread = kicks.size.std() / np.sqrt(len(kicks))
         assert abs(kicks.mean - expected) < 5 * spread + 0.01
@@ -92,7 +92,7 @@ def test_at_the_critical_share_the_largest_kick_grows_with_n_and_below_it_does_n
     found = {}
     for share in (0.1, 1 / 3):
         graphs = [random_regular(n, seed=1) for n in sizes]
-        found[share] = [Probe(g, quantile=1.0).kicks(primed(g, share, 2), 20_000) for g in graphs]
+        found[share] = [Probe(graph=g, quantile=1.0).kicks(primed(g, share, 2), 20_000) for g in graphs]
     largest = {share: [kicks.largest for kicks in of] for share, of in found.items()}
     slopes = {share: np.polyfit(np.log(sizes), np.log(of), 1)[0] for share, of in largest.items()}
     # Mean-field percolation: the largest cluster grows as N^(2/3) at the critical share.
@@ -134,7 +134,7 @@ def pair_beside_a_ring(first, second, n=20):
     """Two nodes that are joined only to each other, and a ring at rest; the threshold is 1."""
     ring_edges = [(i, (i + 1) % n) for i in range(n)]
     graph = from_edges(n + 2, [*ring_edges, (n, n + 1)])
-    return Probe(graph, quantile=0.9, seed=1), np.array([1.0, *[0.1] * (n - 1), first, second])
+    return Probe(graph=graph, quantile=0.9, seed=1), np.array([1.0, *[0.1] * (n - 1), first, second])
 
 
 def test_two_nodes_of_a_large_sum_never_come_to_rest_and_are_set_aside():
@@ -192,10 +192,12 @@ def test_nothing_above_the_threshold_has_no_cluster_and_no_generation():
     max_steps=st.sampled_from([1, 20, 50]),
 )
 def test_isolated_size_is_the_size_on_a_graph_without_edges(gradient, quantile, alpha, max_steps):
-    probe = Probe(without_edges(gradient.size), alpha, quantile, max_steps)
+    probe = Probe(
+        graph=without_edges(gradient.size), alpha=alpha, quantile=quantile, max_steps=max_steps
+    )
     avalanche = probe.measure(gradient)
     assert probe.isolated_size(gradient) == avalanche.size == avalanche.isolated
-    other = Probe("ring", alpha, quantile, max_steps)
+    other = Probe("ring", **settings)
     if gradient.size >= 5:
         assert other.measure(gradient).isolated == avalanche.isolated
     assert np.isnan(avalanche.isolated_share) or avalanche.isolated_share == 1
@@ -210,7 +212,7 @@ def test_isolated_size_is_the_size_on_a_graph_without_edges(gradient, quantile, 
     dtype=dtypes,
 )
 def test_generations_are_those_of_the_avalanche(n, seed, topology, alpha, dtype):
-    gradient, probe = normal(seed, n, dtype), Probe(topology, alpha)
+    gradient, probe = normal(seed, n, dtype), Probe(topology, alpha=alpha)
     avalanche, generations = probe.measure(gradient), probe.generations(gradient)
     topplings = generations.topplings
     assert (topplings.sum(), topplings.size) == (avalanche.size, avalanche.duration)
@@ -258,9 +260,9 @@ def test_a_tiny_alpha_lets_only_the_kicked_node_topple(n, seed, dtype):
     # The share must be less than the gap between the largest magnitude at rest and the threshold.
     alpha = 1e-4
     gradient = normal(seed, n, dtype)
-    relaxed = Probe("ring", alpha, max_steps=MOST_STEPS).measure(gradient)
+    relaxed = Probe("ring", alpha=alpha, max_steps=MOST_STEPS).measure(gradient)
     second = np.sort(np.abs(relaxed.relaxed))[-1]
-    kicks = Probe("ring", alpha).kicks(gradient, 20)
+    kicks = Probe("ring", alpha=alpha).kicks(gradient, 20)
     if second < relaxed.threshold * (1 - 0.3 * alpha):
         assert kicks.size.tolist() == [1] * 20
     assert (kicks.size >= 1).all()
@@ -272,11 +274,11 @@ def test_scale_sign_and_names_of_nodes_do_not_matter(n, seed, power):
     rng = np.random.default_rng(seed)
     graph, gradient = build("erdos_renyi", n, 1), rng.integers(-64, 65, n) / 64
     gradient = gradient * rng.choice([1.0, 0.5], n)
-    probe = Probe(graph, 0.25, 0.8)
+    probe = Probe(graph, alpha=0.25, quantile=0.8)
     tau = probe.measure(gradient).threshold
     if tau == 0:
         return
-    same = Probe(graph, 0.25, 0.8)
+    same = Probe(graph, alpha=0.25, quantile=0.8)
     for other in (gradient * 2.0**power, -gradient):
         # 0 becomes positive under a kick, whatever the sign of the others.
         if (probe.measure(gradient).relaxed != 0).all():
@@ -292,7 +294,7 @@ def test_scale_sign_and_names_of_nodes_do_not_matter(n, seed, power):
         for j in graph.indices[graph.indptr[i] : graph.indptr[i + 1]]
         if i < j
     ]
-    renamed = Probe(from_edges(n, edges), 0.25, 0.8)
+    renamed = Probe(from_edges(n, edges), alpha=0.25, quantile=0.8)
     assert renamed.clusters(gradient[order]).sizes.tolist() == probe.clusters(gradient).sizes.tolist()
     assert renamed.isolated_size(gradient[order]) == probe.isolated_size(gradient)
 

@@ -518,6 +518,8 @@ def test_the_configuration_has_every_setting():
         "topology_train": "barabasi_albert",
         "permute_train": False,
         "task": "xor",
+        "activation": "tanh",
+        "initialization": "uniform",
     }
 
 

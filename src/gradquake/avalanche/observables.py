@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradquake.errors import InputError, NotAtRestError
+from gradquake.errors import InputError, NotAtRestError, shortened
 
 if TYPE_CHECKING:
     from gradquake.avalanche.probe import Probe
@@ -120,12 +120,12 @@ def checked_observables(observe: str | Sequence[str]) -> str:
     """
     names = observe.split(",") if isinstance(observe, str) else observe
     if not isinstance(names, Sequence):
-        raise InputError(f"observe is {observe!r}; names of observables are needed")
+        raise InputError(f"observe is {shortened(observe)}; names of observables are needed")
     for name in names:
-        if name not in OBSERVABLES and (name != "" or len(names) > 1):
+        if not isinstance(name, str) or (name not in OBSERVABLES and (name != "" or len(names) > 1)):
             raise InputError(
-                f"observe names {name!r}; names of {', '.join(OBSERVABLES)} are needed, separated by "
-                "commas"
+                f"observe names {shortened(name)}; names of {', '.join(OBSERVABLES)} are needed, "
+                "separated by commas"
             )
     return ",".join(name for name in OBSERVABLES if name in names)
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from gradquake.analysis.channels import channel_label
+from gradquake.analysis.channels import SIZE, channel_label
 from gradquake.analysis.ladder import Ladder, Span
 from gradquake.analysis.resampling import FEWEST_RUNS, Estimate
 from gradquake.analysis.scales import scale_groups
@@ -103,7 +103,7 @@ def _data(ladder: Ladder, statistics: Collection[Statistic]) -> str:
 def _trivial(ladder: Ladder, statistics: Collection[Statistic]) -> Iterator[str]:
     """Say which exponent the bounds of the size give for large N, if the settings are known."""
     settings = ladder.real.dataset.attrs
-    if ladder.real.channel != "size" or not {"quantile", "max_steps"} <= settings.keys():
+    if ladder.real.channel != SIZE or not {"quantile", "max_steps"} <= settings.keys():
         return
     symbols = [STATISTICS[statistic].symbol for statistic in statistics]
     yield (
@@ -142,8 +142,13 @@ def _exponents(ladder: Ladder, statistic: Statistic) -> Iterator[str]:
 
 def _named(statistic: Statistic, channel: str) -> str:
     symbol, label = STATISTICS[statistic].symbol, STATISTICS[statistic].label
-    of, what = ("avalanche", "size") if channel == "size" else (channel_label(channel),) * 2
-    return capital(f"{symbol}, the exponent of the {label} {of} ({label} {what} ~ N^{symbol}),")
+    if channel == SIZE:
+        return capital(f"{symbol}, the exponent of the {label} avalanche ({label} size ~ N^{symbol}),")
+    meaning = channel_label(channel)
+    said = "" if meaning == channel else f"{meaning}; "
+    return capital(
+        f"{symbol}, the exponent of the {label} {channel} ({said}{label} {channel} ~ N^{symbol}),"
+    )
 
 
 def _change(rise: Estimate) -> str:

@@ -279,6 +279,7 @@ def analyze(
     again = replay.can_replay(sweep)
     if again or sensitivity:
         check(sweep, sensitivity=sensitivity)
+        check_channel(channel)
     else:
         if nulls and not beside_it.keys() >= SURROGATES.keys():
             replay.check_known(sweep)

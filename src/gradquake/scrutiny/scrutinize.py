@@ -25,6 +25,8 @@ from gradquake.analysis.shown import Shown, bracketed
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import analyze
 from gradquake.analysis.transitions import PHASES, Phase
+from gradquake.avalanche import observables
+from gradquake.avalanche.cascade import MEASURED
 from gradquake.avalanche.observables import observed_by
 from gradquake.avalanche.surrogates import REAL, RUNGS, SURROGATES
 from gradquake.errors import InputError
@@ -150,6 +152,13 @@ def _notes_on_runs(sweep: xr.Dataset) -> Iterator[str]:
         )
 
 
+def check_channel(channel: str) -> None:
+    """Raise InputError unless a channel can be measured on gradients."""
+    known = channels(dict.fromkeys((*MEASURED, *observables.channels())))
+    if channel not in known:
+        raise InputError(f"the channel is {channel!r}; one of {', '.join(known)} is needed")
+
+
 def scrutinize(
     sweep: xr.Dataset,
     rungs: Sequence[str] = RUNGS,
@@ -182,6 +191,7 @@ def scrutinize(
         As ``measure`` does, for fewer than three scales, or for a channel that the sweep or its nulls
         do not have.
     """
+    check_channel(channel)
     sweep = in_order(sweep)
     names = (REAL, *rungs)
     apart = is_trained_on_its_graph(sweep) and has_independent_graph(sweep)
