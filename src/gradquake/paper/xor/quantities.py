@@ -66,7 +66,7 @@ def exponent_with_snapshots(
 
 
 def exponent_with_null(name: str, ladder: Ladder, phase: Phase, statistic: Statistic) -> Quantity:
-    """Return an exponent beside its Gaussian null, with the two parts of the difference."""
+    """Return an exponent beside its Gaussian null, with distribution and arrangement."""
     parts = parts_of(ladder.attribution(phase, statistic))
     null = Number.of(ladder.exponent("gaussian", phase, statistic))
     exponent = ladder.exponent("real", phase, statistic)
