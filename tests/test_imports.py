@@ -23,7 +23,7 @@ def rows(heading):
     return re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
 
 
-ROOMS = [name.removesuffix(".py").rstrip("/") for name in rows("The way of the data")]
+ROOMS = [name.removesuffix(".py").rstrip("/") for name in rows("How data flow")]
 ORDER = [
     name
     for room in ROOMS

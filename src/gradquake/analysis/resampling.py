@@ -315,7 +315,7 @@ def percentile_interval(samples: NDArray[Any], runs: int | None = None, level: f
 def outer_quantiles(rows: NDArray[np.float64], share: float) -> NDArray[np.float64]:
     """Return the quantiles ``share`` and ``1 - share`` of every row, shape (2, rows).
 
-    The result is that of ``numpy.quantile``, in half of its time for many rows.
+    The result is that of ``numpy.quantile``, in half the time for many rows.
     """
     places = np.array([share, 1 - share]) * (rows.shape[1] - 1)
     below = np.minimum(places.astype(np.intp), rows.shape[1] - 2)

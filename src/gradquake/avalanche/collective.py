@@ -187,11 +187,11 @@ class Pieces:
 def order_statistics(
     exchange: Exchange, pieces: Sequence[Gradient], dtype: np.dtype[Any], ranks: Sequence[int], run: Run
 ) -> list[float] | None:
-    """Return the magnitudes of given ranks among the entries of all processes, by radix selection.
+    """Return the magnitudes at given order positions of all entries, by radix selection.
 
-    The bits of positive floats are ordered as the floats are. Processes can add up counts of the leading
-    bits, and so find the leading bits of each rank; then they count the following bits among the entries
-    that begin with them. None if an entry is not finite.
+    Read as integers, the bits of positive floats sort as the floats do. Processes can add up counts of
+    the leading bits, and so find those of each rank; then they count the following bits among the
+    entries that begin with them. None if an entry is not finite.
     """
     kind = np.dtype(f"u{dtype.itemsize}")
     search = _RadixSearch(exchange, run, dtype)

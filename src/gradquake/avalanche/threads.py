@@ -16,7 +16,7 @@ Run = Callable[..., Iterable[Any]]
 
 @contextmanager
 def shared_among(threads: int) -> Iterator[Run]:
-    """Yield a ``map`` that shares the work among threads, or among as many as the system starts."""
+    """Yield a ``map`` that shares the work among threads; fewer if the system refuses some."""
     with _pool(threads) or nullcontext() as pool:
         yield map if pool is None else pool.map
 

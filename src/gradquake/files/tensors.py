@@ -48,6 +48,7 @@ class StoredTensor:
     Attributes
     ----------
     tensor : Tensor
+        Its name, shape and type.
     blocks : callable
         Yields its entries as vectors of at most ``BLOCK`` entries, in the order of storage.
     group : str

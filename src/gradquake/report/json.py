@@ -128,7 +128,7 @@ def collapse_json(collapse: Collapse) -> Object:
 
 
 def grokking_json(scale: GrokkingEpochs) -> Object:
-    """Return the median grokking epoch of one scale."""
+    """Return the median grokking epoch of one scale, and how many of its runs grok."""
     return {
         "n_parameters": scale.n_parameters,
         **estimate_json(scale.median),

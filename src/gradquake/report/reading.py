@@ -40,8 +40,8 @@ def reading(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATISTICS) 
     ----------
     scrutiny : Scrutiny
         A sweep beside its nulls.
-    statistics : sequence of {"max", "mean"}
-        The statistics to tell of. Nulls, the crossing and conclusions are told of the first.
+    statistics : collection of {"max", "mean"}
+        The statistics to describe. Nulls, the crossing and conclusions are described for the first.
     """
     return [
         *_findings(scrutiny, statistics),

@@ -255,7 +255,7 @@ def stability_table(scales: Iterable[Stability]) -> Table:
 
 
 def power_table(power: Sequence[Power]) -> Table:
-    """Return the width of intervals and the power to tell data from null, by the number of runs."""
+    """Return the width of intervals and the power to tell real from null, for each number of runs."""
     rows = [
         (
             str(of.runs),

@@ -159,7 +159,7 @@ class Recorder:
 
 
 def check_outcome(name: str, value: object, labels: Mapping[str, object]) -> None:
-    """Raise InputError unless an outcome of this name can be kept beside these labels."""
+    """Raise InputError unless this name can be kept beside these labels, and the value is one number."""
     taken = name in VARIABLES or name in ("step", "epoch", "grokking_epoch")
     if taken and name not in OUTCOMES:
         raise InputError(f"{name} is measured by gradquake; another name is needed for an outcome")
