@@ -86,13 +86,13 @@ def test_a_study_is_analyzed_in_a_channel_with_its_nulls(study):
     expected = np.polyfit(np.log([21, 33, 49]), np.log(means), 1)[0]
     assert found.exponent("all", "mean").value == pytest.approx(expected)
     assert found.scrutiny.ladder.nulls["permuted"].channel == "size_per_step"
-    assert "largest size over duration (s/T) ~ N^D" in str(found)
+    assert "the largest size_per_step (size over duration (s/T); largest size_per_step ~ N^D)" in str(found)
     assert "trivial exponent" not in str(found)
     assert '"channel": "size_per_step"' in found.to_json()
 
 
 def test_what_nulls_do_not_have_is_refused_with_their_channels(study):
-    with pytest.raises(InputError, match="'loss', which was not measured on the gaussian null; one of"):
+    with pytest.raises(InputError, match="'loss'; one of threshold, size, duration"):
         gq.analyze(study, channel="loss", jobs=1)
     with pytest.raises(InputError, match="the specification curve measures sizes"):
         gq.analyze(study, channel="duration", sensitivity=True, jobs=1)

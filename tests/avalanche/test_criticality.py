@@ -197,7 +197,7 @@ def test_isolated_size_is_the_size_on_a_graph_without_edges(gradient, quantile, 
     )
     avalanche = probe.measure(gradient)
     assert probe.isolated_size(gradient) == avalanche.size == avalanche.isolated
-    other = Probe("ring", **settings)
+    other = Probe("ring", alpha=alpha, quantile=quantile, max_steps=max_steps)
     if gradient.size >= 5:
         assert other.measure(gradient).isolated == avalanche.isolated
     assert np.isnan(avalanche.isolated_share) or avalanche.isolated_share == 1

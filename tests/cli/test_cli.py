@@ -481,7 +481,7 @@ def test_an_observable_is_recorded_and_its_channel_analyzed(tmp_path, call, refu
         "kick_mean",
     )
     assert "kick_mean" in found["reading"][1]
-    assert "the channel is 'kick'; one of size, duration" in refused(
+    assert "the channel is 'kick'; one of threshold, size, duration" in refused(
         "analyze", path, "--channel", "kick"
     )
     told = refused("run", "xor", "--out", path, "--observe", "kick")

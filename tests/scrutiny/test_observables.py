@@ -182,11 +182,15 @@ def test_the_observables_of_a_study_choose_its_sweep(tmp_path):
 
 
 def test_refusals(sweep):
-    with pytest.raises(InputError, match=r"the channel is 'loss'; one of threshold, size, .*kick_median"):
+    with pytest.raises(
+        InputError, match=r"the channel is 'loss'; one of threshold, size, .*kick_median"
+    ):
         gq.analyze(sweep, channel="loss")
-    with pytest.raises(InputError, match="a channel and sensitivity were given; the specification curve measures sizes"):
+    with pytest.raises(
+        InputError, match="a channel and sensitivity were given; the specification curve measures sizes"
+    ):
         gq.analyze(sweep, channel="area", sensitivity=True)
-    with pytest.raises(InputError, match="no measurements of kick_max; run it with observe='kicks'"):
+    with pytest.raises(InputError, match=r"'kick_max'; one of loss, .* is needed; runs with observe='kicks' record it"):
         in_channel(sweep.drop_vars("kick_max"), "kick_max")
     assert in_channel(sweep, "size") is sweep
 

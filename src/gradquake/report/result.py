@@ -41,7 +41,7 @@ from gradquake.report.tables import (
 from gradquake.report.text import Table, with_interval
 from gradquake.scrutiny import replay
 from gradquake.scrutiny.checks import check, check_beside
-from gradquake.scrutiny.scrutinize import Scrutiny, beside, scrutinize
+from gradquake.scrutiny.scrutinize import Scrutiny, beside, check_channel, scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.stability import Stability, knows_sharpness, stability
 from gradquake.scrutiny.topologies import OnTopology, on_topologies
@@ -137,7 +137,9 @@ class Result:
     def settings(self) -> str:
         """The settings that the runs share, as text."""
         attributes = self.scrutiny.ladder.real.dataset.attrs
-        return f"Settings: {', '.join(f'{name}={value}' for name, value in attributes.items())}"
+        channel = self.scrutiny.ladder.real.channel
+        shown = attributes | ({} if channel == SIZE else {"channel": channel})
+        return f"Settings: {', '.join(f'{name}={value}' for name, value in shown.items())}"
 
     @cached_property
     def tables(self) -> list[Table]:

@@ -40,7 +40,15 @@ from gradquake.study.execution import Progress, each, silent, unpacked
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["NO_MEDIAN", "NO_RUN_GROKKED", "Scrutiny", "beside", "notes_of", "scrutinize"]
+__all__ = [
+    "NO_MEDIAN",
+    "NO_RUN_GROKKED",
+    "Scrutiny",
+    "beside",
+    "check_channel",
+    "notes_of",
+    "scrutinize",
+]
 
 Result = TypeVar("Result")
 
