@@ -19,7 +19,6 @@ from gradquake.analysis.group_functions import (
 from gradquake.analysis.group_verdicts import estimates_of_groups, verdict_shares
 from gradquake.analysis.groups import (
     disjoint_groups,
-    group_curve,
     group_estimate,
     runs_at_scales,
 )
@@ -139,18 +138,6 @@ def test_the_largest_of_six_is_another_number_than_that_of_all(sweep_of):
     found = group_estimate(exponent_of_groups(sweep), runs_at_scales(sweep))
     of_all = scaling.exponent(sweep, n_resamples=200)
     assert found.low > of_all.high
-
-
-def test_a_curve_has_the_estimate_of_each_epoch(sweep):
-    found = group_curve(curve_of_groups(sweep), sweep)
-    for k in (0, 5):
-        one = group_estimate(lambda draws, k=k: curve_of_groups(sweep)(draws)[:, k], [RUNS] * 4)
-        at = found.isel(epoch=k)
-        assert float(at["value"]) == pytest.approx(one.value)
-        assert (float(at["low"]), float(at["high"])) == pytest.approx((one.low, one.high))
-        ends = float(at["range_low"]), float(at["range_high"])
-        assert ends == pytest.approx((one.range.low, one.range.high))
-    assert found.attrs == {"method": "groups", "n_groups": 11, "runs": 6}
 
 
 @pytest.mark.parametrize("statistic", ["max", "mean"])

@@ -11,7 +11,7 @@ from gradquake.analysis import scaling
 from gradquake.analysis.dimension import curve, dimension, resampled_dimension
 from gradquake.analysis.fits import fit_exponent, r_squared, slopes
 from gradquake.analysis.resampling import percentile_interval, run_resamples, tail_share
-from gradquake.analysis.scale_choices import leave_one_out, local_slopes, without_scales
+from gradquake.analysis.scale_choices import local_slopes, without_scales
 from gradquake.errors import InputError
 
 STATISTICS = {"max": np.max, "mean": np.mean}
@@ -266,18 +266,6 @@ def test_two_scales_have_no_exponent(sweep_of, random_sizes):
     assert np.isnan(result.resamples).all()
 
 
-def test_one_run_a_scale_leaves_nothing_to_resample(sweep_of, random_sizes):
-    single = {n: sizes[:1] for n, sizes in random_sizes.items()}
-    result = scaling.exponent(sweep_of(single), n_resamples=10)
-    assert np.isfinite(result.value)
-    assert result.resamples.size == 0
-    assert np.isnan([result.low, result.high]).all()
-    assert np.isnan(leave_one_out(result).low).all()
-    curve = dimension(sweep_of(single), n_resamples=10)
-    assert np.isfinite(curve["value"]).all()
-    assert np.isnan(curve["low"]).all()
-
-
 @by_statistic
 def test_a_seed_decides_the_bootstrap_alone(random_sweep, statistic):
     one, two, other = (
@@ -341,65 +329,6 @@ def test_a_snapshot_interval_uses_the_chosen_snapshots_alone(sweep_of, random_si
     kept = {n: np.asarray(s)[:, [0, 1, 4]] for n, s in random_sizes.items()}
     one = scaling.snapshot_interval(sweep_of(random_sizes), statistic, as_where(masks), n_resamples=100)
     assert one == scaling.snapshot_interval(sweep_of(kept), statistic, n_resamples=100)
-
-
-@by_statistic
-def test_leaving_a_scale_out_is_analysing_the_others(sweep_of, statistic):
-    # With twelve runs a scale, an end leaves over a hundredth of the resamples out.
-    rng = np.random.default_rng(15)
-    sizes = {n: np.ceil(n * rng.gamma(3.0, size=(12, 2))) for n in (85, 201, 401, 1201)}
-    result = leave_one_out(scaling.exponent(sweep_of(sizes), statistic, n_resamples=4_000))
-    assert result.left_out.tolist() == sorted(sizes)
-    for position, n in enumerate(result.left_out):
-        again = scaling.exponent(sweep_of(without(sizes, n)), statistic, n_resamples=4_000, seed=1)
-        width = again.high - again.low
-        assert result.value[position] == again.value
-        assert result.low[position] == pytest.approx(again.low, abs=0.1 * width)
-        assert result.high[position] == pytest.approx(again.high, abs=0.1 * width)
-
-
-@by_statistic
-def test_the_plain_interval_is_narrower_for_few_runs(random_sweep, statistic):
-    whole = scaling.exponent(random_sweep, statistic)
-    plain = whole.plain_interval
-    assert plain == percentile_interval(whole.resamples)
-    assert whole.low < plain.low < plain.high < whole.high
-
-
-@by_statistic
-def test_leaving_out_the_scale_with_the_fewest_runs_leaves_more_runs(sweep_of, random_sizes, statistic):
-    # The largest scale is drawn last, so that the others keep their draws.
-    sizes = {85: random_sizes[201], 201: random_sizes[1201], 401: random_sizes[1201] // 2}
-    whole = scaling.exponent(
-        sweep_of(sizes | {1201: random_sizes[1201][:2]}), statistic, n_resamples=200
-    )
-    again = scaling.exponent(sweep_of(sizes), statistic, n_resamples=200)
-    result = leave_one_out(whole)
-    assert (whole.runs, again.runs) == (2, 5)
-    assert result.low[-1] == pytest.approx(again.low, rel=1e-12)
-    assert result.high[-1] == pytest.approx(again.high, rel=1e-12)
-
-
-@by_statistic
-def test_leaving_the_largest_scale_out_keeps_the_draws_of_the_others(sweep_of, random_sizes, statistic):
-    whole = scaling.exponent(sweep_of(random_sizes), statistic, n_resamples=60)
-    again = scaling.exponent(sweep_of(without(random_sizes, 1201)), statistic, n_resamples=60)
-    result = leave_one_out(whole)
-    assert result.low[-1] == pytest.approx(again.low, rel=1e-12)
-    assert result.high[-1] == pytest.approx(again.high, rel=1e-12)
-
-
-def test_leaving_out_the_one_scale_without_snapshots_restores_the_exponent(random_sweep, random_sizes):
-    masks = {n: np.full(np.shape(s), n != 401) for n, s in random_sizes.items()}
-    result = leave_one_out(scaling.exponent(random_sweep, where=as_where(masks), n_resamples=50))
-    assert np.isfinite(result.value).tolist() == [False, False, True, False]
-    assert np.isfinite(result.low).tolist() == [False, False, True, False]
-
-
-def test_three_scales_are_too_few_to_leave_one_out(sweep_of, random_sizes):
-    three = without(random_sizes, 85)
-    result = leave_one_out(scaling.exponent(sweep_of(three), n_resamples=10))
-    assert np.isnan([result.value, result.low, result.high]).all()
 
 
 @by_statistic

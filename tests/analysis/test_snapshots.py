@@ -6,9 +6,7 @@ import pytest
 from gradquake.analysis.resampling import percentile_interval, run_resamples
 from gradquake.analysis.snapshots import (
     mean_over_snapshots,
-    percentile_over_snapshots,
     quartile_band,
-    snapshot_range,
 )
 
 RUNS = (4, 6, 3, 5)
@@ -40,28 +38,6 @@ def test_the_mean_is_that_of_all_snapshots_in_every_resample(steps):
     np.testing.assert_allclose(found.resamples[:300], resampled(values, np.mean), rtol=1e-13)
     interval = percentile_interval(found.resamples, 3)
     assert (found.low, found.high) == (interval.low, interval.high)
-
-
-@pytest.mark.parametrize("share", [0.5, 0.95])
-def test_the_percentile_is_numpys_in_every_resample(steps, share):
-    def percentile(values):
-        return np.quantile(values, share, method="inverted_cdf")
-
-    found, values = percentile_over_snapshots(steps, "duration", share), steps["duration"].values
-    assert found.value == percentile(values)
-    np.testing.assert_array_equal(found.resamples[:300], resampled(values, percentile))
-
-
-def test_the_percentile_of_the_numbers_to_20(sweep_of):
-    # 1, ..., 20 once each: 95 % of them are at most 19, although 19 times 1/20 rounds below 0.95.
-    sweep = sweep_of({n: np.arange(1, 21).reshape(2, 10) for n in (10, 20, 30)})
-    assert percentile_over_snapshots(sweep, "size").value == 19
-
-
-def test_the_range_of_the_numbers_to_1000(sweep_of):
-    numbers = np.arange(1001).reshape(7, 143)
-    found = snapshot_range(sweep_of({10: numbers}), "size")
-    assert found == (25, 500, 975, 1000)
 
 
 def test_a_band_is_that_of_each_snapshot():

@@ -9,7 +9,7 @@ from gradquake.analysis import scaling, transitions
 from gradquake.analysis.dimension import crossing_of_null, curve, dimension, resampled_dimension
 from gradquake.analysis.resampling import Interval, percentile_interval
 from gradquake.analysis.sweep import SweepAnalysis, analyze
-from gradquake.analysis.transitions import PHASES
+from gradquake.analysis.transitions import PHASES, SPLIT_PHASES
 from gradquake.errors import InputError
 
 N_RESAMPLES, SEED = 40, 3
@@ -198,3 +198,26 @@ def test_the_crossing_of_a_null_is_paired(sweep_of, statistic):
     assert found.resamples == pytest.approx(np.full(60, 0.2 / 0.06), abs=1e-3)
     assert Interval(found.low, found.high, found.invalid) == percentile_interval(found.resamples, 4)
     assert found.invalid == 0
+
+
+def test_the_average_of_d_is_taken_in_every_resample(random_sweep):
+    whole = curve(random_sweep, "mean", n_resamples=40)
+    averages = np.concatenate([block.exponents for block in whole.resampled()], axis=1).mean(axis=1)
+    assert whole.average().value == pytest.approx(whole.dimension["value"].values.mean())
+    np.testing.assert_array_equal(whole.average().resamples, averages)
+
+
+def test_moments_and_fewer_scales_are_those_of_the_phases(sweep_of):
+    rng = np.random.default_rng(3)
+    sizes = {n: rng.poisson(n, (3, 8)) + 1 for n in SCALES}
+    split = analyze(sweep_of(sizes, {n: [3, 4, 5] for n in SCALES}), n_resamples=30)
+    assert split.separate_phases == SPLIT_PHASES == tuple(split.moments)
+    whole = analyze(sweep_of(sizes), n_resamples=30)
+    assert whole.separate_phases == ("all",) == tuple(whole.moments)
+    exponent = whole.exponent("all", "mean")
+    found = whole.without_scales("all", "mean").without_largest
+    assert found[0].value == pytest.approx(exponent.value)
+    nothing_after = analyze(sweep_of(sizes, {n: [99] * 3 for n in SCALES}), n_resamples=30)
+    assert tuple(nothing_after.moments) == ("pre",)
+    two = whole.local_slopes("all", "mean").value
+    assert two[0] == pytest.approx(np.diff(np.log(exponent.sizes.value))[0] / np.diff(np.log(SCALES))[0])

@@ -22,8 +22,9 @@ from gradquake.paper import reproduce as module
 from gradquake.paper.claims_page import null_text, range_text, value_text
 from gradquake.paper.reproduce import carry_out, paper_of, reproduce
 from gradquake.paper.verdicts import STRENGTHS
-from gradquake.paper.xor.conditions import conditions
+from gradquake.paper.xor.conditions import REGIMES, conditions
 from gradquake.paper.xor.plan import MORE_PLATES, PLATES, Plan
+from gradquake.scrutiny.sensitivity import FIRST
 from gradquake.study.pools import open_executor
 from gradquake.study.study import open_study
 
@@ -336,6 +337,7 @@ def test_there_is_a_row_a_specification(whole, scrutiny):
         rows = list(csv.DictReader(file))
     choices = {
         "alpha_train": ["0", "0.3"],
+        "training": [FIRST, *(f"{name}={v}" for name, values in REGIMES.items() for v in values)],
         "topology": list(TOPOLOGIES),
         "quantile": ["0.8", "0.9"],
         "alpha": ["0.2", "0.3"],
@@ -347,7 +349,7 @@ def test_there_is_a_row_a_specification(whole, scrutiny):
     found = [tuple(row[name] for name in choices) for row in rows]
     assert sorted(found) == sorted(product(*choices.values()))
     assert scrutiny["specifications"]["specifications"] == len(rows)
-    own = ("barabasi_albert", "0.9", "0.3", "20", "max", "10", "all")
+    own = (FIRST, "barabasi_albert", "0.9", "0.3", "20", "max", "10", "all")
     for alpha_train, name in (("0", "shadow"), ("0.3", "inline")):
         row = rows[found.index((alpha_train, *own))]
         of = scrutiny["sweeps"][name]["exponents"]

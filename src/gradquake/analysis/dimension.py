@@ -207,6 +207,12 @@ class Curve(Shown):
         )
         return estimated(float(observed), crossings.times, self.dimension.attrs["fewest_runs"])
 
+    def average(self) -> Estimate:
+        """Return the mean of D(t) over the snapshots. It resamples again."""
+        exponents = np.concatenate([block.exponents for block in self.resampled()], axis=1)
+        observed = float(self.dimension["value"].mean())
+        return estimated(observed, exponents.mean(axis=1), self.dimension.attrs["fewest_runs"])
+
     def r_squared(self) -> xr.Dataset:
         """Return R² of the fits on ``epoch``: ``value``, ``low`` and ``high``. It resamples again."""
         import xarray as xr

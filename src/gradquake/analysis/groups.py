@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "GROUP_SIZE", "Draws", "GroupEstimate", "OfGroups", "disjoint_groups", "group_curve",
+    "GROUP_SIZE", "Draws", "GroupEstimate", "OfGroups", "disjoint_groups",
     "group_estimate", "mean_of_groups", "runs_at_scales",
 ]  # fmt: skip
 
@@ -231,47 +231,6 @@ def group_estimate(
             invalid=float(np.isnan(drawn).mean()),
         ),
         drawn=drawn[np.isfinite(drawn)],
-    )
-
-
-def group_curve(
-    of: OfGroups,
-    dataset: xr.Dataset,
-    *,
-    size: int = GROUP_SIZE,
-    n_groups: int = N_GROUPS,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
-) -> xr.Dataset:
-    """Return the estimate of a curve that a study with few seeds measures, for example D(t).
-
-    Parameters as in ``group_estimate``; ``of`` gives for each group a curve on the epochs of
-    ``dataset``.
-
-    Returns
-    -------
-    xarray.Dataset
-        On ``epoch``: ``value``, ``low``, ``high``, ``range_low`` and ``range_high``; in its attributes
-        ``method``, ``n_groups`` and ``runs``, as in ``GroupEstimate``.
-    """
-    import xarray as xr
-
-    found = _measured(of, runs_at_scales(dataset), size, n_groups, n_resamples, seed)
-    columns = {
-        "value": found.value,
-        "low": found.ends.low,
-        "high": found.ends.high,
-        "range_low": found.range.low,
-        "range_high": found.range.high,
-    }
-    return xr.Dataset(
-        {name: ("epoch", values) for name, values in columns.items()},
-        {"epoch": dataset["epoch"].values},
-        {
-            "method": "groups" if found.n_groups > 1 else "bootstrap",
-            "n_groups": found.n_groups,
-            "runs": found.size,
-        },
     )
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gradquake.analysis.dimension import crossing_of_null
-from gradquake.analysis.levels import time_average
 from gradquake.analysis.resampling import Estimate, difference, shifted
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.shown import Shown
@@ -162,11 +161,6 @@ class Ladder(Shown):
             imprint=None,
             details={name: part(rungs) for name, rungs in DETAILS.items() if values.keys() >= {*rungs}},
         )
-
-    def average(self, rung: str, statistic: Statistic) -> Estimate:
-        """Return the mean of D(t) of a rung over the snapshots; errors as ``exponent`` raises them."""
-        check_statistic(statistic)
-        return time_average(self._rung(rung).curves[statistic])
 
     def arrangement(self, span: Span, statistic: Statistic) -> Estimate:
         """Return D_real - D_permuted, paired: due to the arrangement of the entries on the graph.

@@ -91,11 +91,6 @@ class Estimate(Interval):
         """Its value in every resample of runs; InputError after ``slim``."""
         return kept(self.kept_resamples)
 
-    @property
-    def plain_interval(self) -> Interval:
-        """The plain percentile interval (see ``percentile_interval``), too narrow for few runs."""
-        return percentile_interval(self.resamples)
-
     def slim(self) -> Self:
         """Return it without its resamples, to keep or to send."""
         return replace(self, kept_resamples=None)

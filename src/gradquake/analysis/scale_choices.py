@@ -14,21 +14,10 @@ from gradquake.analysis.fits import fit_exponent, logarithms
 from gradquake.analysis.resampling import Estimate, estimated
 from gradquake.analysis.scaling import Exponent, line_estimate
 
-__all__ = [
-    "LeaveOneOut", "LocalSlopes", "WithoutScales", "leave_one_out", "local_slopes", "without_scales",
+__all__ = [ "LocalSlopes", "WithoutScales", "local_slopes", "without_scales",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class LeaveOneOut:
-    """The exponent with each scale left out in turn; arrays of shape (scales,)."""
-
-    left_out: NDArray[np.int64]
-    value: Floats
-    low: Floats
-    high: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +55,6 @@ class WithoutScales:
     left_out: NDArray[np.int64]
     without_largest: tuple[Estimate, ...]
     without_smallest: tuple[Estimate, ...]
-
-
-def leave_one_out(whole: Exponent) -> LeaveOneOut:
-    """Return an exponent again without each of its scales, with its interval."""
-    scales = np.arange(whole.n_parameters.size)
-    found = [_of_scales(whole, np.delete(scales, left_out)) for left_out in scales]
-    ends = (np.array([getattr(of, name) for of in found]) for name in ("value", "low", "high"))
-    return LeaveOneOut(whole.n_parameters, *ends)
 
 
 def local_slopes(whole: Exponent) -> LocalSlopes:

@@ -6,7 +6,7 @@ The runs are resampled within each scale, and each with all its snapshots. Every
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +18,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "Band", "SnapshotRange", "mean_over_snapshots", "percentile_over_snapshots", "quartile_band",
-    "snapshot_range",
+    "Band", "mean_over_snapshots", "quartile_band",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
-
-# A sum of shares may lie below its exact value by less than this.
-ROUNDING = 1e-9
-
-
-class SnapshotRange(NamedTuple):
-    """The central 95 % of all snapshots, their median, and the largest value."""
-
-    low: float
-    median: float
-    high: float
-    largest: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +50,6 @@ def mean_over_snapshots(sweep: xr.Dataset, variable: str) -> Estimate:
     return estimated(float(values.mean()), resampled, _fewest_runs(sweep))
 
 
-def percentile_over_snapshots(sweep: xr.Dataset, variable: str, share: float = 0.95) -> Estimate:
-    """Return the smallest whole number that a share of all snapshots does not exceed.
-
-    The variable holds small whole numbers from 0, such as a number of steps.
-    """
-    values = sweep[variable].values
-    shares = (values[:, :, None] == np.arange(values.max() + 1)).mean(axis=1)
-    resampled = _percentile(_resampled_means(sweep, shares), share)
-    return estimated(float(_percentile(shares.mean(axis=0), share)), resampled, _fewest_runs(sweep))
-
-
-def snapshot_range(sweep: xr.Dataset, variable: str) -> SnapshotRange:
-    """Return the range of a variable over all snapshots of all runs, without an interval over runs."""
-    values = sweep[variable].values
-    low, high = np.quantile(values, [0.025, 0.975])
-    return SnapshotRange(float(low), float(np.median(values)), float(high), float(values.max()))
-
-
 def quartile_band(
     x: NDArray[np.int64], rows: Floats, middle: Literal["median", "mean"] = "median"
 ) -> Band:
@@ -95,12 +64,6 @@ def quartile_band(
     low, high = np.quantile(rows, [0.25, 0.75], axis=0)
     of_runs = np.median(rows, axis=0) if middle == "median" else rows.mean(axis=0)
     return Band(x, of_runs, low, high, len(rows))
-
-
-def _percentile(shares: Floats, share: float) -> Floats:
-    """Return a percentile of whole numbers from the shares of 0, 1, 2, ... on the last axis."""
-    reached: Floats = (shares.cumsum(axis=-1) >= share - ROUNDING).argmax(axis=-1).astype(np.float64)
-    return reached
 
 
 def _fewest_runs(sweep: xr.Dataset) -> int:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gradquake.analysis import scaling, transitions
+from gradquake.analysis import moments, scale_choices, scaling, transitions
 from gradquake.analysis.channels import channel_of, in_channel
 from gradquake.analysis.dimension import Curve, curve
+from gradquake.analysis.moments import Moments
 from gradquake.analysis.resampling import N_RESAMPLES, Interval
+from gradquake.analysis.scale_choices import LocalSlopes, WithoutScales
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.shown import Shown
 from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
-from gradquake.analysis.transitions import PHASES, GrokkingEpochs, Phase
+from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs, Phase
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -76,6 +78,28 @@ class SweepAnalysis(Shown):
         check_statistic(statistic)
         transitions.check_phase(phase)
         return self.exponents[phase][statistic]
+
+    @property
+    def separate_phases(self) -> tuple[Phase, ...]:
+        """The phases before and after t_g; the phase "all" alone if no run grokked."""
+        return ("all",) if np.isnan(self.grokking_range.first) else SPLIT_PHASES
+
+    def local_slopes(self, phase: Phase, statistic: Statistic) -> LocalSlopes:
+        """Return the exponents between neighboring scales; errors as ``exponent``."""
+        return scale_choices.local_slopes(self.exponent(phase, statistic))
+
+    def without_scales(self, phase: Phase, statistic: Statistic) -> WithoutScales:
+        """Return an exponent without its largest and its smallest scales; errors as ``exponent``."""
+        return scale_choices.without_scales(self.exponent(phase, statistic))
+
+    @cached_property
+    def moments(self) -> dict[Phase, Moments]:
+        """The exponents of the moments of sizes, in each separate phase with avalanches at all scales."""
+        return {
+            phase: moments.sweep_moments(self.dataset, transitions.phase(self.dataset, phase))
+            for phase in self.separate_phases
+            if np.isfinite(self.exponent(phase, "mean").value)
+        }
 
     def snapshot_interval(self, phase: Phase, statistic: Statistic) -> Interval:
         """Return an exponent's interval from a bootstrap over single snapshots: too narrow.

@@ -45,7 +45,7 @@ def kicks_table(of_sweeps: Mapping[str, Sequence[Critical]]) -> Table:
         "Topplings of 1,000 kicks of a gradient at rest, at the largest network; a branching ratio of 1 "
         "is critical. Means over the snapshots of a run (every 20 epochs), with intervals over runs. "
         "Exponents: growth with N over all networks; critical avalanches grow without bound. Endless: "
-        "kicks that never come to rest, which have no size.",
+        "kicks that do not come to rest, which have no size.",
     )  # fmt: skip
 
 

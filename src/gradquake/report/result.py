@@ -28,6 +28,13 @@ from gradquake.report.json import (
     written,
 )
 from gradquake.report.reading import reading
+from gradquake.report.scaling_tables import (
+    fewer_scales_json,
+    fewer_scales_table,
+    moments_json,
+    moments_table,
+    slopes_table,
+)
 from gradquake.report.tables import (
     attribution_table,
     collapse_table,
@@ -150,6 +157,8 @@ class Result:
             tables.append(timing_table(self.scrutiny, of))
         if self.nulls:
             tables.append(collapse_table({"": self.scrutiny.collapses}))
+            tables += [slopes_table(ladder.real, of), fewer_scales_table(ladder.real, of)]
+            tables.append(moments_table({"data": ladder.real.moments}))
         if self.topologies:
             tables.append(topologies_table({"": self.topologies}, of))
         if self.stability:
@@ -190,6 +199,10 @@ class Result:
             "reading": self.reading,
             **analysis_json(self.scrutiny, self.statistics),
         }
+        if self.nulls:
+            real = self.scrutiny.ladder.real
+            found["fewer_scales"] = fewer_scales_json(real, self.statistics)
+            found["moments"] = {phase: moments_json(of) for phase, of in real.moments.items()}
         if self.topologies:
             found["topologies"] = [topology_json(on) for on in self.topologies]
         if self.stability:

@@ -11,9 +11,11 @@ import numpy as np
 
 from gradquake.analysis import distributions, power, tails
 from gradquake.analysis.baseline import Baseline, baseline
+from gradquake.analysis.groups import GROUP_SIZE, runs_at_scales
 from gradquake.analysis.ladder import Ladder
 from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Estimate
+from gradquake.analysis.rise import RiseParts, rise_parts
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.analysis.timing import PermutationTest, follows_grokking
@@ -72,11 +74,14 @@ class ManySeeds:
         By statistic, whether the rise of D follows t_g.
     ladder : Ladder
         The sweep beside its Gaussian and permuted nulls.
+    parts : dict
+        By statistic, what the rise is made of; empty for fewer than two groups of six seeds.
     """
 
     power: list[Power]
     follows: dict[Statistic, PermutationTest]
     ladder: Ladder
+    parts: dict[Statistic, RiseParts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,7 +264,7 @@ def gather(
         ccdfs=ccdfs,
         collapsed=distributions.collapse(ccdfs, analysis.exponent("all", "max").value),
         tails=dict(zip(modes, each(tails.tail_fits, modes.values(), executor), strict=True)),
-        time_average=scrutinies[0].ladder.average("real", "max"),
+        time_average=analysis.curves["max"].average(),
         conditions=results,
         on_topologies=beyond.on_topologies,
         specifications=beyond.specifications,
@@ -352,7 +357,10 @@ def _many_seeds(sweep: Sweep, executor: Executor | None) -> ManySeeds:
     todo = [(sweep.real, statistic) for statistic in STATISTICS]
     tests = each(unpacked(follows_grokking), todo, executor)
     ladder = Ladder(real, dict(zip(sweep.nulls, beside, strict=True)))
-    return ManySeeds(found, dict(zip(STATISTICS, tests, strict=True)), ladder)
+    parts: dict[Statistic, RiseParts] = {}
+    if min(runs_at_scales(sweep.real)) >= 2 * GROUP_SIZE:
+        parts = dict(zip(STATISTICS, each(unpacked(rise_parts), todo, executor), strict=True))
+    return ManySeeds(found, dict(zip(STATISTICS, tests, strict=True)), ladder, parts)
 
 
 def _power(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset], executor: Executor | None) -> list[Power]:

@@ -30,6 +30,15 @@ from gradquake.report.json import (
     tail_json,
     topology_json,
 )
+from gradquake.report.scaling_tables import (
+    fewer_scales_json,
+    fewer_scales_table,
+    moments_json,
+    moments_table,
+    rise_parts_json,
+    rise_parts_table,
+    slopes_table,
+)
 from gradquake.report.tables import (
     SYMBOLS,
     attribution_table,
@@ -85,7 +94,12 @@ def _tables(found: Evidence) -> list[Table]:
         pages.append(follows_table({mode: seeds.follows for mode, seeds in many.items()}))
         for mode, seeds in many.items():
             pages += _ladder_tables(seeds.ladder, f"{mode}, over many seeds")
+            pages.append(_titled(slopes_table(seeds.ladder.real), f"{mode}, over many seeds"))
+            pages.append(_titled(fewer_scales_table(seeds.ladder.real), f"{mode}, over many seeds"))
         pages.append(crossings_table({mode: seeds.ladder for mode, seeds in many.items()}))
+        pages.append(moments_table({mode: seeds.ladder.real.moments for mode, seeds in many.items()}))
+        if parts := {mode: seeds.parts for mode, seeds in many.items() if seeds.parts}:
+            pages.append(rise_parts_table(parts))
     if found.specifications is not None:
         pages.append(shares_table(found.specifications, judged(found.specifications, statements)))
         pages.append(importance_table(found.specifications))
@@ -222,6 +236,9 @@ def scrutiny_object(found: Evidence) -> dict[str, object]:
 def _many_object(seeds: ManySeeds) -> dict[str, object]:
     ladder = seeds.ladder
     return {
+        "fewer_scales": fewer_scales_json(ladder.real),
+        "moments": {phase: moments_json(of) for phase, of in ladder.real.moments.items()},
+        "parts_of_the_rise": {s: rise_parts_json(of) for s, of in seeds.parts.items()},
         "exponents": exponents_json(ladder.real),
         "attribution": attribution_json(ladder),
         "rise": {s: estimate_json(ladder.rise("real", s)) for s in STATISTICS},
