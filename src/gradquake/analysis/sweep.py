@@ -94,7 +94,7 @@ class SweepAnalysis(Shown):
 
     @cached_property
     def moments(self) -> dict[Phase, Moments]:
-        """The exponents of the moments of sizes, in each separate phase with avalanches at all scales."""
+        """The exponents of the moments of sizes, by separate phase with avalanches at all scales."""
         return {
             phase: moments.sweep_moments(self.dataset, transitions.phase(self.dataset, phase))
             for phase in self.separate_phases
