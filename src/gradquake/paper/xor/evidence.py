@@ -19,7 +19,7 @@ from gradquake.analysis.rise import RiseParts, rise_parts
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis, analyze
 from gradquake.analysis.timing import PermutationTest, follows_grokking
-from gradquake.avalanche.surrogates import RUNGS
+from gradquake.avalanche.surrogates import REAL, RUNGS
 from gradquake.errors import InputError
 from gradquake.experiments import synthetic, xor
 from gradquake.experiments.readings import Reading
@@ -73,7 +73,7 @@ class ManySeeds:
     follows : dict
         By statistic, whether the rise of D follows t_g.
     ladder : Ladder
-        The sweep beside its Gaussian and permuted nulls.
+        The sweep beside its Gaussian and permuted nulls, in-line also on an independent graph.
     parts : dict
         By statistic, what the rise is made of; empty for fewer than two groups of six seeds.
     """
@@ -353,10 +353,17 @@ def _of_the_paper(sweep: xr.Dataset) -> xr.Dataset:
 
 def _many_seeds(sweep: Sweep, executor: Executor | None) -> ManySeeds:
     found = _power(sweep.real, sweep.nulls, executor)
-    real, *beside = each(analyze, [sweep.real, *sweep.nulls.values()], executor)
+    own, apart = {REAL: sweep.real, **sweep.nulls}, sweep.independent
+    analyses = iter(each(analyze, [*own.values(), *apart.values()], executor))
+    of_own, of_apart = ({rung: next(analyses) for rung in sweeps} for sweeps in (own, apart))
     todo = [(sweep.real, statistic) for statistic in STATISTICS]
     tests = each(unpacked(follows_grokking), todo, executor)
-    ladder = Ladder(real, dict(zip(sweep.nulls, beside, strict=True)))
+    independent = None
+    if apart:
+        # Training leaves no imprint on Gaussian entries: any graph is independent of them.
+        of_apart["gaussian"] = of_own["gaussian"]
+        independent = Ladder(of_apart.pop(REAL), of_apart)
+    ladder = Ladder(of_own.pop(REAL), of_own, independent)
     parts: dict[Statistic, RiseParts] = {}
     if min(runs_at_scales(sweep.real)) >= 2 * GROUP_SIZE:
         parts = dict(zip(STATISTICS, each(unpacked(rise_parts), todo, executor), strict=True))
