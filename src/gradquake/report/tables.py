@@ -161,8 +161,8 @@ def collapse_table(collapses: Mapping[str, Mapping[str, Mapping[Phase, Collapse]
         ("sweep", "gradients", "phase", "quality S", "best D [S up by 1]", "note"),
         rows,
         "S after Houdayer and Hartmann (2004): about 1 if the curves agree within their errors, larger "
-        "if they do not. On models with known exponents, this collapse, which rescales s alone, recovers "
-        "D only if nothing scales (docs/known-answers.md).",
+        "if they do not. On models with known exponents, this collapse, which rescales s alone, "
+        "recovers D only if nothing scales (docs/known-answers.md).",
     )
 
 
