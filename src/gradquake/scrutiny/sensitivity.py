@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -38,7 +37,7 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     """Measure the specification curve of sweeps that differ in how they were trained.
 
     Under every topology, threshold quantile, alpha, limit of steps, statistic, snapshot interval
-    (half, once and twice the sweep's; half only of an even one) and choice of scales (all, and
+    (once and twice the sweep's) and choice of scales (all, and
     without each), the data and their permuted null.
 
     Parameters
@@ -67,9 +66,7 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
     scales = np.unique(sweeps[0]["n_parameters"].values)
     chosen = list(specifications.scale_choices(scales))
     every = sweeps[0].attrs["every"]
-    # Synthetic gradients are drawn at the snapshots and do not exist between them.
-    halved = every % 2 == 0 and sweeps[0].attrs["experiment"] != "synthetic"
-    intervals = [every // 2, every, 2 * every] if halved else [every, 2 * every]
+    intervals = [every, 2 * every]
     names = topologies_of(scales)
     coordinates: dict[str, Sequence[object]] = {
         "alpha_train": alphas,
@@ -145,9 +142,8 @@ def _table(
 def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float64]:
     """Return (results, quantiles, alphas, step limits, statistics, intervals, choices of scales)."""
     sweep, topology, intervals = item
-    finest = intervals[0]
-    strides = tuple(interval // finest for interval in intervals)
-    runs = [replace(run, every=finest) for run in replay.runs_of(sweep)]
+    strides = tuple(interval // intervals[0] for interval in intervals)
+    runs = replay.runs_of(sweep)
     records = replay.gradients(runs)
     n = np.array([run.n_parameters for run in runs])
     reached = sweep["grokking_epoch"].values
