@@ -81,8 +81,8 @@ def report(
     """Write everything about a sweep as one HTML file that needs nothing else.
 
     It shows the reading, D(t) and every other channel beside their nulls, the exponents with their
-    cautions, and the configuration. A sweep without nulls, or with fewer than three network sizes, gets a
-    report too, which says why the rest is missing.
+    cautions, and the configuration. A sweep without nulls, or with fewer than three network sizes, gets
+    a report too, which says why the rest is missing.
 
     Example: `gradquake report runs.sqlite --out report.html`
     """

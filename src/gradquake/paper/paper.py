@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
 from gradquake.paper.claim import Claim
+from gradquake.report.page import Chapter
 
 __all__ = ["Paper", "Plan", "Plates"]
 
@@ -69,6 +70,10 @@ class Paper(Generic[Judged, Evidence]):
         From the evidence to the texts of files, by their names.
     page : str
         The name of the documents that hold everything beyond the claims.
+    report : str
+        The file name of the report.
+    chapters : callable
+        From the evidence to the chapters of the report that follow the claims.
     plates : callable
         Returns the functions that draw figures, by name. It loads matplotlib. Worker processes call it,
         so it stands at the top of its module.
@@ -82,4 +87,6 @@ class Paper(Generic[Judged, Evidence]):
     claims: Sequence[Claim[Judged]]
     documents: Callable[[Evidence], dict[str, str]]
     page: str
+    report: str
+    chapters: Callable[[Evidence], Sequence[Chapter]]
     plates: Callable[[], Plates[Evidence]]

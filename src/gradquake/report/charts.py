@@ -19,7 +19,7 @@ from gradquake.analysis.live import thinned
 from gradquake.analysis.shown import bracketed, number
 from gradquake.report.text import Table
 
-__all__ = ["MOST_COLUMNS", "Chart", "Forest", "Level", "Row", "Series", "Span", "extremes"]
+__all__ = ["MOST_COLUMNS", "Chart", "Forest", "Level", "Range", "Row", "Series", "extremes"]
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ WIDTH, HEIGHT = 440, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 14, 36
 
 # Columns of a forest: the names, the axis, and the values as text.
-NAMES, AXIS, ROW_HEIGHT = 118, 190, 19
+NAMES, AXIS, ROW_HEIGHT = 142, 140, 19
 
 
 def extremes(*curves: Floats, columns: int = MOST_COLUMNS) -> NDArray[np.intp]:
@@ -64,7 +64,7 @@ class Level(NamedTuple):
     label: str
 
 
-class Span(NamedTuple):
+class Range(NamedTuple):
     """A range of x with a label."""
 
     low: float
@@ -102,6 +102,8 @@ class Series:
         NaN if a number is missing.
     style : {"line", "points"}
         A line has its interval as a band, points have theirs as bars.
+    shift : float
+        How far to the right it is drawn, so that points of several series do not hide each other.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Series:
     low: Floats
     high: Floats
     style: Literal["line", "points"] = "line"
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Chart:
     caption: str = ""
     log: bool = False
     levels: tuple[Level, ...] = ()
-    spans: tuple[Span, ...] = ()
+    spans: tuple[Range, ...] = ()
     link: str = ""
     marks: tuple[tuple[str, str], ...] = ()
     cautions: tuple[str, ...] = ()
@@ -188,7 +191,7 @@ class Chart:
     def x_axis(self) -> Axis:
         """The x axis, in the coordinates of the inner drawing."""
         xs = np.concatenate([of.x[np.isfinite(of.value)] for of in self.series])
-        return Axis(*_range(xs, self.log, 0.02), self.log, 0, self.inner_width)
+        return Axis(*_range(xs, self.log, 0.06 if self.log else 0.02), self.log, 0, self.inner_width)
 
     @cached_property
     def y_axis(self) -> Axis:
@@ -220,7 +223,7 @@ class Chart:
 
     def points(self, of: Series) -> Iterator[Point]:
         """Yield the points of a series, and of a line those that have no neighbor."""
-        x, y = self.x_axis.at(of.x), self._y_at(of.value)
+        x, y = self.x_axis.at(of.x) + of.shift, self._y_at(of.value)
         low, high = self._y_at(of.low), self._y_at(of.high)
         known = np.isfinite(y)
         beside = np.zeros_like(known)
@@ -234,7 +237,7 @@ class Chart:
         """Return the height of a level in the drawing."""
         return _short(float(self._y_at(np.array([level.y]))[0]))
 
-    def span_at(self, span: Span) -> tuple[float, float]:
+    def span_at(self, span: Range) -> tuple[float, float]:
         """Return the start and the width of a range in the drawing."""
         start, end = self.x_axis.at(np.array([span.low, span.high]))
         return _short(start), _short(max(end - start, 1))
@@ -258,6 +261,7 @@ class Chart:
                 {
                     "name": of.name,
                     "style": of.style,
+                    "shift": of.shift,
                     **{name: _numbers(getattr(of, name)) for name in ("x", "value", "low", "high")},
                 }
                 for of in self.series
@@ -269,8 +273,8 @@ class Chart:
         """The numbers of the chart as a table of at most ``MOST_ROWS`` rows."""
         by_x: list[dict[float, str]] = [
             {
-                float(x): bracketed(*map(float, of_point))
-                for x, *of_point in zip(of.x, of.value, of.low, of.high, strict=True)
+                float(x): bracketed(float(value), float(low), float(high))
+                for x, value, low, high in zip(of.x, of.value, of.low, of.high, strict=True)
             }
             for of in self.series
         ]
@@ -282,7 +286,9 @@ class Chart:
             (self.x_label, *(of.name.replace("_", " ") for of in self.series)),
             [(number(x), *(of.get(x, "") for of in by_x)) for x in shown],
             "Brackets: 95 % intervals."
-            + (f" {left_out} rows are left out; `gradquake analyze --json` has all." if left_out else ""),
+            + (
+                f" {left_out} rows are left out; `gradquake analyze --json` has all." if left_out else ""
+            ),
         )
 
 
@@ -392,7 +398,9 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for leading in ((1, 2, 5), (1, 3), (1,)):
-        found = [of * 10.0**power for power in powers for of in leading if low <= of * 10.0**power <= high]
+        found = [
+            of * 10.0**power for power in powers for of in leading if low <= of * 10.0**power <= high
+        ]
         if len(found) <= most:
             break
     return found[:: math.ceil(len(found) / most)] if found else []

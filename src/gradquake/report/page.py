@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,9 +21,12 @@ from markupsafe import Markup
 from gradquake.errors import InputError, printable
 from gradquake.report.charts import Chart, Forest
 
-__all__ = ["TEMPLATES", "Chapter", "Part", "fragment", "page", "save"]
+__all__ = ["TEMPLATES", "Chapter", "Part", "Variables", "fragment", "page", "save"]
 
 TEMPLATES = Path(__file__).with_name("templates")
+
+# The variables of a template.
+Variables = Mapping[str, object]
 
 # What a part is about.
 Subject = TypeVar("Subject")
@@ -55,8 +58,16 @@ class Part(Generic[Subject]):
     """
 
     title: str
-    of: Callable[[Subject], Mapping[str, object] | None]
+    of: Callable[[Subject], Variables | None]
     template: Path
+
+
+class Chapter(NamedTuple):
+    """Parts of one subject, under a heading, which may be empty."""
+
+    heading: str
+    parts: Mapping[str, Part[Any]]
+    subject: Any
 
 
 class Section(NamedTuple):
@@ -67,9 +78,8 @@ class Section(NamedTuple):
     html: Markup
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """Sections under one heading; a chapter without a heading has an empty one."""
+class _Rendered(NamedTuple):
+    """A chapter as HTML."""
 
     heading: str
     sections: Sequence[Section]
@@ -105,12 +115,15 @@ class _Drawn:
         """The series that can be switched off, with their colors."""
         series = [(of.name, of.color) for chart in self.charts for of in chart.series]
         rows = [(row.name, row.color) for forest in self.forests for row in forest.rows]
-        return {name: color for name, color in dict([*rows, *series]).items() if color[0] == "c" and name}
+        return {
+            name: color for name, color in dict([*rows, *series]).items() if color[0] == "c" and name
+        }
 
     @property
     def switches(self) -> list[Switch]:
         """The choices that the charts differ in."""
-        marks = [mark for of in (*self.charts, *self.forests) for mark in of.marks]
+        shown: list[Chart | Forest] = [*self.charts, *self.forests]
+        marks = [mark for of in shown for mark in of.marks]
         found = []
         for name, (title, words) in SWITCHES.items():
             values = dict.fromkeys(value for of, value in marks if of == name)
@@ -119,27 +132,17 @@ class _Drawn:
         return found
 
 
-def page(
-    title: str, chapters: Sequence[tuple[str, Mapping[str, Part[Subject]], Subject]], lead: str = ""
-) -> str:
-    """Return a whole HTML file.
-
-    Parameters
-    ----------
-    title : str
-    chapters : sequence of (heading, parts by name, subject)
-    lead : str
-        A sentence below the title.
-    """
+def page(title: str, chapters: Sequence[Chapter]) -> str:
+    """Return chapters as a whole HTML file."""
     environment, drawn = _environment(), _Drawn()
     rendered = [
-        Chapter(heading, _sections(environment, drawn, parts, subject, f"c{number}-"))
+        _Rendered(heading, _sections(environment, drawn, parts, subject, f"part{number}-"))
         for number, (heading, parts, subject) in enumerate(chapters)
     ]
     script = _asset("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html").render(
-        title=printable(title), lead=lead, chapters=rendered, drawn=drawn, digest=digest,
+        title=printable(title), chapters=rendered, drawn=drawn, digest=digest,
         style=Markup(_asset("style.css")), script=Markup(script),  # noqa: S704  both are our own
         data=[chart.data for chart in drawn.charts],
     )  # fmt: skip

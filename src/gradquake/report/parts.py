@@ -17,18 +17,18 @@ import numpy as np
 
 from gradquake.analysis.channels import channel_label
 from gradquake.analysis.dimension import Curve
-from gradquake.analysis.ladder import SPANS, Ladder
+from gradquake.analysis.ladder import SPANS, Ladder, Span
 from gradquake.analysis.live import thinned
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import Exponent
-from gradquake.analysis.shown import bracketed, number
+from gradquake.analysis.shown import number
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.avalanche.surrogates import REAL, SURROGATES
-from gradquake.report.charts import Chart, Forest, Level, Row, Series, Span, extremes
+from gradquake.report.charts import Chart, Forest, Level, Range, Row, Series, extremes
 from gradquake.report.doubts import PLACES
 from gradquake.report.origin import origin
-from gradquake.report.page import TEMPLATES, Part
+from gradquake.report.page import TEMPLATES, Part, Variables
 from gradquake.report.tables import attribution_table, exponents_table, timing_table
 from gradquake.report.text import Table, with_interval
 from gradquake.scrutiny.scrutinize import Scrutiny
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["PARTS", "Subject", "color_of", "estimate_row"]
-
-Variables = Mapping[str, object]
 
 # A long D(t) is divided into this many columns, the extremes of each of which are kept.
 COLUMNS = 200
@@ -86,7 +84,9 @@ class Subject:
 
 def color_of(rung: str) -> str:
     """Return the color of the data ("real") or of a null."""
-    return "c0" if rung == REAL else f"c{1 + list(SURROGATES).index(rung) % 6}"
+    if rung == REAL:
+        return "c0"
+    return f"c{1 + list(SURROGATES).index(rung) % 6}" if rung in SURROGATES else "c6"
 
 
 def estimate_row(name: str, label: str, color: str, found: Estimate) -> Row:
@@ -105,30 +105,33 @@ def _reading(subject: Subject) -> Variables | None:
 def _dimension(subject: Subject) -> Variables | None:
     if subject.ladder is None:
         return None
-    return {"charts": list(_curves(subject.ladder, subject.statistics, "of the size"))}
+    return {"charts": list(_curves(subject.ladder, subject.statistics))}
 
 
 def _curves(
-    ladder: Ladder, statistics: Sequence[Statistic], of: str, marks: tuple[tuple[str, str], ...] = ()
+    ladder: Ladder, statistics: Sequence[Statistic], marks: tuple[tuple[str, str], ...] = ()
 ) -> Iterator[Chart]:
     """Yield D(t) of each statistic beside its nulls."""
     grokked = ladder.real.grokking_range
-    spans = (Span(*grokked, "t_g of the runs"),) if math.isfinite(grokked.first) else ()
+    spans = (Range(*grokked, "t_g of the runs"),) if math.isfinite(grokked.first) else ()
     for statistic in statistics:
         symbol = STATISTICS[statistic].symbol
         curves = {REAL: ladder.real.curves[statistic]}
         curves |= {rung: null.curves[statistic] for rung, null in ladder.nulls.items()}
+        of = f"{STATISTICS[statistic].label} {channel_label(ladder.real.channel)}"
         chart = Chart(
-            f"{symbol}(t) {of}",
+            f"{symbol}(t) of the {of}",
             "epoch",
             f"{symbol}(t)",
             [_curve(rung, curve) for rung, curve in curves.items()],
-            f"{symbol}(t) of the {STATISTICS[statistic].label} {of}: {curves[REAL].text}.",
+            f"Real gradients: {curves[REAL].text}.",
             levels=(Level(1.0, ""),),
             spans=spans,
             link="epoch",
             marks=(("statistic", statistic), *marks),
-            cautions=() if curves[REAL].has_intervals else ("There is no interval: runs do not differ.",),
+            cautions=()
+            if curves[REAL].has_intervals
+            else ("There is no interval: runs do not differ.",),
         )
         if not chart.is_empty:
             yield chart
@@ -163,7 +166,11 @@ def _sizes(ladder: Ladder, phase: Phase, statistic: Statistic) -> Chart:
     symbol, label = STATISTICS[statistic].symbol, STATISTICS[statistic].label
     found = ladder.exponent(REAL, phase, statistic)
     series = [
-        of for rung in (REAL, *ladder.nulls) for of in _fitted(rung, ladder.exponent(rung, phase, statistic))
+        of
+        for place, rung in enumerate((REAL, *ladder.nulls))
+        for of in _fitted(
+            rung, ladder.exponent(rung, phase, statistic), 3.0 * (place - len(ladder.nulls) / 2)
+        )
     ]
     shown = f"{symbol} = {with_interval(found)}, R² {number(found.fit.r_squared)}"
     return Chart(
@@ -179,14 +186,14 @@ def _sizes(ladder: Ladder, phase: Phase, statistic: Statistic) -> Chart:
     )
 
 
-def _fitted(rung: str, found: Exponent) -> list[Series]:
+def _fitted(rung: str, found: Exponent, shift: float) -> list[Series]:
     """Return the sizes at every scale, and the line through them."""
     n = found.n_parameters.astype(np.float64)
     sizes, nothing = found.sizes, np.full(n.size, np.nan)
     line = np.exp(found.fit.intercept) * n**found.fit.exponent
     color = color_of(rung)
     return [
-        Series(rung, color, n, sizes.value, sizes.low, sizes.high, "points"),
+        Series(rung, color, n, sizes.value, sizes.low, sizes.high, "points", shift),
         Series(rung, color, n, line, nothing, nothing),
     ]
 
@@ -198,33 +205,41 @@ def _ladder(subject: Subject) -> Variables | None:
     ladder = subject.ladder
     if ladder is None or not {"gaussian", "permuted"} <= ladder.nulls.keys():
         return None
-    pairs = [*product(subject.statistics, SPANS)]
-    forests = [*(_rungs(ladder, *pair) for pair in pairs), *(_accounts(ladder, *pair) for pair in pairs)]
+    pairs = product(subject.statistics, SPANS)
+    forests = [draw(ladder, *pair) for pair in pairs for draw in (_rungs, _accounts)]
     return {
         "forests": [forest for forest in forests if not forest.is_empty],
         "tables": [attribution_table(ladder, subject.statistics)],
     }
 
 
-def _rungs(ladder: Ladder, statistic: Statistic, span: str) -> Forest:
+def _rungs(ladder: Ladder, statistic: Statistic, span: Span) -> Forest:
     symbol = STATISTICS[statistic].symbol
     rows = [
         estimate_row(rung, rung.replace("_", " "), color_of(rung), ladder.value(rung, span, statistic))
         for rung in (REAL, *ladder.nulls)
     ]
-    title = f"Rise of {symbol}: after minus before t_g" if span == "rise" else f"{symbol} {PLACES[span]}"
-    return Forest(title, rows, 0.0 if span == "rise" else 1.0, marks=(("statistic", statistic), ("phase", span)))
+    title = f"{symbol}, {_place(span)}"
+    return Forest(
+        title, rows, 0.0 if span == "rise" else 1.0, marks=(("statistic", statistic), ("phase", span))
+    )
 
 
-def _accounts(ladder: Ladder, statistic: Statistic, span: str) -> Forest:
+def _place(span: Span) -> str:
+    return "after minus before grokking" if span == "rise" else PLACES[span]
+
+
+def _accounts(ladder: Ladder, statistic: Statistic, span: Span) -> Forest:
     found = ladder.attribution(span, statistic)
     symbol = STATISTICS[statistic].symbol
-    of = f"the rise of {symbol}" if span == "rise" else f"{symbol} - 1 {PLACES[span]}"
+    of = symbol if span == "rise" else f"{symbol} - 1"
     rows = [
         estimate_row("", name.replace("_", " "), "c0" if name == "total" else "ink", part)
         for name, part in {"total": found.total, **found.parts, **found.details}.items()
     ]
-    return Forest(f"What accounts for {of}", rows, 0.0, marks=(("statistic", statistic), ("phase", span)))
+    return Forest(
+        f"What accounts for {of}, {_place(span)}", rows, 0.0, marks=(("statistic", statistic), ("phase", span))
+    )
 
 
 # Times
@@ -242,7 +257,7 @@ def _timing(subject: Subject) -> Variables | None:
                 "t - t_g",
                 f"{symbol}(t - t_g)",
                 [_curve(REAL, timing.aligned), _curve("permuted", timing.aligned_null)],
-                f"{symbol} of runs aligned at their own t_g: {timing.aligned.text}.",
+                f"Real gradients: {timing.aligned.text}.",
                 levels=(Level(1.0, ""),),
                 link="aligned",
                 marks=(("statistic", statistic),),
@@ -265,7 +280,7 @@ def _channels(subject: Subject) -> Variables | None:
             {
                 "name": name,
                 "label": channel_label(name),
-                "charts": list(_curves(ladder, subject.statistics, f"of {name}", (("channel", name),))),
+                "charts": list(_curves(ladder, subject.statistics, (("channel", name),))),
                 "table": exponents_table(ladder, subject.statistics),
             }
             for name, ladder in subject.channels.items()
@@ -291,7 +306,10 @@ def _runs(subject: Subject) -> Variables | None:
             f"One run of each size, from N = {n[chosen[0]]} (dark) to {n[chosen[-1]]}.",
             link="epoch",
         )
-        for name, title in (*((("size", "s / N"),) if "size" in sweep else ()), *((of, of) for of in recorded))
+        for name, title in (
+            *((("size", "s / N"),) if "size" in sweep else ()),
+            *((of, of) for of in recorded),
+        )
     ]
     return {"charts": [chart for chart in charts if not chart.is_empty]}
 

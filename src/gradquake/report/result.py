@@ -27,7 +27,7 @@ from gradquake.report.json import (
     written,
 )
 from gradquake.report.origin import title_of
-from gradquake.report.page import fragment, page, save
+from gradquake.report.page import Chapter, fragment, page, save
 from gradquake.report.parts import PARTS, Subject
 from gradquake.report.reading import reading
 from gradquake.report.tables import (
@@ -234,7 +234,7 @@ class Result:
             If the file cannot be written.
         """
         subject = replace(self._subject, channels=self.channels, commands=commands)
-        text = page(title_of(subject.sweep), [("", PARTS, subject)])
+        text = page(title_of(subject.sweep), [Chapter("", PARTS, subject)])
         if path is not None:
             save(path, text)
         return text

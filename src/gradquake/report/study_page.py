@@ -18,7 +18,7 @@ from gradquake.avalanche.surrogates import SURROGATES
 from gradquake.errors import InputError, counted
 from gradquake.report.doubts import capital, cautions
 from gradquake.report.origin import run_command, title_of
-from gradquake.report.page import page, save
+from gradquake.report.page import Chapter, page, save
 from gradquake.report.parts import PARTS, Subject
 from gradquake.report.result import analyze
 from gradquake.scrutiny.checks import check, check_beside
@@ -84,7 +84,10 @@ def report(
         sweep, recorded = opened.with_nulls(**chosen)
     commands = _commands(sweep, Path(study), target, chosen, nulls)
     try:
-        _ = check(sweep) if can_replay(sweep) else check_beside(sweep, recorded)
+        if can_replay(sweep):
+            check(sweep)
+        else:
+            check_beside(sweep, recorded)
     except InputError as error:
         return save(target, _without_nulls(sweep, recorded, str(error), commands))
     found = analyze(
@@ -111,7 +114,7 @@ def _without_nulls(
         missing=[f"{capital(reason)}."],
         commands=commands,
     )
-    return page(title_of(sweep), [("", PARTS, subject)])
+    return page(title_of(sweep), [Chapter("", PARTS, subject)])
 
 
 def _ladder(sweep: xr.Dataset, recorded: Mapping[str, xr.Dataset]) -> Ladder | None:
@@ -120,9 +123,7 @@ def _ladder(sweep: xr.Dataset, recorded: Mapping[str, xr.Dataset]) -> Ladder | N
         return None
     sweep = in_order(sweep)
     nulls = {rung: in_order(null) for rung, null in recorded.items() if rung in SURROGATES}
-    usable = {
-        rung: null for rung, null in nulls.items() if "size" in null and same_runs(sweep, null)
-    }
+    usable = {rung: null for rung, null in nulls.items() if "size" in null and same_runs(sweep, null)}
     return Ladder(analyze_sweep(sweep), {rung: analyze_sweep(null) for rung, null in usable.items()})
 
 

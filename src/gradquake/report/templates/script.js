@@ -169,7 +169,7 @@
       for (const group of this.groups) this.drawSeries(group, this.data.series[group.dataset.place]);
     }
     drawSeries(group, of) {
-      const xs = of.x.map((x) => short(this.atX(x)));
+      const xs = of.x.map((x) => short(this.atX(x) + of.shift));
       const [values, lows, highs] = [of.value, of.low, of.high].map((values) => values.map((y) => short(this.atY(y))));
       group.querySelectorAll("circle, .bar").forEach((node) => node.remove());
       const known = (k) => Number.isFinite(values[k]);
@@ -214,6 +214,7 @@
     for (const box of form.querySelectorAll("input[name=series]")) if (!box.checked) hidden.add(box.value);
     for (const group of document.querySelectorAll("main g[data-name]"))
       group.classList.toggle("off", hidden.has(group.dataset.name));
+    root.classList.toggle("bands", form.elements.bands.checked);
     const chosen = [...form.querySelectorAll("select")].filter((select) => select.value);
     const marked = document.querySelectorAll("main [data-statistic], main [data-phase], main [data-channel]");
     for (const node of marked)
