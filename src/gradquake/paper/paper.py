@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
-from gradquake.paper.claim import Claim
+from gradquake.paper.claim import Claim, JudgedClaim
 from gradquake.report.page import Chapter
 
 __all__ = ["Paper", "Plan", "Plates"]
@@ -73,7 +73,7 @@ class Paper(Generic[Judged, Evidence]):
     report : str
         The file name of the report.
     chapters : callable
-        From the evidence to the chapters of the report that follow the claims.
+        From the evidence and the judged claims to the chapters of the report.
     plates : callable
         Returns the functions that draw figures, by name. It loads matplotlib. Worker processes call it,
         so it stands at the top of its module.
@@ -88,5 +88,5 @@ class Paper(Generic[Judged, Evidence]):
     documents: Callable[[Evidence], dict[str, str]]
     page: str
     report: str
-    chapters: Callable[[Evidence], Sequence[Chapter]]
+    chapters: Callable[[Evidence, Sequence[JudgedClaim]], Sequence[Chapter]]
     plates: Callable[[], Plates[Evidence]]

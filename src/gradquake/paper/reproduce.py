@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 from gradquake.errors import InputError, shortened
 from gradquake.paper import claims_page
 from gradquake.paper.claim import JudgedClaim, judge, read_claims, write_claims
-from gradquake.paper.claims_part import CLAIMS
 from gradquake.paper.known.paper import PAPER as KNOWN
 from gradquake.paper.modadd.paper import PAPER as MODADD
 from gradquake.paper.output import made, write
 from gradquake.paper.paper import Paper, Plan, Plates
 from gradquake.paper.xor.paper import PAPER as XOR
-from gradquake.report.page import Chapter, page, save
+from gradquake.report.page import page, save
 from gradquake.study.execution import Progress, each, silent
 from gradquake.study.pools import open_executor
 from gradquake.study.study import Study, open_study
@@ -131,8 +130,8 @@ def carry_out(
     for file, text in paper.documents(found).items():
         write(folder / file, text)
     progress("report", 0, None)
-    chapters = [Chapter("", CLAIMS, claims), *paper.chapters(found)]
-    save(folder / paper.report, page(f"gradquake reproduces {paper.name}", chapters))
+    text = page(f"gradquake reproduces {paper.name}", paper.chapters(found, claims))
+    save(folder / paper.report, text)
     progress("drawing", 0, None)
     for drawn in each(partial(_drawn, paper.plates, found), plan.plates, executor):
         for file, content in drawn.items():

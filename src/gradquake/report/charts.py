@@ -207,7 +207,7 @@ class Chart:
     def path(self, of: Series) -> str:
         """Return the line of a series, with a gap at each missing value."""
         parts = [
-            "M" + "L".join(f"{_short(x)},{_short(y)}" for x, y in zip(*run, strict=True))
+            "M" + "L".join(f"{_short(x):g},{_short(y):g}" for x, y in zip(*run, strict=True))
             for run in _runs(self.x_axis.at(of.x), self._y_at(of.value))
         ]
         return "".join(parts)
@@ -218,7 +218,7 @@ class Chart:
         low, high = self._y_at(of.low), self._y_at(of.high)
         for x, bottom, top in _runs(self.x_axis.at(of.x), low, high):
             outline = [*zip(x, top, strict=True), *zip(x[::-1], bottom[::-1], strict=True)]
-            parts.append("M" + "L".join(f"{_short(a)},{_short(b)}" for a, b in outline) + "Z")
+            parts.append("M" + "L".join(f"{_short(a):g},{_short(b):g}" for a, b in outline) + "Z")
         return "".join(parts)
 
     def points(self, of: Series) -> Iterator[Point]:
@@ -408,7 +408,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
 
 def _short(value: float) -> float:
     """Return a place with one decimal, which no screen resolves finer."""
-    return round(float(value), 1)
+    return round(float(value), 1) + 0.0
 
 
 def _numbers(values: Floats) -> list[float | None]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradquake.analysis.channels import channel_label
+from gradquake.analysis.channels import SIZE, channel_label
 from gradquake.analysis.dimension import Curve
 from gradquake.analysis.ladder import SPANS, Ladder, Span
 from gradquake.analysis.live import thinned
@@ -125,7 +125,8 @@ def _curves(
             f"{symbol}(t)",
             [_curve(rung, curve) for rung, curve in curves.items()],
             f"Real gradients: {curves[REAL].text}.",
-            levels=(Level(1.0, ""),),
+            # Of no other channel 1 is the trivial exponent.
+            levels=(Level(1.0, ""),) if ladder.real.channel == SIZE else (),
             spans=spans,
             link="epoch",
             marks=(("statistic", statistic), *marks),
@@ -238,7 +239,10 @@ def _accounts(ladder: Ladder, statistic: Statistic, span: Span) -> Forest:
         for name, part in {"total": found.total, **found.parts, **found.details}.items()
     ]
     return Forest(
-        f"What accounts for {of}, {_place(span)}", rows, 0.0, marks=(("statistic", statistic), ("phase", span))
+        f"What accounts for {of}, {_place(span)}",
+        rows,
+        0.0,
+        marks=(("statistic", statistic), ("phase", span)),
     )
 
 
@@ -279,7 +283,7 @@ def _channels(subject: Subject) -> Variables | None:
         "channels": [
             {
                 "name": name,
-                "label": channel_label(name),
+                "title": name if (label := channel_label(name)) == name else f"{label} ({name})",
                 "charts": list(_curves(ladder, subject.statistics, (("channel", name),))),
                 "table": exponents_table(ladder, subject.statistics),
             }
@@ -296,13 +300,14 @@ def _runs(subject: Subject) -> Variables | None:
     n = sweep["n_parameters"].values
     first = [int(np.flatnonzero(n == of)[0]) for of in np.unique(n)]
     chosen = [first[k] for k in thinned(len(first), MOST_RUNS)]
+    colors = thinned(MOST_RUNS, len(chosen)) if len(chosen) > 1 else [0]
     recorded = [name for name in OF_RUNS if name in sweep]
     charts = [
         Chart(
             title,
             "epoch",
             title,
-            [_of_run(place, sweep, name, run) for place, run in enumerate(chosen)],
+            [_of_run(f"n{color}", sweep, name, run) for color, run in zip(colors, chosen, strict=True)],
             f"One run of each size, from N = {n[chosen[0]]} (dark) to {n[chosen[-1]]}.",
             link="epoch",
         )
@@ -314,14 +319,14 @@ def _runs(subject: Subject) -> Variables | None:
     return {"charts": [chart for chart in charts if not chart.is_empty]}
 
 
-def _of_run(place: int, sweep: xr.Dataset, name: str, run: int) -> Series:
+def _of_run(color: str, sweep: xr.Dataset, name: str, run: int) -> Series:
     value = sweep[name].values[run].astype(np.float64)
     n = sweep["n_parameters"].values[run]
     seen = thinned(value.size, MOST_STEPS)
     value = (value / n if name == "size" else value)[seen]
     nothing = np.full(value.size, np.nan)
     epoch = sweep["epoch"].values[seen].astype(np.float64)
-    return Series(f"N = {n}", f"n{place}", epoch, value, nothing, nothing)
+    return Series(f"N = {n}", color, epoch, value, nothing, nothing)
 
 
 # Everything else

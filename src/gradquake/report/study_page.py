@@ -15,7 +15,7 @@ from gradquake.analysis.scales import FEWEST_SCALES, same_runs, scale_groups
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.sweep import analyze as analyze_sweep
 from gradquake.avalanche.surrogates import SURROGATES
-from gradquake.errors import InputError, counted
+from gradquake.errors import InputError, counted, printable
 from gradquake.report.doubts import capital, cautions
 from gradquake.report.origin import run_command, title_of
 from gradquake.report.page import Chapter, page, save
@@ -139,4 +139,5 @@ def _commands(
     options = [*where, *(["--nulls"] if nulls else [])]
     words = (["analyze", str(study), *options], ["report", str(study), *options, "--out", str(out)])
     first = run_command(sweep, study)
-    return [*([first] if first else []), *(shlex.join(["gradquake", *of]) for of in words)]
+    found = [*([first] if first else []), *(shlex.join(["gradquake", *of]) for of in words)]
+    return [printable(command) for command in found]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from gradquake.paper.claim import JudgedClaim
+from gradquake.paper.claims_part import CLAIMS
 from gradquake.paper.modadd.evidence import Evidence
 from gradquake.paper.modadd.pages import tables
 from gradquake.report.page import TEMPLATES, Chapter, Part
@@ -13,8 +17,8 @@ __all__ = ["chapters"]
 SHOWN = ("dimension", "scaling", "ladder", "runs", "origin")
 
 
-def chapters(found: Evidence) -> list[Chapter]:
-    """Return a chapter for each architecture and condition with exponents, and one of all tables."""
+def chapters(found: Evidence, claims: Sequence[JudgedClaim]) -> list[Chapter]:
+    """Return the claims, a chapter for each architecture and condition with exponents, and one of all tables."""
     parts = {name: PARTS[name] for name in SHOWN}
     of_each = [
         Chapter(
@@ -28,4 +32,8 @@ def chapters(found: Evidence) -> list[Chapter]:
     all_tables: Part[Evidence] = Part(
         "Every table", lambda evidence: {"tables": tables(evidence)}, TEMPLATES / "tables.html"
     )
-    return [*of_each, Chapter("All conditions", {"tables": all_tables}, found)]
+    return [
+        Chapter("", CLAIMS, claims),
+        *of_each,
+        Chapter("All conditions", {"tables": all_tables}, found),
+    ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from gradquake.avalanche.surrogates import REAL
+from gradquake.paper.claim import JudgedClaim
+from gradquake.paper.claims_part import CLAIMS
 from gradquake.paper.xor.evidence import Evidence
 from gradquake.paper.xor.pages import tables
 from gradquake.paper.xor.plan import STUDY
@@ -26,12 +29,17 @@ __all__ = ["chapters"]
 NULLS = ("gaussian", "permuted")
 
 
-def chapters(found: Evidence) -> list[Chapter]:
-    """Return the chapters: each way to train with the paper's six seeds, kicks, and further tables."""
+def chapters(found: Evidence, claims: Sequence[JudgedClaim]) -> list[Chapter]:
+    """Return the chapters: a reading, the claims, each way to train with the paper's seeds, the rest."""
     command = _reproduced(found)
-    modes = (("In-line training", found.inline_scrutiny), ("Shadow training", found.shadow_scrutiny))
+    inline, shadow = (_subject(of, command) for of in (found.inline_scrutiny, found.shadow_scrutiny))
+    reading_part = replace(PARTS["reading"], title="The reading of in-line training")
+    others = {name: part for name, part in PARTS.items() if name != "reading"}
     return [
-        *(Chapter(f"{name}, the paper's seeds", PARTS, _subject(of, command)) for name, of in modes),
+        Chapter("", {"reading": reading_part}, inline),
+        Chapter("", CLAIMS, claims),
+        Chapter("In-line training, the paper's seeds", others, inline),
+        Chapter("Shadow training, the paper's seeds", PARTS, shadow),
         Chapter("Beyond both sweeps", BEYOND, found),
     ]
 
