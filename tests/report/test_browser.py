@@ -1,5 +1,6 @@
 """The HTML report in a real browser, Debian's Chromium: what a reader sees, points at and types."""
 
+import re
 import shutil
 
 import numpy as np
@@ -165,10 +166,8 @@ def test_every_chart_is_drawn_by_the_script_as_without_it(opened, files):
     tab.wait_for_timeout(50)
     after = tab.evaluate(shapes)
     numbers = [
-        [np.array(text.replace("M", " ").replace("L", " ").replace("Z", " ").replace(",", " ").split(), float)
-         for text in of]
-        for of in (before, after)
-    ]  # fmt: skip
+        [np.array(re.findall(r"-?[0-9.]+", path), float) for path in of] for of in (before, after)
+    ]
     for one, other in zip(*numbers, strict=True):
         np.testing.assert_allclose(one, other, atol=0.11)
 

@@ -18,7 +18,7 @@ SHOWN = ("dimension", "scaling", "ladder", "runs", "origin")
 
 
 def chapters(found: Evidence, claims: Sequence[JudgedClaim]) -> list[Chapter]:
-    """Return the claims, a chapter for each architecture and condition with exponents, and one of all tables."""
+    """Return the claims, a chapter for each condition with exponents, and one of all tables."""
     parts = {name: PARTS[name] for name in SHOWN}
     of_each = [
         Chapter(
