@@ -93,7 +93,7 @@ def strict_json(done):
     return json.loads(done.stdout, parse_constant=refuse)
 
 
-COMMANDS = ["reproduce", "run", "run xor", "measure", "analyze", "watch", "plot", "info"]
+COMMANDS = ["reproduce", "run", "run xor", "measure", "analyze", "report", "watch", "plot", "info"]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -103,18 +106,18 @@ def test_a_report_requests_nothing_and_runs_only_its_own_script(page):
 
 
 def test_numbers_are_those_of_the_result(study, page):
-    result = gq.analyze(study, jobs=1)
+    analyzed = gq.analyze(study, jobs=1)
     (curve,) = [
         series for chart in data_of(page)[:1] for series in chart["series"] if series["name"] == "real"
     ]
-    found = result.dimension("max")
+    found = analyzed.dimension("max")
     np.testing.assert_allclose(curve["value"], found["value"], rtol=1e-6)
     np.testing.assert_allclose(curve["low"], found["low"], rtol=1e-6)
     at_end = bracketed(*(float(found[name][-1]) for name in ("value", "low", "high")))
     assert f">{at_end}</td>" in page
-    for sentence in result.reading:
+    for sentence in analyzed.reading:
         assert sentence in Elements(page).inside("li")
-    caution = result.exponent("post", "max").cautions[0]
+    caution = analyzed.exponent("post", "max").cautions[0]
     assert caution in Elements(page).inside("p")
 
 
@@ -143,11 +146,11 @@ def test_charts_can_be_read_without_a_script(page):
 
 
 def test_a_result_writes_the_same_page(study, tmp_path):
-    result = gq.analyze(study, jobs=1)
-    text = result.to_html(tmp_path / "page.html")
-    assert (tmp_path / "page.html").read_text(encoding="utf-8") == text == result.to_html()
+    analyzed = gq.analyze(study, jobs=1)
+    text = analyzed.to_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == text == analyzed.to_html()
     with pytest.raises(InputError, match=r"cannot be written .*; a file is needed"):
-        result.to_html(tmp_path / "none" / "page.html")
+        analyzed.to_html(tmp_path / "none" / "page.html")
 
 
 def test_commands_make_the_sweep_again(study, page):
@@ -265,6 +268,14 @@ def test_a_part_from_outside(study, tmp_path, monkeypatch):
     assert elements.titles()[-1] == "My own part"
     assert "9 runs of <i>" in elements.inside("p")
     assert "<b>1</b>" in elements.inside("td")
+
+
+def test_the_part_of_the_documentation(study, tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    (code,) = re.findall("```python\n(.*?)```", text, re.DOTALL)
+    shutil.copy(study, tmp_path / "sweep.sqlite")
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
+    assert "The seeds go up to 2." in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_bad_input_is_refused_before_any_work(study, tmp_path):
