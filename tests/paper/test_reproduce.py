@@ -187,7 +187,7 @@ def test_the_report_shows_every_claim_folded(whole):
     assert [name for name, _ in folded] == IDS
     for claim, (_, body) in zip(claims, folded, strict=True):
         assert escape(claim.note) in body
-        assert f">{escape(claim.verdict_text)}</span>" in body
+        assert f"verdict</small>{escape(claim.verdict_text)}</span>" in body
         for quantity in claim.quantities:
             if math.isfinite(quantity.value):
                 assert f"<h4>{escape(quantity.name)}</h4>" in body
@@ -547,7 +547,7 @@ PAPER = Paper(
     documents=lambda found: {"toy.md": f"# {found}\\n"},
     page="toy",
     report="toy.html",
-    chapters=lambda _found, claims: [Chapter("", CLAIMS, claims)],
+    chapters=lambda _found, claims, _executor: [Chapter("", CLAIMS, claims)],
     plates=plates,
 )
 """
@@ -566,7 +566,7 @@ def test_a_paper_is_one_object_and_one_entry_in_a_table(tmp_path, monkeypatch, j
         assert judged.verdict == verdict
     assert (out / "toy.md").read_text() == "# 41\n"
     assert (out / "figures" / "toy.png").read_bytes() == b"drawn"
-    assert '<span class="verdict not-reproduced">not reproduced</span>' in (out / "toy.html").read_text()
+    assert '<small class="ear">verdict</small>not reproduced</span>' in (out / "toy.html").read_text()
     assert "| toy-answer | the answer | 42 | answer | 41 [41, 41] |" in (out / "claims.md").read_text()
 
 

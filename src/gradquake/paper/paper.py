@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
@@ -73,7 +74,7 @@ class Paper(Generic[Judged, Evidence]):
     report : str
         The file name of the report.
     chapters : callable
-        From the evidence and the judged claims to the chapters of the report.
+        From the evidence, the judged claims and an executor to the chapters of the report.
     plates : callable
         Returns the functions that draw figures, by name. It loads matplotlib. Worker processes call it,
         so it stands at the top of its module.
@@ -88,5 +89,5 @@ class Paper(Generic[Judged, Evidence]):
     documents: Callable[[Evidence], dict[str, str]]
     page: str
     report: str
-    chapters: Callable[[Evidence, Sequence[JudgedClaim]], Sequence[Chapter]]
+    chapters: Callable[[Evidence, Sequence[JudgedClaim], Executor | None], Sequence[Chapter]]
     plates: Callable[[], Plates[Evidence]]

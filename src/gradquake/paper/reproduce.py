@@ -130,7 +130,7 @@ def carry_out(
     for file, text in paper.documents(found).items():
         write(folder / file, text)
     progress("report", 0, None)
-    text = page(f"gradquake reproduces {paper.name}", paper.chapters(found, claims))
+    text = page(f"gradquake reproduces {paper.name}", paper.chapters(found, claims, executor))
     save(folder / paper.report, text)
     progress("drawing", 0, None)
     for drawn in each(partial(_drawn, paper.plates, found), plan.plates, executor):

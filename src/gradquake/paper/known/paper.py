@@ -15,7 +15,7 @@ def _judged_on(*_plan_and_studies: object) -> None:
     """Return nothing: there is no claim to judge."""
 
 
-def _chapters(found: Evidence, _claims: object) -> list[Chapter]:
+def _chapters(found: Evidence, *_more: object) -> list[Chapter]:
     part: Part[Evidence] = Part(
         "Known exponents", lambda evidence: {"tables": [table(evidence)]}, TEMPLATES / "charts.html"
     )

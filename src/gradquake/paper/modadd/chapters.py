@@ -17,7 +17,7 @@ __all__ = ["chapters"]
 SHOWN = ("dimension", "scaling", "ladder", "runs", "origin")
 
 
-def chapters(found: Evidence, claims: Sequence[JudgedClaim]) -> list[Chapter]:
+def chapters(found: Evidence, claims: Sequence[JudgedClaim], _executor: object) -> list[Chapter]:
     """Return the claims, a chapter for each condition with exponents, and one of all tables."""
     parts = {name: PARTS[name] for name in SHOWN}
     of_each = [

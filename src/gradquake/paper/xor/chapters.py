@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 
 import numpy as np
@@ -29,10 +30,11 @@ __all__ = ["chapters"]
 NULLS = ("gaussian", "permuted")
 
 
-def chapters(found: Evidence, claims: Sequence[JudgedClaim]) -> list[Chapter]:
+def chapters(found: Evidence, claims: Sequence[JudgedClaim], executor: Executor | None) -> list[Chapter]:
     """Return the chapters: a reading, the claims, each way to train with the paper's seeds, the rest."""
     command = _reproduced(found)
-    inline, shadow = (_subject(of, command) for of in (found.inline_scrutiny, found.shadow_scrutiny))
+    scrutinies = found.inline_scrutiny, found.shadow_scrutiny
+    inline, shadow = (_subject(of, command, executor) for of in scrutinies)
     reading_part = replace(PARTS["reading"], title="The reading of in-line training")
     others = {name: part for name, part in PARTS.items() if name != "reading"}
     return [
@@ -44,7 +46,7 @@ def chapters(found: Evidence, claims: Sequence[JudgedClaim]) -> list[Chapter]:
     ]
 
 
-def _subject(scrutiny: Scrutiny, command: str) -> Subject:
+def _subject(scrutiny: Scrutiny, command: str, executor: Executor | None) -> Subject:
     ladder = scrutiny.ladder
     sweep = ladder.real.dataset
     again = run_command(sweep, STUDY)
@@ -52,7 +54,7 @@ def _subject(scrutiny: Scrutiny, command: str) -> Subject:
         sweep,
         ladder=ladder,
         scrutiny=scrutiny,
-        channels=in_every_channel(ladder, NULLS),
+        channels=in_every_channel(ladder, NULLS, executor),
         reading=reading(scrutiny),
         commands=[command, *([] if again is None else [again])],
     )
