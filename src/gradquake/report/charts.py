@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gradquake.analysis.live import thinned
 from gradquake.analysis.shown import bracketed, number
+from gradquake.report.axes import Axis, range_of, short
 from gradquake.report.text import Table
 
 __all__ = ["MOST_COLUMNS", "Chart", "Forest", "Level", "Range", "Row", "Series", "extremes"]
@@ -72,13 +73,6 @@ class Range(NamedTuple):
     label: str
 
 
-class Tick(NamedTuple):
-    """A mark of an axis: its place in the drawing, and its text."""
-
-    at: float
-    text: str
-
-
 class Point(NamedTuple):
     """A point in the drawing with the ends of its interval, which may be missing."""
 
@@ -114,31 +108,6 @@ class Series:
     high: Floats
     style: Literal["line", "points"] = "line"
     shift: float = 0.0
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The range of an axis, and its place in the drawing from ``start`` to ``end``."""
-
-    low: float
-    high: float
-    log: bool
-    start: float
-    end: float
-
-    def at(self, values: Floats) -> Floats:
-        """Return the places of values."""
-        low, high = self.low, self.high
-        if self.log:
-            values, low, high = np.log(values), math.log(low), math.log(high)
-        places: Floats = self.start + (values - low) / (high - low) * (self.end - self.start)
-        return places
-
-    def ticks(self, most: int) -> list[Tick]:
-        """Return at most about ``most`` marks at round numbers."""
-        values = _log_ticks(self.low, self.high, most) if self.log else _ticks(self.low, self.high, most)
-        places = self.at(np.array(values, np.float64))
-        return [Tick(_short(at), f"{value:g}") for at, value in zip(places, values, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +160,7 @@ class Chart:
     def x_axis(self) -> Axis:
         """The x axis, in the coordinates of the inner drawing."""
         xs = np.concatenate([of.x[np.isfinite(of.value)] for of in self.series])
-        return Axis(*_range(xs, self.log, 0.06 if self.log else 0.02), self.log, 0, self.inner_width)
+        return Axis(*range_of(xs, self.log, 0.06 if self.log else 0.02), self.log, 0, self.inner_width)
 
     @cached_property
     def y_axis(self) -> Axis:
@@ -202,12 +171,12 @@ class Chart:
             ends = ends[np.isfinite(ends) & ((ends > 0) | (not self.log))]
             if ends.size:
                 values.append(np.quantile(ends, [0.04, 0.96]))
-        return Axis(*_range(np.concatenate(values), self.log, 0.06), self.log, self.inner_height, 0)
+        return Axis(*range_of(np.concatenate(values), self.log, 0.06), self.log, self.inner_height, 0)
 
     def path(self, of: Series) -> str:
         """Return the line of a series, with a gap at each missing value."""
         parts = [
-            "M" + "L".join(f"{_short(x):g},{_short(y):g}" for x, y in zip(*run, strict=True))
+            "M" + "L".join(f"{short(x):g},{short(y):g}" for x, y in zip(*run, strict=True))
             for run in _runs(self.x_axis.at(of.x), self._y_at(of.value))
         ]
         return "".join(parts)
@@ -218,7 +187,7 @@ class Chart:
         low, high = self._y_at(of.low), self._y_at(of.high)
         for x, bottom, top in _runs(self.x_axis.at(of.x), low, high):
             outline = [*zip(x, top, strict=True), *zip(x[::-1], bottom[::-1], strict=True)]
-            parts.append("M" + "L".join(f"{_short(a):g},{_short(b):g}" for a, b in outline) + "Z")
+            parts.append("M" + "L".join(f"{short(a):g},{short(b):g}" for a, b in outline) + "Z")
         return "".join(parts)
 
     def points(self, of: Series) -> Iterator[Point]:
@@ -231,16 +200,16 @@ class Chart:
         beside[:-1] |= known[1:]
         for k in np.flatnonzero(known & (~beside if of.style == "line" else True)):
             ends = (float(low[k]), float(high[k])) if np.isfinite([low[k], high[k]]).all() else None
-            yield Point(_short(x[k]), _short(y[k]), *(map(_short, ends) if ends else (None, None)))
+            yield Point(short(x[k]), short(y[k]), *(map(short, ends) if ends else (None, None)))
 
     def level_at(self, level: Level) -> float:
         """Return the height of a level in the drawing."""
-        return _short(float(self._y_at(np.array([level.y]))[0]))
+        return short(float(self._y_at(np.array([level.y]))[0]))
 
     def span_at(self, span: Range) -> tuple[float, float]:
         """Return the start and the width of a range in the drawing."""
         start, end = self.x_axis.at(np.array([span.low, span.high]))
-        return _short(start), _short(max(end - start, 1))
+        return short(start), short(max(end - start, 1))
 
     def _y_at(self, values: Floats) -> Floats:
         # Far outside the drawing, a number is drawn as far as renderers can go.
@@ -359,11 +328,11 @@ class Forest:
         """The axis of the numbers."""
         ends = [end for row in self.rows for end in (row.value, row.low, row.high)]
         found = np.array([*ends, *([] if self.level is None else [self.level])], np.float64)
-        return Axis(*_range(found, False, 0.05), False, 0, AXIS)
+        return Axis(*range_of(found, False, 0.05), False, 0, AXIS)
 
     def at(self, value: float) -> float | None:
         """Return the place of a number on the axis; None if it is not finite."""
-        return _short(float(self.x_axis.at(np.array([value]))[0])) if math.isfinite(value) else None
+        return short(float(self.x_axis.at(np.array([value]))[0])) if math.isfinite(value) else None
 
 
 def _runs(x: Floats, *columns: Floats) -> Iterator[tuple[Floats, ...]]:
@@ -373,42 +342,6 @@ def _runs(x: Floats, *columns: Floats) -> Iterator[tuple[Floats, ...]]:
     for start, end in zip(ends[::2], ends[1::2], strict=True):
         if end - start > 1:
             yield tuple(of[start:end] for of in (x, *columns))
-
-
-def _range(values: Floats, log: bool, margin: float) -> tuple[float, float]:
-    known = values[np.isfinite(values) & ((values > 0) | (not log))]
-    if not known.size:
-        return (1.0, 10.0) if log else (0.0, 1.0)
-    low, high = float(known.min()), float(known.max())
-    if log:
-        factor = (high / low) ** margin if high > low else 2.0
-        return low / factor, high * factor
-    room = margin * (high - low) if high > low else abs(low) * 0.1 or 1.0
-    return low - room, high + room
-
-
-def _ticks(low: float, high: float, most: int) -> list[float]:
-    rough = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * of for of in (1, 2, 5, 10) if power * of >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for leading in ((1, 2, 5), (1, 3), (1,)):
-        found = [
-            of * 10.0**power for power in powers for of in leading if low <= of * 10.0**power <= high
-        ]
-        if len(found) <= most:
-            break
-    return found[:: math.ceil(len(found) / most)] if found else []
-
-
-def _short(value: float) -> float:
-    """Return a place with one decimal, which no screen resolves finer."""
-    return round(float(value), 1) + 0.0
 
 
 def _numbers(values: Floats) -> list[float | None]:

@@ -1,8 +1,6 @@
 """The parts of a report on one sweep, one table: a new part is a function, a template and one entry.
 
->>> from gradquake.report.page import Part
->>> from gradquake.report.parts import PARTS
->>> PARTS["mine"] = Part("My part", lambda subject: {"n": len(subject.reading)}, Path("mine.html"))
+docs/report.md has an example.
 """
 
 from __future__ import annotations
@@ -327,9 +325,6 @@ def _of_run(color: str, sweep: xr.Dataset, name: str, run: int) -> Series:
     nothing = np.full(value.size, np.nan)
     epoch = sweep["epoch"].values[seen].astype(np.float64)
     return Series(f"N = {n}", color, epoch, value, nothing, nothing)
-
-
-# Everything else
 
 
 def _tables(subject: Subject) -> Variables | None:
