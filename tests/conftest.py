@@ -28,6 +28,7 @@ NEEDED_BY = {
         "experiments/test_regimes.py",
         "experiments/test_xor_network.py",
     ],
+    "playwright": ["report/test_browser.py"],
     "distributed": ["faults/test_cluster.py", "experiments/test_outside.py"],
     **{framework: ["pytorch/test_frameworks.py"] for framework in FRAMEWORKS},
 }

@@ -42,6 +42,8 @@ FIGURES = {"report.figures", "report.figures_scaling"}
 HOMES = {
     "numba": KERNELS,
     "matplotlib": FIGURES,
+    "jinja2": {"report.page"},
+    "markupsafe": {"report.page"},
     "powerlaw": {"analysis._tail_likelihoods", "analysis.tails"},
     "sqlite3": {name for name in ORDER if name.startswith("study.")},
     "distributed": {"study.pools"},

@@ -93,7 +93,7 @@ def strict_json(done):
     return json.loads(done.stdout, parse_constant=refuse)
 
 
-COMMANDS = ["reproduce", "run", "run xor", "measure", "analyze", "watch", "plot", "info"]
+COMMANDS = ["reproduce", "run", "run xor", "measure", "analyze", "report", "watch", "plot", "info"]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -507,7 +507,7 @@ def reproduced(tmp_path_factory):
 def test_reproduce_quick_writes_what_the_claims_rest_on(reproduced):
     files = {path.name for path in reproduced.iterdir()}
     pages = {f"{page}.{kind}" for page in ("claims", "scrutiny") for kind in ("json", "md")}
-    assert files == pages | {"study.sqlite", "study.sqlite-lock", "figures"}
+    assert files == pages | {"report.html", "study.sqlite", "study.sqlite-lock", "figures"}
     assert json.loads((reproduced / "scrutiny.json").read_text())["specifications"] is None
 
 
@@ -522,7 +522,7 @@ def test_reproduce_prints_what_it_writes(reproduced, monkeypatch, call):
     for claim in claims:
         assert claim.id in text
     assert f"{len(claims)} claims: " in text
-    assert f"Written to {reproduced}: claims.md and scrutiny.md to read" in text
+    assert f"Written to {reproduced}: report.html, claims.md and scrutiny.md to read" in text
 
 
 @pytest.mark.parametrize("options", [[], ["--quick"], ["--seeds", "3"], ["--quick", "--seeds", "12"]])

@@ -318,7 +318,7 @@ def test_a_plan_says_what_is_wrong(wrong, message):
 
 # On small Transformers
 
-STAGES = ["measuring", "reading", "testing", "judging", "drawing"]
+STAGES = ["measuring", "reading", "testing", "judging", "report", "drawing"]
 
 SMALL = Plan(
     seeds=2,
@@ -345,6 +345,10 @@ def test_what_is_written(folder):
     assert len(found) == 8 + 2
     assert found["plain, grokking"]["runs"] == 8
     page = (folder / "modadd.md").read_text("utf-8")
+    report = (folder / "modadd.html").read_text("utf-8")
+    assert "<h2>The claims</h2>" in report
+    assert "plain, grokking</h2>" in report
+    assert "Early warning" in report
     assert "## Early warning" in page
     assert "nan" not in page
     assert "never" not in page

@@ -3,7 +3,9 @@
 import csv
 import importlib
 import json
+import math
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 from itertools import product
 
 import pytest
+from markupsafe import escape
 
 import gradquake.scrutiny.sensitivity
 from gradquake.analysis.statistics import STATISTICS
@@ -67,7 +70,7 @@ IDS = [
 ]
 STAGES = [
     "measuring", "nulls", "judging", "ladders", "conditions", "topologies", "choices", "power", "kicks",
-    "drawing",
+    "report", "drawing",
 ]  # fmt: skip
 BEYOND = ("topologies", "choices", "power", "kicks")
 PAGES = {f"{page}.{kind}" for page in ("claims", "scrutiny") for kind in ("json", "md")}
@@ -129,7 +132,7 @@ def recorded(path):
 
 
 def test_every_file_is_there(whole, quick):
-    kept = {*PAGES, "study.sqlite", "study.sqlite-lock", "figures"}
+    kept = {*PAGES, "report.html", "study.sqlite", "study.sqlite-lock", "figures"}
     assert {path.name for path in whole[0].iterdir()} == {*kept, "specifications.csv"}
     assert {path.name for path in quick[0].iterdir()} == kept
 
@@ -172,6 +175,35 @@ def test_the_page_shows_every_quantity_and_note(whole):
             cells = [quantity.name, value_text(quantity), range_text(quantity)]
             cells += [null_text(quantity, rung) for rung in ("gaussian", "permuted")]
             assert f"| {' | '.join(cells)} |" in page
+
+
+def test_the_report_shows_every_claim_folded(whole):
+    folder, claims = whole
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(text) < 3_000_000
+    titles = re.findall("<h2[^>]*>([^<]*)</h2>", text)
+    assert titles[:2] == ["The reading of in-line training", "The claims"]
+    assert titles[-1] == "Every table of the scrutiny"
+    folded = re.findall(r'<details class="claim" id="claim-([^"]*)">(.*?)</details>', text, re.DOTALL)
+    assert [name for name, _ in folded] == IDS
+    for claim, (_, body) in zip(claims, folded, strict=True):
+        assert escape(claim.note) in body
+        assert f"verdict</small>{escape(claim.verdict_text)}</span>" in body
+        for quantity in claim.quantities:
+            if math.isfinite(quantity.value):
+                assert f"<h4>{escape(quantity.name)}</h4>" in body
+                assert value_text(quantity) in body
+                assert range_text(quantity).partition(";")[0].split(" to ")[0] in body
+                for rung in quantity.nulls:
+                    assert null_text(quantity, rung) in body
+
+
+def test_the_report_shows_kicks_only_if_they_were_measured(whole, quick):
+    whole, quick = (f[0] / "report.html" for f in (whole, quick))
+    title = "Kicks: is anything critical?"
+    assert title in whole.read_text(encoding="utf-8")
+    assert title not in quick.read_text(encoding="utf-8")
+    assert "gradquake reproduce xor --seeds 12 --quick\n" in quick.read_text(encoding="utf-8")
 
 
 def test_intervals_surround_what_they_should(whole):
@@ -469,9 +501,11 @@ TOY = """
 from dataclasses import dataclass
 
 from gradquake.paper.claim import Claim, Measured
+from gradquake.paper.claims_part import CLAIMS
 from gradquake.paper.paper import Paper
 from gradquake.paper.quantity import Quantity
 from gradquake.paper.verdicts import Region, Rule, Statement
+from gradquake.report.page import Chapter
 
 
 @dataclass(frozen=True)
@@ -514,6 +548,8 @@ PAPER = Paper(
     ),
     documents=lambda found: {"toy.md": f"# {found}\\n"},
     page="toy",
+    report="toy.html",
+    chapters=lambda _found, claims, _executor: [Chapter("", CLAIMS, claims)],
     plates=plates,
 )
 """
@@ -532,6 +568,7 @@ def test_a_paper_is_one_object_and_one_entry_in_a_table(tmp_path, monkeypatch, j
         assert judged.verdict == verdict
     assert (out / "toy.md").read_text() == "# 41\n"
     assert (out / "figures" / "toy.png").read_bytes() == b"drawn"
+    assert '<small class="ear">verdict</small>not reproduced</span>' in (out / "toy.html").read_text()
     assert "| toy-answer | the answer | 42 | answer | 41 [41, 41] |" in (out / "claims.md").read_text()
 
 

@@ -5,11 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from gradquake.report import figures
+from gradquake.report import charts
 
 
 def test_a_short_curve_is_drawn_whole():
-    assert figures.extremes(np.zeros(50)).tolist() == list(range(50))
+    assert charts.extremes(np.zeros(50)).tolist() == list(range(50))
 
 
 @pytest.mark.parametrize("places", [2_001, 20_000, 20_003])
@@ -17,12 +17,12 @@ def test_a_long_curve_keeps_its_ends_extremes_and_gaps_in_every_part(places):
     rng = np.random.default_rng(places)
     curve = rng.standard_normal(places)
     curve[rng.integers(places, size=20)] = np.nan
-    seen = figures.extremes(curve)
+    seen = charts.extremes(curve)
     assert seen[0] == 0
     assert seen[-1] == places - 1
     assert np.all(np.diff(seen) > 0)
-    assert seen.size <= 4 * figures.MOST_COLUMNS + 1
-    starts = np.linspace(0, places, figures.MOST_COLUMNS + 1).astype(int)
+    assert seen.size <= 4 * charts.MOST_COLUMNS + 1
+    starts = np.linspace(0, places, charts.MOST_COLUMNS + 1).astype(int)
     for start, end in pairwise(starts):
         part = curve[start:end]
         drawn = curve[seen[(seen >= start) & (seen < end)]]

@@ -12,7 +12,7 @@ from gradquake.cli.analyze import analyze
 from gradquake.cli.measure import measure
 from gradquake.cli.reproduce import reproduce
 from gradquake.cli.run import run_app
-from gradquake.cli.studies import info, plot, watch
+from gradquake.cli.studies import info, plot, report, watch
 from gradquake.cli.terminal import Command, InterruptError
 
 __all__ = ["app", "main"]
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 app.command(cls=Command)(reproduce)
 app.add_typer(run_app, name="run")
-for command in (measure, analyze, watch, plot, info):
+for command in (measure, analyze, report, watch, plot, info):
     app.command(cls=Command)(command)
 
 

@@ -96,8 +96,8 @@ def reproduce(
         return
     _print_claims(claims)
     say(
-        f"Written to {out}: claims.md and {entry.page}.md to read, claims.json and {entry.page}.json "
-        "for programs, figures/ and the studies"
+        f"Written to {out}: {entry.report}, claims.md and {entry.page}.md to read, claims.json and "
+        f"{entry.page}.json for programs, figures/ and the studies"
     )
 
 

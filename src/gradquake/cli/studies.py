@@ -1,4 +1,4 @@
-"""The commands that look at a study: `watch`, `plot`, `info`."""
+"""The commands that look at a study: `watch`, `plot`, `report`, `info`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import typer
 from gradquake.cli.terminal import (
     AsJson,
     InterruptError,
+    Jobs,
+    Scheduler,
     StudyFile,
     Where,
     print_table,
+    progress,
     say,
     settings_of,
 )
 
-__all__ = ["info", "plot", "watch"]
+__all__ = ["info", "plot", "report", "watch"]
 
 
 def watch(
@@ -57,6 +60,40 @@ def plot(
 
     files = report.plot(study, out, where=settings_of(where or []))
     say(f"Drawn: {files.png} and {files.svg}")
+
+
+def report(
+    study: StudyFile,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; default: the study's name with .html.")
+    ] = None,
+    where: Where = None,
+    nulls: Annotated[
+        bool,
+        typer.Option(
+            "--nulls",
+            help="Measure the whole ladder of nulls, every topology, and the stability of XOR runs.",
+        ),
+    ] = False,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+) -> None:
+    """Write everything about a sweep as one HTML file that needs nothing else.
+
+    It shows the reading, D(t) and every other channel beside their nulls, the exponents with their
+    cautions, and the configuration. A sweep without nulls, or with fewer than three network sizes, gets
+    a report too, which says why the rest is missing.
+
+    Example: `gradquake report runs.sqlite --out report.html`
+    """
+    from gradquake.report import study_page
+
+    with progress() as bars:
+        written = study_page.report(
+            study, out, nulls=nulls, jobs=jobs, scheduler=scheduler, progress=bars,
+            where=settings_of(where or []),
+        )  # fmt: skip
+    say(f"Written: {written}")
 
 
 def info(study: StudyFile, as_json: AsJson = False) -> None:

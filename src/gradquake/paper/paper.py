@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
-from gradquake.paper.claim import Claim
+from gradquake.paper.claim import Claim, JudgedClaim
+from gradquake.report.page import Chapter
 
 __all__ = ["Paper", "Plan", "Plates"]
 
@@ -69,6 +71,10 @@ class Paper(Generic[Judged, Evidence]):
         From the evidence to the texts of files, by their names.
     page : str
         The name of the documents that hold everything beyond the claims.
+    report : str
+        The file name of the report.
+    chapters : callable
+        From the evidence, the judged claims and an executor to the chapters of the report.
     plates : callable
         Returns the functions that draw figures, by name. It loads matplotlib. Worker processes call it,
         so it stands at the top of its module.
@@ -82,4 +88,6 @@ class Paper(Generic[Judged, Evidence]):
     claims: Sequence[Claim[Judged]]
     documents: Callable[[Evidence], dict[str, str]]
     page: str
+    report: str
+    chapters: Callable[[Evidence, Sequence[JudgedClaim], Executor | None], Sequence[Chapter]]
     plates: Callable[[], Plates[Evidence]]

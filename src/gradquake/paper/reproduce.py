@@ -18,6 +18,7 @@ from gradquake.paper.modadd.paper import PAPER as MODADD
 from gradquake.paper.output import made, write
 from gradquake.paper.paper import Paper, Plan, Plates
 from gradquake.paper.xor.paper import PAPER as XOR
+from gradquake.report.page import page, save
 from gradquake.study.execution import Progress, each, silent
 from gradquake.study.pools import open_executor
 from gradquake.study.study import Study, open_study
@@ -52,8 +53,9 @@ def reproduce(
         known exponents, which make no claims.
     out : str or Path
         A folder; it is made if it does not exist. It receives the studies, ``claims.json`` and
-        ``claims.md``, further tables as JSON and Markdown, and ``figures/``. Runs that its studies hold
-        are not measured again, and claims of other papers in ``claims.json`` are kept.
+        ``claims.md``, a report as one HTML file, further tables as JSON and Markdown, and ``figures/``.
+        Runs that its studies hold are not measured again, and claims of other papers in ``claims.json``
+        are kept.
     seeds : int, optional
         Seeds at each size that claims are judged on; by default 200 for "xor", from which its six-seed
         numbers are estimated, 3 for "modadd" and 8 for "known".
@@ -127,6 +129,9 @@ def carry_out(
         write(folder / "claims.md", claims_page.page(everything))
     for file, text in paper.documents(found).items():
         write(folder / file, text)
+    progress("report", 0, None)
+    text = page(f"gradquake reproduces {paper.name}", paper.chapters(found, claims, executor))
+    save(folder / paper.report, text)
     progress("drawing", 0, None)
     for drawn in each(partial(_drawn, paper.plates, found), plan.plates, executor):
         for file, content in drawn.items():

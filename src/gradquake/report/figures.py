@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.analysis.resampling import Estimate
+from gradquake.report.charts import extremes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BELOW_LEGEND", "BLACK", "BLUE", "DIMENSION_LABELS", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY",
     "SYMBOLS", "VERMILION", "YELLOW", "Axes", "Color", "categories", "dimension", "dimensions",
-    "extremes", "heatmap", "inset", "legend_below", "line_with_band", "path", "say", "scale_colors",
+    "heatmap", "inset", "legend_below", "line_with_band", "path", "say", "scale_colors",
     "series", "sheet", "steps", "variants",
 ]  # fmt: skip
 
@@ -39,9 +40,6 @@ GREY = "#7f7f7f"
 
 # The height of vertical lines as a share of the panel's, so that they do not cross its legend.
 BELOW_LEGEND = 0.74
-
-# A long curve is divided into this many parts, and the extremes of each part are drawn.
-MOST_COLUMNS = 1000
 
 # The width in inches of a page of two columns.
 PAGE_WIDTH = 7.0
@@ -149,26 +147,6 @@ def say(ax: Axes, text: str) -> Axes:
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
     ax.set_axis_off()
     return ax
-
-
-def extremes(*curves: Floats) -> NDArray[np.intp]:
-    """Return the indices at which curves are drawn: all, or the extremes if there are many.
-
-    Long curves are divided into ``MOST_COLUMNS`` equal parts. Each part keeps its first index, and for
-    each curve those of the smallest, the largest and a missing value. A panel has fewer pixels than
-    there are parts, so the drawing does not change.
-    """
-    n = len(curves[0])
-    if n <= 2 * MOST_COLUMNS:
-        return np.arange(n)
-    starts = np.linspace(0, n, MOST_COLUMNS + 1).astype(np.intp)[:-1]
-    seen = [starts, np.array([n - 1])]
-    part = np.searchsorted(starts, np.arange(n), side="right")
-    for curve in curves:
-        # Sorted by part and then by value, with NaN last: the first of each part is its smallest.
-        for key in (curve, -curve, ~np.isnan(curve)):
-            seen.append(np.lexsort((key, part))[starts])
-    return np.unique(np.concatenate(seen))
 
 
 def legend_below(ax: Axes, lines: Mapping[str, tuple[Color, str]]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import xarray as xr
 
 from gradquake.analysis import specifications
 from gradquake.analysis.channels import SIZE
-from gradquake.analysis.ladder import Attribution, Span
+from gradquake.analysis.ladder import Attribution, Ladder, Span
 from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.statistics import STATISTICS, Statistic, check_statistic
@@ -27,6 +26,9 @@ from gradquake.report.json import (
     topology_json,
     written,
 )
+from gradquake.report.origin import title_of
+from gradquake.report.page import Chapter, fragment, page, save
+from gradquake.report.parts import PARTS, Subject
 from gradquake.report.reading import reading
 from gradquake.report.scaling_tables import (
     fewer_scales_json,
@@ -48,6 +50,7 @@ from gradquake.report.tables import (
 from gradquake.report.text import Table, with_interval
 from gradquake.scrutiny import replay
 from gradquake.scrutiny.checks import check, check_beside
+from gradquake.scrutiny.every_channel import in_every_channel
 from gradquake.scrutiny.scrutinize import Scrutiny, beside, check_channel, scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.stability import Stability, knows_sharpness, stability
@@ -63,6 +66,9 @@ __all__ = ["VERSION", "Result", "analyze"]
 
 # The version of docs/analyze.schema.json. A change that a program would notice raises it.
 VERSION = 1
+
+# The parts of a report that a notebook shows.
+IN_NOTEBOOKS = ("reading", "dimension", "scaling")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -155,6 +161,16 @@ class Result:
         tables = [exponents_table(ladder, of), attribution_table(ladder, of)]
         if self.scrutiny.timing:
             tables.append(timing_table(self.scrutiny, of))
+        return [*tables, *self._further_tables]
+
+    @cached_property
+    def channels(self) -> dict[str, Ladder]:
+        """The same analysis in every other channel that was recorded, by channel."""
+        return in_every_channel(self.scrutiny.ladder)
+
+    @cached_property
+    def _further_tables(self) -> list[Table]:
+        of, tables = self.statistics, []
         if self.nulls:
             tables.append(collapse_table({"": self.scrutiny.collapses}))
             tables += [slopes_table(ladder.real, of), fewer_scales_table(ladder.real, of)]
@@ -212,6 +228,42 @@ class Result:
             found["sensitivity"] = specifications_json(self.specifications, holds)
         return written(found)
 
+    def to_html(self, path: str | Path | None = None, *, commands: Sequence[str] = ()) -> str:
+        """Return the result as one HTML file that needs nothing else, and write it if a path is given.
+
+        The file shows everything that was computed, and the analysis in every other channel. It has one
+        section for each entry of ``report.parts.PARTS``.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            The file to write.
+        commands : sequence of str
+            The commands that make the result again, to show them.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written.
+        """
+        subject = replace(self._subject, channels=self.channels, commands=commands)
+        text = page(title_of(subject.sweep), [Chapter("", PARTS, subject)])
+        if path is not None:
+            save(path, text)
+        return text
+
+    @property
+    def _subject(self) -> Subject:
+        ladder = self.scrutiny.ladder
+        return Subject(
+            ladder.real.dataset,
+            self.statistics,
+            ladder,
+            self.scrutiny,
+            reading=self.reading,
+            tables=self._further_tables,
+        )
+
     def __str__(self) -> str:
         return "\n".join(self.reading)
 
@@ -222,8 +274,8 @@ class Result:
         return f"<Result of {runs} runs: {name} = {with_interval(found)}>"
 
     def _repr_html_(self) -> str:
-        sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.reading)
-        return f"<ul>{sentences}</ul>{self.tables[0]._repr_html_()}"
+        parts = {name: PARTS[name] for name in IN_NOTEBOOKS}
+        return fragment(parts, self._subject)
 
 
 def analyze(

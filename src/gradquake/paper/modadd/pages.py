@@ -28,7 +28,7 @@ from gradquake.report.json import (
 from gradquake.report.tables import SYMBOLS, attribution_table, exponents_table
 from gradquake.report.text import Table, quality_of, time_with_interval, with_interval
 
-__all__ = ["as_object", "documents", "page"]
+__all__ = ["as_object", "documents", "page", "tables"]
 
 UNTESTABLE = (
     "A condition is missing if the limit of steps ended more than half of the avalanches of some width: "
@@ -48,13 +48,18 @@ def documents(evidence: Evidence) -> dict[str, str]:
 
 def page(evidence: Evidence) -> str:
     """Return all results as a Markdown page of tables."""
+    return "# Modular addition\n\n" + "\n".join(table.markdown() for table in tables(evidence))
+
+
+def tables(evidence: Evidence) -> list[Table]:
+    """Return all results as tables."""
     pages = [grokking_table(evidence), *(medians_table(evidence, level) for level in LEVELS[2:])]
     pages += [truncated_table(evidence), statements_table(evidence), times_table(evidence)]
     pages += [pooled_table(evidence), warnings_table(evidence)]
     for architecture, condition, found in _with_exponents(evidence):
         for table in (exponents_table(found.ladder), attribution_table(found.ladder)):
             pages.append(replace(table, title=f"{table.title}, {architecture}, {condition}"))
-    return "# Modular addition\n\n" + "\n".join(table.markdown() for table in pages)
+    return pages
 
 
 def _with_exponents(evidence: Evidence) -> Iterator[tuple[str, str, Found]]:

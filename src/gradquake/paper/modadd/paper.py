@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradquake.paper.modadd.chapters import chapters
 from gradquake.paper.modadd.claims import CLAIMS
 from gradquake.paper.modadd.evidence import Evidence, judged_on, measure
 from gradquake.paper.modadd.pages import documents
@@ -31,5 +32,7 @@ PAPER = Paper(
     claims=CLAIMS,
     documents=documents,
     page="modadd",
+    report="modadd.html",
+    chapters=chapters,
     plates=_plates,
 )

@@ -53,7 +53,7 @@ from gradquake.report.tables import (
 )
 from gradquake.report.text import Table, time_with_interval, with_interval
 
-__all__ = ["documents", "scrutiny_object", "scrutiny_page"]
+__all__ = ["documents", "scrutiny_object", "scrutiny_page", "tables"]
 
 MEASURED_SPANS: tuple[Span, ...] = ("pre", "post", "rise")
 
@@ -70,11 +70,12 @@ def documents(found: Evidence) -> dict[str, str]:
 def scrutiny_page(found: Evidence) -> str:
     """Return everything beyond the claims as a Markdown page of tables."""
     return "# The paper's experiment under scrutiny\n\n" + "\n".join(
-        table.markdown() for table in _tables(found)
+        table.markdown() for table in tables(found)
     )
 
 
-def _tables(found: Evidence) -> list[Table]:
+def tables(found: Evidence) -> list[Table]:
+    """Return everything beyond the claims as tables."""
     sweeps = {"inline": found.inline_scrutiny, "shadow": found.shadow_scrutiny}
     pages: list[Table] = []
     for name, scrutiny in sweeps.items():

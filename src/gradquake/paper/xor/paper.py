@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradquake.paper.paper import Paper, Plates
+from gradquake.paper.xor.chapters import chapters
 from gradquake.paper.xor.evidence import Evidence, gather, judged_on, measure
 from gradquake.paper.xor.pages import documents
 from gradquake.paper.xor.plan import plan
@@ -27,5 +28,7 @@ PAPER = Paper(
     claims=(*TRANSITION, *ROBUSTNESS),
     documents=documents,
     page="scrutiny",
+    report="report.html",
+    chapters=chapters,
     plates=_plates,
 )
