@@ -172,9 +172,10 @@ class Result:
     def _further_tables(self) -> list[Table]:
         of, tables = self.statistics, []
         if self.nulls:
+            real = self.scrutiny.ladder.real
             tables.append(collapse_table({"": self.scrutiny.collapses}))
-            tables += [slopes_table(ladder.real, of), fewer_scales_table(ladder.real, of)]
-            tables.append(moments_table({"data": ladder.real.moments}))
+            tables += [slopes_table(real, of), fewer_scales_table(real, of)]
+            tables.append(moments_table({"data": real.moments}))
         if self.topologies:
             tables.append(topologies_table({"": self.topologies}, of))
         if self.stability:
