@@ -222,7 +222,7 @@ def test_a_tail_is_strict_json(sweep):
 def test_specifications_are_strict_json(choices):
     holds, of_each = statements(choices), judged(choices, statements)
     read = strict(specifications_json(choices, of_each))
-    assert read["specifications"] == choices["pre"].size == 2 * 2 * 3 * 3 * 5
+    assert read["specifications"] == choices["pre"].size == 2 * 2 * 3 * 2 * 5
     assert set(read["holds"]) == {str(name) for name in holds.data_vars}
     for name, of in read["holds"].items():
         assert of["share"] == float(holds[name].mean())
