@@ -62,7 +62,7 @@ locks:
 		pyproject.toml --group all | grep -Ev '^(nvidia|cuda|triton)-?' > locks/all.txt
 	uv pip compile --universal --python-version 3.11 -q --no-header --no-annotate --upgrade \
 		--group dist -o locks/dist.txt
-	# matplotlib 3.9 uses names that later versions of pyparsing warn of, and a warning is an error in the tests.
+	# matplotlib 3.10 uses names that later versions of pyparsing warn of, and a warning is an error in the tests.
 	echo 'pyparsing==3.2.5' | uv pip compile --resolution lowest-direct --python-version 3.11 -q --no-header \
 		--no-annotate --upgrade pyproject.toml --group test - -o locks/lowest.txt
 
