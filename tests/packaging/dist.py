@@ -2,11 +2,11 @@
 
     python tests/packaging/dist.py [--release TAG] [--quick]
 
-It builds twice, from two copies of the tracked files, and compares the bytes. It then checks contents and
-metadata, installs the wheel into an empty virtual environment with the newest dependencies, reproduces the
-paper there in its quick form, and runs fast tests of the source distribution against the wheel. ``--quick``
-ends before the installation. ``--release`` also checks that everything is ready to be published as this tag.
-The result lies in dist/.
+It builds twice, from two copies of the tracked files, and compares the bytes. It then checks contents
+and metadata, installs the wheel into an empty virtual environment with the newest dependencies, reproduces
+the paper there in its quick form, and runs fast tests of the source distribution against the wheel.
+``--quick`` ends before the installation. ``--release`` also checks that everything is ready to be
+published as this tag. The result lies in dist/.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def tracked(tree=ROOT):
 
 
 def build(files, folder, epoch):
-    """Build from a copy of the files in a folder; return the paths of the sdist and the wheel."""
+    """Build from a copy of the files; return the paths of the sdist and the wheel."""
     copy, made = folder / "tree", folder / "dist"
     for file in files:
         (copy / file).parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def build(files, folder, epoch):
 
 
 def build_twice(folder):
-    """Build under two umasks in folders with different names; return the first pair if both are equal."""
+    """Build under two umasks in two folders; return the first pair if both are equal."""
     epoch = run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip()
     files, pairs = tracked(), []
     before = os.umask(0o022)
@@ -94,6 +94,19 @@ def check_contents(sdist, wheel):
     with tarfile.open(sdist) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     difference(names, {*tracked(), "PKG-INFO"}, sdist.name)
+
+
+def check_forms():
+    """GitHub and programs that read citations understand the files that are meant for them."""
+    checked = {
+        "vendor.github-workflows": (ROOT / ".github/workflows").glob("*.yml"),
+        "vendor.github-issue-forms": set((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
+        - {ROOT / ".github/ISSUE_TEMPLATE/config.yml"},
+        "vendor.github-issue-config": [ROOT / ".github/ISSUE_TEMPLATE/config.yml"],
+        "vendor.citation-file-format": [ROOT / "CITATION.cff"],
+    }
+    for schema, files in checked.items():
+        run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *files)
 
 
 def version():
@@ -131,11 +144,10 @@ def check_metadata(sdist, wheel):
         fail("the description of the wheel is not README.md")
 
 
-def marked():
-    """The files in which something is left to the owner; docs/release.md lists them."""
-    files = [name for name in tracked() if not name.startswith("docs/images/")]
-    holds = [name for name in files if MARK in (ROOT / name).read_text("utf-8")]
-    return sorted(set(holds) - {"docs/release.md", "tests/packaging/dist.py"})
+def marked(files):
+    """Those of the files in which something is left to the owner; docs/release.md lists them."""
+    texts = {name: (ROOT / name).read_bytes() for name in files}
+    return sorted(name for name, text in texts.items() if MARK.encode() in text)
 
 
 def check_release(tag, wheel):
@@ -145,7 +157,8 @@ def check_release(tag, wheel):
     changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
     if not re.search(rf"^## \[{re.escape(version())}\] - \d{{4}}-\d\d-\d\d$", changes, re.M):
         fail(f"CHANGELOG.md has no heading '## [{version()}] - YYYY-MM-DD'")
-    if left := marked():
+    tell_of_it = {"docs/release.md", "tests/packaging/dist.py"}
+    if left := marked(set(tracked()) - tell_of_it):
         fail(f"something is left to the owner ('{MARK}') in {', '.join(left)}; see docs/release.md")
     if relative := re.findall(r"\]\((?!https?://|#)([^)]+)\)", description(metadata(wheel))):
         fail(f"README.md has relative links, which are dead on PyPI: {', '.join(relative)}")
@@ -188,6 +201,7 @@ def main():
         sdist, wheel = build_twice(Path(made))
         check_contents(sdist, wheel)
         check_metadata(sdist, wheel)
+        check_forms()
         if chosen.release:
             check_release(chosen.release, wheel)
         if not chosen.quick:
