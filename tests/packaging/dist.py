@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 MARK = "TO BE FILLED BY THE OWNER"
 FAST_TESTS = [
-    "packaging", "avalanche/test_probe.py", "cli/test_measure.py", "study/test_recording.py", "test_face.py",
+    "packaging", "avalanche/test_probe.py", "study/test_recording.py", "test_face.py",
     "test_imports.py", "test_public.py",
 ]  # fmt: skip
 
