@@ -155,6 +155,8 @@ def marked(files):
 
 def check_release(tag, wheel):
     """Whatever a person has to do before a tag is pushed is done."""
+    if changed := run("git", "status", "--porcelain", "--untracked-files=no", cwd=ROOT).strip():
+        fail(f"the working tree differs from the last commit; commit or stash first:\n{changed}")
     if tag != f"v{version()}":
         fail(f"the tag is {tag}, but src/gradquake/__init__.py says {version()}: tag v{version()}")
     changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
