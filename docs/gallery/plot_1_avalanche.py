@@ -1,0 +1,10 @@
+"""
+One gradient, one avalanche
+===========================
+
+x
+"""
+
+import gradquake as gq
+
+print(gq.Probe())
