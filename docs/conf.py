@@ -29,7 +29,7 @@ extensions = [
 exclude_patterns = ["_build", "gallery", "gallery_of/*.ipynb", "gallery_of/*.py"]
 nitpicky = True
 
-# Markdown. The pages are read on the repository's web view too, so they use little beyond plain Markdown.
+# The pages are read on the repository's web view too, so they use little beyond plain Markdown.
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import get_args
 from sphinx.ext.autodoc.mock import mock
 
 FOLDER = "api"
+SCHEMA = "analyze.schema.json"
 LONGEST_DEFAULT = 60
 # The rooms in the order of the import rule; cli is described by its commands.
 ROOMS = {
@@ -44,6 +46,7 @@ def write(folder):
     pages["gradquake.torch.rst"] = face("gradquake.torch", "In a PyTorch loop")
     pages |= {f"room-{room}.rst": of_room(room, title) for room, title in ROOMS.items()}
     pages["command-line.md"] = command_line()
+    pages["json.md"] = json_page(json.loads((folder.parent / SCHEMA).read_text("utf-8")))
     folder.mkdir(exist_ok=True)
     for old in folder.iterdir():
         if old.name not in pages:
@@ -178,8 +181,8 @@ def command_line():
 
 
 EXITS = (
-    "Results go to stdout, progress and messages to stderr. The exit status is 0 if the work is done, 1 if it\n"
-    "failed, 2 for bad input or usage, and 130 after an interrupt."
+    "Results go to stdout, progress and messages to stderr. The exit status is 0 if the work is done, 1 if\n"
+    "it failed, 2 for bad input or usage, and 130 after an interrupt."
 )
 
 
@@ -221,3 +224,47 @@ def row(parameter):
     cells = [names, kind, default, getattr(parameter, "help", None) or ""]
     escaped = [cell.replace("|", "\\|").replace("\n", " ") for cell in cells]
     return f"| {' | '.join(escaped)} |"
+
+
+# The JSON of `analyze`
+
+ABOUT_JSON = """# JSON schema
+
+`gradquake analyze STUDY --json` and `Result.to_json()` print one JSON object.
+[analyze.schema.json](../analyze.schema.json) describes it (JSON Schema, draft 2020-12), and tests validate
+the output against it. `version` rises if an entry changes its meaning or goes away.
+
+A number that is not defined is `null`, and `notes` says why. Objects are nested by rung of the nulls, phase
+and statistic: `nulls["permuted"]["post"]["max"]["value"]`. The [glossary](../glossary.md) explains these words.
+
+| entry | always | holds |
+|---|---|---|
+"""
+
+ABOUT_OBJECTS = """## Objects
+
+| object | entries |
+|---|---|
+"""
+
+
+def json_page(schema):
+    """The page of the JSON schema: its entries, and those of the objects in it."""
+    known = schema["$defs"]
+    rows = []
+    for name, found in schema["properties"].items():
+        always = "yes" if name in schema["required"] else ""
+        kind = found.get("$ref", "").rpartition("/")[2]
+        rows.append(f"| `{name}` | {always} | {found['description']}{f' See {kind}.' if kind else ''} |")
+    parts = [
+        f"| {name} | {', '.join(map(entry_of, definition['properties'].items()))} |"
+        for name, definition in known.items()
+        if "properties" in definition
+    ]
+    return ABOUT_JSON + "\n".join(rows) + "\n\n" + ABOUT_OBJECTS + "\n".join(parts) + "\n"
+
+
+def entry_of(named):
+    name, found = named
+    said = found.get("description")
+    return f"`{name}`" + (f" ({said[0].lower()}{said[1:].rstrip('.')})" if said else "")
