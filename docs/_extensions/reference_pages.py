@@ -231,11 +231,12 @@ def row(parameter):
 ABOUT_JSON = """# JSON schema
 
 `gradquake analyze STUDY --json` and `Result.to_json()` print one JSON object.
-[analyze.schema.json](../analyze.schema.json) describes it (JSON Schema, draft 2020-12), and tests validate
-the output against it. `version` rises if an entry changes its meaning or goes away.
+[analyze.schema.json](../analyze.schema.json) describes it (JSON Schema, draft 2020-12), and tests
+validate the output against it. `version` rises if an entry changes its meaning or goes away.
 
-A number that is not defined is `null`, and `notes` says why. Objects are nested by rung of the nulls, phase
-and statistic: `nulls["permuted"]["post"]["max"]["value"]`. The [glossary](../glossary.md) explains these words.
+A number that is not defined is `null`, and `notes` says why. Objects are nested by rung of the nulls,
+phase and statistic: `nulls["permuted"]["post"]["max"]["value"]`. The [glossary](../glossary.md) explains
+these words.
 
 | entry | always | holds |
 |---|---|---|

@@ -2,9 +2,9 @@
 Is it the order of the entries?
 ===============================
 
-A null answers this question. The permuted null has the same entries in random places, so it keeps their
-distribution and destroys their order. The Gaussian null keeps neither. Three gradients show what each can
-tell.
+A null answers this question. The permuted null has the same entries in random places, so it keeps
+their distribution and destroys their order. The Gaussian null keeps neither. Three gradients show
+what each can tell.
 """
 
 import matplotlib.pyplot as plt
@@ -22,8 +22,8 @@ gradients = {
 }
 
 # %%
-# Each gradient relaxes on a ring, on which neighbors of the network are neighbors of the graph. So do 200
-# surrogates of it.
+# Each gradient relaxes on a ring, on which neighbors of the network are neighbors of the graph. So
+# do 200 surrogates of it.
 
 probe = gq.Probe(graph="ring", alpha=0.3)
 nulls = {
@@ -46,10 +46,10 @@ rows[-1].set_xlabel("size / N")
 rows[0].legend()
 
 # %%
-# The first gradient lies within both nulls. The second has a larger avalanche than Gaussian noise, and so
-# have its shuffled copies: only the distribution differs. The third lies far outside the permuted null:
-# here it is the order. ``gq.analyze`` splits exponents in the same way, into the parts *estimator*,
-# *distribution* and *arrangement*.
+# The first gradient lies within both nulls. The second has a larger avalanche than Gaussian noise,
+# and so have its shuffled copies: only the distribution differs. The third lies far outside the
+# permuted null: here it is the order. ``gq.analyze`` splits exponents in the same way, into the
+# parts *estimator*, *distribution* and *arrangement*.
 
 for name, g in gradients.items():
     real, permuted = probe.measure(g).size, nulls[name]["permuted"]

@@ -3,8 +3,8 @@ A sweep: from runs to D(t)
 ==========================
 
 ``gq.run`` trains networks of several sizes on XOR and records an avalanche at every tenth epoch.
-``gq.analyze`` trains them again, bit for bit, to measure the nulls on the same gradients. Twelve runs are too
-few for a result; they show the way.
+``gq.analyze`` trains them again, bit for bit, to measure the nulls on the same gradients. Twelve
+runs are too few for a result; they show the way.
 """
 
 import tempfile
@@ -30,8 +30,8 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained"
 result.plot("max", ax=left)
 
 # %%
-# The parts of D - 1 after the networks have learned. Only the *arrangement* is destroyed by shuffling the
-# entries.
+# The parts of D - 1 after the networks have learned. Only the *arrangement* is destroyed by
+# shuffling the entries.
 
 parts = result.attribution("post", "max")
 names = ("estimator", "distribution", "arrangement")

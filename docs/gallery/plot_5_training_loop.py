@@ -2,8 +2,8 @@
 The probe in a training loop
 ============================
 
-``gradquake.torch.attach`` measures the gradient just before the optimizer uses it. Training stays the same, bit
-for bit. Without ``study=``, the measurements stay in memory, in ``quake.dataset``.
+``gradquake.torch.attach`` measures the gradient just before the optimizer uses it. Training stays
+the same, bit for bit. Without ``study=``, the measurements stay in memory, in ``quake.dataset``.
 """
 
 import matplotlib.pyplot as plt
@@ -32,8 +32,8 @@ with gqt.attach(
 quake.dataset
 
 # %%
-# s/N during the training, beside the nulls that were measured on the same gradients. Where the permuted null
-# follows the gradient, the distribution of the entries explains the avalanche.
+# s/N during the training, beside the nulls that were measured on the same gradients. Where the
+# permuted null follows the gradient, the distribution of the entries explains the avalanche.
 
 figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(7, 6), layout="constrained")
 for name in ("gaussian", "permuted", "real"):
