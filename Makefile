@@ -5,7 +5,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PYTEST := $(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce test test-all lowest processors lint faults fuzz benchmark dist locks clean
+.PHONY: reproduce test test-all lowest processors lint faults fuzz benchmark docs linkcheck dist locks clean
 
 ## reproduce: train, probe, measure and judge the whole paper (ARGS=--quick leaves out the scrutiny)
 reproduce: $(VENV)/.core
@@ -48,6 +48,14 @@ fuzz: $(VENV)/.all
 benchmark: $(VENV)/.all
 	for script in benchmarks/bench_*.py; do $(PYTHON) $$script || exit 1; done
 
+## docs: build the site into docs/_build/html and run its gallery; warnings are errors (needs no network)
+docs: $(VENV)-docs/.installed
+	$(VENV)-docs/bin/python -m sphinx -b html -n -W --keep-going docs docs/_build/html
+
+## linkcheck: try the links of the site to other sites (needs the network)
+linkcheck: $(VENV)-docs/.installed
+	$(VENV)-docs/bin/python -m sphinx -b linkcheck -D plot_gallery=False docs docs/_build/linkcheck
+
 ## dist: build the wheel and the sdist, and check them (ARGS="--release v0.1.0": as this release)
 dist: $(VENV)-dist/.installed
 	$(VENV)-dist/bin/python tests/packaging/dist.py $(ARGS)
@@ -62,16 +70,22 @@ locks:
 		pyproject.toml --group all | grep -Ev '^(nvidia|cuda|triton)-?' > locks/all.txt
 	uv pip compile --universal --python-version 3.11 -q --no-header --no-annotate --upgrade \
 		--group dist -o locks/dist.txt
+	uv pip compile --universal --python-version 3.11 -q --no-header --no-annotate --upgrade \
+		pyproject.toml --group docs | grep -Ev '^(nvidia|cuda|triton)-?' > locks/docs.txt
 	# matplotlib 3.10 uses names that later versions of pyparsing warn of, and a warning is an error in the tests.
 	echo 'pyparsing==3.2.5' | uv pip compile --resolution lowest-direct --python-version 3.11 -q --no-header \
 		--no-annotate --upgrade pyproject.toml --group test - -o locks/lowest.txt
 
 ## clean: remove what the commands made
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-dist dist reproduction
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-dist $(VENV)-docs dist reproduction docs/_build docs/api docs/gallery_of
 
 $(VENV)-lowest/.installed: locks/lowest.txt pyproject.toml
 	$(call install,locks/lowest.txt,$(VENV)-lowest,python3.11)
+	touch $@
+
+$(VENV)-docs/.installed: locks/docs.txt pyproject.toml
+	$(call install,locks/docs.txt,$(VENV)-docs)
 	touch $@
 
 $(VENV)-dist/.installed: locks/dist.txt

@@ -181,8 +181,8 @@ def command_line():
 
 
 EXITS = (
-    "Results go to stdout, progress and messages to stderr. The exit status is 0 if the work is done, 1 if\n"
-    "it failed, 2 for bad input or usage, and 130 after an interrupt."
+    "Results go to stdout, progress and messages to stderr. The exit status is 0 if the work is done,\n"
+    "1 if it failed, 2 for bad input or usage, and 130 after an interrupt."
 )
 
 
