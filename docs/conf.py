@@ -87,10 +87,12 @@ html_css_files = ["site.css"]
 html_extra_path = ["analyze.schema.json"]
 html_copy_source = False
 html_show_sourcelink = False
+# Pages without a section of their own have no list of its pages.
+html_sidebars = {page: [] for page in ("index", "start", "peers", "benchmarks", "changelog")}
 html_theme_options = {
     "navbar_start": ["navbar-logo", "version-switcher"],
     "switcher": {"json_url": "_static/switcher.json", "version_match": version},
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 6,
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

@@ -15,15 +15,15 @@ SCHEMA = "analyze.schema.json"
 LONGEST_DEFAULT = 60
 # The rooms in the order of the import rule; cli is described by its commands.
 ROOMS = {
-    "avalanche": "One gradient, one avalanche",
-    "study": "Runs on disk",
-    "analysis": "Statistics",
-    "experiments": "Experiments",
-    "scrutiny": "A sweep measured again",
-    "files": "Gradients and checkpoints in files",
-    "report": "Results for a reader",
-    "torch": "Parts of gradquake.torch",
-    "paper": "Papers and claims",
+    "avalanche": "one gradient, one avalanche",
+    "study": "runs on disk",
+    "analysis": "statistics",
+    "experiments": "experiments",
+    "scrutiny": "a sweep measured again",
+    "files": "gradients and checkpoints in files",
+    "report": "results for a reader",
+    "torch": "the modules inside",
+    "paper": "papers and claims",
 }
 
 
@@ -42,8 +42,8 @@ def prepare(app, config):
 
 def write(folder):
     """Write all pages into ``folder``; a page that has not changed keeps its date."""
-    pages = {"gradquake.rst": face("gradquake", "Measure, sweep, analyze")}
-    pages["gradquake.torch.rst"] = face("gradquake.torch", "In a PyTorch loop")
+    pages = {"gradquake.rst": face("gradquake", "measure, sweep, analyze")}
+    pages["gradquake.torch.rst"] = face("gradquake.torch", "in a training loop")
     pages |= {f"room-{room}.rst": of_room(room, title) for room, title in ROOMS.items()}
     pages["command-line.md"] = command_line()
     pages["json.md"] = json_page(json.loads((folder.parent / SCHEMA).read_text("utf-8")))
@@ -88,7 +88,7 @@ def face(name, title):
     """The page of a public module: an overview, and every name that it lists."""
     module = importlib.import_module(name)
     parts = [
-        heading(f"{title}: {name}", "="),
+        heading(f"{name}: {title}", "="),
         f".. automodule:: {name}\n   :no-members:\n",
         ".. list-table::",
     ]
@@ -105,7 +105,7 @@ def face(name, title):
 def of_room(room, title):
     """The page of a room: its modules, each with the names that it lists."""
     package = importlib.import_module(f"gradquake.{room}")
-    parts = [heading(f"{title}: gradquake.{room}", "=")]
+    parts = [heading(f"gradquake.{room}: {title}", "=")]
     if room != "torch":
         parts.append(f".. automodule:: gradquake.{room}\n   :no-members:\n")
     for found in pkgutil.walk_packages(package.__path__, f"gradquake.{room}."):

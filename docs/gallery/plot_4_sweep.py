@@ -26,8 +26,8 @@ print(result)
 # %%
 # D(t) with its 95 % band, beside that of its nulls.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-result.plot("max", ax=left)
+figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+result.plot("max", ax=axes)
 
 # %%
 # The parts of D - 1 after the networks have learned. Only the *arrangement* is destroyed by
@@ -35,11 +35,11 @@ result.plot("max", ax=left)
 
 parts = result.attribution("post", "max")
 names = ("estimator", "distribution", "arrangement")
+figure, axes = plt.subplots(figsize=(7, 2.5), layout="constrained")
 estimates = [getattr(parts, name) for name in names]
 for name, one in zip(names, estimates, strict=True):
-    right.plot([one.low, one.high], [name, name], "C0", linewidth=3)
-    right.plot(one.value, name, "ko")
-right.axvline(0, color="gray", linestyle=":")
-right.set_xlabel("part of D - 1 after t_g")
-right.invert_yaxis()
-figure
+    axes.plot([one.low, one.high], [name, name], "C0", linewidth=3)
+    axes.plot(one.value, name, "ko")
+axes.axvline(0, color="gray", linestyle=":")
+axes.set_xlabel("part of D - 1 after t_g")
+axes.invert_yaxis()
