@@ -9,6 +9,8 @@ from numpydoc.xref import DEFAULT_LINKS
 import gradquake
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# The small networks of the gallery are slower on several threads, and far slower on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_extensions"))
 
@@ -90,7 +92,9 @@ html_show_sourcelink = False
 # Pages without a section of their own have no list of its pages.
 html_sidebars = {page: [] for page in ("index", "start", "peers", "benchmarks", "changelog")}
 html_theme_options = {
-    "navbar_start": ["navbar-logo", "version-switcher"],
+    "navbar_start": ["navbar-logo"],
+    "navbar_persistent": ["search-button"],
+    "navbar_end": ["version-switcher", "theme-switcher"],
     "switcher": {"json_url": "_static/switcher.json", "version_match": version},
     "header_links_before_dropdown": 6,
     "show_prev_next": False,
