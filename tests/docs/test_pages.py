@@ -1,9 +1,11 @@
 """Every block of Python in the documentation is run, and the pages of the site name what there is."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 import yaml
@@ -85,3 +87,12 @@ def test_every_term_of_the_glossary_stands_once():
     text = (DOCS / "glossary.md").read_text("utf-8").partition("```{glossary}\n")[2]
     terms = [term for line in re.findall(r"^(\w.*)$", text, re.M) for term in line.split(", ")]
     assert len(terms) == len(set(terms)) > 25
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("example", sorted(DOCS.glob("gallery/plot_*.py")), ids=lambda path: path.stem)
+def test_an_example_of_the_gallery_draws(example):
+    plt.close("all")
+    runpy.run_path(str(example))
+    assert plt.get_fignums()
+    plt.close("all")
