@@ -18,6 +18,7 @@ FRAMEWORKS = ("lightning", "transformers", "accelerate", "tensorboard", "wandb",
 NEEDED_BY = {
     "torch": [
         "pytorch",
+        "docs",
         "fuzz",
         "paper/test_modadd.py",
         "cli/test_measure.py",

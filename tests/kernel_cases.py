@@ -147,7 +147,10 @@ def scratch_for(n, dtype):
 
 def naive_dissipation(before, after, indptr):
     alone = np.flatnonzero(np.diff(indptr) == 0)
-    return sum((float(before[i]) - float(after[i]) for i in alone), 0.0)
+    total = 0.0
+    for i in alone:  # not sum(): from Python 3.12 on, it makes up for rounding errors
+        total += float(before[i]) - float(after[i])
+    return total
 
 
 def cycle_keys(seed, n):

@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, real files."""
 
+import contextlib
 import functools
 import json
 import os
@@ -452,7 +453,7 @@ def test_interrupt_is_one_clean_line_and_resumes(jobs, tmp_path):
 
 def finished(path):
     try:
-        with sqlite3.connect(path) as connection:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
             return connection.execute("SELECT count(*) FROM runs").fetchone()[0]
     except sqlite3.OperationalError:
         return 0

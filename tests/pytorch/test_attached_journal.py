@@ -1,5 +1,6 @@
 """How snapshots reach the study: the writing thread, forks, interrupts, and ends of processes."""
 
+import contextlib
 import gc
 import os
 import sqlite3
@@ -118,7 +119,7 @@ with quake:
     with open_study(path) as study:
         assert study.dataset["width"].values.tolist() == [2, 3, 4]
         assert study.dataset["size"].shape == (3, 200)
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 

@@ -42,8 +42,8 @@ class AvalancheNumbers:
     size : int
         Topplings summed over all steps; a node that topples twice counts twice.
     isolated : int
-        The size if no node had a neighbor: a node above tau topples ceil(ln(|g| / tau) / -ln(1 - alpha))
-        times, at most ``max_steps`` times.
+        The size if no node had a neighbor: a node above tau topples
+        ``ceil(ln(|g| / tau) / -ln(1 - alpha))`` times, at most ``max_steps`` times.
     duration : int
         Steps in which something toppled.
     area : int

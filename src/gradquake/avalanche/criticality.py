@@ -159,9 +159,9 @@ class Criticality(CascadeSettings):
     def isolated_size(self, gradient: ArrayLike) -> int:
         """Return the size that the avalanche would have if no node had a neighbor.
 
-        A node above the threshold tau then topples ceil(ln(|g| / tau) / -ln(1 - alpha)) times, at most
-        ``max_steps`` times. The ratio of this number to the size says how much of the avalanche needs no
-        graph. It is the size on a graph without edges, exactly.
+        A node above the threshold tau then topples ``ceil(ln(|g| / tau) / -ln(1 - alpha))`` times, at
+        most ``max_steps`` times. The ratio of this number to the size says how much of the avalanche
+        needs no graph. It is the size on a graph without edges, exactly.
         """
         vector, threshold = self._with_threshold(gradient)
         kind: Any = vector.dtype.type

@@ -1,6 +1,6 @@
 """The activations of hidden units, one table.
 
-A new activation is two functions of NumPy's +, -, *, / and the kernels' own elementary functions, and a
+A new activation is two functions of NumPy's ``+ - * /`` and the kernels' own elementary functions, and a
 line in ``ACTIVATIONS``.
 """
 

@@ -89,7 +89,7 @@ class Networks:
         bias and its output weight. J has one column for each sample, the derivative of the logit times
         sqrt(p (1 - p) / 4). A number is above the largest eigenvalue if Cholesky's factorization of the
         number minus the Hessian succeeds. So bisection finds the eigenvalue to a relative error of
-        1e-12, with +, -, *, / and the square root only.
+        1e-12, with ``+ - * /`` and the square root only.
         """
         curvature = self._activation.curvature(self._inputs(parameters))
         probability = state.logits.copy()

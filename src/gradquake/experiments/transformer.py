@@ -125,8 +125,7 @@ class Transformer:
 
         - Only the last position is predicted, so queries, MLP and unembedding run only there.
         - The one layer sees 2 p + 1 distinct inputs, a token at its position. Keys and values are
-        computed
-          for these.
+          computed for these.
         - The last input is always "=", so there is one query, and its score with an input is looked up.
 
         Parameters
