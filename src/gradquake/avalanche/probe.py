@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from gradquake.avalanche.graphs import Graph, GraphStack, repeat, stack
 from gradquake.avalanche.pieces import relax_pieces
 from gradquake.avalanche.settings import DEFAULT_TOPOLOGY
 from gradquake.avalanche.sums import Gradient
+from gradquake.avalanche.tensors import Layers, Tally
 from gradquake.avalanche.topologies import TOPOLOGIES, Builder, check_topology, kept_graph
 from gradquake.errors import (
     InputError,
@@ -140,7 +142,13 @@ class Probe(Criticality):
             f"max_steps={self.max_steps!r}, seed={self.seed!r})"
         )
 
-    def measure(self, gradient: ArrayLike, *, threads: int | None = None) -> Avalanche:
+    def measure(
+        self,
+        gradient: ArrayLike,
+        *,
+        threads: int | None = None,
+        tensors: Mapping[str, int] | Layers | None = None,
+    ) -> Avalanche:
         """Measure one gradient.
 
         A stored graph of more than 512 MiB, such as ``barabasi_albert`` on 3 10^7 nodes, is drawn anew
@@ -154,12 +162,15 @@ class Probe(Criticality):
         threads : int, optional
             The number of threads that share a gradient of 2^22 entries or more; by default one for
             each core. The result does not depend on it.
+        tensors : mapping of str to int, optional
+            The number of entries of each tensor by name, in the order of the gradient; together N.
+            The avalanche then has ``tensors``, the topplings of each (see ``avalanche.tensors``).
 
         Raises
         ------
         InputError
             For NaN or infinity, another shape or dtype, an empty gradient, or a graph that does not
-            have N nodes.
+            have N nodes, or tensors that are not those of N entries.
         OutOfMemoryError
             If there is not enough memory.
         """
@@ -167,11 +178,13 @@ class Probe(Criticality):
         _check_threads(threads)
         try:
             if vector.size >= LARGE:
-                return self.measure_pieces([vector], threads=threads)
-            relaxed, outcomes = self._relax(vector, self.graph_on(vector.size).as_stack, threads=1)
+                return self.measure_pieces([vector], threads=threads, tensors=tensors)
+            tally = None if tensors is None else self._tally([tensors], [vector.size])
+            stacked = self.graph_on(vector.size).as_stack
+            relaxed, outcomes = relax_stack(vector, stacked, self, tally=tally)
         except MemoryError:
             raise out_of_memory(f"a gradient of {counted(vector.size, 'entry')}") from None
-        return avalanche(outcomes[0], relaxed)
+        return avalanche(outcomes[0], relaxed, tally[0] if tally else None)
 
     def measure_pieces(
         self,
@@ -179,6 +192,7 @@ class Probe(Criticality):
         *,
         exchange: Exchange | None = None,
         threads: int | None = None,
+        tensors: Mapping[str, int] | Layers | None = None,
     ) -> Avalanche:
         """Measure one gradient that lies in pieces: in several arrays, files or processes.
 
@@ -197,6 +211,8 @@ class Probe(Criticality):
         threads : int, optional
             The number of threads of this process; by default one for each core, or a single one if
             there is an ``exchange``.
+        tensors : mapping of str to int, optional
+            As in ``measure``: those of the whole gradient, on every process.
 
         Returns
         -------
@@ -218,6 +234,7 @@ class Probe(Criticality):
                 self,
                 exchange=Alone() if exchange is None else exchange,
                 threads=threads,
+                tensors=tensors,
             )
         except MemoryError:
             raise out_of_memory(f"a gradient in {counted(len(pieces), 'piece')}") from None
@@ -228,6 +245,7 @@ class Probe(Criticality):
         graphs: Graph | Sequence[Graph] | GraphStack | None = None,
         *,
         threads: int | None = None,
+        tensors: Mapping[str, int] | Sequence[Mapping[str, int]] | None = None,
     ) -> AvalancheBatch:
         """Measure many gradients in one call, in parallel over the batch.
 
@@ -242,6 +260,8 @@ class Probe(Criticality):
         threads : int, optional
             The number of threads that share the batch; by default one for each core if the batch has
             200,000 entries or more. The result does not depend on it.
+        tensors : mapping of str to int, or a sequence of them, optional
+            As in ``measure``: those of all gradients, or of each.
 
         Raises
         ------
@@ -252,10 +272,16 @@ class Probe(Criticality):
         _check_threads(threads)
         try:
             flat, stacked = self._laid_out(gradients, graphs)
-            relaxed, outcomes = self._relax(flat, stacked, threads)
+            tally = None
+            if tensors is not None:
+                each = tensors if isinstance(tensors, Sequence) else [tensors]
+                tally = self._tally(each, np.diff(stacked.offsets).tolist())
+            if threads is None:
+                threads = CORES if flat.size >= THREADS_FROM else 1
+            relaxed, outcomes = relax_stack(flat, stacked, self, threads=threads, tally=tally)
         except MemoryError:
             raise out_of_memory("the batch") from None
-        return AvalancheBatch(relaxed, stacked.offsets, outcomes)
+        return AvalancheBatch(relaxed, stacked.offsets, outcomes, tally)
 
     def _laid_out(
         self,
@@ -290,12 +316,17 @@ class Probe(Criticality):
             )
         return stack(graphs)
 
-    def _relax(
-        self, flat: Gradient, graphs: GraphStack, threads: int | None
-    ) -> tuple[Gradient, NDArray[np.void]]:
-        if threads is None:
-            threads = CORES if flat.size >= THREADS_FROM else 1
-        return relax_stack(flat, graphs, self, threads=threads)
+    def _tally(self, tensors: Sequence[Mapping[str, int] | Layers], lengths: Sequence[int]) -> Tally:
+        """Return the tally of gradients of these lengths, and of tensors of each or of all."""
+        if len(tensors) not in (1, len(lengths)):
+            raise InputError(
+                f"tensors of {counted(len(tensors), 'gradient')} were given for "
+                f"{counted(len(lengths), 'gradient')}; those of each are needed"
+            )
+        # Tensors of all gradients fit one length alone.
+        own = dict.fromkeys(lengths) if len(tensors) == 1 else lengths
+        layers = [Layers.of(of, n) for of, n in zip(cycle(tensors), own, strict=False)]
+        return Tally(layers, len(lengths), self.max_steps)
 
 
 def _check_threads(threads: int | None) -> None:
