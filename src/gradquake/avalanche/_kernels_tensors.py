@@ -43,7 +43,7 @@ def count_listed(nodes: Array, count: int, edges: Array, found: Array) -> None:
 
 
 @kernel
-def bits_in(word: int) -> int:
+def bits_in(word: np.uint64) -> np.uint64:
     """Return how many bits of a word of 64 are set."""
     word = (word & BITS) + ((word >> index(1)) & BITS)
     word = (word & PAIRS) + ((word >> index(2)) & PAIRS)

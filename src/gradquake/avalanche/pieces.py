@@ -160,7 +160,8 @@ class _Cascade:
 
     def _own_edges(self, tally: Tally) -> IntArray:
         """Return the edges of tensors, counted from this process's first node."""
-        return np.clip(tally.edges[0] - self.pieces.start, 0, self.pieces.n_own)
+        own: IntArray = np.clip(tally.edges[0] - self.pieces.start, 0, self.pieces.n_own)
+        return own
 
     def _shared(self, function: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
         """Return a function's results for all items, which the threads share in stretches."""

@@ -245,7 +245,7 @@ class Probe(Criticality):
         graphs: Graph | Sequence[Graph] | GraphStack | None = None,
         *,
         threads: int | None = None,
-        tensors: Mapping[str, int] | Sequence[Mapping[str, int]] | None = None,
+        tensors: Mapping[str, int] | Layers | Sequence[Mapping[str, int]] | None = None,
     ) -> AvalancheBatch:
         """Measure many gradients in one call, in parallel over the batch.
 

@@ -74,6 +74,11 @@ class Layers:
         edges = np.array([0, *accumulate(lengths.tolist())])
         return cls(names, _by_layer(lengths, of_stretch, len(names)), edges, of_stretch)
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The number of entries of each layer by name."""
+        return dict(zip(self.names, self.entries.tolist(), strict=True))
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TensorCounts:
@@ -213,7 +218,7 @@ def _joined(layers: Sequence[str]) -> list[str]:
     """Return layers joined with their neighbors, named by the first and the last of them."""
     distinct = list(dict.fromkeys(layers))
     together = -(-len(distinct) // MOST_TENSORS)
-    named = {}
+    named: dict[str, str] = {}
     for i in range(0, len(distinct), together):
         group = distinct[i : i + together]
         name = group[0] if len(group) == 1 else f"{group[0]} to {group[-1]}"
@@ -224,7 +229,8 @@ def _joined(layers: Sequence[str]) -> list[str]:
 def _by_layer(of_stretches: Counts, of_stretch: Counts, n_layers: int) -> Counts:
     """Return the sums over the stretches of each layer, which are on the last axis."""
     found = np.zeros((*of_stretches.shape[:-1], n_layers), np.int64)
-    np.add.at(found, (..., of_stretch), of_stretches)
+    for stretch, layer in enumerate(of_stretch.tolist()):
+        found[..., layer] += of_stretches[..., stretch]
     return found
 
 
