@@ -113,6 +113,10 @@ class Avalanche(AvalancheNumbers):
     relaxed: Gradient
     tensors: TensorCounts | None = None
 
+    def measured(self) -> dict[str, Any]:
+        """Return by name the numbers that a recording keeps, those of tensors among them."""
+        return super().measured() | (self.tensors.measured() if self.tensors else {})
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AvalancheBatch:

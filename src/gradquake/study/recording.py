@@ -62,6 +62,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "truncated": ("|b1", "whether max_steps ended the avalanche"),
     "deviation": ("<f8", "degrees between the gradient before and after"),
     "gradient_norm": ("<f8", "Euclidean norm of the gradient"),
+    "update_norm": ("<f8", "Euclidean norm of what the optimizer added to the parameters"),
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
 }
 

@@ -13,7 +13,7 @@ from gradquake.avalanche.neurons import TensorLayout
 from gradquake.avalanche.probe import fixed_sample
 from gradquake.errors import InputError, a_type, require, require_count
 
-__all__ = ["FlatGradient", "innermost", "layouts", "scaling", "unwrapped", "updated"]
+__all__ = ["FlatGradient", "FlatUpdate", "innermost", "layouts", "scaling", "unwrapped", "updated"]
 
 
 class FlatGradient:
@@ -35,8 +35,8 @@ class FlatGradient:
     ----------
     names : list of str
         The names of the parameters that are read, in the model's order.
-    tensors : tuple of int
-        The number of entries that are read of each parameter that has any.
+    tensors : dict of str to int
+        By name, the number of entries that are read of each parameter that has any.
     total : int
         The number of entries of these parameters, sampled or not.
     n_parameters : int
@@ -94,7 +94,7 @@ class FlatGradient:
         self._whole = tuple(parameter.numel() for parameter in self._parameters)
         self._lengths = lengths
         # Nulls know nothing of a tensor of which no entry is sampled.
-        self.tensors = tuple(length for length in lengths if length > 0)
+        self.tensors = {n: k for n, k in zip(self.names, lengths, strict=True) if k > 0}
         self.n_parameters = sum(lengths)
         require(self.n_parameters > 0, "the parameters have no entries; at least one is needed")
         doubles = any(parameter.dtype == torch.float64 for parameter in self._parameters)
@@ -136,33 +136,39 @@ class FlatGradient:
         InputError
             If a parameter's number of entries has changed since the probe was attached.
         """
-        found, failure = False, None
+        self._fill([parameter.grad for parameter in self._parameters], torch.Tensor.copy_)
+        return any(parameter.grad is not None for parameter in self._parameters)
+
+    def _fill(
+        self,
+        sources: Sequence[torch.Tensor | None],
+        put: Callable[[torch.Tensor, torch.Tensor], object],
+    ) -> None:
+        """Call ``put(part, entries)`` for the part of ``vector`` of each parameter; None gives 0."""
+        failure = None
         with torch.no_grad():
             parts = torch.split(self.vector, self._lengths)
-            for i, (parameter, part) in enumerate(zip(self._parameters, parts, strict=True)):
-                if parameter.grad is None:
+            for i, (source, part) in enumerate(zip(sources, parts, strict=True)):
+                if source is None:
                     part.zero_()
                     continue
-                found = True
                 # All processes gather together, so one that fails here still gathers the rest.
-                gradient = _dense(parameter.grad)
+                whole = _dense(source)
                 try:
-                    self._fill(i, part, gradient.reshape(-1))
+                    put(part, self._entries(i, whole.reshape(-1)))
                 except Exception as error:
                     failure = failure or error
         if failure is not None:
             raise failure
-        return found
 
-    def _fill(self, i: int, part: torch.Tensor, gradient: torch.Tensor) -> None:
-        if gradient.numel() != self._whole[i]:
+    def _entries(self, i: int, whole: torch.Tensor) -> torch.Tensor:
+        """Return the entries to read of a parameter's gradient, or of the parameter itself."""
+        if whole.numel() != self._whole[i]:
             raise InputError(
-                f"{self.names[i]} has {gradient.numel()} entries and had {self._whole[i]} when the "
+                f"{self.names[i]} has {whole.numel()} entries and had {self._whole[i]} when the "
                 "probe was attached; attach again after changing the model"
             )
-        if self._picked is not None:
-            gradient = gradient[self._picked[i].to(gradient.device)]
-        part.copy_(gradient)
+        return whole if self._picked is None else whole[self._picked[i].to(whole.device)]
 
     def write(self, values: torch.Tensor) -> None:
         """Replace the gradients by the parts of a vector; a parameter without a gradient stays so.
@@ -184,6 +190,51 @@ class FlatGradient:
                         f"the gradient of {name} is sparse; in-line relaxation needs dense gradients"
                     )
                 gradient.copy_(part.reshape(gradient.shape))
+
+
+class FlatUpdate(FlatGradient):
+    """Reads what an optimizer adds to chosen parameters at a step: their change, entry by entry.
+
+    ``hold`` copies the parameters before the step into ``vector``, and ``read`` turns it into the
+    difference. So nothing but ``vector`` is kept: 4 bytes for each entry that is read, 8 in float64.
+    The difference is rounded as the parameters themselves are: a change below their last digit is 0.
+    """
+
+    def take_part(self) -> None:
+        """Take part in gathering parameters that another process reads, by ``hold`` or by ``read``."""
+        for parameter in self._parameters:
+            _dense(parameter.detach())
+
+    def hold(self) -> None:
+        """Keep the parameters as they are before a step.
+
+        Raises
+        ------
+        InputError
+            As ``read`` does.
+        """
+        self._fill([parameter.detach() for parameter in self._parameters], torch.Tensor.copy_)
+
+    def read(self) -> bool:
+        """Fill ``vector`` with the change of the parameters since ``hold``.
+
+        Returns
+        -------
+        bool
+            True.
+
+        Raises
+        ------
+        InputError
+            If a parameter's number of entries has changed since the probe was attached.
+        """
+        self._fill([parameter.detach() for parameter in self._parameters], _subtract_from)
+        return True
+
+
+def _subtract_from(part: torch.Tensor, entries: torch.Tensor) -> None:
+    """Replace a part of a vector by entries minus it."""
+    torch.sub(entries.to(part), part, out=part)
 
 
 def updated(optimizer: Any) -> Iterator[torch.Tensor]:
