@@ -200,6 +200,8 @@ class FlatUpdate(FlatGradient):
     The difference is rounded as the parameters themselves are: a change below their last digit is 0.
     """
 
+    _holds = False
+
     def take_part(self) -> None:
         """Take part in gathering parameters that another process reads, by ``hold`` or by ``read``."""
         for parameter in self._parameters:
@@ -213,7 +215,9 @@ class FlatUpdate(FlatGradient):
         InputError
             As ``read`` does.
         """
+        self._holds = False
         self._fill([parameter.detach() for parameter in self._parameters], torch.Tensor.copy_)
+        self._holds = True
 
     def read(self) -> bool:
         """Fill ``vector`` with the change of the parameters since ``hold``.
@@ -221,13 +225,18 @@ class FlatUpdate(FlatGradient):
         Returns
         -------
         bool
-            True.
+            False if ``hold`` failed.
 
         Raises
         ------
         InputError
             If a parameter's number of entries has changed since the probe was attached.
         """
+        if not self._holds:
+            # Other processes gather all the same.
+            if self.gathers:
+                self.take_part()
+            return False
         self._fill([parameter.detach() for parameter in self._parameters], _subtract_from)
         return True
 

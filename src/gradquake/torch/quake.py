@@ -272,11 +272,11 @@ class Quake:
         track = self._tracks[-1]
         if not isinstance(track.vector, FlatUpdate):
             return
+        self._held = step
         if track.measurement is not None:
             track.vector.hold()
         elif track.vector.gathers:
             track.vector.take_part()
-        self._held = step
 
     def _measure(
         self, track: Track, step: int, recorded: bool, scale: torch.Tensor | None = None
