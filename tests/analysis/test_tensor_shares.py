@@ -42,6 +42,7 @@ def test_runs_of_other_tensors_and_other_steps_share_a_dataset():
     assert dataset["tensor_entries"].values[1, 2] == 3
     found = tensor_shares(dataset)
     assert found.shares["post"] == {}
+    np.testing.assert_array_equal(found.per_entry, [[1, np.nan], [1, np.nan], [4 / 3, 2 / 3]])
     assert [of.value for of in found.shares["all"]["topplings"]] == pytest.approx([1 / 6, 1 / 3, 1 / 2])
 
 

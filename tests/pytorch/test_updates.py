@@ -13,7 +13,7 @@ from torch import nn
 import gradquake.torch as gqt
 from gradquake import Probe, open_study
 from gradquake.errors import InputError, StudyError
-from gradquake.torch.gradients import FlatUpdate
+from gradquake.torch.updates import FlatUpdate
 
 
 def weights(model):

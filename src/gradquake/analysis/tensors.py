@@ -79,10 +79,10 @@ def tensor_shares(sweep: xr.Dataset) -> TensorShares:
     own = own.isel(tensor=np.flatnonzero(named))
     entries = own["tensor_entries"].mean("run").values.astype(np.float64)
     topplings = own["tensor_topplings"].values.astype(np.float64)
-    known = np.isfinite(topplings).all(axis=2)
-    counts = known.sum(axis=0)
+    # Runs may have been measured at different steps, and have different tensors.
+    known = np.isfinite(topplings)
     with np.errstate(invalid="ignore"):
-        mean = np.where(known[:, :, None], topplings, 0.0).sum(axis=0) / counts[:, None]
+        mean = np.where(known, topplings, 0.0).sum(axis=0) / known.sum(axis=0)
     return TensorShares(
         n_parameters=largest,
         runs=own.sizes["run"],

@@ -280,11 +280,8 @@ def relax_stack(
     relaxed, outcomes = np.empty_like(gradients), np.zeros(batch, OUTCOME)
     thresholds = NO_THRESHOLDS if threshold is None else np.full(batch, threshold, np.float64)
     words = (longest + 63) // 64
-    if tally is None:
-        nothing = np.empty((batch, 0), np.int64)
-        counts = nothing, nothing[:, None], nothing
-    else:
-        counts = tally.edges, tally.topplings, tally.areas
+    nothing = np.empty((batch, 0), np.int64)
+    counts = tally.arrays if tally else (nothing, nothing[:, None], nothing)
 
     def work(first: int, last: int) -> int:
         broken: int = _kernels_cascade.measure_segments(

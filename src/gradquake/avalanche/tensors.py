@@ -193,6 +193,11 @@ class Tally:
         self.topplings = np.zeros((batch, rows, stretches), np.int64)
         self.areas = np.zeros((batch, stretches), np.int64)
 
+    @property
+    def arrays(self) -> tuple[Counts, Counts, Counts]:
+        """The edges, the topplings and the areas."""
+        return self.edges, self.topplings, self.areas
+
     def __getitem__(self, b: int) -> TensorCounts:
         """Return the counts of the b-th gradient."""
         layers = self._layers[b if len(self._layers) > 1 else 0]

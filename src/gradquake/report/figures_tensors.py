@@ -20,11 +20,11 @@ __all__ = ["draw_tensors"]
 # The smallest number of topplings per entry that has a color of its own is the largest over this.
 DARKEST = 300
 
-# The shares of a tensor in panel (b): phase, color, filled or not, and label. A run without t_g is
+# The shares of a tensor in panel (b): phase, color, color inside, size, and label. A run without t_g is
 # before it at all steps.
-MARKS: dict[Phase, tuple[str, str, str]] = {
-    "pre": (figures.BLUE, "white", "before grokking"),
-    "post": (figures.VERMILION, figures.VERMILION, "after grokking"),
+MARKS: dict[Phase, tuple[str, str, float, str]] = {
+    "pre": (figures.BLUE, "white", 4.5, "before grokking"),
+    "post": (figures.VERMILION, figures.VERMILION, 2.5, "after grokking"),
 }
 
 
@@ -77,7 +77,7 @@ def _draw_shares(ax: Axes, found: TensorShares) -> None:
     place = np.arange(len(found.names))
     ax.plot(found.entries, place, "|", ms=7, color=figures.BLACK, label="share of entries")
     split = "post" in found.shares and bool(found.shares["post"])
-    for which, (color, inside, label) in MARKS.items():
+    for which, (color, inside, width, label) in MARKS.items():
         estimates = found.shares[which].get("topplings", ()) if which in found.shares else ()
         if not estimates:
             continue
@@ -86,7 +86,7 @@ def _draw_shares(ax: Axes, found: TensorShares) -> None:
         )
         ax.hlines(place, low, high, color=color, lw=0.8)
         text = f"topplings {label if split else 'of all steps'}"
-        ax.plot(values, place, "o", ms=3, color=color, mfc=inside, label=text)
+        ax.plot(values, place, "o", ms=width, color=color, mfc=inside, label=text)
     ax.set_xlim(left=0)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_xlabel("share of all tensors")

@@ -18,9 +18,10 @@ from gradquake.study.configuration import (
     read_config,
     read_json,
 )
-from gradquake.study.recording import WIDE, Measured, RunRecord, checked_tensors
+from gradquake.study.recording import Measured, RunRecord
 from gradquake.study.runs import FinishedRuns
 from gradquake.study.schema import StudyFile, checksum_of, damaged
+from gradquake.study.wide import WIDE, checked_tensors
 
 __all__ = ["Snapshots", "UnfinishedRuns"]
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from gradquake.errors import InputError
 from gradquake.study.configuration import RUN_KEYS, Config
-from gradquake.study.recording import VARIABLES, WIDE
+from gradquake.study.recording import VARIABLES
+from gradquake.study.wide import WIDE
 
 __all__ = ["OWN_NAMES", "checked_labels", "labelled"]
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from gradquake.study.configuration import (
     is_integer,
     sweep_settings,
 )
+from gradquake.study.wide import WIDE, Values, wide_variables
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,12 +40,9 @@ if TYPE_CHECKING:
     from gradquake.avalanche.sums import Gradient
 
 __all__ = [
-    "RESERVED", "VARIABLES", "WIDE", "GradientRecord", "Measured", "RunRecord", "Values", "as_stored",
-    "checked_tensors", "stored_type", "to_dataset",
+    "RESERVED", "VARIABLES", "GradientRecord", "Measured", "RunRecord", "as_stored", "stored_type",
+    "to_dataset",
 ]  # fmt: skip
-
-# Measurements of any stored type.
-Values = NDArray[Any]
 
 # A measurement of one snapshot; a list for a ``WIDE`` variable.
 Measured = float | Sequence[int]
@@ -66,23 +64,9 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
 }
 
-# The variables of which a snapshot has several integers (see ``avalanche.tensors``): their dimension,
-# and the meaning.
-WIDE: dict[str, tuple[str, str]] = {
-    "tensor_above": ("tensor", "entries of a tensor above the threshold before the cascade"),
-    "tensor_topplings": ("tensor", "topplings of a tensor over all steps"),
-    "tensor_area": ("tensor", "entries of a tensor that toppled"),
-    "generation_topplings": ("cascade_step", "topplings at a step of the cascade"),
-}
-
-STEPWISE = tuple(name for name, (dimension, _) in WIDE.items() if dimension == "cascade_step")
-
-# Names in a Dataset that no measurement may have.
-RESERVED = ("run", *RUN_KEYS, "epoch", "grokking_epoch", "tensor", "tensor_entries", "cascade_step")
-
-
-# Names of coordinates that a label gives way to.
+# Names in a Dataset that neither a label nor a measurement may have, and further ones of runs.
 DIMENSIONS = ("run", "epoch", "tensor", "tensor_entries", "cascade_step")
+RESERVED = (*DIMENSIONS, *RUN_KEYS, "grokking_epoch")
 
 
 def stored_type(name: str) -> str:
@@ -201,16 +185,6 @@ class GradientRecord:
     tensors: Mapping[str, int]
 
 
-def checked_tensors(value: object) -> dict[str, int]:
-    """Return the tensors of a run and their numbers of entries, or raise InputError."""
-    require(
-        isinstance(value, dict)
-        and all(isinstance(name, str) and is_integer(n, 1) for name, n in value.items()),
-        "no mapping of tensors to their numbers of entries",
-    )
-    return dict(value)  # type: ignore[call-overload, no-any-return]
-
-
 def as_stored(name: str, values: Values) -> Values:
     """Return measurements in the type in which they are stored.
 
@@ -270,45 +244,11 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
         )
         for name in names
     }
-    tensors, wide = _wide(runs, epochs)
+    recorded = [(run.epochs, run.values, run.tensors) for run in runs]
+    tensors, wide = wide_variables(epochs, recorded)
     attributes = {name: _attribute(value) for name, value in settings.items() if value is not None}
     coordinates = {"epoch": epochs, **tensors, **_coordinates(runs, measured)}
     return xr.Dataset(variables | wide, coordinates, attributes)
-
-
-def _wide(runs: Sequence[RunRecord], epochs: NDArray[np.int64]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the coordinates and the values of ``WIDE`` variables, as xarray takes them."""
-    measured = [name for name in WIDE if any(name in run.values for run in runs)]
-    if not measured:
-        return {}, {}
-    tensors = list(dict.fromkeys(name for run in runs for name in run.tensors))
-    steps = max((run.values[n].shape[1] for run in runs for n in run.values if n in STEPWISE), default=0)
-    places: dict[str, dict[object, int]] = {
-        "tensor": {name: k for k, name in enumerate(tensors)},
-        "cascade_step": {step: step - 1 for step in range(1, steps + 1)},
-    }
-    variables = {}
-    for name in measured:
-        dimension, meaning = WIDE[name]
-        found = [_wide_at(epochs, run, name, places[dimension]) for run in runs]
-        variables[name] = (("run", "epoch", dimension), np.stack(found), {"meaning": meaning})
-    entries = np.array([[run.tensors.get(name, np.nan) for name in tensors] for run in runs])
-    coordinates: dict[str, Any] = {d: list(of) for d, of in places.items() if of}
-    coordinates["tensor_entries"] = (("run", "tensor"), entries, {"meaning": "entries of a tensor"})
-    return coordinates, variables
-
-
-def _wide_at(
-    epochs: NDArray[np.int64], run: RunRecord, name: str, places: Mapping[object, int]
-) -> Values:
-    """Return a ``WIDE`` variable of a run at these epochs, NaN if it was not measured."""
-    values = np.full((epochs.size, len(places)), np.nan)
-    if name in run.values:
-        own = run.values[name]
-        ours = list(run.tensors) if WIDE[name][0] == "tensor" else list(range(1, own.shape[1] + 1))
-        columns = np.array([places[one] for one in ours])
-        values[np.ix_(np.searchsorted(epochs, run.epochs), columns)] = own
-    return values if np.isnan(values).any() else values.astype(np.int64)
 
 
 def _coordinates(runs: Sequence[RunRecord], measured: set[str]) -> dict[str, tuple[str, Values]]:

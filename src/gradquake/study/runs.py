@@ -18,15 +18,9 @@ from gradquake.study.configuration import (
     read_json,
     sweep_settings,
 )
-from gradquake.study.recording import (
-    WIDE,
-    RunRecord,
-    Values,
-    as_stored,
-    checked_tensors,
-    stored_type,
-)
+from gradquake.study.recording import RunRecord, as_stored, stored_type
 from gradquake.study.schema import Row, StudyFile, checksum_of, damaged, software_versions
+from gradquake.study.wide import WIDE, Values, checked_tensors
 
 __all__ = ["FinishedRun", "FinishedRuns"]
 

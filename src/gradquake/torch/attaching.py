@@ -13,7 +13,7 @@ from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import counted
 from gradquake.study.configuration import label_text
-from gradquake.torch.gradients import FlatGradient, FlatUpdate, innermost
+from gradquake.torch.gradients import FlatGradient, innermost
 from gradquake.torch.guest import Complaints, tell
 from gradquake.torch.journal import Journal
 from gradquake.torch.labels import as_labels, probe_and_labels
@@ -24,6 +24,7 @@ from gradquake.torch.recorder import Recorder
 from gradquake.torch.schedules import Schedule, schedule
 from gradquake.torch.settings import FIELDS, check_inline, check_options, configuration
 from gradquake.torch.track import Track
+from gradquake.torch.updates import FlatUpdate
 
 __all__ = ["attach"]
 
@@ -145,13 +146,11 @@ def attach(
     tracks: list[Track] = []
     try:
         for name, vector in flat.items():
-            own = {**config, "field": name}
             measurement = None
             if writes or inline:
                 measurement = Measurement(model, vector, probe, nulls, tensors=tensors)
-            tracks.append(
-                _track(own, vector, measurement, nulls, path, step, sends, complaints, writes=writes)
-            )
+            own = {**config, "field": name}
+            tracks.append(_track(own, vector, measurement, nulls, path, step, sends, complaints))
     except Exception:
         for track in tracks:
             track.journal.close(finished=False)
@@ -172,14 +171,12 @@ def _track(
     step: int | None,
     sends: Sequence[Send],
     complaints: Complaints,
-    *,
-    writes: bool,
 ) -> Track:
     """Return a field of the training, its run begun in the study."""
     tensors = {} if measurement is None else measurement.tensors
     configs = {rung: {**config, "surrogate": rung} for rung in (REAL, *nulls)}
     journal = Journal(configs, path, None if step is None else int(step), tensors)
-    recorder = Recorder(journal, config, sends, complaints, tensors=tuple(tensors), writes=writes)
+    recorder = Recorder(journal, config, sends, complaints, tensors=tuple(tensors), writes=_is_writer())
     return Track(config["field"], vector, measurement, journal, recorder)
 
 

@@ -13,7 +13,7 @@ from gradquake.avalanche.neurons import TensorLayout
 from gradquake.avalanche.probe import fixed_sample
 from gradquake.errors import InputError, a_type, require, require_count
 
-__all__ = ["FlatGradient", "FlatUpdate", "innermost", "layouts", "scaling", "unwrapped", "updated"]
+__all__ = ["FlatGradient", "dense", "innermost", "layouts", "scaling", "unwrapped", "updated"]
 
 
 class FlatGradient:
@@ -43,6 +43,8 @@ class FlatGradient:
         N, the number of entries that are read.
     strangers : int
         The number of parameters that the optimizer trains and that are not in the model.
+    parameters : list of torch.nn.Parameter
+        The parameters that are read.
     device : torch.device
         The device of the vector: that of the parameters, or the CPU if they are on several devices or
         on Metal.
@@ -80,24 +82,24 @@ class FlatGradient:
         if sample is not None:
             require_count("sample", sample, 1)
         self.names = [name for name, _ in read]
-        self._parameters = [parameter for _, parameter in read]
+        self.parameters = [parameter for _, parameter in read]
         # Those that the optimizer trained at first, of this model or not.
         self._known = {id(p) for p in updates.values() if p.requires_grad}
         self.strangers = len(self._known) - len(trained)
-        lengths = [parameter.numel() for parameter in self._parameters]
+        lengths = [parameter.numel() for parameter in self.parameters]
         self.total = sum(lengths)
-        self.device = _device_of(self._parameters)
+        self.device = _device_of(self.parameters)
         self._picked = _sample(lengths, sample, seed) if sample and sample < self.total else None
         if self._picked is not None:
             lengths = [len(picked) for picked in self._picked]
             self._picked = [torch.from_numpy(p).to(self.device) for p in self._picked]
-        self._whole = tuple(parameter.numel() for parameter in self._parameters)
+        self._whole = tuple(parameter.numel() for parameter in self.parameters)
         self._lengths = lengths
         # Nulls know nothing of a tensor of which no entry is sampled.
         self.tensors = {n: k for n, k in zip(self.names, lengths, strict=True) if k > 0}
         self.n_parameters = sum(lengths)
         require(self.n_parameters > 0, "the parameters have no entries; at least one is needed")
-        doubles = any(parameter.dtype == torch.float64 for parameter in self._parameters)
+        doubles = any(parameter.dtype == torch.float64 for parameter in self.parameters)
         self._dtype = torch.float64 if doubles else torch.float32
         self._vector: torch.Tensor | None = None
 
@@ -111,7 +113,7 @@ class FlatGradient:
     @property
     def gathers(self) -> bool:
         """Whether reading is a collective operation, in which all processes must take part."""
-        return any(hasattr(parameter, "full_tensor") for parameter in self._parameters)
+        return any(hasattr(parameter, "full_tensor") for parameter in self.parameters)
 
     def newcomers(self, optimizer: torch.optim.Optimizer) -> int:
         """Return how many parameters the optimizer trains now and did not train at first."""
@@ -119,9 +121,9 @@ class FlatGradient:
 
     def take_part(self) -> None:
         """Take part in gathering gradients that another process reads."""
-        for parameter in self._parameters:
+        for parameter in self.parameters:
             if parameter.grad is not None:
-                _dense(parameter.grad)
+                dense(parameter.grad)
 
     def read(self) -> bool:
         """Fill ``vector``, with zeros for a parameter without a gradient.
@@ -136,10 +138,10 @@ class FlatGradient:
         InputError
             If a parameter's number of entries has changed since the probe was attached.
         """
-        self._fill([parameter.grad for parameter in self._parameters], torch.Tensor.copy_)
-        return any(parameter.grad is not None for parameter in self._parameters)
+        self.fill([parameter.grad for parameter in self.parameters], torch.Tensor.copy_)
+        return any(parameter.grad is not None for parameter in self.parameters)
 
-    def _fill(
+    def fill(
         self,
         sources: Sequence[torch.Tensor | None],
         put: Callable[[torch.Tensor, torch.Tensor], object],
@@ -153,7 +155,7 @@ class FlatGradient:
                     part.zero_()
                     continue
                 # All processes gather together, so one that fails here still gathers the rest.
-                whole = _dense(source)
+                whole = dense(source)
                 try:
                     put(part, self._entries(i, whole.reshape(-1)))
                 except Exception as error:
@@ -180,7 +182,7 @@ class FlatGradient:
         """
         with torch.no_grad():
             for name, parameter, part in zip(
-                self.names, self._parameters, torch.split(values, self._lengths), strict=True
+                self.names, self.parameters, torch.split(values, self._lengths), strict=True
             ):
                 gradient = parameter.grad
                 if gradient is None:
@@ -190,60 +192,6 @@ class FlatGradient:
                         f"the gradient of {name} is sparse; in-line relaxation needs dense gradients"
                     )
                 gradient.copy_(part.reshape(gradient.shape))
-
-
-class FlatUpdate(FlatGradient):
-    """Reads what an optimizer adds to chosen parameters at a step: their change, entry by entry.
-
-    ``hold`` copies the parameters before the step into ``vector``, and ``read`` turns it into the
-    difference. So nothing but ``vector`` is kept: 4 bytes for each entry that is read, 8 in float64.
-    The difference is rounded as the parameters themselves are: a change below their last digit is 0.
-    """
-
-    _holds = False
-
-    def take_part(self) -> None:
-        """Take part in gathering parameters that another process reads, by ``hold`` or by ``read``."""
-        for parameter in self._parameters:
-            _dense(parameter.detach())
-
-    def hold(self) -> None:
-        """Keep the parameters as they are before a step.
-
-        Raises
-        ------
-        InputError
-            As ``read`` does.
-        """
-        self._holds = False
-        self._fill([parameter.detach() for parameter in self._parameters], torch.Tensor.copy_)
-        self._holds = True
-
-    def read(self) -> bool:
-        """Fill ``vector`` with the change of the parameters since ``hold``.
-
-        Returns
-        -------
-        bool
-            False if ``hold`` failed.
-
-        Raises
-        ------
-        InputError
-            If a parameter's number of entries has changed since the probe was attached.
-        """
-        if not self._holds:
-            # Other processes gather all the same.
-            if self.gathers:
-                self.take_part()
-            return False
-        self._fill([parameter.detach() for parameter in self._parameters], _subtract_from)
-        return True
-
-
-def _subtract_from(part: torch.Tensor, entries: torch.Tensor) -> None:
-    """Replace a part of a vector by entries minus it."""
-    torch.sub(entries.to(part), part, out=part)
 
 
 def updated(optimizer: Any) -> Iterator[torch.Tensor]:
@@ -298,7 +246,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _dense(gradient: torch.Tensor) -> torch.Tensor:
+def dense(gradient: torch.Tensor) -> torch.Tensor:
     """Return a gradient as one dense tensor. For a DTensor, all processes must call this together."""
     if hasattr(gradient, "full_tensor"):
         gradient = gradient.full_tensor()

@@ -17,8 +17,9 @@ from gradquake.avalanche.tensors import Layers
 from gradquake.errors import require
 from gradquake.study.recording import Measured
 from gradquake.torch import device
-from gradquake.torch.gradients import FlatGradient, FlatUpdate, layouts, unwrapped
+from gradquake.torch.gradients import FlatGradient, layouts, unwrapped
 from gradquake.torch.placement import DeviceGraph, PlacedLayers, place, place_layers
+from gradquake.torch.updates import FlatUpdate
 
 __all__ = ["Measurement", "Values"]
 

@@ -16,12 +16,13 @@ import torch
 
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError, RunTakenError, StudyError, counted
-from gradquake.torch.gradients import FlatUpdate, scaling
+from gradquake.torch.gradients import scaling
 from gradquake.torch.guest import Complaints, Gaps, reason, tell
 from gradquake.torch.journal import write_open_journals
 from gradquake.torch.measurement import Measurement, Values
 from gradquake.torch.schedules import Schedule
 from gradquake.torch.track import Track
+from gradquake.torch.updates import FlatUpdate
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,7 +13,8 @@ import torch
 
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError
-from gradquake.study.recording import RESERVED, VARIABLES, WIDE
+from gradquake.study.recording import RESERVED, VARIABLES
+from gradquake.study.wide import WIDE
 from gradquake.torch.guest import Complaints, reason, tell
 from gradquake.torch.journal import Journal, Values
 from gradquake.torch.loggers import Send
