@@ -25,6 +25,10 @@ from gradquake.study.wide import WIDE, Values, checked_tensors
 __all__ = ["FinishedRun", "FinishedRuns"]
 
 
+# The most numbers of a measurement that a snapshot has.
+MOST_NUMBERS = 1 << 20
+
+
 class FinishedRun(NamedTuple):
     """A finished run without its measurements, as its checked row says.
 
@@ -146,7 +150,9 @@ def _read_widths(text: object) -> dict[str, int]:
     require(
         isinstance(widths, dict)
         and "epoch" in widths
-        and all(is_integer(n, 1) and (n == 1 or name in WIDE) for name, n in widths.items()),
+        and all(
+            is_integer(n, 1) and n <= (MOST_NUMBERS if name in WIDE else 1) for name, n in widths.items()
+        ),
         "no list of the measurements",
     )
     return dict(widths)
