@@ -15,6 +15,7 @@ from gradquake.avalanche import (
     _kernels_kicks,
     _kernels_random,
     _kernels_shares,
+    _kernels_tensors,
     _kernels_threshold,
 )
 from gradquake.experiments import _kernels_mlp
@@ -29,6 +30,7 @@ KERNEL_FILES = (
     _kernels_mlp,
     _kernels_random,
     _kernels_shares,
+    _kernels_tensors,
     _kernels_threshold,
 )
 
@@ -143,6 +145,11 @@ def scratch_for(n, dtype):
         np.full(n + 2, -1, np.int32),
         np.full(n + 2, np.nan, dtype),
     )
+
+
+def no_tensors(*batch):
+    """The edges, topplings and areas of a cascade in which no tensor is counted."""
+    return tuple(np.empty((*batch, *shape), np.int64) for shape in [(0,), (0, 0), (0,)])
 
 
 def naive_dissipation(before, after, indptr):

@@ -38,7 +38,7 @@ PACKAGES = [room for room in ROOMS if room != "errors"]
 PACKAGES += sorted({name.rpartition(".")[0] for name in ORDER if name.count(".") == 2})
 
 KERNELS = {name for name in ORDER if "._kernels" in name or name.endswith("._numba")}
-FIGURES = {"report.figures", "report.figures_scaling"}
+FIGURES = {"report.figures", "report.figures_scaling", "report.figures_tensors"}
 HOMES = {
     "numba": KERNELS,
     "matplotlib": FIGURES,

@@ -21,6 +21,7 @@ from kernel_cases import (
     marks_of,
     naive_dissipation,
     naive_quantile,
+    no_tensors,
     plain,
     quantiles,
     random_csr,
@@ -94,7 +95,7 @@ def naive_cascade(gradient, indptr, indices, threshold, alpha, max_steps):
 
 def relaxed(version, gradient, indptr, indices, threshold, alpha, max_steps):
     dtype = gradient.dtype.type
-    scratch = scratch_for(gradient.size, dtype)
+    scratch = *no_tensors(), *scratch_for(gradient.size, dtype)
     shares = dtype(alpha), dtype(1 - alpha)
     return version(gradient.copy(), gradient, indptr, indices, threshold, *shares, max_steps, *scratch)
 
@@ -219,7 +220,8 @@ def measure_segments(vectors, stack, thresholds, quantile, first, last, outcomes
     dtype, scratch = gradient.dtype.type, scratch_for(max(v.size for v in vectors), gradient.dtype.type)
     _kernels_cascade.measure_segments(
         gradient, after, offsets, *stack, dtype(0.3), dtype(1 - 0.3),
-        thresholds, quantile, 20, True, first, last, outcomes, *scratch,
+        thresholds, quantile, 20, True, first, last, outcomes,
+        *no_tensors(len(vectors)), *scratch,
     )  # fmt: skip
     return np.split(after, offsets[1:-1])
 

@@ -18,7 +18,7 @@ from gradquake.avalanche.computed import ComputedGraph
 from gradquake.avalanche.probe import LARGE
 from gradquake.errors import InputError
 
-NUMBERS = [field.name for field in fields(Avalanche) if field.name != "relaxed"]
+NUMBERS = [field.name for field in fields(Avalanche) if field.name not in ("relaxed", "tensors")]
 
 
 class Threads:

@@ -47,7 +47,7 @@ def small(**changed):
 
 def named(run, parameters):
     """Return the parameter tensors by name, views into the flat vector."""
-    pieces = parameters.split(list(run.network.tensors))
+    pieces = parameters.split(list(run.network.tensors.values()))
     return {
         name: piece.view(shape)
         for (name, shape), piece in zip(run.network.shapes.items(), pieces, strict=True)
@@ -310,7 +310,9 @@ def test_records_are_the_avalanches_of_the_gradients_one_by_one(architecture):
     assert record.gradients.shape == (4, run.n_parameters)
     records = measure([run])
     blocks = [record.gradients]
-    blocks += [surrogate(rung, record.gradients, record.tensors, seed=run.seed) for rung in RUNGS]
+    blocks += [
+        surrogate(rung, record.gradients, list(record.tensors.values()), seed=run.seed) for rung in RUNGS
+    ]
     for block, measured in zip(blocks, records, strict=True):
         assert measured.epochs.tolist() == [0, 2, 4, 6]
         for snapshot, gradient in enumerate(block):

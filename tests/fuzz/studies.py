@@ -18,6 +18,7 @@ from oracle import check, check_sentence, scratch
 from gradquake.errors import GradquakeError, StudyError
 from gradquake.study.recording import VARIABLES, RunRecord, stored_type
 from gradquake.study.study import Study, open_study
+from gradquake.study.wide import WIDE
 
 SETTINGS = {"experiment": "test", "alpha": 0.3, "topology": "ring", "surrogate": "real"}
 
@@ -308,22 +309,30 @@ def _plan(choices: Choices, connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO planned VALUES (?, ?)", (key, crc(key)))
 
 
+def _tensors(choices: Choices) -> Any:
+    if choices.flag(4):
+        return choices.pick([key for key in HOSTILE_KEYS if key is not None])
+    return json.dumps(choices.pick(({}, {"a": 1}, {"a": 1, choices.text(): 2}, {"a": 0}, [1])))
+
+
 def _finish(choices: Choices, connection: sqlite3.Connection) -> None:
     key = _key(choices)
-    names: Any = sorted(["epoch", *{choices.pick((*VARIABLES, "lr")) for _ in range(2)}])
+    names: Any = dict.fromkeys(sorted(["epoch", choices.pick((*VARIABLES, "lr"))]), 1)
     if choices.flag(4):
         names = choices.pick(HOSTILE_VALUES)
     elif choices.flag(4):
-        names.append(choices.pick(HOSTILE_VALUES))
+        names[choices.pick((*WIDE, "lr", "epoch"))] = choices.pick((1, 2, 3, 2**62, *HOSTILE_VALUES))
     measured = choices.pick(HOSTILE_KEYS) if choices.flag(6) else json.dumps(names)
+    tensors = _tensors(choices)
     grokking = choices.pick((None, 0, 7, 7, -1, 2**63 - 1, 1.5, "x", b"x", float("inf")))
-    header = (key, grokking, "{}", measured)
+    header = (key, grokking, "{}", measured, tensors)
     row = connection.execute(
-        "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) VALUES (?, ?, ?, ?, 0)",
+        "INSERT INTO runs (key, grokking_epoch, software, measured, tensors, checksum) "
+        "VALUES (?, ?, ?, ?, ?, 0)",
         header,
     ).lastrowid
     # As the columns store it: their types change it.
-    sql = "SELECT key, grokking_epoch, software, measured FROM runs WHERE id = ?"
+    sql = "SELECT key, grokking_epoch, software, measured, tensors FROM runs WHERE id = ?"
     checksum = crc(*connection.execute(sql, (row,)).fetchone())
     connection.execute("UPDATE runs SET checksum = ? WHERE id = ?", (checksum, row))
     data: Any = choices.take(40).ljust(choices.pick((0, 24, 24, 25, 7)), b"\1")
@@ -337,13 +346,14 @@ def _leave_unfinished(choices: Choices, connection: sqlite3.Connection) -> None:
     key, row = _key(choices), choices.integer(1, 99)
     count = choices.integer(0, 3)
     grokking = choices.pick((None, 0, 7, -1, 1.5, "x"))
-    connection.execute("INSERT INTO unfinished VALUES (?, ?, ?, ?, 0)", (row, key, grokking, count))
-    sql = "SELECT key, grokking_epoch, snapshots FROM unfinished WHERE id = ?"
+    started = (row, key, grokking, _tensors(choices), count)
+    connection.execute("INSERT INTO unfinished VALUES (?, ?, ?, ?, ?, 0)", started)
+    sql = "SELECT key, grokking_epoch, tensors, snapshots FROM unfinished WHERE id = ?"
     header = connection.execute(sql, (row,)).fetchone()
     connection.execute("UPDATE unfinished SET checksum = ? WHERE id = ?", (crc(*header), row))
     for i in range(count):
-        names = (*VARIABLES, "lr", "epoch", choices.text())
-        values: Any = {choices.pick(names): choices.pick((1, 0.5, *HOSTILE_VALUES))}
+        names = (*VARIABLES, *WIDE, "lr", "epoch", choices.text())
+        values: Any = {choices.pick(names): choices.pick((1, 0.5, [1], [2, 3], *HOSTILE_VALUES))}
         data = choices.pick(HOSTILE_KEYS) if choices.flag(6) else json.dumps(values)
         step = choices.pick((i, i, i, -i, 2**62 + i, i + 0.5, "x"))
         connection.execute("INSERT INTO snapshots VALUES (?, ?, ?, 0)", (row, step, data))

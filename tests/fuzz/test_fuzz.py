@@ -326,26 +326,37 @@ def written(statement, *values):
 def test_a_key_that_is_no_configuration_is_damage(key):
     content = written("INSERT INTO planned VALUES (?, ?)", key, studies.crc(key))
     assert studies.read(content) is None
-    header = (key, None, "{}", '["epoch"]')
+    header = (key, None, "{}", '{"epoch": 1}', "{}")
     checksum = studies.crc(*header)
-    content = written("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?)", *header, checksum)
+    content = written("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?, ?)", *header, checksum)
     assert studies.read(content) is None
 
 
 @pytest.mark.parametrize(
     "measured",
-    ["", "3", "{}", "[]", '["size"]', "[[]]", '["epoch", "epoch"]', '["epoch", 3]', "[" * 9000],
+    [
+        "",
+        "3",
+        "{}",
+        "[]",
+        '["epoch"]',
+        '{"size": 1}',
+        '{"epoch": 2}',
+        '{"epoch": 1, "size": 0}',
+        '{"epoch": 1, "tensor_area": 9000000000000000000}',
+        "[" * 9000,
+    ],
 )
 def test_measurements_without_their_names_are_damage(measured):
-    header = (KEY, None, "{}", measured)
-    content = written("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?)", *header, studies.crc(*header))
+    header = (KEY, None, "{}", measured, "{}")
+    content = written("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?, ?)", *header, studies.crc(*header))
     assert studies.read(content) is None
 
 
 @pytest.mark.parametrize("grokking_epoch", ["x", 1.5, b"x"])
 def test_a_grokking_epoch_that_is_none_is_damage(grokking_epoch):
-    header = (KEY, grokking_epoch, "{}", '["epoch"]')
-    content = written("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?)", *header, studies.crc(*header))
+    header = (KEY, grokking_epoch, "{}", '{"epoch": 1}', "{}")
+    content = written("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?, ?)", *header, studies.crc(*header))
     assert studies.read(content) is None
 
 
@@ -356,9 +367,9 @@ def test_a_snapshot_that_holds_no_numbers_is_damage(data):
     path = scratch() / "written.gq"
     path.write_bytes(studies.wholes()[4].content)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        header = (KEY, None, 1)
+        header = (KEY, None, "{}", 1)
         connection.execute(
-            "INSERT INTO unfinished VALUES (7, ?, ?, ?, ?)", (*header, studies.crc(*header))
+            "INSERT INTO unfinished VALUES (7, ?, ?, ?, ?, ?)", (*header, studies.crc(*header))
         )
         checksum = studies.crc(KEY, 0, data)
         connection.execute("INSERT INTO snapshots VALUES (7, 0, ?, ?)", (data, checksum))

@@ -282,7 +282,7 @@ def test_a_sample_is_a_fixed_subset_of_the_whole_and_recorded_as_such():
     assert set(part.vector.tolist()) <= set(whole.vector.tolist())
     assert part.n_parameters == 20
     assert part.total == whole.n_parameters
-    assert sum(part.tensors) == 20
+    assert sum(part.tensors.values()) == 20
     with gqt.attach(model, optimizer, sample=20, labels={"seed": 4}) as quake:
         optimizer.step()
     assert quake.latest["size"] == Probe(seed=4).measure(part.vector.numpy()).size
@@ -313,7 +313,7 @@ def test_the_computational_topology_of_any_module():
     )
     optimizer = sgd(model)
     with gqt.attach(model, optimizer, probe=Probe(graph="computational")) as quake:
-        graph = quake._measurement._probe.graph
+        graph = quake._tracks[0].measurement._probe.graph
         model(torch.tensor([[1, 2], [3, 4]])).square().sum().backward()
         optimizer.step()
     assert graph.n_nodes == quake.n_parameters
@@ -472,7 +472,7 @@ def test_a_sample_that_leaves_tensors_empty_has_nulls_within_tensors():
     model = network()
     optimizer = sgd(model)
     with gqt.attach(model, optimizer, every=1, sample=3, nulls=["permuted_within_tensor"]) as quake:
-        assert 1 <= len(quake._gradient.tensors) <= 3
+        assert 1 <= len(quake._tracks[0].vector.tensors) <= 3
         train(model, optimizer, 2)
     assert quake.dataset_of("permuted_within_tensor")["epoch"].values.tolist() == [0, 1]
 
@@ -482,7 +482,7 @@ def test_a_compiled_model_is_read_and_a_schedule_may_detach():
     compiled = torch.compile(model, backend="eager")
     optimizer = sgd(compiled)
     quake = gqt.attach(compiled, optimizer, every=lambda step: step < 2 or quake.detach())
-    assert quake._gradient.names == [name for name, _ in model.named_parameters()]
+    assert quake._tracks[0].vector.names == [name for name, _ in model.named_parameters()]
     train(compiled, optimizer, 4)
     assert quake.dataset["epoch"].values.tolist() == [0, 1]
 

@@ -58,7 +58,9 @@ def test_measurements_reach_the_study_while_nothing_steps(tmp_path):
             train(model, optimizer, 1)
             quake.log(loss=losses[-1])
             until(written, [losses])
-    assert quake._journal._thread is None or not quake._journal._thread.is_alive()
+    assert (
+        quake._journals["gradient"]._thread is None or not quake._journals["gradient"]._thread.is_alive()
+    )
 
 
 def test_a_process_killed_in_a_lull_leaves_all_that_it_measured(tmp_path):
@@ -141,7 +143,7 @@ def test_a_run_that_another_process_took_over_is_told_once_and_keeps_nothing(tmp
     second.detach(finished=False)
     (told,) = [str(warning.message) for warning in said]
     assert told.endswith("another process continued it; this process no longer records its measurements")
-    assert quake._journal not in journal._OPEN
+    assert quake._journals["gradient"] not in journal._OPEN
 
 
 def test_no_step_waits_for_a_study_that_another_process_locks(tmp_path, monkeypatch):
@@ -178,7 +180,7 @@ def test_a_study_that_cannot_be_written_is_said_once_and_written_when_it_can(tmp
 
     def go_on():
         train(model, optimizer, 3, quake)
-        until(lambda: quake._journal._failing, True)
+        until(lambda: quake._journals["gradient"]._failing, True)
         time.sleep(0.3)
         train(model, optimizer, 3, quake)
 

@@ -50,6 +50,8 @@ OPTIONS = {
     "labels": [None, LABELS],
     "errors": ["warn", "raise"],
     "max_steps": [20, 1],
+    "field": ["gradient", "both", "update"],
+    "tensors": [False, True],
 }
 Case = namedtuple("Case", OPTIONS)
 
@@ -62,6 +64,7 @@ def possible(values):
         or (chosen.get("errors") == "raise" and broken in (chosen.get("loggers") or []))
         # AdamW fused has no bfloat16 on the CPU in all versions; LBFGS no scaler and no pieces.
         or (chosen.get("optimizer") == "lbfgs" and chosen.get("pieces") == 2)
+        or (chosen.get("field") == "update" and chosen.get("inline"))
     )
 
 
@@ -81,7 +84,12 @@ def optimizer_of(case, model):
     return torch.optim.AdamW(model.parameters(), lr=0.01, fused=case.optimizer == "fused")
 
 
-def train(case, model, optimizer, steps, quake=None, seen=None):
+def flat_weights(model, dtype):
+    flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    return (flat if dtype == torch.float64 else flat.float()).numpy()
+
+
+def train(case, model, optimizer, steps, quake=None, seen=None, updates=None):
     x = torch.linspace(-1, 1, 64).reshape(16, 4).to(case.dtype)
 
     def closure(step):
@@ -95,11 +103,14 @@ def train(case, model, optimizer, steps, quake=None, seen=None):
         return loss
 
     for step in steps:
+        before = flat_weights(model, case.dtype)
         if case.optimizer == "lbfgs":
             loss = optimizer.step(partial(closure, step))
         else:
             loss = closure(step)
             optimizer.step()
+        if updates is not None:
+            updates[step] = flat_weights(model, case.dtype) - before
         if quake is not None:
             quake.log(loss=loss, note=step)
     return [parameter.detach().clone() for parameter in model.parameters()]
@@ -109,6 +120,7 @@ def settings(case):
     return {
         "every": case.every, "nulls": case.nulls, "inline": case.inline, "sample": case.sample,
         "loggers": case.loggers, "labels": case.labels, "errors": case.errors,
+        "field": case.field, "tensors": case.tensors,
         "probe": Probe(case.topology, max_steps=case.max_steps, seed=5 if case.labels else 0),
     }  # fmt: skip
 
@@ -125,15 +137,47 @@ def weights_without(case):
 
 
 def expected(case, gradient):
-    """Return the size of the avalanche of a gradient from the core alone."""
+    """Return the avalanche of a gradient from the core alone, with counts of tensors."""
     seed = 5 if case.labels else 0
-    chosen = gradient if case.sample is None else gradient[fixed_sample(N, case.sample, seed)]
+    picked = np.arange(N) if case.sample is None else fixed_sample(N, case.sample, seed)
+    chosen = gradient[picked]
+    named = {name: p.numel() for name, p in network(case).named_parameters()}
+    owner = np.repeat(list(named), list(named.values()))[picked]
+    tensors = {name: int((owner == name).sum()) for name in named if (owner == name).any()}
     if case.topology == "computational":
         model = network(case)
         graph = neuron_graph(layouts(model, [name for name, _ in model.named_parameters()]))
     else:
         graph = build(case.topology, chosen.size, seed)
-    return Probe(graph, seed=seed, max_steps=case.max_steps).measure(chosen).size
+    measured = Probe(graph, seed=seed, max_steps=case.max_steps)
+    return measured.measure(chosen, tensors=tensors).measured()
+
+
+def check_runs(case, path, quake, field, steps, vectors):
+    """The recorded run of a field and its nulls are those of the vectors that the training saw."""
+    runs = {name: quake.dataset_of(name, field) for name in ("real", *case.nulls)}
+    if path is not None:
+        with open_study(path) as study:
+            assert study.unfinished() == []
+            real, nulls = study.with_nulls(field=field)
+        assert real.identical(runs["real"])
+        assert set(nulls) == set(case.nulls)
+    for name, run in runs.items():
+        assert run["epoch"].values.tolist() == steps
+        assert run["size"].dtype == np.int64
+        assert run["truncated"].dtype == bool
+        assert (run.attrs["surrogate"], run.attrs["field"]) == (name, field)
+        assert ("tensor" in run.dims) == case.tensors
+        if case.tensors:
+            assert (run["tensor_topplings"].sum("tensor") == run["size"]).all()
+            assert (run["tensor_area"].sum("tensor") == run["area"]).all()
+            assert int(run["tensor_entries"].sum()) == run["n_parameters"]
+    assert runs["real"]["note"].values.tolist() == [steps]
+    if case.inline and field == "gradient":
+        return
+    for k, found in enumerate(expected(case, vectors[step]) for step in steps):
+        for name in found if case.tensors else ("size", "area", "threshold"):
+            assert runs["real"][name].values[0, k].tolist() == found[name], name
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
@@ -141,7 +185,7 @@ def test_every_pair_of_options(tmp_path, monkeypatch, case):
     monkeypatch.setattr(probe, "LARGE", case.large_from)
     monkeypatch.setattr(topologies, "CHEAP", case.large_from)
     path = tmp_path / "runs.sqlite" if case.study else None
-    model, seen = network(case), {}
+    model, seen, updates = network(case), {}, {}
     optimizer = optimizer_of(case, model)
     parts = [range(RESUMED_AT), range(RESUMED_AT, STEPS)] if case.resumed else [range(STEPS)]
     with warnings.catch_warnings(record=True) as said:
@@ -149,29 +193,16 @@ def test_every_pair_of_options(tmp_path, monkeypatch, case):
         for part in parts:
             more = {"step": part.start} if case.resumed else {}
             quake = gqt.attach(model, optimizer, study=path, **settings(case), **more)
-            weights = train(case, model, optimizer, part, quake, seen)
+            weights = train(case, model, optimizer, part, quake, seen, updates)
             quake.detach(finished=part.stop == STEPS)
     assert all(torch.equal(a, b) for a, b in zip(weights, weights_without(case), strict=True))
 
     chosen = case.every if callable(case.every) else gqt.every(case.every)
     first = 0 if case.study else parts[-1].start
     steps = [step for step in range(first, STEPS) if chosen(step)]
-    runs = {name: quake.dataset_of(name) for name in ("real", *case.nulls)}
-    if path is not None:
-        with open_study(path) as study:
-            assert study.unfinished() == []
-            real, nulls = study.with_nulls()
-        assert real.identical(runs["real"])
-        assert set(nulls) == set(case.nulls)
-    for name, run in runs.items():
-        assert run["epoch"].values.tolist() == steps
-        assert run["size"].dtype == np.int64
-        assert run["truncated"].dtype == bool
-        assert run.attrs["surrogate"] == name
-    if not case.inline:
-        sizes = [expected(case, seen[step]) for step in steps]
-        assert runs["real"]["size"].values.tolist() == [sizes]
-    assert runs["real"]["note"].values.tolist() == [steps]
+    for field, vectors in {"gradient": seen, "update": updates}.items():
+        if case.field in (field, "both"):
+            check_runs(case, path, quake, field, steps, vectors)
 
     # Nothing is said but what each option has to say.
     kinds = {"labels": "kept as text", "logger": "a logger failed", "step": "are missing"}

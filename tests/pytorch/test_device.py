@@ -14,10 +14,11 @@ from gradquake import InputError, Probe
 from gradquake.avalanche import graphs, topologies
 from gradquake.avalanche.probe import LARGE
 from gradquake.avalanche.settings import CascadeSettings
+from gradquake.avalanche.tensors import Layers
 from gradquake.avalanche.topologies import TOPOLOGIES, build
 from gradquake.torch import device, placement
 from gradquake.torch.device import relax
-from gradquake.torch.placement import place
+from gradquake.torch.placement import place, place_layers
 
 DTYPES = (np.float32, np.float64)
 
@@ -335,3 +336,30 @@ def test_numpys_setting_for_errors_changes_nothing(shape, dtype):
         patch.setattr(placement, "SHARES_PER_LAUNCH", 10**9)
         assert_as_compiled(gradient, topologies.barabasi_albert(201, seed=0), alpha=1e-50)
         assert_as_compiled(gradient, topologies.barabasi_albert(201, seed=0))
+
+
+@examples(60)
+@given(
+    shape=shapes,
+    seed=seeds,
+    n=st.integers(5, 300),
+    count=st.integers(1, 60),
+    dtype=dtypes,
+    topology=st.sampled_from(["barabasi_albert", "ring", "erdos_renyi"]),
+    max_steps=st.sampled_from([1, 3, 20]),
+)
+def test_topplings_by_tensor_are_those_of_the_compiled_cascade(
+    shape, seed, n, count, dtype, topology, max_steps
+):
+    gradient = draw(shape, seed, n, dtype)
+    edges = np.sort(np.random.default_rng(seed).choice(n - 1, min(count, n) - 1, replace=False)) + 1
+    lengths = np.diff([0, *edges, n]).tolist()
+    layers = Layers.of({f"{k % 3}.{k}": length for k, length in enumerate(lengths)}, n)
+    probe = Probe(topology, max_steps=max_steps)
+    expected = either(lambda: probe.measure(gradient, tensors=layers))
+    if isinstance(expected, InputError):
+        return
+    placed = place(probe.graph_on(n), "cpu")
+    found = relax(torch.from_numpy(gradient), placed, probe, place_layers(layers, placed))
+    assert found.tensors.measured() == expected.tensors.measured()
+    assert found.tensors.by_step.tolist() == expected.tensors.by_step.tolist()

@@ -97,7 +97,8 @@ fully_shard(model, mesh=mesh)
 start = {{k: v.clone() for k, v in model.state_dict().items()}}
 {wrap}
 optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-with gqt.attach(model, optimizer, every=2, study=path, nulls=["permuted"]) as quake:
+options = dict(nulls=["permuted"], field="both", tensors=True)
+with gqt.attach(model, optimizer, every=2, study=path, **options) as quake:
     assert quake.n_parameters == 58, quake.n_parameters
     train(model, optimizer, quake, mine)
 {ALONE}
@@ -107,7 +108,13 @@ finish()
     assert out[1] == ""
     norms = [float(word) for word in out[0].split()]
     with open_study(tmp_path / "runs.sqlite") as study:
-        real, null = study.select(surrogate="real"), study.select(surrogate="permuted")
+        real, nulls = study.with_nulls(field="gradient")
+        update, _ = study.with_nulls(field="update")
+    null = nulls["permuted"]
+    # Plain gradient descent adds -0.5 times the gradient.
+    np.testing.assert_allclose(update["update_norm"], 0.5 * real["gradient_norm"], rtol=1e-5)
+    assert (update["tensor_topplings"].sum("tensor") == update["size"]).all()
+    assert update["tensor"].values.tolist() == ["0.weight", "0.bias", "2.weight", "2.bias"]
     assert real["epoch"].values.tolist() == [0, 2, 4]
     assert real.sizes["run"] == null.sizes["run"] == 1
     np.testing.assert_allclose(real["gradient_norm"].values[0], norms[::2], rtol=1e-5)

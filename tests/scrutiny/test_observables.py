@@ -156,7 +156,7 @@ def test_a_null_is_observed_on_the_surrogates_of_the_same_gradients(sweep):
     found = measure(sweep, [reading])[reading]
     run = xor.XorRun(5, 1, epochs=200)
     (record,) = replay.gradients([run])
-    drawn = surrogate("permuted", record.gradients, record.tensors, seed=1)
+    drawn = surrogate("permuted", record.gradients, list(record.tensors.values()), seed=1)
     at = int(np.flatnonzero((found["hidden"] == 5) & (found["seed"] == 1))[0])
     assert float(found["kick_mean"][at, 7]) == run.probe.kicks(drawn[7]).mean
 

@@ -528,7 +528,10 @@ def test_a_second_connection_reads_what_is_committed_while_the_first_writes(path
     study.write([record(seed=0)])
     with contextlib.closing(sqlite3.connect(path)) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        writer.execute("INSERT INTO runs (key, software, measured, checksum) VALUES ('{}', '', '[]', 0)")
+        writer.execute(
+            "INSERT INTO runs (key, software, measured, tensors, checksum) "
+            "VALUES ('{}', '', '{}', '{}', 0)"
+        )
         with open_study(path) as reader:
             assert reader.keys() == {record(seed=0).key}
             assert reader.dataset.identical(to_dataset([record(seed=0)]))

@@ -8,6 +8,7 @@ import numpy as np
 from numba.cpython.unsafe.numbers import trailing_zeros
 
 from gradquake.avalanche._kernels_angle import BLOCK, deviation, dissipation
+from gradquake.avalanche._kernels_tensors import count_listed, count_marked
 from gradquake.avalanche._kernels_threshold import magnitude_quantile, mark_above
 from gradquake.avalanche._numba import Array, index, inlined, kernel, prefetch
 
@@ -130,6 +131,9 @@ def cascade(
     alpha: float,
     keep: float,
     max_steps: int,
+    edges: Array,
+    topplings: Array,
+    areas: Array,
     marks: Array,
     toppled: Array,
     pages: Array,
@@ -140,8 +144,11 @@ def cascade(
 
     Every node receives its neighbors' shares one at a time in ascending order of the neighbor, so the
     result does not depend on the way in which unstable nodes are found. ``alpha`` and ``keep`` =
-    1 - alpha come in the gradient's own precision. The last five arrays are scratch: a bit a node, a
-    bit a node, a byte a page of 4,096 nodes, an index and a number of the gradient's dtype a node.
+    1 - alpha come in the gradient's own precision. Stretch s holds the nodes from ``edges[s]`` to before
+    ``edges[s + 1]``; its topplings at step t are added to ``topplings[t, s]``, of which the last row
+    takes all later steps, and the number of its nodes that topple to ``areas[s]``. Nothing is counted
+    without edges. The last five arrays are scratch: a bit a node, a bit a node, a byte a page of 4,096
+    nodes, an index and a number of the gradient's dtype a node.
     Returns size, duration, area, peak, whether a node is still unstable, and whether a node without
     neighbors toppled.
     """
@@ -163,6 +170,8 @@ def cascade(
         area += new
         if count == 0:
             break
+        if edges.size > 1:
+            count_listed(unstable, count, edges, topplings[min(duration, topplings.shape[0] - 1)])
         dense = DENSE * count >= gradient.size
         end = index(count - 1)
         for k in range(index(count)):
@@ -188,6 +197,8 @@ def cascade(
         size += count
         peak = max(peak, count)
         duration += 1
+    if edges.size > 1:
+        count_marked(toppled, edges, areas)
     truncated = False
     if count > 0:
         for i in range(gradient.size):
@@ -239,6 +250,9 @@ def measure_segments(
     first: int,
     last: int,
     outcomes: Array,
+    edges: Array,
+    topplings: Array,
+    areas: Array,
     marks: Array,
     toppled: Array,
     pages: Array,
@@ -251,7 +265,8 @@ def measure_segments(
     and ``indices``, numbered within the segment. Its threshold is ``thresholds[b]``; if ``thresholds``
     is empty, the quantile of its magnitudes, NaN if one of them is not finite. Fills the fields of
     ``outcomes[b]``, an array of ``cascade.OUTCOME``; the deviation and the isolated size only if
-    ``angles``. Sums over more than ``BLOCK`` entries are left at 0 and taken elsewhere. The last five
+    ``angles``. Row b of ``edges``, ``topplings`` and ``areas`` is for the kernel ``cascade``.
+    Sums over more than ``BLOCK`` entries are left at 0 and taken elsewhere. The last five
     arrays are the scratch of ``cascade``, enough for the longest segment. Returns the first segment that
     is not finite, before or after, or -1.
     """
@@ -268,7 +283,7 @@ def measure_segments(
         pointers = indptr[rows[b] : rows[b] + moving.size + 1]
         size, duration, area, peak, truncated, lossy = cascade(
             original, moving, pointers, indices, threshold, alpha, keep, max_steps,
-            marks, toppled, pages, unstable, moved,
+            edges[b], topplings[b], areas[b], marks, toppled, pages, unstable, moved,
         )  # fmt: skip
         outcome["size"], outcome["duration"], outcome["area"] = size, duration, area
         outcome["peak"], outcome["truncated"], outcome["lossy"] = peak, truncated, lossy

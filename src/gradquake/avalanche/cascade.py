@@ -16,6 +16,7 @@ from gradquake.avalanche.checks import as_gradient, check_length, not_finite
 from gradquake.avalanche.graphs import Graph, GraphStack, check_graph
 from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.sums import Gradient, angle_between, dissipations, exact_sum
+from gradquake.avalanche.tensors import Tally, TensorCounts
 from gradquake.avalanche.threads import shared_among
 from gradquake.errors import InputError, counted, out_of_memory, require_number
 
@@ -105,9 +106,16 @@ class Avalanche(AvalancheNumbers):
     ----------
     relaxed : array, shape (N,), the gradient's dtype
         The gradient after the cascade.
+    tensors : TensorCounts or None
+        The topplings of each tensor; None unless tensors were given.
     """
 
     relaxed: Gradient
+    tensors: TensorCounts | None = None
+
+    def measured(self) -> dict[str, Any]:
+        """Return by name the numbers that a recording keeps, those of tensors among them."""
+        return super().measured() | (self.tensors.measured() if self.tensors else {})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -121,6 +129,7 @@ class AvalancheBatch:
     relaxed: Gradient
     offsets: NDArray[np.int64]
     _outcomes: NDArray[np.void]
+    _tally: Tally | None = None
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         if name not in FIELDS:
@@ -130,16 +139,27 @@ class AvalancheBatch:
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *FIELDS]
 
+    @property
+    def tensors(self) -> list[TensorCounts] | None:
+        """The topplings of each tensor, for each gradient; None unless tensors were given."""
+        return None if self._tally is None else [self._tally[b] for b in range(len(self))]
+
     def measured(self) -> dict[str, NDArray[Any]]:
-        """Return by name the numbers that a recording keeps, arrays of shape (batch,)."""
-        return {name: self._outcomes[name] for name in MEASURED}
+        """Return by name the numbers that a recording keeps, arrays of shape (batch,).
+
+        Those of tensors have shape (batch, tensors) or, step by step, (batch, steps).
+        """
+        rows = [of.measured() for of in self.tensors or ()]
+        counts = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+        return {name: self._outcomes[name] for name in MEASURED} | counts
 
     def __len__(self) -> int:
         return self.offsets.size - 1
 
     def __getitem__(self, index: int) -> Avalanche:
         b = range(len(self))[index]
-        return avalanche(self._outcomes[b], self.relaxed[self.offsets[b] : self.offsets[b + 1]])
+        relaxed = self.relaxed[self.offsets[b] : self.offsets[b + 1]]
+        return avalanche(self._outcomes[b], relaxed, self._tally[b] if self._tally else None)
 
     def __repr__(self) -> str:
         columns = ((name, self._outcomes[name]) for name in FIELDS)
@@ -226,6 +246,7 @@ def relax_stack(
     threshold: float | NDArray[np.float64] | None = None,
     angles: bool = True,
     threads: int = 1,
+    tally: Tally | None = None,
 ) -> tuple[Gradient, NDArray[np.void]]:
     """Relax gradients laid end to end, each on its graph.
 
@@ -238,6 +259,8 @@ def relax_stack(
         The threshold of all gradients or of each; without it, the quantile of ``cascade``.
     angles : bool
         False leaves the deviation and the isolated size at 0.
+    tally : Tally, optional
+        Takes the counts of the tensors of each gradient.
 
     Returns
     -------
@@ -257,12 +280,15 @@ def relax_stack(
     relaxed, outcomes = np.empty_like(gradients), np.zeros(batch, OUTCOME)
     thresholds = NO_THRESHOLDS if threshold is None else np.full(batch, threshold, np.float64)
     words = (longest + 63) // 64
+    nothing = np.empty((batch, 0), np.int64)
+    counts = tally.arrays if tally else (nothing, nothing[:, None], nothing)
 
     def work(first: int, last: int) -> int:
         broken: int = _kernels_cascade.measure_segments(
             gradients, relaxed, graphs.offsets, graphs.rows, graphs.indptr, graphs.indices,
             kind(cascade.alpha), kind(1.0 - cascade.alpha), thresholds, cascade.quantile,
             cascade.max_steps, angles, first, last, outcomes,
+            *counts,
             np.empty(words, np.uint64), np.empty(words, np.uint64),
             np.empty((words + 63) // 64, np.uint8),
             np.empty(longest, graphs.indices.dtype), np.empty(longest, gradients.dtype),
@@ -302,7 +328,7 @@ def _sum_over_blocks(
     return broken
 
 
-def avalanche(outcome: np.void, relaxed: Gradient) -> Avalanche:
+def avalanche(outcome: np.void, relaxed: Gradient, tensors: TensorCounts | None = None) -> Avalanche:
     """Return one outcome as an ``Avalanche``, its numbers of Python's own types."""
-    values = (*outcome.item()[:-1], relaxed)
+    values = (*outcome.item()[:-1], relaxed, tensors)
     return Avalanche(*values)

@@ -9,7 +9,7 @@ avalanche is that of the gradient laid end to end, bit for bit, however the grad
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -17,7 +17,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradquake.avalanche import _kernels_angle, _kernels_cascade, _kernels_shares, _kernels_threshold
+from gradquake.avalanche import (
+    _kernels_angle,
+    _kernels_cascade,
+    _kernels_shares,
+    _kernels_tensors,
+    _kernels_threshold,
+)
 from gradquake.avalanche.cascade import Avalanche
 from gradquake.avalanche.checks import not_finite
 from gradquake.avalanche.collective import Exchange, Pieces, exact_sums, order_statistics, totals
@@ -25,6 +31,7 @@ from gradquake.avalanche.graphs import Graph, IntArray
 from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.shares import Part, Shares
 from gradquake.avalanche.sums import Gradient, angle, dissipations, products
+from gradquake.avalanche.tensors import Layers, Tally, TensorCounts
 from gradquake.avalanche.threads import shared_among
 
 __all__ = ["relax_pieces"]
@@ -62,17 +69,22 @@ def relax_pieces(
     *,
     exchange: Exchange,
     threads: int,
+    tensors: Mapping[str, int] | Layers | None = None,
 ) -> Avalanche:
     """Let a gradient in pieces relax on the graph of its length; see ``Probe.measure_pieces``."""
     own = Pieces(pieces, exchange)
-    return _Cascade(own, graph_on(own.n), exchange, threads).relax(cascade)
+    tally = None if tensors is None else Tally([Layers.of(tensors, own.n)], 1, cascade.max_steps)
+    return _Cascade(own, graph_on(own.n), exchange, threads, tally).relax(cascade)
 
 
 class _Cascade:
     """The part of a cascade that one process computes."""
 
-    def __init__(self, pieces: Pieces, graph: Graph, exchange: Exchange, threads: int) -> None:
+    def __init__(
+        self, pieces: Pieces, graph: Graph, exchange: Exchange, threads: int, tally: Tally | None
+    ) -> None:
         self.pieces, self.graph, self.exchange, self.threads = pieces, graph, exchange, threads
+        self.tally = tally
         size, dtype = pieces.n_own, pieces.dtype
         self.relaxed = np.empty(size, dtype)
         words = (size + 63) // 64
@@ -101,6 +113,7 @@ class _Cascade:
                 size += count
                 area += new
                 peak = max(peak, count)
+                self._count_topplings(duration)
                 duration += 1
                 sent = self._hand_on()
                 if duration == cascade.max_steps:
@@ -122,7 +135,33 @@ class _Cascade:
             deviation,
             dissipated,
             self.relaxed,
+            self._counts_of_all(),
         )
+
+    def _count_topplings(self, step: int) -> None:
+        """Count the topplings of a step by tensor, on this process alone."""
+        if self.tally is None:
+            return
+        rows = self.tally.topplings[0]
+        for part in self.parts:
+            nodes, _ = part.listed(self.unstable, self.moved)
+            row = rows[min(step, len(rows) - 1)]
+            _kernels_tensors.count_listed(nodes, part.count, self._own_edges(self.tally), row)
+
+    def _counts_of_all(self) -> TensorCounts | None:
+        """Return the counts by tensor over all processes; None without tensors."""
+        tally = self.tally
+        if tally is None:
+            return None
+        _kernels_tensors.count_marked(self.toppled, self._own_edges(tally), tally.areas[0])
+        pairs = self.exchange.allgather((tally.topplings, tally.areas))
+        tally.topplings, tally.areas = (sum(of) for of in zip(*pairs, strict=True))
+        return tally[0]
+
+    def _own_edges(self, tally: Tally) -> IntArray:
+        """Return the edges of tensors, counted from this process's first node."""
+        own: IntArray = np.clip(tally.edges[0] - self.pieces.start, 0, self.pieces.n_own)
+        return own
 
     def _shared(self, function: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
         """Return a function's results for all items, which the threads share in stretches."""

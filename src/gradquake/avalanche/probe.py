@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradquake.avalanche.batches import check_lengths, laid_end_to_end
 from gradquake.avalanche.cascade import Avalanche, AvalancheBatch, avalanche, relax_stack
 from gradquake.avalanche.checks import as_gradient, check_length
 from gradquake.avalanche.collective import Alone, Exchange
@@ -19,6 +21,7 @@ from gradquake.avalanche.graphs import Graph, GraphStack, repeat, stack
 from gradquake.avalanche.pieces import relax_pieces
 from gradquake.avalanche.settings import DEFAULT_TOPOLOGY
 from gradquake.avalanche.sums import Gradient
+from gradquake.avalanche.tensors import Layers, Tally
 from gradquake.avalanche.topologies import TOPOLOGIES, Builder, check_topology, kept_graph
 from gradquake.errors import (
     InputError,
@@ -140,7 +143,13 @@ class Probe(Criticality):
             f"max_steps={self.max_steps!r}, seed={self.seed!r})"
         )
 
-    def measure(self, gradient: ArrayLike, *, threads: int | None = None) -> Avalanche:
+    def measure(
+        self,
+        gradient: ArrayLike,
+        *,
+        threads: int | None = None,
+        tensors: Mapping[str, int] | Layers | None = None,
+    ) -> Avalanche:
         """Measure one gradient.
 
         A stored graph of more than 512 MiB, such as ``barabasi_albert`` on 3 10^7 nodes, is drawn anew
@@ -154,12 +163,15 @@ class Probe(Criticality):
         threads : int, optional
             The number of threads that share a gradient of 2^22 entries or more; by default one for
             each core. The result does not depend on it.
+        tensors : mapping of str to int, optional
+            The number of entries of each tensor by name, in the order of the gradient; together N.
+            The avalanche then has ``tensors``, the topplings of each (see ``avalanche.tensors``).
 
         Raises
         ------
         InputError
             For NaN or infinity, another shape or dtype, an empty gradient, or a graph that does not
-            have N nodes.
+            have N nodes, or tensors that are not those of N entries.
         OutOfMemoryError
             If there is not enough memory.
         """
@@ -167,11 +179,13 @@ class Probe(Criticality):
         _check_threads(threads)
         try:
             if vector.size >= LARGE:
-                return self.measure_pieces([vector], threads=threads)
-            relaxed, outcomes = self._relax(vector, self.graph_on(vector.size).as_stack, threads=1)
+                return self.measure_pieces([vector], threads=threads, tensors=tensors)
+            tally = None if tensors is None else self._tally([tensors], [vector.size])
+            stacked = self.graph_on(vector.size).as_stack
+            relaxed, outcomes = relax_stack(vector, stacked, self, tally=tally)
         except MemoryError:
             raise out_of_memory(f"a gradient of {counted(vector.size, 'entry')}") from None
-        return avalanche(outcomes[0], relaxed)
+        return avalanche(outcomes[0], relaxed, tally[0] if tally else None)
 
     def measure_pieces(
         self,
@@ -179,6 +193,7 @@ class Probe(Criticality):
         *,
         exchange: Exchange | None = None,
         threads: int | None = None,
+        tensors: Mapping[str, int] | Layers | None = None,
     ) -> Avalanche:
         """Measure one gradient that lies in pieces: in several arrays, files or processes.
 
@@ -197,6 +212,8 @@ class Probe(Criticality):
         threads : int, optional
             The number of threads of this process; by default one for each core, or a single one if
             there is an ``exchange``.
+        tensors : mapping of str to int, optional
+            As in ``measure``: those of the whole gradient, on every process.
 
         Returns
         -------
@@ -218,6 +235,7 @@ class Probe(Criticality):
                 self,
                 exchange=Alone() if exchange is None else exchange,
                 threads=threads,
+                tensors=tensors,
             )
         except MemoryError:
             raise out_of_memory(f"a gradient in {counted(len(pieces), 'piece')}") from None
@@ -228,6 +246,7 @@ class Probe(Criticality):
         graphs: Graph | Sequence[Graph] | GraphStack | None = None,
         *,
         threads: int | None = None,
+        tensors: Mapping[str, int] | Layers | Sequence[Mapping[str, int]] | None = None,
     ) -> AvalancheBatch:
         """Measure many gradients in one call, in parallel over the batch.
 
@@ -242,6 +261,8 @@ class Probe(Criticality):
         threads : int, optional
             The number of threads that share the batch; by default one for each core if the batch has
             200,000 entries or more. The result does not depend on it.
+        tensors : mapping of str to int, or a sequence of them, optional
+            As in ``measure``: those of all gradients, or of each.
 
         Raises
         ------
@@ -252,10 +273,16 @@ class Probe(Criticality):
         _check_threads(threads)
         try:
             flat, stacked = self._laid_out(gradients, graphs)
-            relaxed, outcomes = self._relax(flat, stacked, threads)
+            tally = None
+            if tensors is not None:
+                each = tensors if isinstance(tensors, Sequence) else [tensors]
+                tally = self._tally(each, np.diff(stacked.offsets).tolist())
+            if threads is None:
+                threads = CORES if flat.size >= THREADS_FROM else 1
+            relaxed, outcomes = relax_stack(flat, stacked, self, threads=threads, tally=tally)
         except MemoryError:
             raise out_of_memory("the batch") from None
-        return AvalancheBatch(relaxed, stacked.offsets, outcomes)
+        return AvalancheBatch(relaxed, stacked.offsets, outcomes, tally)
 
     def _laid_out(
         self,
@@ -267,9 +294,9 @@ class Probe(Criticality):
             flat = as_gradient(gradients, "the batch")
             check_length(flat.size, graphs.n_nodes)
             return flat, graphs
-        flat, lengths = _laid_end_to_end(gradients)
+        flat, lengths = laid_end_to_end(gradients)
         stacked = self._stack(graphs, lengths)
-        _check_lengths(lengths, stacked)
+        check_lengths(lengths, stacked)
         return flat, stacked
 
     def _stack(
@@ -290,54 +317,22 @@ class Probe(Criticality):
             )
         return stack(graphs)
 
-    def _relax(
-        self, flat: Gradient, graphs: GraphStack, threads: int | None
-    ) -> tuple[Gradient, NDArray[np.void]]:
-        if threads is None:
-            threads = CORES if flat.size >= THREADS_FROM else 1
-        return relax_stack(flat, graphs, self, threads=threads)
+    def _tally(self, tensors: Sequence[Mapping[str, int] | Layers], lengths: Sequence[int]) -> Tally:
+        """Return the tally of gradients of these lengths, and of tensors of each or of all."""
+        if len(tensors) not in (1, len(lengths)):
+            raise InputError(
+                f"tensors of {counted(len(tensors), 'gradient')} were given for "
+                f"{counted(len(lengths), 'gradient')}; those of each are needed"
+            )
+        # Tensors of all gradients fit one length alone.
+        own = dict.fromkeys(lengths) if len(tensors) == 1 else lengths
+        layers = [Layers.of(of, n) for of, n in zip(cycle(tensors), own, strict=False)]
+        return Tally(layers, len(lengths), self.max_steps)
 
 
 def _check_threads(threads: int | None) -> None:
     if threads is not None:
         require_count("threads", threads, 1)
-
-
-def _laid_end_to_end(gradients: ArrayLike | Sequence[ArrayLike]) -> tuple[Gradient, NDArray[np.intp]]:
-    """Return a batch as one vector, without a copy if it is one array, and each gradient's length."""
-    if isinstance(gradients, np.ndarray) and gradients.ndim == 2 and len(gradients) > 0:
-        flat = as_gradient(gradients.reshape(-1), "the batch")
-        return flat, np.full(len(gradients), gradients.shape[1])
-    if not (isinstance(gradients, Sequence) and len(gradients) > 0):
-        raise InputError(
-            f"the batch is {_described(gradients)}; an array (batch, N) or a sequence of vectors is "
-            "needed"
-        )
-    vectors = [as_gradient(g, f"gradient {b} of the batch") for b, g in enumerate(gradients)]
-    dtypes = {str(vector.dtype) for vector in vectors}
-    if len(dtypes) != 1:
-        raise InputError(f"the batch mixes {' and '.join(sorted(dtypes))}; one dtype is needed")
-    return np.concatenate(vectors), np.array([vector.size for vector in vectors])
-
-
-def _described(gradients: object) -> str:
-    if isinstance(gradients, np.ndarray):
-        return f"an array of shape {gradients.shape}"
-    return "empty" if isinstance(gradients, Sequence) else a_type(gradients)
-
-
-def _check_lengths(lengths: NDArray[np.intp], graphs: GraphStack) -> None:
-    if len(graphs) != lengths.size:
-        raise InputError(
-            f"{counted(lengths.size, 'gradient')} and {counted(len(graphs), 'graph')} were given; "
-            "one graph for each gradient is needed"
-        )
-    nodes = np.diff(graphs.offsets)
-    for b in np.flatnonzero(lengths != nodes):
-        raise InputError(
-            f"gradient {b} of the batch has {counted(lengths[b], 'entry')} and its graph "
-            f"{counted(nodes[b], 'node')}; they must be equal"
-        )
 
 
 def fixed_sample(total: int, size: int, seed: int) -> NDArray[np.int64]:

@@ -51,6 +51,10 @@ def plot(
         typer.Option(help="Name of the figure, written as .png and .svg; default: the study's name."),
     ] = None,
     where: Where = None,
+    tensors: Annotated[
+        bool,
+        typer.Option("--tensors", help="Draw where it topples: tensor by tensor."),
+    ] = False,
 ) -> None:
     """Draw every run of a sweep, finished or not: s/N beside its nulls, loss, accuracy, and D(t).
 
@@ -58,7 +62,7 @@ def plot(
     """
     from gradquake.report import plot as report
 
-    files = report.plot(study, out, where=settings_of(where or []))
+    files = report.plot(study, out, where=settings_of(where or []), tensors=tensors)
     say(f"Drawn: {files.png} and {files.svg}")
 
 

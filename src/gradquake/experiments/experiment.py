@@ -27,6 +27,9 @@ from gradquake.study.recording import GradientRecord, RunRecord
 
 __all__ = ["Experiment", "ProbedRun", "RecordedRun"]
 
+# Settings that a configuration holds only if something is to be recorded besides.
+OPTIONAL = ("observe", "tensors")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedRun:
@@ -109,9 +112,7 @@ class ProbedRun(RecordedRun, CascadeSettings):
     def config(self) -> dict[str, Any]:
         """Return the full configuration as JSON-ready values."""
         settings = super().config()
-        if not self.observe:
-            del settings["observe"]
-        return settings
+        return {name: value for name, value in settings.items() if value or name not in OPTIONAL}
 
 
 Run = TypeVar("Run", bound=RecordedRun)

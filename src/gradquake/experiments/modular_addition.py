@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,6 +77,8 @@ class ModularAdditionRun(ProbedRun):
         Learning rate of AdamW after the warm-up, above 0.
     modulus : int
         The p of (a + b) mod p, at least 2.
+    tensors : bool
+        Record the topplings of each tensor of parameters too.
     epochs : int
         The number of updates. The default is 900 for "plain" and 600 for "layernorm".
     every, topology, alpha, quantile, max_steps
@@ -98,6 +100,7 @@ class ModularAdditionRun(ProbedRun):
     weight_decay: float = 1.0
     learning_rate: float = 3e-3
     modulus: int = 59
+    tensors: bool = False
     epochs: int = field(default=None, kw_only=True)  # type: ignore[assignment]  # settled below
 
     def __post_init__(self) -> None:
@@ -111,6 +114,8 @@ class ModularAdditionRun(ProbedRun):
         require_between("train_share", self.train_share, 0, 1)
         require_between("learning_rate", self.learning_rate, 0, float("inf"))
         require_between("weight_decay", self.weight_decay, 0, float("inf"), inclusive=True)
+        if not isinstance(self.tensors, bool):
+            raise InputError(f"tensors is {shortened(self.tensors)}; True or False is needed")
         p = self.modulus
         n_sums = p * (p + 1) // 2 if self.split == "unordered" else p * p
         if not 0 < round(self.train_share * n_sums) < n_sums:
@@ -130,7 +135,7 @@ class ModularAdditionRun(ProbedRun):
 
         12 d² + (2 p + 4) d, and with LayerNorm 15 d + p more.
         """
-        return sum(self.network.tensors)
+        return sum(self.network.tensors.values())
 
 
 def split_pairs(run: ModularAdditionRun) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -245,7 +250,7 @@ def measure(runs: Sequence[ModularAdditionRun]) -> list[RunRecord]:
         # Measured after the training: one batch in float32 is faster than one snapshot at a time.
         recorded, values = train(run)
         real, *nulls = (read(recorded, Reading(surrogate=rung)) for rung in (REAL, *RUNGS))
-        whole = RunRecord(real.config, real.grokking_epoch, real.epochs, {**real.values, **values})
+        whole = replace(real, values={**real.values, **values})
         records += [whole, *nulls]
     return records
 

@@ -15,6 +15,7 @@ from gradquake.avalanche.observables import observe
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.surrogates import REAL, surrogate
+from gradquake.avalanche.tensors import Layers
 from gradquake.avalanche.topologies import build
 from gradquake.study.recording import GradientRecord, RunRecord
 
@@ -68,14 +69,18 @@ def read(record: GradientRecord, reading: Reading) -> RunRecord:
         probe = replace(probe, seed=(probe.seed + APART) % 2**63)
     values = record.gradients
     if reading.surrogate != REAL:
-        values = surrogate(reading.surrogate, values, record.tensors, seed=config["seed"])
+        lengths = list(record.tensors.values())
+        values = surrogate(reading.surrogate, values, lengths, seed=config["seed"])
     graph = build(probe.topology, values.shape[1], probe.seed)
-    batch = probe.measure_batch(values, graph, threads=1)
+    layers = Layers.of(record.tensors, graph.n_nodes) if config.get("tensors") else None
+    batch = probe.measure_batch(values, graph, threads=1, tensors=layers)
     wanted = config.get("observe", "")
     observed = observe(wanted, [replace(probe, graph=graph)] * len(values), values)
     if not wanted:
         config.pop("observe", None)
-    return RunRecord(config, record.grokking_epoch, record.epochs, batch.measured() | observed)
+    measured = batch.measured() | observed
+    counted = layers.lengths if layers else {}
+    return RunRecord(config, record.grokking_epoch, record.epochs, measured, counted)
 
 
 def sizes(
@@ -109,7 +114,9 @@ def sizes(
     blocks = [
         record.gradients
         if surrogate_rung == REAL
-        else surrogate(surrogate_rung, record.gradients, record.tensors, seed=record.config["seed"])
+        else surrogate(
+            surrogate_rung, record.gradients, list(record.tensors.values()), seed=record.config["seed"]
+        )
         for record in records
     ]
     thresholds = np.concatenate(

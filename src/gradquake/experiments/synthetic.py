@@ -85,7 +85,7 @@ def gradients(
     require(len(runs) > 0, "no run was given; at least one is needed")
     require(epochs is None, "epochs were asked of synthetic runs, which have nothing but snapshots")
     return [
-        GradientRecord(run.config(), None, run.snapshots, _draws(run), (run.n_parameters,))
+        GradientRecord(run.config(), None, run.snapshots, _draws(run), {"drawn": run.n_parameters})
         for run in runs
     ]
 

@@ -97,9 +97,9 @@ class Transformer:
         return named
 
     @cached_property
-    def tensors(self) -> tuple[int, ...]:
-        """The number of entries of each parameter tensor, in order."""
-        return tuple(math.prod(shape) for shape in self.shapes.values())
+    def tensors(self) -> dict[str, int]:
+        """The number of entries of each parameter tensor by name, in order."""
+        return {name: math.prod(shape) for name, shape in self.shapes.items()}
 
     def initial_parameters(self, seed: int) -> NDArray[np.float32]:
         """Return the initial parameters, shape (N,), in the order of ``shapes``.
@@ -138,7 +138,9 @@ class Transformer:
         import torch
 
         p, plain, library = self.modulus, self.architecture == "plain", torch.nn.functional
-        pieces = zip(self.shapes.items(), parameters.split_with_sizes(self.tensors), strict=True)
+        pieces = zip(
+            self.shapes.items(), parameters.split_with_sizes(list(self.tensors.values())), strict=True
+        )
         of = {name: piece.view(shape) for (name, shape), piece in pieces}
 
         def norm(name: str, x: Tensor) -> Tensor:

@@ -57,12 +57,13 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
     shared, networks = training.shared, training.networks
     graphs = training.graphs(shared.topology)
     probes = [run.probe for run in runs]
+    tensors = [run.tensor_lengths for run in runs] if shared.tensors else None
     snapshots: list[dict[str, NDArray[Any]]] = []
 
     def observe(state: _Epoch) -> Gradient | None:
         if state.epoch % shared.every:
             return None
-        batch = shared.probe.measure_batch(state.gradient, graphs, threads=1)
+        batch = shared.probe.measure_batch(state.gradient, graphs, threads=1, tensors=tensors)
         norm = np.empty(len(runs))
         _kernels_angle.norms(state.gradient, networks.offsets, norm)
         outcomes = {"loss": state.loss, "accuracy": state.accuracy, "gradient_norm": norm}
@@ -79,7 +80,8 @@ def measure(runs: Sequence[XorRun]) -> list[RunRecord]:
     records = []
     for r, run in enumerate(runs):
         own = {name: rows[r] for name, rows in values.items()}
-        records.append(RunRecord(run.config(), grokking_epochs[r], run.snapshots, own))
+        counted = run.tensor_lengths if shared.tensors else {}
+        records.append(RunRecord(run.config(), grokking_epochs[r], run.snapshots, own, counted))
     return records
 
 
@@ -118,8 +120,9 @@ def gradients(
     records = []
     for r, run in enumerate(runs):
         found = np.array(taken[r]).reshape(-1, run.n_parameters)
-        tensors = (2 * run.hidden, run.hidden, run.hidden, 1)
-        records.append(GradientRecord(run.config(), grokking_epochs[r], epochs[r], found, tensors))
+        records.append(
+            GradientRecord(run.config(), grokking_epochs[r], epochs[r], found, run.tensor_lengths)
+        )
     return records
 
 

@@ -61,6 +61,8 @@ class XorRun(ProbedRun):
     initialization : str
         Of the weights: "uniform" in ±1/sqrt(fan_in), "xavier_normal" or "kaiming_normal", the last two
         with biases of 0.
+    tensors : bool
+        Record the topplings of each tensor of parameters too.
     epochs, every, topology, alpha, quantile, max_steps
         The snapshots and the probe's settings (see ``ProbedRun``).
 
@@ -81,6 +83,7 @@ class XorRun(ProbedRun):
     task: str = "xor"
     activation: str = "tanh"
     initialization: str = "uniform"
+    tensors: bool = False
 
     def __post_init__(self) -> None:
         if self.alpha_train is None:
@@ -93,10 +96,10 @@ class XorRun(ProbedRun):
         super().__post_init__()
         require_count("hidden", self.hidden, 1)
         object.__setattr__(self, "learning_rate", settled_rate(self.learning_rate))
-        if not isinstance(self.permute_train, bool):
-            raise InputError(
-                f"permute_train is {shortened(self.permute_train)}; True or False is needed"
-            )
+        for name in ("permute_train", "tensors"):
+            if not isinstance(getattr(self, name), bool):
+                given = shortened(getattr(self, name))
+                raise InputError(f"{name} is {given}; True or False is needed")
         for name, known in CHOICES.items():
             value = getattr(self, name)
             if not (isinstance(value, str) and value in known):
@@ -115,6 +118,12 @@ class XorRun(ProbedRun):
     def n_parameters(self) -> int:
         """The number of trainable parameters, N = 4 h + 1."""
         return 4 * self.hidden + 1
+
+    @property
+    def tensor_lengths(self) -> dict[str, int]:
+        """The number of entries of each tensor by name, in the order of the gradient."""
+        h = self.hidden
+        return {"hidden": 2 * h, "hidden_bias": h, "output": h, "output_bias": 1}
 
     @property
     def step(self) -> float:

@@ -66,6 +66,7 @@ def measure(
     quantile: float = ...,
     max_steps: int = ...,
     seed: int = ...,
+    tensors: Mapping[str, int] | None = ...,
 ) -> Avalanche: ...
 
 
@@ -85,6 +86,7 @@ def measure(
     out: str | Path | None = None,
     labels: Mapping[str, Any] | None = None,
     progress: Progress = silent,
+    tensors: Mapping[str, int] | None = None,
 ) -> Avalanche | Series:
     """Measure a gradient; or the gradients that files hold, each beside its nulls.
 
@@ -118,6 +120,9 @@ def measure(
     progress : Progress
         Called with the name of a stage, the number of its steps just done, and that of all its steps
         (see ``study.execution.Progress``).
+    tensors : mapping of str to int, optional
+        Of an array: the number of entries of each tensor by name, in order, so that the avalanche says
+        where it topples (``tensors``).
 
     Returns
     -------
@@ -140,7 +145,8 @@ def measure(
             "out": out, "labels": labels, "progress": progress,
         }  # fmt: skip
         _refuse_options_of_files(of_files)
-        return probe.measure(gradient)  # type: ignore[arg-type]
+        return probe.measure(gradient, tensors=tensors)  # type: ignore[arg-type]
+    require(tensors is None, "tensors are those of an array, and the gradient is in files; leave it out")
     if isinstance(match, str):
         raise InputError(f"match is {match!r}; a list of patterns is needed, such as [{match!r}]")
     rungs = NULLS if nulls is None else checked_rungs(nulls)

@@ -22,6 +22,7 @@ from gradquake.analysis.specifications import Judged, Shares
 from gradquake.analysis.statistics import STATISTICS, Statistic
 from gradquake.analysis.sweep import SweepAnalysis
 from gradquake.analysis.tails import TailFit
+from gradquake.analysis.tensors import TensorShares, tensor_shares
 from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs, Phase
 from gradquake.scrutiny.crossings import Timing
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 __all__ = [
     "analysis_json", "attribution_json", "collapse_json", "crossing_json", "curve_json", "estimate_json",
     "exponent_json", "exponents_json", "finite", "grokking_json", "permutation_json", "power_json",
-    "specifications_json", "stability_json", "tail_json", "timing_json", "topology_json", "written",
+    "specifications_json", "stability_json", "tail_json", "tensors_json", "timing_json", "topology_json",
+    "written",
 ]  # fmt: skip
 
 Object = dict[str, Any]
@@ -274,5 +276,25 @@ def analysis_json(scrutiny: Scrutiny, statistics: Collection[Statistic] = STATIS
         },
         "grokking": [grokking_json(scale) for scale in real.grokking],
         "timing": timing or None,
+        "tensors": tensors_json(tensor_shares(real.dataset)) if _has_tensors(real.dataset) else None,
         "notes": notes_of(scrutiny),
     }
+
+
+def _has_tensors(sweep: xr.Dataset) -> bool:
+    return "tensor_topplings" in sweep
+
+
+def tensors_json(found: TensorShares) -> Object:
+    """Return by tensor the share of the entries, and by phase those of what was counted."""
+    shares = {
+        phase: {
+            name: {of: estimate_json(estimates[k]) for of, estimates in counted.items()}
+            for k, name in enumerate(found.names)
+        }
+        for phase, counted in found.shares.items()
+        if counted
+    }
+    entries = dict(zip(found.names, found.entries.tolist(), strict=True))
+    sizes = {"n_parameters": found.n_parameters, "runs": found.runs}
+    return {**sizes, "entries": entries, "shares": shares}

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from gradquake.analysis.live import LiveSweep, thinned
+from gradquake.analysis.tensors import tensor_shares
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError
 from gradquake.report import figures
 from gradquake.report.figures import Axes, Color
+from gradquake.report.figures_tensors import draw_tensors
 from gradquake.report.live import choose
+from gradquake.study.recording import to_dataset
 
 __all__ = ["FigureFiles", "draw", "plot"]
 
@@ -43,6 +46,7 @@ def plot(
     out: str | Path | None = None,
     *,
     where: Mapping[str, object] | None = None,
+    tensors: bool = False,
     **settings: Any,
 ) -> FigureFiles:
     """Draw every run of a sweep, finished or not: s / N beside its nulls, loss, accuracy, and D(t).
@@ -56,6 +60,9 @@ def plot(
         working directory.
     where : mapping, optional
         The settings that choose one sweep of the study.
+    tensors : bool
+        Draw instead where the runs of the largest size topple: the topplings of every tensor over the
+        steps, and its share of them before and after grokking.
     **settings
         Further ones, if their names are not those of the options above.
 
@@ -67,7 +74,8 @@ def plot(
     Raises
     ------
     InputError
-        If ``out`` has another suffix, or its folder does not exist.
+        If ``out`` has another suffix, its folder does not exist, or topplings were not recorded by
+        tensor.
     StudyError
         If the study cannot be read, or the settings fit no sweep or several.
     """
@@ -76,7 +84,11 @@ def plot(
         raise InputError(f"out is {path}; a .png or .svg name is needed")
     if not path.parent.is_dir():
         raise InputError(f"out is {path}; there is no folder {path.parent}")
-    draw(choose(study, {**(where or {}), **settings}), path)
+    sweep = choose(study, {**(where or {}), **settings})
+    if tensors:
+        draw_tensors(tensor_shares(to_dataset(sweep.runs)), path)
+    else:
+        draw(sweep, path)
     return FigureFiles(path.with_suffix(".png"), path.with_suffix(".svg"))
 
 

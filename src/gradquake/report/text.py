@@ -13,10 +13,16 @@ from gradquake.analysis.resampling import FEWEST_RUNS, Estimate
 from gradquake.analysis.shown import bracketed, number
 from gradquake.errors import printable
 
-__all__ = ["ONE_VALUE", "Table", "quality_of", "time_decimals", "time_with_interval", "with_interval"]
+__all__ = [
+    "ONE_VALUE", "Table", "quality_of", "shown_name", "time_decimals", "time_with_interval",
+    "with_interval",
+]  # fmt: skip
 
 # Stands beside a value whose interval has no width.
 ONE_VALUE = "(one value)"
+
+# A longer name of a tensor is shortened in the middle.
+LONGEST_NAME = 30
 
 
 @dataclass(frozen=True)
@@ -99,3 +105,12 @@ def time_decimals(found: Estimate) -> int:
 def quality_of(found: Collapse) -> str:
     """Return the S of the best collapse as text, with the decimals that are stable."""
     return number(found.quality, quality_decimals(found.quality))
+
+
+def shown_name(name: str) -> str:
+    """Return a tensor's name on one line, short enough for a label."""
+    text = printable(name)
+    if len(text) <= LONGEST_NAME:
+        return text
+    kept = (LONGEST_NAME - 1) // 2
+    return f"{text[:kept]}…{text[-kept:]}"

@@ -15,10 +15,11 @@ from rich.text import Text
 
 from gradquake.analysis.live import LiveSweep, thinned
 from gradquake.analysis.shown import bracketed, number
+from gradquake.analysis.tensors import latest_shares
 from gradquake.errors import printable, require_between
 from gradquake.report.console import console, renderables
 from gradquake.report.live import read
-from gradquake.report.text import Table
+from gradquake.report.text import Table, shown_name
 from gradquake.study.configuration import differing, label_text
 from gradquake.study.recording import RunRecord
 
@@ -32,6 +33,9 @@ SPARKLINE = 16
 
 # The logged values that are shown as sparklines.
 SHOWN = ("loss", "accuracy", "threshold")
+
+# The tensors that are named, those with most topplings at the last step.
+MOST_TENSORS = 3
 
 # D(t) is computed at this many steps, the width of its sparkline.
 COLUMNS = 32
@@ -84,10 +88,16 @@ def sweep_table(sweep: LiveSweep, shown_settings: Sequence[str] = ()) -> Table:
     named = [name for name in dict.fromkeys([*names, *shown_settings]) if name != "experiment"]
     title = [str(sweep.settings["experiment"])] if "experiment" in sweep.settings else []
     title += [f"{name}={sweep.settings[name]}" for name in named]
+    rows = [_row(sweep, run, logged) for run in sweep.runs]
+    tensors = [_tensors(run) for run in sweep.runs]
+    header: tuple[str, ...] = ("run", "N", "step", "s/N", "Gaussian", *logged)
+    if any(tensors):
+        header = (*header, "topples most")
+        rows = [(*row, cell) for row, cell in zip(rows, tensors, strict=True)]
     return Table(
         ", ".join(title),
-        ("run", "N", "step", "s/N", "Gaussian", *logged),
-        [_row(sweep, run, logged) for run in sweep.runs],
+        header,
+        rows,
         "\n".join(_notes(sweep)),
     )
 
@@ -107,6 +117,12 @@ def _row(sweep: LiveSweep, run: RunRecord, logged: Sequence[str]) -> tuple[str, 
         known = values[np.isfinite(values)]
         cells.append(f"{sparkline(known, SPARKLINE // 2)} {known[-1]:.3g}" if known.size else "")
     return tuple(cells)
+
+
+def _tensors(run: RunRecord) -> str:
+    """Return the tensors with the largest shares of the topplings at the last step."""
+    shares = latest_shares(run, MOST_TENSORS)
+    return ", ".join(f"{shown_name(n)} {share:.0%}" for n, share in shares.items() if share >= 0.005)
 
 
 def _notes(sweep: LiveSweep) -> Iterator[str]:

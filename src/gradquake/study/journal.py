@@ -18,14 +18,15 @@ from gradquake.study.configuration import (
     read_config,
     read_json,
 )
-from gradquake.study.recording import RunRecord
+from gradquake.study.recording import Measured, RunRecord
 from gradquake.study.runs import FinishedRuns
 from gradquake.study.schema import StudyFile, checksum_of, damaged
+from gradquake.study.wide import WIDE, checked_tensors
 
 __all__ = ["Snapshots", "UnfinishedRuns"]
 
 # The values of the snapshots of one run, by step and name.
-Snapshots = Mapping[int, Mapping[str, float]]
+Snapshots = Mapping[int, Mapping[str, Measured]]
 
 
 class _Header(NamedTuple):
@@ -34,6 +35,7 @@ class _Header(NamedTuple):
     token: int
     key: str
     grokking_epoch: int | None
+    tensors: str
     n_snapshots: int
 
 
@@ -44,9 +46,11 @@ class UnfinishedRuns:
         self._file = file
         self._finished = finished
 
-    def begin(self, configs: Sequence[Config], step: int | None) -> list[int]:
+    def begin(
+        self, configs: Sequence[Config], step: int | None, tensors: Mapping[str, int]
+    ) -> list[int]:
         """Begin or continue runs, and return a token for each."""
-        tokens = []
+        tokens, of_tensors = [], json.dumps(dict(tensors))
         with self._file.writing():
             for config in configs:
                 key = checked_key(config)
@@ -54,9 +58,9 @@ class UnfinishedRuns:
                 row = self._file.execute("SELECT id FROM unfinished WHERE key = ?", key).fetchone()
                 token = _new_token()
                 if row is None:
-                    self._file.execute("INSERT INTO unfinished VALUES (?, ?, NULL, 0, 0)", token, key)
+                    self._insert(token, key, None, of_tensors)
                 else:
-                    self._take_over(key, row[0], token, step)
+                    self._take_over(key, row[0], token, step, of_tensors)
                 self._seal(token)
                 tokens.append(token)
         return tokens
@@ -82,7 +86,8 @@ class UnfinishedRuns:
         """Write snapshots of runs that were begun."""
         with self._file.writing():
             for token, of_run in snapshots.items():
-                self._add(token, self._owned(token).key, of_run)
+                header = self._owned(token)
+                self._add(token, header.key, of_run, self._tensors(header))
                 self._file.execute(
                     "UPDATE unfinished SET grokking_epoch = ? WHERE id = ?", grokking_epoch, token
                 )
@@ -136,15 +141,13 @@ class UnfinishedRuns:
             record = self._finished.record(run)
             self._check_continues(record, step)
             token = _new_token()
-            self._file.execute(
-                "INSERT INTO unfinished VALUES (?, ?, ?, 0, 0)", token, key, record.grokking_epoch
-            )
+            self._insert(token, key, record.grokking_epoch, json.dumps(dict(record.tensors)))
             columns = {name: column.tolist() for name, column in record.values.items()}
             snapshots = {
                 epoch: {name: column[i] for name, column in columns.items()}
                 for i, epoch in enumerate(record.epochs.tolist())
             }
-            self._add(token, key, snapshots)
+            self._add(token, key, snapshots, record.tensors)
             self._finished.remove(run)
 
     def _check_continues(self, record: RunRecord, step: int | None) -> None:
@@ -163,7 +166,12 @@ class UnfinishedRuns:
                 "another study"
             )
 
-    def _take_over(self, key: str, run: int, token: int, step: int | None) -> None:
+    def _insert(self, token: int, key: str, grokking_epoch: int | None, tensors: str) -> None:
+        self._file.execute(
+            "INSERT INTO unfinished VALUES (?, ?, ?, ?, 0, 0)", token, key, grokking_epoch, tensors
+        )
+
+    def _take_over(self, key: str, run: int, token: int, step: int | None, tensors: str) -> None:
         """Give an unfinished run a new owner, and remove what will be measured again."""
         execute = self._file.execute
         (last,) = execute("SELECT max(epoch) FROM snapshots WHERE run = ?", run).fetchone()
@@ -175,20 +183,28 @@ class UnfinishedRuns:
             )
         step = step or 0
         execute("DELETE FROM snapshots WHERE run = ? AND epoch >= ?", run, step)
+        (kept,) = execute("SELECT count(*) FROM snapshots WHERE run = ?", run).fetchone()
+        (before,) = execute("SELECT tensors FROM unfinished WHERE id = ?", run).fetchone()
+        if kept and before != tensors:
+            raise StudyError(
+                f"{self._file.path} holds the run {label_text(json.loads(key))} of other tensors; "
+                "continue it with the same model, or use another label or another study"
+            )
         execute("UPDATE snapshots SET run = ? WHERE run = ?", token, run)
         execute(
-            "UPDATE unfinished SET id = ?1, "
+            "UPDATE unfinished SET id = ?1, tensors = ?4, "
             "grokking_epoch = CASE WHEN grokking_epoch < ?2 THEN grokking_epoch END WHERE id = ?3",
             token,
             step,
             run,
+            tensors,
         )
 
     # Rows
 
-    def _add(self, token: int, key: str, snapshots: Snapshots) -> None:
+    def _add(self, token: int, key: str, snapshots: Snapshots, tensors: Mapping[str, int]) -> None:
         # Raises if a snapshot could not be read back.
-        RunRecord.of_snapshots({}, None, snapshots)
+        RunRecord.of_snapshots({}, None, snapshots, tensors)
         for step, values in snapshots.items():
             data = json.dumps(dict(values), default=np.generic.item)
             self._file.execute(
@@ -207,7 +223,7 @@ class UnfinishedRuns:
             token,
         )
         columns = self._file.execute(
-            "SELECT key, grokking_epoch, snapshots FROM unfinished WHERE id = ?", token
+            "SELECT key, grokking_epoch, tensors, snapshots FROM unfinished WHERE id = ?", token
         ).fetchone()
         self._file.execute(
             "UPDATE unfinished SET checksum = ? WHERE id = ?", checksum_of(*columns), token
@@ -220,6 +236,10 @@ class UnfinishedRuns:
     def _config(self, header: _Header) -> Config:
         return self._file.checked("unfinished", read_config, header.key, header.grokking_epoch)
 
+    def _tensors(self, header: _Header) -> dict[str, int]:
+        read = self._file.checked("unfinished", read_json, header.tensors)
+        return self._file.checked("unfinished", checked_tensors, read)
+
     def _so_far(self, header: _Header) -> list[RunRecord]:
         """Return the record of an unfinished run, or none if it has no snapshot."""
         config = self._config(header)
@@ -230,7 +250,8 @@ class UnfinishedRuns:
         if not snapshots:
             return []
         record = RunRecord.of_snapshots
-        return [self._file.checked("snapshots", record, config, header.grokking_epoch, snapshots)]
+        columns = config, header.grokking_epoch, snapshots, self._tensors(header)
+        return [self._file.checked("snapshots", record, *columns)]
 
     def _snapshots(self, header: _Header) -> list[tuple[int, str]]:
         """Return the steps of an unfinished run and their data, none missing or changed."""
@@ -258,11 +279,11 @@ def _last_epoch(record: RunRecord) -> int:
     return int(record.epochs.max(initial=-1))
 
 
-def _read_snapshot(text: object) -> dict[str, float]:
+def _read_snapshot(text: object) -> dict[str, Measured]:
     """Return the values of a snapshot by name, or raise InputError."""
     values = read_json(text)
-    require(
-        isinstance(values, dict) and all(isinstance(value, int | float) for value in values.values()),
-        "no snapshot of numbers",
-    )
+    require(isinstance(values, dict), "no snapshot of numbers")
+    for name, value in values.items():
+        numbers = value if name in WIDE and isinstance(value, list) else [value]
+        require(all(isinstance(one, int | float) for one in numbers), "no snapshot of numbers")
     return dict(values)

@@ -4,6 +4,9 @@ A sweep is a set of runs that share every setting but their size, seed and label
 
 - the dimensions ``run`` and ``epoch``;
 - the ``VARIABLES`` that were measured, and whatever else was logged;
+- if they were recorded, the ``WIDE`` variables, with one dimension more. That is ``tensor``, whose
+  coordinate is the names of the tensors, or ``cascade_step``, from 1. Runs may have different tensors; a
+  run has NaN at those that it lacks. ``tensor_entries`` is the number of entries of each;
 - on ``run``, the coordinates ``n_parameters``, ``hidden`` or ``width``, ``seed``, ``grokking_epoch`` and
   the labels;
 - the shared settings as attributes. NetCDF can hold them: a setting that is None is left out, True and
@@ -14,8 +17,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,7 @@ from gradquake.study.configuration import (
     is_integer,
     sweep_settings,
 )
+from gradquake.study.wide import WIDE, Values, wide_variables
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,12 +40,12 @@ if TYPE_CHECKING:
     from gradquake.avalanche.sums import Gradient
 
 __all__ = [
-    "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored", "stored_type",
+    "RESERVED", "VARIABLES", "GradientRecord", "Measured", "RunRecord", "as_stored", "stored_type",
     "to_dataset",
 ]  # fmt: skip
 
-# Measurements of any stored type.
-Values = NDArray[Any]
+# A measurement of one snapshot; a list for a ``WIDE`` variable.
+Measured = float | Sequence[int]
 
 # The variables that are measured at a snapshot: stored type, and unit or meaning. Any other name is a
 # float: a channel of an observable, or an outcome that was logged.
@@ -56,16 +60,18 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "truncated": ("|b1", "whether max_steps ended the avalanche"),
     "deviation": ("<f8", "degrees between the gradient before and after"),
     "gradient_norm": ("<f8", "Euclidean norm of the gradient"),
+    "update_norm": ("<f8", "Euclidean norm of what the optimizer added to the parameters"),
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
 }
 
-# Names in a Dataset that no measurement may have.
-RESERVED = ("run", *RUN_KEYS, "epoch", "grokking_epoch")
+# Names in a Dataset that neither a label nor a measurement may have, and further ones of runs.
+DIMENSIONS = ("run", "epoch", "tensor", "tensor_entries", "cascade_step")
+RESERVED = (*DIMENSIONS, *RUN_KEYS, "grokking_epoch")
 
 
 def stored_type(name: str) -> str:
     """Return the type in which a variable, an outcome or the epoch is stored."""
-    return "<i8" if name == "epoch" else VARIABLES.get(name, ("<f8", ""))[0]
+    return "<i8" if name == "epoch" or name in WIDE else VARIABLES.get(name, ("<f8", ""))[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,19 +89,23 @@ class RunRecord:
     epochs : array of int64, shape (snapshots,)
         The epoch of each snapshot, or its step if training is counted in steps; ascending.
     values : mapping of str to array, shape (snapshots,)
-        The measured ``VARIABLES`` and logged outcomes.
+        The measured ``VARIABLES`` and logged outcomes; ``WIDE`` ones have shape (snapshots, tensors) or
+        (snapshots, steps).
+    tensors : mapping of str to int
+        The tensors of ``WIDE`` variables and their numbers of entries; empty without these variables.
 
     Raises
     ------
     InputError
         If the epochs do not ascend, the grokking epoch is not an integer, or a measurement has a name in
-        ``RESERVED`` or another length than the epochs.
+        ``RESERVED`` or another shape than the epochs and the tensors give.
     """
 
     config: Config
     grokking_epoch: int | None
     epochs: NDArray[np.int64]
     values: Mapping[str, Values]
+    tensors: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         epochs, grokking_epoch = self.epochs, self.grokking_epoch
@@ -110,15 +120,25 @@ class RunRecord:
         for name, values in self.values.items():
             if name in RESERVED:
                 raise InputError(f"a run has measurements named {name}; another name is needed")
-            if values.shape != epochs.shape:
+            if not self._fits(name, values.shape):
                 raise InputError(
                     f"a run has {epochs.size} epochs and measurements of shape {values.shape}; one of "
-                    "each name at each epoch is needed"
+                    "each name at each epoch is needed, or one of each tensor"
                 )
+
+    def _fits(self, name: str, shape: tuple[int, ...]) -> bool:
+        if name not in WIDE:
+            return shape == self.epochs.shape
+        widths = {"tensor": (len(self.tensors),)}.get(WIDE[name][0], shape[1:])
+        return len(shape) == 2 and shape == (*self.epochs.shape, *widths) and shape[1] > 0
 
     @classmethod
     def of_snapshots(
-        cls, config: Config, grokking_epoch: int | None, snapshots: Mapping[int, Mapping[str, float]]
+        cls,
+        config: Config,
+        grokking_epoch: int | None,
+        snapshots: Mapping[int, Mapping[str, Measured]],
+        tensors: Mapping[str, int] | None = None,
     ) -> RunRecord:
         """Return a record made of single snapshots by epoch; an outcome that one lacks is NaN there.
 
@@ -136,7 +156,9 @@ class RunRecord:
                 values[name] = as_stored(name, np.array(column))
             except ValueError as error:  # sequences of different lengths, too
                 raise InputError(f"a snapshot cannot be stored: {told(error)}") from None
-        return cls(config, grokking_epoch, np.array(epochs or np.zeros(0, np.int64)), values)
+        return cls(
+            config, grokking_epoch, np.array(epochs or np.zeros(0, np.int64)), values, tensors or {}
+        )
 
     @property
     def key(self) -> str:
@@ -152,15 +174,15 @@ class GradientRecord:
     ----------
     gradients : array of float, shape (snapshots, N)
         One gradient for each of the epochs.
-    tensors : tuple of int
-        The number of entries of each parameter tensor, in order; together N.
+    tensors : mapping of str to int
+        The number of entries of each parameter tensor by name, in order; together N.
     """
 
     config: Config
     grokking_epoch: int | None
     epochs: NDArray[np.int64]
     gradients: Gradient
-    tensors: tuple[int, ...]
+    tensors: Mapping[str, int]
 
 
 def as_stored(name: str, values: Values) -> Values:
@@ -211,7 +233,8 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
     if not all(np.array_equal(run.epochs, epochs) for run in runs):
         epochs = np.unique(np.concatenate([run.epochs for run in runs]))
     measured = {name for run in runs for name in run.values}
-    names = [*(n for n in VARIABLES if n in measured), *sorted(measured - VARIABLES.keys())]
+    names = [n for n in VARIABLES if n in measured]
+    names += sorted(measured - VARIABLES.keys() - WIDE.keys())
     meanings = {name: meaning for name, (_, meaning) in VARIABLES.items()} | channels()
     variables = {
         name: (
@@ -221,8 +244,11 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
         )
         for name in names
     }
+    recorded = [(run.epochs, run.values, run.tensors) for run in runs]
+    tensors, wide = wide_variables(epochs, recorded)
     attributes = {name: _attribute(value) for name, value in settings.items() if value is not None}
-    return xr.Dataset(variables, {"epoch": epochs, **_coordinates(runs, measured)}, attributes)
+    coordinates = {"epoch": epochs, **tensors, **_coordinates(runs, measured)}
+    return xr.Dataset(variables | wide, coordinates, attributes)
 
 
 def _coordinates(runs: Sequence[RunRecord], measured: set[str]) -> dict[str, tuple[str, Values]]:
@@ -238,7 +264,7 @@ def _coordinates(runs: Sequence[RunRecord], measured: set[str]) -> dict[str, tup
     for name in sorted({name for of_run in of_runs for name in of_run}):
         # One run's label may be another run's outcome.
         free = name
-        while free in ("run", "epoch") or free in found or free in measured:
+        while free in DIMENSIONS or free in found or free in measured:
             free = f"label_{free}"
         found[free] = ("run", _of_one_type([of_run.get(name) for of_run in of_runs]))
     return found

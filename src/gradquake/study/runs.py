@@ -10,21 +10,37 @@ from typing import NamedTuple
 import numpy as np
 
 from gradquake.errors import require
-from gradquake.study.configuration import Config, checked_key, read_config, read_json, sweep_settings
-from gradquake.study.recording import RunRecord, Values, as_stored, stored_type
+from gradquake.study.configuration import (
+    Config,
+    checked_key,
+    is_integer,
+    read_config,
+    read_json,
+    sweep_settings,
+)
+from gradquake.study.recording import RunRecord, as_stored, stored_type
 from gradquake.study.schema import Row, StudyFile, checksum_of, damaged, software_versions
+from gradquake.study.wide import WIDE, Values, checked_tensors
 
 __all__ = ["FinishedRun", "FinishedRuns"]
 
 
+# The most numbers of a measurement that a snapshot has.
+MOST_NUMBERS = 1 << 20
+
+
 class FinishedRun(NamedTuple):
-    """A finished run without its measurements, as its checked row says."""
+    """A finished run without its measurements, as its checked row says.
+
+    ``measured`` holds the names of the measurements, and how many numbers of each a snapshot has.
+    """
 
     row: int
     key: str
     config: Config
     grokking_epoch: int | None
-    measured: list[str]
+    measured: dict[str, int]
+    tensors: dict[str, int]
     checksum: int
 
     @property
@@ -59,7 +75,7 @@ class FinishedRuns:
         values = self._arrays(run)
         epochs = values.pop("epoch")
         return self._file.checked(
-            "measurements", RunRecord, run.config, run.grokking_epoch, epochs, values
+            "measurements", RunRecord, run.config, run.grokking_epoch, epochs, values, run.tensors
         )
 
     def add(self, records: Iterable[RunRecord]) -> None:
@@ -67,13 +83,16 @@ class FinishedRuns:
         software = json.dumps(software_versions())
         for record in records:
             arrays = {"epoch": record.epochs, **record.values}
-            names = sorted(arrays)
-            data = b"".join(as_stored(name, np.asarray(arrays[name])).tobytes() for name in names)
-            columns = (checked_key(record.config), record.grokking_epoch, software, json.dumps(names))
+            widths = {name: arrays[name].shape[1] if name in WIDE else 1 for name in sorted(arrays)}
+            data = b"".join(as_stored(name, np.asarray(arrays[name])).tobytes() for name in widths)
+            columns = (
+                checked_key(record.config), record.grokking_epoch, software, json.dumps(widths),
+                json.dumps(dict(record.tensors)),
+            )  # fmt: skip
             checksum = checksum_of(*columns)
             cursor = self._file.execute(
-                "INSERT INTO runs (key, grokking_epoch, software, measured, checksum) "
-                "VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO runs (key, grokking_epoch, software, measured, tensors, checksum) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
                 *columns,
                 checksum,
             )
@@ -90,13 +109,14 @@ class FinishedRuns:
         self._file.execute("DELETE FROM runs WHERE id = ?", run.row)
 
     def _run(self, columns: Row) -> FinishedRun:
-        row, key, grokking_epoch, _, measured = columns
+        row, key, grokking_epoch, _, measured, tensors = columns
         return FinishedRun(
             row,
             key,
             self._file.checked("runs", read_config, key, grokking_epoch),
             grokking_epoch,
-            self._file.checked("runs", _read_names, measured),
+            self._file.checked("runs", _read_widths, measured),
+            self._file.checked("runs", checked_tensors, self._file.checked("runs", read_json, tensors)),
             checksum_of(*columns[1:]),
         )
 
@@ -108,25 +128,31 @@ class FinishedRuns:
         [(data, checksum)] = rows
         if not isinstance(data, bytes) or zlib.crc32(data, run.checksum) != checksum:
             raise damaged(path, f"the measurements of run {run.row} do not match their checksum")
-        kinds = [np.dtype(stored_type(name)) for name in run.measured]
-        snapshots, rest = divmod(len(data), sum(kind.itemsize for kind in kinds))
+        # The bytes that a snapshot takes of each measurement.
+        sizes = {
+            name: np.dtype(stored_type(name)).itemsize * width for name, width in run.measured.items()
+        }
+        snapshots, rest = divmod(len(data), sum(sizes.values()))
         if rest:
             raise damaged(path, f"the measurements of run {run.row} have different lengths")
-        edges = np.cumsum([0, *(snapshots * kind.itemsize for kind in kinds)]).tolist()
-        return {
-            name: np.frombuffer(data[start:stop], kind)
-            for name, kind, start, stop in zip(run.measured, kinds, edges, edges[1:], strict=False)
-        }
+        found, start = {}, 0
+        for name, width in run.measured.items():
+            stop = start + snapshots * sizes[name]
+            flat = np.frombuffer(data[start:stop], stored_type(name))
+            found[name] = flat.reshape(snapshots, width) if name in WIDE else flat
+            start = stop
+        return found
 
 
-def _read_names(text: object) -> list[str]:
-    """Return the names of a run's measurements, with "epoch" among them, or raise InputError."""
-    names = read_json(text)
+def _read_widths(text: object) -> dict[str, int]:
+    """Return the names of a run's measurements and the numbers of each, or raise InputError."""
+    widths = read_json(text)
     require(
-        isinstance(names, list)
-        and all(isinstance(name, str) for name in names)
-        and len(set(names)) == len(names)
-        and "epoch" in names,
+        isinstance(widths, dict)
+        and "epoch" in widths
+        and all(
+            is_integer(n, 1) and n <= (MOST_NUMBERS if name in WIDE else 1) for name, n in widths.items()
+        ),
         "no list of the measurements",
     )
-    return list(names)
+    return dict(widths)

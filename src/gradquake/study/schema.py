@@ -18,7 +18,7 @@ from gradquake.errors import InputError, StudyError, printable, told
 __all__ = ["PATIENCE", "Row", "StudyFile", "checksum_of", "damaged", "open_file", "software_versions"]
 
 APPLICATION_ID = 0x47514B45  # "GQKE"
-SCHEMA = 4
+SCHEMA = 5
 
 # SQLite's error names for a full disk.
 NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
@@ -37,6 +37,7 @@ TABLES = (
         grokking_epoch INTEGER,
         software TEXT NOT NULL,
         measured TEXT NOT NULL,
+        tensors TEXT NOT NULL,
         checksum INTEGER NOT NULL
     )""",
     """CREATE TABLE measurements (
@@ -48,6 +49,7 @@ TABLES = (
         id INTEGER PRIMARY KEY,
         key TEXT NOT NULL UNIQUE,
         grokking_epoch INTEGER,
+        tensors TEXT NOT NULL,
         snapshots INTEGER NOT NULL,
         checksum INTEGER NOT NULL
     )""",
@@ -64,8 +66,8 @@ TABLES = (
 # The columns of the tallied tables. The checksum of a row protects all of them but the id.
 COLUMNS = {
     "planned": "key",
-    "runs": "id, key, grokking_epoch, software, measured",
-    "unfinished": "id, key, grokking_epoch, snapshots",
+    "runs": "id, key, grokking_epoch, software, measured, tensors",
+    "unfinished": "id, key, grokking_epoch, tensors, snapshots",
 }
 TALLY = (
     "CREATE TRIGGER {0}_added AFTER INSERT ON {0} BEGIN UPDATE tallies "

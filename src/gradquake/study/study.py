@@ -110,7 +110,12 @@ class Study:
 
     # Unfinished runs
 
-    def begin(self, configs: Sequence[Config], step: int | None = None) -> list[int]:
+    def begin(
+        self,
+        configs: Sequence[Config],
+        step: int | None = None,
+        tensors: Mapping[str, int] | None = None,
+    ) -> list[int]:
         """Begin runs that will be written snapshot by snapshot.
 
         An unfinished run without snapshots starts over, with or without a step.
@@ -123,6 +128,8 @@ class Study:
             Continue the runs of these configurations. An unfinished run keeps its snapshots before
             ``step``; later ones are removed, since they will be measured again. A finished run that
             holds nothing at ``step`` or later becomes unfinished again, with all its snapshots.
+        tensors : mapping of str to int, optional
+            As in ``RunRecord``, of all these runs; needed to append what is measured by tensor.
 
         Returns
         -------
@@ -135,10 +142,10 @@ class Study:
         InputError
             For a configuration that ``configuration.read_config`` does not read.
         StudyError
-            If a run has snapshots and no step is given, or a finished run holds ``step`` or a later
-            one; then no run is begun.
+            If a run has snapshots and no step is given, a finished run holds ``step`` or a later one,
+            or a run has snapshots of other tensors; then no run is begun.
         """
-        return self._journal.begin(configs, step)
+        return self._journal.begin(configs, step, tensors or {})
 
     def grokking_epoch(self, token: int) -> int | None:
         """Return the grokking epoch of a run that was begun, as the study holds it now.

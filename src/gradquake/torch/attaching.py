@@ -17,12 +17,14 @@ from gradquake.torch.gradients import FlatGradient, innermost
 from gradquake.torch.guest import Complaints, tell
 from gradquake.torch.journal import Journal
 from gradquake.torch.labels import as_labels, probe_and_labels
-from gradquake.torch.loggers import sender
+from gradquake.torch.loggers import Send, sender
 from gradquake.torch.measurement import Measurement
 from gradquake.torch.quake import Quake
 from gradquake.torch.recorder import Recorder
 from gradquake.torch.schedules import Schedule, schedule
-from gradquake.torch.settings import check_inline, check_options, configuration
+from gradquake.torch.settings import FIELDS, check_inline, check_options, configuration
+from gradquake.torch.track import Track
+from gradquake.torch.updates import FlatUpdate
 
 __all__ = ["attach"]
 
@@ -41,6 +43,8 @@ def attach(
     parameters: Callable[[str], bool] | None = None,
     sample: int | None = None,
     grokked_at: float = 1.0,
+    field: str = "gradient",
+    tensors: bool = False,
     loggers: Sequence[Any] = (),
     step: int | None = None,
     errors: str = "warn",
@@ -86,6 +90,12 @@ def attach(
     grokked_at : float
         The first step at which the logged ``accuracy`` is at least this large is kept as the run's
         grokking epoch.
+    field : str
+        What is measured: the "gradient", the "update", which is what the optimizer adds to the
+        parameters at the step, or "both", as two runs whose setting ``field`` tells them apart.
+    tensors : bool
+        Whether to record the topplings of each tensor too; of each layer if there are more than 40
+        tensors (see ``avalanche.tensors``).
     loggers : sequence
         Loggers that get the measurements too (see ``loggers.sender``).
     step : int, optional
@@ -112,36 +122,62 @@ def attach(
     """
     optimizer = innermost(optimizer)
     check_options(
-        nulls=nulls, parameters=parameters, loggers=loggers, study=study, errors=errors, step=step
-    )
+        nulls=nulls, parameters=parameters, loggers=loggers, study=study, errors=errors, step=step,
+        field=field, tensors=tensors, inline=inline,
+    )  # fmt: skip
     chosen = schedule(every)
     probe, plain_labels = probe_and_labels(probe, labels)
-    gradient = FlatGradient(model, optimizer, parameters, sample, probe.seed)
+    readers = {"gradient": FlatGradient, "update": FlatUpdate}
+    flat = {
+        name: readers[name](model, optimizer, parameters, sample, probe.seed) for name in FIELDS[field]
+    }
+    first = next(iter(flat.values()))
     if inline:
-        check_inline(model, gradient, sample)
+        check_inline(model, first, sample)
     config = configuration(
-        model, gradient, probe, plain_labels, as_labels("sweep", sweep), every=every, sample=sample,
-        parameters=parameters, inline=inline, grokked_at=grokked_at,
+        model, first, probe, plain_labels, as_labels("sweep", sweep), every=every, sample=sample,
+        parameters=parameters, inline=inline, grokked_at=grokked_at, field=field, tensors=tensors,
     )  # fmt: skip
     complaints = Complaints(errors)
     writes = _is_writer()
-    measurement = Measurement(model, gradient, probe, nulls) if writes or inline else None
     sends = [sender(logger) for logger in loggers] if writes else []
     path = Path(study) if study is not None and writes else None
-    journal = Journal(
-        {name: {**config, "surrogate": name} for name in (REAL, *nulls)},
-        path,
-        None if step is None else int(step),
-    )
-    recorder = Recorder(journal, config, sends, complaints, writes=writes)
-    first = 0 if step is None else int(step)
+    begin = 0 if step is None else int(step)
+    tracks: list[Track] = []
+    try:
+        for name, vector in flat.items():
+            measurement = None
+            if writes or inline:
+                measurement = Measurement(model, vector, probe, nulls, tensors=tensors)
+            own = {**config, "field": name}
+            tracks.append(_track(own, vector, measurement, nulls, path, step, sends, complaints))
+    except Exception:
+        for track in tracks:
+            track.journal.close(finished=False)
+        raise
     if path is not None:
-        _say_which_steps_are_missing(path, config, journal.reached, first)
+        _say_which_steps_are_missing(path, config, tracks[0].journal.reached, begin)
     if writes:
-        _say_which_parameters_are_left_out(gradient)
-    return Quake(
-        optimizer, config, chosen, gradient, measurement, journal, recorder, complaints, step=first
-    )
+        _say_which_parameters_are_left_out(first)
+    return Quake(optimizer, config, chosen, tracks, complaints, step=begin)
+
+
+def _track(
+    config: dict[str, Any],
+    vector: FlatGradient,
+    measurement: Measurement | None,
+    nulls: Sequence[str],
+    path: Path | None,
+    step: int | None,
+    sends: Sequence[Send],
+    complaints: Complaints,
+) -> Track:
+    """Return a field of the training, its run begun in the study."""
+    tensors = {} if measurement is None else measurement.tensors
+    configs = {rung: {**config, "surrogate": rung} for rung in (REAL, *nulls)}
+    journal = Journal(configs, path, None if step is None else int(step), tensors)
+    recorder = Recorder(journal, config, sends, complaints, tensors=tuple(tensors), writes=_is_writer())
+    return Track(config["field"], vector, measurement, journal, recorder)
 
 
 def _is_writer() -> bool:

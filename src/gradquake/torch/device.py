@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from gradquake.avalanche._kernels_angle import LARGEST_SQUARE, SMALLEST_SQUARE
 from gradquake.avalanche.cascade import AvalancheNumbers
 from gradquake.avalanche.checks import check_length, not_finite
 from gradquake.avalanche.settings import CascadeSettings
+from gradquake.avalanche.tensors import Tally, TensorCounts
 from gradquake.errors import InputError, a_type
-from gradquake.torch.placement import DeviceGraph
+from gradquake.torch.placement import DeviceGraph, PlacedLayers
 
 __all__ = ["DeviceAvalanche", "relax"]
 
@@ -48,9 +50,19 @@ class DeviceAvalanche(AvalancheNumbers):
     """
 
     relaxed: torch.Tensor
+    tensors: TensorCounts | None = None
+
+    def measured(self) -> dict[str, Any]:
+        """Return by name the numbers that a recording keeps, those of tensors among them."""
+        return super().measured() | (self.tensors.measured() if self.tensors else {})
 
 
-def relax(gradient: torch.Tensor, graph: DeviceGraph, cascade: CascadeSettings) -> DeviceAvalanche:
+def relax(
+    gradient: torch.Tensor,
+    graph: DeviceGraph,
+    cascade: CascadeSettings,
+    tensors: PlacedLayers | None = None,
+) -> DeviceAvalanche:
     """Let a gradient relax on its device.
 
     The threshold and the cascade are those of ``Probe``. The gradient is not changed.
@@ -63,6 +75,8 @@ def relax(gradient: torch.Tensor, graph: DeviceGraph, cascade: CascadeSettings) 
         A graph on N nodes, made by ``placement.place``.
     cascade : CascadeSettings
         Or a ``Probe``, which has the same settings.
+    tensors : PlacedLayers, optional
+        The tensors whose topplings are counted, made by ``placement.place_layers``.
 
     Raises
     ------
@@ -73,7 +87,8 @@ def relax(gradient: torch.Tensor, graph: DeviceGraph, cascade: CascadeSettings) 
     threshold, largest = _magnitude_quantile(vector, float(cascade.quantile))
     if not math.isfinite(largest):
         raise not_finite("the gradient", vector.cpu().numpy())
-    relaxed, steps, area, unstable, dissipated = _cascade(vector, graph, threshold, cascade)
+    counting = None if tensors is None else _Counting(tensors, cascade.max_steps)
+    relaxed, steps, area, unstable, dissipated = _cascade(vector, graph, threshold, cascade, counting)
     deviation = _deviation(vector, relaxed, largest) if steps else 0.0
     if math.isnan(deviation):
         raise not_finite("the gradient", vector.cpu().numpy())
@@ -88,7 +103,40 @@ def relax(gradient: torch.Tensor, graph: DeviceGraph, cascade: CascadeSettings) 
         threshold=threshold,
         dissipated=dissipated,
         relaxed=relaxed,
+        tensors=None if counting is None else counting.found(),
     )
+
+
+class _Counting:
+    """The topplings of each tensor, step by step."""
+
+    def __init__(self, tensors: PlacedLayers, max_steps: int) -> None:
+        self._tensors = tensors
+        self._tally = Tally([tensors.layers], 1, max_steps)
+        self._steps: list[torch.Tensor] = []
+        self._area: torch.Tensor | None = None
+
+    def add(self, unstable: torch.Tensor) -> None:
+        """Count the nodes that topple at a step, given by a mask over places."""
+        self._steps.append(self._counts(unstable))
+
+    def close(self, toppled: torch.Tensor) -> None:
+        """Count the nodes that ever toppled."""
+        self._area = self._counts(toppled)
+
+    def found(self) -> TensorCounts:
+        """Return the counts, which takes one transfer."""
+        rows = self._tally.topplings[0]
+        if self._area is not None:
+            *steps, area = torch.stack([*self._steps, self._area]).cpu().numpy()
+            self._tally.areas[0] = area
+            for step, row in enumerate(steps):
+                rows[min(step, len(rows) - 1)] += row
+        return self._tally[0]
+
+    def _counts(self, mask: torch.Tensor) -> torch.Tensor:
+        n = self._tensors.layers.of_stretch.size
+        return torch.bincount(self._tensors.stretch_of_place[mask].int(), minlength=n)
 
 
 def _as_gradient(gradient: torch.Tensor, graph: DeviceGraph) -> torch.Tensor:
@@ -168,7 +216,11 @@ def _isolated_size(
 
 
 def _cascade(
-    vector: torch.Tensor, graph: DeviceGraph, threshold: float, cascade: CascadeSettings
+    vector: torch.Tensor,
+    graph: DeviceGraph,
+    threshold: float,
+    cascade: CascadeSettings,
+    counting: _Counting | None,
 ) -> tuple[torch.Tensor, list[int], int, int, float]:
     """Let a vector relax.
 
@@ -202,6 +254,8 @@ def _cascade(
         if count == 0 or len(steps) == cascade.max_steps:
             break
         steps.append(count)
+        if counting is not None:
+            counting.add(unstable)
         toppled |= unstable
         torch.mul(values, given, out=share)
         # Adding -0.0 changes no number, not even the sign of a zero. The share of an isolated node is
@@ -209,6 +263,8 @@ def _cascade(
         share.div_(divisor).masked_fill_(~unstable, -0.0)
         values = torch.where(unstable, values * kept, values)
         _receive(values, share, graph)
+    if counting is not None:
+        counting.close(toppled)
     lost = (alone - values[isolated].double()).sum()
     relaxed = values.index_select(0, graph.places)
     return relaxed, steps, int(_count(toppled)), count, float(lost)

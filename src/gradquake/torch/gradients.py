@@ -13,7 +13,7 @@ from gradquake.avalanche.neurons import TensorLayout
 from gradquake.avalanche.probe import fixed_sample
 from gradquake.errors import InputError, a_type, require, require_count
 
-__all__ = ["FlatGradient", "innermost", "layouts", "scaling", "unwrapped", "updated"]
+__all__ = ["FlatGradient", "dense", "innermost", "layouts", "scaling", "unwrapped", "updated"]
 
 
 class FlatGradient:
@@ -35,14 +35,16 @@ class FlatGradient:
     ----------
     names : list of str
         The names of the parameters that are read, in the model's order.
-    tensors : tuple of int
-        The number of entries that are read of each parameter that has any.
+    tensors : dict of str to int
+        By name, the number of entries that are read of each parameter that has any.
     total : int
         The number of entries of these parameters, sampled or not.
     n_parameters : int
         N, the number of entries that are read.
     strangers : int
         The number of parameters that the optimizer trains and that are not in the model.
+    parameters : list of torch.nn.Parameter
+        The parameters that are read.
     device : torch.device
         The device of the vector: that of the parameters, or the CPU if they are on several devices or
         on Metal.
@@ -80,24 +82,24 @@ class FlatGradient:
         if sample is not None:
             require_count("sample", sample, 1)
         self.names = [name for name, _ in read]
-        self._parameters = [parameter for _, parameter in read]
+        self.parameters = [parameter for _, parameter in read]
         # Those that the optimizer trained at first, of this model or not.
         self._known = {id(p) for p in updates.values() if p.requires_grad}
         self.strangers = len(self._known) - len(trained)
-        lengths = [parameter.numel() for parameter in self._parameters]
+        lengths = [parameter.numel() for parameter in self.parameters]
         self.total = sum(lengths)
-        self.device = _device_of(self._parameters)
+        self.device = _device_of(self.parameters)
         self._picked = _sample(lengths, sample, seed) if sample and sample < self.total else None
         if self._picked is not None:
             lengths = [len(picked) for picked in self._picked]
             self._picked = [torch.from_numpy(p).to(self.device) for p in self._picked]
-        self._whole = tuple(parameter.numel() for parameter in self._parameters)
+        self._whole = tuple(parameter.numel() for parameter in self.parameters)
         self._lengths = lengths
         # Nulls know nothing of a tensor of which no entry is sampled.
-        self.tensors = tuple(length for length in lengths if length > 0)
+        self.tensors = {n: k for n, k in zip(self.names, lengths, strict=True) if k > 0}
         self.n_parameters = sum(lengths)
         require(self.n_parameters > 0, "the parameters have no entries; at least one is needed")
-        doubles = any(parameter.dtype == torch.float64 for parameter in self._parameters)
+        doubles = any(parameter.dtype == torch.float64 for parameter in self.parameters)
         self._dtype = torch.float64 if doubles else torch.float32
         self._vector: torch.Tensor | None = None
 
@@ -111,7 +113,7 @@ class FlatGradient:
     @property
     def gathers(self) -> bool:
         """Whether reading is a collective operation, in which all processes must take part."""
-        return any(hasattr(parameter, "full_tensor") for parameter in self._parameters)
+        return any(hasattr(parameter, "full_tensor") for parameter in self.parameters)
 
     def newcomers(self, optimizer: torch.optim.Optimizer) -> int:
         """Return how many parameters the optimizer trains now and did not train at first."""
@@ -119,9 +121,9 @@ class FlatGradient:
 
     def take_part(self) -> None:
         """Take part in gathering gradients that another process reads."""
-        for parameter in self._parameters:
+        for parameter in self.parameters:
             if parameter.grad is not None:
-                _dense(parameter.grad)
+                dense(parameter.grad)
 
     def read(self) -> bool:
         """Fill ``vector``, with zeros for a parameter without a gradient.
@@ -136,33 +138,39 @@ class FlatGradient:
         InputError
             If a parameter's number of entries has changed since the probe was attached.
         """
-        found, failure = False, None
+        self.fill([parameter.grad for parameter in self.parameters], torch.Tensor.copy_)
+        return any(parameter.grad is not None for parameter in self.parameters)
+
+    def fill(
+        self,
+        sources: Sequence[torch.Tensor | None],
+        put: Callable[[torch.Tensor, torch.Tensor], object],
+    ) -> None:
+        """Call ``put(part, entries)`` for the part of ``vector`` of each parameter; None gives 0."""
+        failure = None
         with torch.no_grad():
             parts = torch.split(self.vector, self._lengths)
-            for i, (parameter, part) in enumerate(zip(self._parameters, parts, strict=True)):
-                if parameter.grad is None:
+            for i, (source, part) in enumerate(zip(sources, parts, strict=True)):
+                if source is None:
                     part.zero_()
                     continue
-                found = True
                 # All processes gather together, so one that fails here still gathers the rest.
-                gradient = _dense(parameter.grad)
+                whole = dense(source)
                 try:
-                    self._fill(i, part, gradient.reshape(-1))
+                    put(part, self._entries(i, whole.reshape(-1)))
                 except Exception as error:
                     failure = failure or error
         if failure is not None:
             raise failure
-        return found
 
-    def _fill(self, i: int, part: torch.Tensor, gradient: torch.Tensor) -> None:
-        if gradient.numel() != self._whole[i]:
+    def _entries(self, i: int, whole: torch.Tensor) -> torch.Tensor:
+        """Return the entries to read of a parameter's gradient, or of the parameter itself."""
+        if whole.numel() != self._whole[i]:
             raise InputError(
-                f"{self.names[i]} has {gradient.numel()} entries and had {self._whole[i]} when the "
+                f"{self.names[i]} has {whole.numel()} entries and had {self._whole[i]} when the "
                 "probe was attached; attach again after changing the model"
             )
-        if self._picked is not None:
-            gradient = gradient[self._picked[i].to(gradient.device)]
-        part.copy_(gradient)
+        return whole if self._picked is None else whole[self._picked[i].to(whole.device)]
 
     def write(self, values: torch.Tensor) -> None:
         """Replace the gradients by the parts of a vector; a parameter without a gradient stays so.
@@ -174,7 +182,7 @@ class FlatGradient:
         """
         with torch.no_grad():
             for name, parameter, part in zip(
-                self.names, self._parameters, torch.split(values, self._lengths), strict=True
+                self.names, self.parameters, torch.split(values, self._lengths), strict=True
             ):
                 gradient = parameter.grad
                 if gradient is None:
@@ -238,7 +246,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _dense(gradient: torch.Tensor) -> torch.Tensor:
+def dense(gradient: torch.Tensor) -> torch.Tensor:
     """Return a gradient as one dense tensor. For a DTensor, all processes must call this together."""
     if hasattr(gradient, "full_tensor"):
         gradient = gradient.full_tensor()

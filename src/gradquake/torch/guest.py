@@ -64,10 +64,12 @@ class Gaps:
         self.steps = 0
         self.nulls: Counter[str] = Counter()
         self._first: tuple[int, str] | None = None
+        self._last: int | None = None
 
     def skip(self, step: int, why: str) -> None:
-        """Count a step that could not be measured."""
-        self.steps += 1
+        """Count a step that could not be measured, once."""
+        self.steps += step != self._last
+        self._last = step
         self._first = self._first or (step, why)
 
     def tell(self, *, told: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gradquake.errors import RunTakenError, StudyError
 from gradquake.study.configuration import config_key
-from gradquake.study.recording import RunRecord, to_dataset
+from gradquake.study.recording import Measured, RunRecord, to_dataset
 from gradquake.study.schema import PATIENCE
 from gradquake.study.study import Study, open_study
 from gradquake.torch.guest import reason, tell
@@ -28,7 +28,7 @@ SHORT_PATIENCE = 1.0
 
 __all__ = ["Journal", "Values", "write_open_journals"]
 
-Values = dict[str, float]
+Values = dict[str, Measured]
 
 
 class Journal:
@@ -40,7 +40,7 @@ class Journal:
         The configuration of the run and of each of its nulls, by surrogate.
     path : Path, optional
         The study file, which is made if it does not exist. Without a path, all stays in memory.
-    step : int, optional
+    step, tensors : optional
         As in ``Study.begin``.
 
     Attributes
@@ -55,9 +55,14 @@ class Journal:
     """
 
     def __init__(
-        self, configs: Mapping[str, dict[str, object]], path: Path | None, step: int | None
+        self,
+        configs: Mapping[str, dict[str, object]],
+        path: Path | None,
+        step: int | None,
+        tensors: Mapping[str, int] | None = None,
     ) -> None:
         self._configs = dict(configs)
+        self._tensors = dict(tensors or {})
         # The training may change the working directory.
         self._path = None if path is None else path.absolute()
         self._waiting: dict[str, dict[int, Values]] = {surrogate: {} for surrogate in configs}
@@ -81,14 +86,14 @@ class Journal:
             with open_study(self._path, create=True) as opened:
                 real = next(iter(self._configs.values()))
                 self.reached = opened.reached(real)
-                owned = opened.begin(list(self._configs.values()), step)
+                owned = opened.begin(list(self._configs.values()), step, self._tensors)
                 self._grokked = self._grokked_written = opened.grokking_epoch(owned[0])
             self._owned = dict(zip(self._configs, owned, strict=True))
             _OPEN.add(self)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Return how a copy is made: empty, and without the run in the study."""
-        return Journal, (self._configs, None, None)
+        return Journal, (self._configs, None, None, self._tensors)
 
     @property
     def taken(self) -> bool:
@@ -131,7 +136,8 @@ class Journal:
         """Return all measurements of the run or of a null so far, as the Dataset of one run."""
         config = self._configs[surrogate]
         if self._path is None:
-            return to_dataset([RunRecord.of_snapshots(config, self._grokked, self._waiting[surrogate])])
+            waiting = self._waiting[surrogate]
+            return to_dataset([RunRecord.of_snapshots(config, self._grokked, waiting, self._tensors)])
         if self._owned:
             self.flush(PATIENCE)
         with self._study(PATIENCE) as opened:

@@ -6,7 +6,8 @@ import atexit
 import contextlib
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.util import Finalize
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -15,12 +16,13 @@ import torch
 
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError, RunTakenError, StudyError, counted
-from gradquake.torch.gradients import FlatGradient, scaling
+from gradquake.torch.gradients import scaling
 from gradquake.torch.guest import Complaints, Gaps, reason, tell
-from gradquake.torch.journal import Journal, write_open_journals
+from gradquake.torch.journal import write_open_journals
 from gradquake.torch.measurement import Measurement, Values
-from gradquake.torch.recorder import Recorder
 from gradquake.torch.schedules import Schedule
+from gradquake.torch.track import Track
+from gradquake.torch.updates import FlatUpdate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +41,7 @@ class Quake:
     Attributes
     ----------
     config : dict
-        The configuration under which the run is recorded.
+        The configuration under which the run is recorded; that of the gradient if ``field`` is "both".
     n_parameters : int
         N, the number of entries that are measured.
     step : int
@@ -51,29 +53,30 @@ class Quake:
         optimizer: torch.optim.Optimizer,
         config: dict[str, Any],
         chosen: Schedule,
-        gradient: FlatGradient,
-        measurement: Measurement | None,
-        journal: Journal,
-        recorder: Recorder,
+        tracks: Sequence[Track],
         complaints: Complaints,
         *,
         step: int,
     ) -> None:
         self.config = config
-        self.n_parameters = gradient.n_parameters
+        self.n_parameters = tracks[0].vector.n_parameters
         self._first = self.step = step
         self._gaps = Gaps()
-        self._schedule, self._gradient, self._measurement = chosen, gradient, measurement
+        self._schedule, self._tracks, self._complaints = chosen, tuple(tracks), complaints
         self._inline = config["alpha_train"] > 0
-        self._journal, self._recorder, self._complaints = journal, recorder, complaints
+        self._journals = {track.field: track.journal for track in tracks}
+        self._recorder = tracks[0].recorder
+        # The step whose update is to be read after it.
+        self._held: int | None = None
         self._finished: bool | None = None
-        self._handle: Any = optimizer.register_step_pre_hook(self._before_step)
+        self._handles: list[Any] = [optimizer.register_step_pre_hook(self._before_step)]
+        if any(track.field == "update" for track in tracks):
+            self._handles.append(optimizer.register_step_post_hook(self._after_step))
         _write_at_exit(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state of a copy, such as of a model that holds the probe: it is not attached."""
-        attached = ("_handle", "_gradient", "_measurement", "_schedule")
-        return {**self.__dict__, **dict.fromkeys(attached)}
+        return {**self.__dict__, "_handles": [], "_schedule": None, "_tracks": ()}
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +91,8 @@ class Quake:
         with contextlib.suppress(Exception):
             if self.attached and not self._recorder.forked:
                 self._say_if_nothing_was_measured()
-                self._journal.let_go()
+                for journal in self._journals.values():
+                    journal.let_go()
 
     def __repr__(self) -> str:
         state = "attached" if self.attached else "not attached"
@@ -97,11 +101,14 @@ class Quake:
     @property
     def attached(self) -> bool:
         """Whether steps are still measured."""
-        return self._handle is not None
+        return bool(self._handles)
 
     @property
-    def latest(self) -> dict[str, float]:
-        """The newest snapshot by name, with its ``step``; empty before the first one."""
+    def latest(self) -> Values:
+        """The newest snapshot by name, with its ``step``; empty before the first one.
+
+        That of the gradient if ``field`` is "both".
+        """
         return self._recorder.latest
 
     @property
@@ -114,18 +121,28 @@ class Quake:
         """The measurements so far, as a Dataset of one run (see ``gradquake.study.recording``)."""
         return self.dataset_of(REAL)
 
-    def dataset_of(self, rung: str) -> xr.Dataset:
+    def dataset_of(self, rung: str, field: str | None = None) -> xr.Dataset:
         """Return the measurements of a null so far, as ``dataset`` does for the run.
+
+        Parameters
+        ----------
+        rung : str
+            The name of the null, or "real".
+        field : str, optional
+            "gradient" or "update"; by default the first of those that are measured.
 
         Raises
         ------
         InputError
-            If this null is not measured.
+            If this null or this field is not measured.
         """
-        names = self._journal.surrogates
+        chosen = next(iter(self._journals)) if field is None else field
+        if chosen not in self._journals:
+            raise InputError(f"the field is {field!r}; measured are {', '.join(self._journals)}")
+        names = self._journals[chosen].surrogates
         if rung not in names:
             raise InputError(f"the null is {rung!r}; measured are {', '.join(names)}")
-        return self._journal.dataset_of(rung)
+        return self._journals[chosen].dataset_of(rung)
 
     def log(self, /, **outcomes: Any) -> None:
         """Keep outcomes with the newest snapshot: ``loss``, ``accuracy``, or any other number.
@@ -151,8 +168,10 @@ class Quake:
                 self._complaints.add(f"log {name}", f"{name} was not kept: {error}", error)
             return
         try:
-            self._recorder.add_outcomes(self._recorder.read_outcomes(outcomes), self.step - 1)
-            self._tell_of_the_journal()
+            for track in self._tracks:
+                found = track.recorder.read_outcomes(outcomes)
+                track.recorder.add_outcomes(found, self.step - 1)
+            self._tell_of_the_journals()
         except Exception as error:
             self._complaints.add("log", f"an outcome was not kept: {reason(error)}", error)
 
@@ -172,15 +191,16 @@ class Quake:
         StudyError
             With ``errors="raise"``, if the study cannot be written.
         """
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = self._measurement = None
-            del self._gradient
+        if self._handles:
+            for handle in self._handles:
+                handle.remove()
+            self._handles, self._tracks = [], ()
             self._finished = finished
             self._attempt(lambda: self._say_what_was_not_measured(finished=finished))
-        self._attempt(lambda: self._journal.close(finished=bool(self._finished)))
-        if self._journal.taken:
-            self._attempt(self._tell_of_the_journal)
+        for journal in self._journals.values():
+            self._attempt(partial(journal.close, finished=bool(self._finished)))
+        if any(journal.taken for journal in self._journals.values()):
+            self._attempt(self._tell_of_the_journals)
 
     # The hook
 
@@ -190,9 +210,18 @@ class Quake:
     ) -> Arguments | None:
         step = self.step
         self.step += 1
+        self._held = None
         changed = self._guarded(step, lambda: self._on_step(step, optimizer, args, kwargs))
-        self._tell_of_the_journal()
+        self._tell_of_the_journals()
         return changed
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _after_step(self, *_: object) -> None:
+        step, self._held = self._held, None
+        if step is not None:
+            track = self._tracks[-1]
+            self._guarded(step, lambda: self._measure(track, step, recorded=True), inline=False)
+            self._tell_of_the_journals()
 
     def _on_step(
         self, step: int, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -209,9 +238,13 @@ class Quake:
             return None
         if scheduled and self._recorder.writes:
             self._tell_of_newcomers(step, optimizer)
+        if scheduled:
+            self._guarded(step, partial(self._hold, step), inline=False)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if self._tracks[0].field == "update":
+            return None
         if closure is None:
-            self._measure(step, scheduled, scale)
+            self._measure(self._tracks[0], step, scheduled, scale)
             return None
         measured = self._measured_closure(step, closure, scheduled=scheduled)
         if len(args) > 1:
@@ -229,32 +262,47 @@ class Quake:
             evaluations += 1
             if self.attached and (evaluations == 1 or self._inline):
                 recorded = scheduled and evaluations == 1
-                self._guarded(step, lambda: self._measure(step, recorded))
+                self._guarded(step, lambda: self._measure(self._tracks[0], step, recorded))
             return loss
 
         return measured
 
-    def _measure(self, step: int, recorded: bool, scale: torch.Tensor | None = None) -> None:
-        measurement = self._measurement
+    def _hold(self, step: int) -> None:
+        """Keep the parameters before a step whose update is measured."""
+        # Updates come last.
+        track = self._tracks[-1]
+        if not isinstance(track.vector, FlatUpdate):
+            return
+        self._held = step
+        if track.measurement is not None:
+            track.vector.hold()
+        elif track.vector.gathers:
+            track.vector.take_part()
+
+    def _measure(
+        self, track: Track, step: int, recorded: bool, scale: torch.Tensor | None = None
+    ) -> None:
+        measurement = track.measurement
         if measurement is None:
-            if self._gradient.gathers:
-                self._gradient.take_part()
+            if track.vector.gathers:
+                track.vector.take_part()
             return
         if not measurement.read(scale):
             self._gaps.skip(step, "no parameter had a gradient")
             return
+        inline = self._inline and track.field == "gradient"
         try:
             values, relaxed = measurement.avalanche()
         except InputError as error:
             self._gaps.skip(step, str(error))
-            if self._inline:
+            if inline:
                 said = f"step {step} was not relaxed: {error}; the optimizer gets the gradient unchanged"
                 self._complaints.add("relaxation", said, error)
             return
-        if self._inline:
+        if inline:
             measurement.write(relaxed, scale)
-        if recorded and self._recorder.records:
-            self._recorder.keep(step, values, self._measured_nulls(step, measurement))
+        if recorded and track.recorder.records:
+            track.recorder.keep(step, values, self._measured_nulls(step, measurement))
 
     def _measured_nulls(self, step: int, measurement: Measurement) -> dict[str, Values]:
         found = {}
@@ -269,12 +317,14 @@ class Quake:
 
     # Failures
 
-    def _guarded(self, step: int, work: Callable[[], Result]) -> Result | None:
+    def _guarded(
+        self, step: int, work: Callable[[], Result], *, inline: bool | None = None
+    ) -> Result | None:
         """Do the work of a step; an error does not end the training, unless it trains in-line."""
         try:
             return work()
         except Exception as error:
-            if self._inline:
+            if self._inline if inline is None else inline:
                 raise
             self._gaps.skip(step, reason(error))
             said = f"step {step} was not measured: {reason(error)}; training goes on"
@@ -290,19 +340,22 @@ class Quake:
             again = isinstance(error, StudyError) and not isinstance(error, RunTakenError)
             tell(reason(error) + ("; detach() tries again" if again else ""))
 
-    def _tell_of_the_journal(self) -> None:
-        try:
-            failure = self._journal.failure()
-        except Exception as error:
-            failure = reason(error)
-        if failure and self._complaints.raises:
-            raise StudyError(failure)
-        if failure:
-            tell(failure)
+    def _tell_of_the_journals(self) -> None:
+        for journal in self._journals.values():
+            try:
+                failure = journal.failure()
+            except Exception as error:
+                failure = reason(error)
+            if failure and self._complaints.raises:
+                raise StudyError(failure)
+            if failure:
+                tell(failure)
 
     def _tell_of_newcomers(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Tell once that the optimizer trains more parameters than when the probe was attached."""
-        if "newcomers" not in self._complaints and (found := self._gradient.newcomers(optimizer)):
+        if "newcomers" not in self._complaints and (
+            found := self._tracks[0].vector.newcomers(optimizer)
+        ):
             self._complaints.once(
                 "newcomers",
                 f"at step {step} the optimizer trains {counted(found, 'parameter')} more than when the "

@@ -14,6 +14,7 @@ import torch
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError
 from gradquake.study.recording import RESERVED, VARIABLES
+from gradquake.study.wide import WIDE
 from gradquake.torch.guest import Complaints, reason, tell
 from gradquake.torch.journal import Journal, Values
 from gradquake.torch.loggers import Send
@@ -21,6 +22,11 @@ from gradquake.torch.loggers import Send
 __all__ = ["Recorder", "check_outcome"]
 
 OUTCOMES = ("loss", "accuracy")
+
+# Tensors whose share of the topplings goes to loggers: once among the largest of a step, a tensor's
+# share is sent at every later step.
+MOST_SHARES_SENT = 8
+LARGEST_OF_STEP = 3
 
 # The mean of many ones can exceed 1 by a rounding error. An accuracy above this is no share.
 LARGEST_SHARE = 1.001
@@ -37,6 +43,8 @@ class Recorder:
     sends : sequence of Send
         Functions that write scalars to loggers.
     complaints : Complaints
+    tensors : sequence of str
+        The tensors or layers whose topplings are counted.
     writes : bool
         Whether this process records. If several processes train one model, one of them does.
 
@@ -55,9 +63,12 @@ class Recorder:
         sends: Sequence[Send],
         complaints: Complaints,
         *,
+        tensors: Sequence[str] = (),
         writes: bool,
     ) -> None:
-        self.latest: dict[str, float] = {}
+        self.latest: Values = {}
+        self._tensors, self._shares_sent = tuple(tensors), dict[int, None]()
+        self._prefix = "gradquake/update/" if config["field"] == "update" else "gradquake/"
         self._journal, self._sends, self._complaints = journal, sends, complaints
         self._n_parameters, self._labels = config["n_parameters"], config["labels"]
         self._grokked_at = config["grokked_at"]
@@ -91,11 +102,25 @@ class Recorder:
         self._early = {}
         self.latest = {"step": step, **values}
         self._journal.keep({REAL: values, **nulls}, step)
-        sizes = {"": values["size"], **{f"{name}_": null["size"] for name, null in nulls.items()}}
-        shares = {f"{name}size_per_parameter": size / self._n_parameters for name, size in sizes.items()}
-        self._send({**values, **shares}, step)
+        of_each = {"": values, **{f"{name}_": null for name, null in nulls.items()}}
+        shares = {
+            f"{name}size_per_parameter": _scalars(one)["size"] / self._n_parameters
+            for name, one in of_each.items()
+        }
+        self._send({**values, **shares, **self._shares_of_tensors(values)}, step)
 
-    def read_outcomes(self, given: Mapping[str, object]) -> Values:
+    def _shares_of_tensors(self, values: Values) -> Values:
+        """Return the shares of a few tensors of the topplings, by name."""
+        topplings = np.asarray(values.get("tensor_topplings", ()))
+        total = int(topplings.sum())
+        if total == 0:
+            return {}
+        for k in np.argsort(-topplings, kind="stable")[:LARGEST_OF_STEP].tolist():
+            if len(self._shares_sent) < MOST_SHARES_SENT:
+                self._shares_sent[k] = None
+        return {f"topplings/{self._tensors[k]}": topplings[k] / total for k in self._shares_sent}
+
+    def read_outcomes(self, given: Mapping[str, object]) -> dict[str, float]:
         """Return the outcomes that are to be kept; a complaint tells of each that cannot be."""
         good = {}
         for name, value in given.items():
@@ -108,7 +133,7 @@ class Recorder:
                 self._complaints.add(f"log {name}", f"{name} was not kept: {reason(error)}", error)
         return good
 
-    def add_outcomes(self, outcomes: Values, step: int) -> None:
+    def add_outcomes(self, outcomes: Mapping[str, float], step: int) -> None:
         """Add outcomes to the newest snapshot, or to the first one if there is none yet.
 
         Parameters
@@ -120,12 +145,12 @@ class Recorder:
         if not self.latest:
             self._early = {**self._early, **outcomes}
         else:
-            self._add_to_snapshot(int(self.latest["step"]), outcomes)
+            self._add_to_snapshot(int(_scalars(self.latest)["step"]), outcomes)
         if "accuracy" in outcomes:
             self._see_accuracy(outcomes["accuracy"], step)
 
-    def _add_to_snapshot(self, step: int, outcomes: Values) -> None:
-        new = {name: value for name, value in outcomes.items() if name not in self.latest}
+    def _add_to_snapshot(self, step: int, outcomes: Mapping[str, float]) -> None:
+        new: Values = {name: value for name, value in outcomes.items() if name not in self.latest}
         if new:
             # A new dict, since other threads may log too.
             self.latest = {**self.latest, **new}
@@ -148,8 +173,8 @@ class Recorder:
         elif self._may_grok("accuracy") and accuracy >= self._grokked_at:
             self._journal.grokking_epoch = max(step, 0)
 
-    def _send(self, values: Mapping[str, float], step: int) -> None:
-        scalars = {f"gradquake/{name}": float(value) for name, value in values.items()}
+    def _send(self, values: Values, step: int) -> None:
+        scalars = {f"{self._prefix}{name}": float(value) for name, value in _scalars(values).items()}
         for number, send in enumerate(self._sends):
             try:
                 send(scalars, step)
@@ -160,7 +185,7 @@ class Recorder:
 
 def check_outcome(name: str, value: object, labels: Mapping[str, object]) -> None:
     """Raise InputError unless this name can be kept beside these labels, and the value is one number."""
-    taken = name in VARIABLES or name in ("step", "epoch", "grokking_epoch")
+    taken = name in VARIABLES or name in WIDE or name in ("step", "epoch", "grokking_epoch")
     if taken and name not in OUTCOMES:
         raise InputError(f"{name} is measured by gradquake; another name is needed for an outcome")
     if name in labels or name in RESERVED:
@@ -169,6 +194,11 @@ def check_outcome(name: str, value: object, labels: Mapping[str, object]) -> Non
     # A good value is not printed: to print a tensor is to wait for its device.
     if not (single or isinstance(value, Real)):
         raise InputError(f"{name} is {value!r}; one number is needed")
+
+
+def _scalars(values: Values) -> dict[str, float]:
+    """Return the measurements that are single numbers."""
+    return {name: value for name, value in values.items() if not isinstance(value, Sequence)}
 
 
 def _number(value: Any) -> float:

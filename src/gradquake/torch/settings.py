@@ -10,18 +10,30 @@ from torch import nn
 
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, checked_rungs
-from gradquake.errors import InputError, require, require_count, require_number
+from gradquake.errors import InputError, require, require_count, require_number, shortened
 from gradquake.study.labels import labelled
 from gradquake.torch.gradients import FlatGradient
 
-__all__ = ["check_inline", "check_options", "configuration"]
+__all__ = ["FIELDS", "check_inline", "check_options", "configuration"]
+
+# By the option ``field``, the fields that are recorded: each is a run of its own.
+FIELDS = {"gradient": ("gradient",), "update": ("update",), "both": ("gradient", "update")}
 
 # Steps are stored as 64-bit integers.
 LATEST = 2**62
 
 
 def check_options(
-    *, nulls: object, parameters: object, loggers: object, study: object, errors: object, step: Any
+    *,
+    nulls: object,
+    parameters: object,
+    loggers: object,
+    study: object,
+    errors: object,
+    step: Any,
+    field: object,
+    tensors: object,
+    inline: object,
 ) -> None:
     """Raise InputError for an option of ``attach`` that cannot be used."""
     checked_rungs(nulls)
@@ -33,6 +45,14 @@ def check_options(
         raise InputError(f"study is {study!r}; a path is needed")
     if errors not in ("warn", "raise"):
         raise InputError(f"errors is {errors!r}; 'warn' or 'raise' is needed")
+    if not (isinstance(field, str) and field in FIELDS):
+        raise InputError(f"field is {shortened(field)}; one of {', '.join(FIELDS)} is needed")
+    if not isinstance(tensors, bool):
+        raise InputError(f"tensors is {shortened(tensors)}; True or False is needed")
+    require(
+        not (inline and field == "update"),
+        "inline relaxes the gradient, and field is 'update'; give field='both' to measure updates too",
+    )
     if step is not None:
         require_count("step", step, 0)
         require(step < LATEST, "step is too large; a number below 2^62 is needed")
@@ -65,6 +85,8 @@ def configuration(
     parameters: Callable[[str], bool] | None,
     inline: bool,
     grokked_at: float,
+    field: str,
+    tensors: bool,
 ) -> dict[str, object]:
     """Return the configuration under which a run is recorded.
 
@@ -81,6 +103,8 @@ def configuration(
         **probe.settings(), "alpha_train": float(probe.alpha) if inline else 0.0,
         "every": None if callable(every) else int(every),
         "sample": None if sample is None else int(sample), "filtered": parameters is not None,
-        "grokked_at": require_number("grokked_at", grokked_at),
+        "grokked_at": require_number("grokked_at", grokked_at), "field": FIELDS[field][0],
     }  # fmt: skip
+    if tensors:
+        own["tensors"] = True
     return labelled(own, labels, sweep, total_parameters=whole)
