@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from gradquake.avalanche.sums import Gradient
 
 __all__ = [
-    "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored", "stored_type",
-    "to_dataset",
+    "COSTS", "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored",
+    "stored_type", "to_dataset",
 ]  # fmt: skip
 
 # Measurements of any stored type.
@@ -57,6 +57,14 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "deviation": ("<f8", "degrees between the gradient before and after"),
     "gradient_norm": ("<f8", "Euclidean norm of the gradient"),
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
+}
+
+# The costs of a measurement in the background, by name: its meaning. All are floats.
+COSTS: dict[str, str] = {
+    "probe_waiting": "seconds that the training waited for the measurement before",
+    "probe_copying": "seconds in which the training's thread copied the gradient",
+    "probe_measuring": "seconds of the measurement with its nulls, in a thread beside the training",
+    "probe_left_out": "scheduled steps left out since the last snapshot, because the probe was behind",
 }
 
 # Names in a Dataset that no measurement may have.
@@ -212,7 +220,7 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
         epochs = np.unique(np.concatenate([run.epochs for run in runs]))
     measured = {name for run in runs for name in run.values}
     names = [*(n for n in VARIABLES if n in measured), *sorted(measured - VARIABLES.keys())]
-    meanings = {name: meaning for name, (_, meaning) in VARIABLES.items()} | channels()
+    meanings = {name: meaning for name, (_, meaning) in VARIABLES.items()} | COSTS | channels()
     variables = {
         name: (
             ("run", "epoch"),

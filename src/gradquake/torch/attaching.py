@@ -24,7 +24,10 @@ from gradquake.torch.recorder import Recorder
 from gradquake.torch.schedules import Schedule, schedule
 from gradquake.torch.settings import check_inline, check_options, configuration
 
-__all__ = ["attach"]
+__all__ = ["SMALL", "attach"]
+
+# To measure a smaller gradient takes about a millisecond, not much longer than to start a thread.
+SMALL = 1 << 16
 
 
 def attach(
@@ -44,12 +47,17 @@ def attach(
     loggers: Sequence[Any] = (),
     step: int | None = None,
     errors: str = "warn",
+    when_behind: str = "wait",
+    threads: int | None = None,
 ) -> Quake:
     """Measure the gradients of a training run, each just before the optimizer uses it.
 
     The gradient is read as the optimizer will use it: accumulated, clipped, unscaled, reduced over
     processes. By default the probe is a shadow: the training stays bit for bit the same as without it. A
     failure of the probe does not end the training (see ``errors``).
+
+    The gradient is copied, and a thread beside the training measures the copy, one at a time. A gradient
+    of less than ``SMALL`` entries on the CPU is measured at once, which takes less time than a thread.
 
     Parameters
     ----------
@@ -96,6 +104,13 @@ def attach(
         could not be measured is skipped. "raise": failures are raised. With ``inline=True`` a failed
         relaxation is always raised, because the training would go on without it. A gradient with NaN or
         infinity cannot be relaxed: the optimizer gets it unchanged, and a warning says so.
+    when_behind : str
+        What a scheduled step does if the measurement before is still under way. "wait": it waits, so
+        that every scheduled step is measured. "skip": it is left out, and counted in ``quake.left_out``
+        and as ``probe_left_out`` in the study. Which steps are left out depends on the machine.
+    threads : int, optional
+        The most cores that a measurement takes. By default one beside a training on the CPU, half of
+        the cores beside an accelerator, and all cores with ``inline=True``.
 
     Returns
     -------
@@ -112,8 +127,9 @@ def attach(
     """
     optimizer = innermost(optimizer)
     check_options(
-        nulls=nulls, parameters=parameters, loggers=loggers, study=study, errors=errors, step=step
-    )
+        nulls=nulls, parameters=parameters, loggers=loggers, study=study, errors=errors, step=step,
+        when_behind=when_behind, threads=threads,
+    )  # fmt: skip
     chosen = schedule(every)
     probe, plain_labels = probe_and_labels(probe, labels)
     gradient = FlatGradient(model, optimizer, parameters, sample, probe.seed)
@@ -125,7 +141,12 @@ def attach(
     )  # fmt: skip
     complaints = Complaints(errors)
     writes = _is_writer()
-    measurement = Measurement(model, gradient, probe, nulls) if writes or inline else None
+    in_background = not inline and (gradient.device.type != "cpu" or gradient.n_parameters >= SMALL)
+    measurement = None
+    if writes or inline:
+        measurement = Measurement(
+            model, gradient, probe, nulls, in_background=in_background, threads=threads
+        )
     sends = [sender(logger) for logger in loggers] if writes else []
     path = Path(study) if study is not None and writes else None
     journal = Journal(
@@ -140,8 +161,9 @@ def attach(
     if writes:
         _say_which_parameters_are_left_out(gradient)
     return Quake(
-        optimizer, config, chosen, gradient, measurement, journal, recorder, complaints, step=first
-    )
+        optimizer, config, chosen, gradient, measurement, journal, recorder, complaints,
+        step=first, when_behind=when_behind if in_background else None,
+    )  # fmt: skip
 
 
 def _is_writer() -> bool:

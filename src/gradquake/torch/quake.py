@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import os
-import weakref
 from collections.abc import Callable
-from multiprocessing.util import Finalize
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -15,10 +11,13 @@ import torch
 
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError, RunTakenError, StudyError, counted
+from gradquake.study.schema import PATIENCE
+from gradquake.torch.beside import Beside
+from gradquake.torch.ending import write_at_exit
 from gradquake.torch.gradients import FlatGradient, scaling
-from gradquake.torch.guest import Complaints, Gaps, reason, tell
-from gradquake.torch.journal import Journal, write_open_journals
-from gradquake.torch.measurement import Measurement, Values
+from gradquake.torch.guest import Complaints, Gaps, nulls_failed, reason, step_failed, tell
+from gradquake.torch.journal import Journal
+from gradquake.torch.measurement import Measurement
 from gradquake.torch.recorder import Recorder
 from gradquake.torch.schedules import Schedule
 
@@ -58,6 +57,7 @@ class Quake:
         complaints: Complaints,
         *,
         step: int,
+        when_behind: str | None,
     ) -> None:
         self.config = config
         self.n_parameters = gradient.n_parameters
@@ -66,13 +66,18 @@ class Quake:
         self._schedule, self._gradient, self._measurement = chosen, gradient, measurement
         self._inline = config["alpha_train"] > 0
         self._journal, self._recorder, self._complaints = journal, recorder, complaints
+        self._beside: Beside | None = None
+        if when_behind is not None and measurement is not None:
+            self._beside = Beside(
+                measurement, gradient, recorder, self._gaps, complaints, skips=when_behind == "skip"
+            )
         self._finished: bool | None = None
         self._handle: Any = optimizer.register_step_pre_hook(self._before_step)
-        _write_at_exit(self)
+        write_at_exit(self._at_exit)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state of a copy, such as of a model that holds the probe: it is not attached."""
-        attached = ("_handle", "_gradient", "_measurement", "_schedule")
+        attached = ("_handle", "_gradient", "_measurement", "_schedule", "_beside")
         return {**self.__dict__, **dict.fromkeys(attached)}
 
     def __enter__(self) -> Self:
@@ -87,6 +92,7 @@ class Quake:
         # The probe was not detached, and is collected with its optimizer.
         with contextlib.suppress(Exception):
             if self.attached and not self._recorder.forked:
+                self._settle()
                 self._say_if_nothing_was_measured()
                 self._journal.let_go()
 
@@ -101,13 +107,23 @@ class Quake:
 
     @property
     def latest(self) -> dict[str, float]:
-        """The newest snapshot by name, with its ``step``; empty before the first one."""
+        """The newest snapshot by name, with its ``step``; empty before the first one.
+
+        Like all results, it waits for the measurement that is under way.
+        """
+        self._settle()
         return self._recorder.latest
 
     @property
     def skipped(self) -> int:
         """The number of scheduled steps that could not be measured; a warning says why."""
+        self._settle()
         return self._gaps.steps
+
+    @property
+    def left_out(self) -> int:
+        """The number of scheduled steps that ``when_behind="skip"`` left out."""
+        return 0 if self._beside is None else self._beside.left_out
 
     @property
     def dataset(self) -> xr.Dataset:
@@ -125,6 +141,7 @@ class Quake:
         names = self._journal.surrogates
         if rung not in names:
             raise InputError(f"the null is {rung!r}; measured are {', '.join(names)}")
+        self._settle()
         return self._journal.dataset_of(rung)
 
     def log(self, /, **outcomes: Any) -> None:
@@ -151,7 +168,10 @@ class Quake:
                 self._complaints.add(f"log {name}", f"{name} was not kept: {error}", error)
             return
         try:
+            if self._beside is not None:
+                self._beside.collect()
             self._recorder.add_outcomes(self._recorder.read_outcomes(outcomes), self.step - 1)
+            self._recorder.deliver()
             self._tell_of_the_journal()
         except Exception as error:
             self._complaints.add("log", f"an outcome was not kept: {reason(error)}", error)
@@ -172,6 +192,8 @@ class Quake:
         StudyError
             With ``errors="raise"``, if the study cannot be written.
         """
+        # No other measurement begins meanwhile, unless the training goes on in another thread.
+        self._attempt(self._settle)
         if self._handle is not None:
             self._handle.remove()
             self._handle = self._measurement = None
@@ -190,6 +212,8 @@ class Quake:
     ) -> Arguments | None:
         step = self.step
         self.step += 1
+        if self._beside is not None:
+            self._guarded(step, self._beside.collect)
         changed = self._guarded(step, lambda: self._on_step(step, optimizer, args, kwargs))
         self._tell_of_the_journal()
         return changed
@@ -240,6 +264,9 @@ class Quake:
             if self._gradient.gathers:
                 self._gradient.take_part()
             return
+        if self._beside is not None:
+            self._beside.measure(step, scale, self)
+            return
         if not measurement.read(scale):
             self._gaps.skip(step, "no parameter had a gradient")
             return
@@ -254,20 +281,17 @@ class Quake:
         if self._inline:
             measurement.write(relaxed, scale)
         if recorded and self._recorder.records:
-            self._recorder.keep(step, values, self._measured_nulls(step, measurement))
-
-    def _measured_nulls(self, step: int, measurement: Measurement) -> dict[str, Values]:
-        found = {}
-        for name in measurement.nulls:
-            try:
-                found[name] = measurement.null(name, step)
-            except Exception as error:
-                self._gaps.nulls[name] += 1
-                said = f"the null {name} was not measured at step {step}: {reason(error)}"
-                self._complaints.add(f"null {name}", said, error)
-        return found
+            nulls, failed = measurement.all_nulls(step)
+            nulls_failed(step, failed, self._gaps, self._complaints)
+            self._recorder.keep(step, values, nulls)
+            self._recorder.deliver()
 
     # Failures
+
+    def _settle(self) -> None:
+        """Wait for the measurement that is under way."""
+        if self._beside is not None:
+            self._beside.settle()
 
     def _guarded(self, step: int, work: Callable[[], Result]) -> Result | None:
         """Do the work of a step; an error does not end the training, unless it trains in-line."""
@@ -276,9 +300,7 @@ class Quake:
         except Exception as error:
             if self._inline:
                 raise
-            self._gaps.skip(step, reason(error))
-            said = f"step {step} was not measured: {reason(error)}; training goes on"
-            self._complaints.add("step", said, error)
+            step_failed(step, error, self._gaps, self._complaints)
             return None
 
     def _attempt(self, work: Callable[[], object]) -> None:
@@ -315,31 +337,13 @@ class Quake:
             self._say_if_nothing_was_measured()
         self._gaps.tell(told="step" in self._complaints)
 
+    def _at_exit(self) -> None:
+        if self.attached and not self._recorder.forked:
+            if self._beside is not None:
+                self._beside.settle(PATIENCE)
+            self._say_what_was_not_measured(finished=True)
+
     def _say_if_nothing_was_measured(self) -> None:
         if not self._recorder.writes or self._recorder.forked or self.latest or self.skipped:
             return
         self._gaps.tell_of_no_snapshot(self.step - self._first)
-
-
-# The end of the process. Both are for the handlers alone: a handler has no other way to find a probe.
-_ATTACHED: weakref.WeakSet[Quake] = weakref.WeakSet()
-_PREPARED: set[int] = set()
-
-
-def _write_at_exit(quake: Quake) -> None:
-    """Have the measurements written at the end of this process, if the probe is not detached before."""
-    _ATTACHED.add(quake)
-    # A process that multiprocessing started ends without calling the functions that atexit knows.
-    if os.getpid() not in _PREPARED:
-        _PREPARED.add(os.getpid())
-        Finalize(None, _write_all, exitpriority=0)
-
-
-@atexit.register
-def _write_all() -> None:
-    """Write the runs of probes that are still attached; the runs stay unfinished."""
-    for quake in list(_ATTACHED):
-        with contextlib.suppress(Exception):
-            if quake.attached and not quake._recorder.forked:
-                quake._say_what_was_not_measured(finished=True)
-    write_open_journals()

@@ -21,7 +21,15 @@ LATEST = 2**62
 
 
 def check_options(
-    *, nulls: object, parameters: object, loggers: object, study: object, errors: object, step: Any
+    *,
+    nulls: object,
+    parameters: object,
+    loggers: object,
+    study: object,
+    errors: object,
+    step: Any,
+    when_behind: object,
+    threads: Any,
 ) -> None:
     """Raise InputError for an option of ``attach`` that cannot be used."""
     checked_rungs(nulls)
@@ -33,6 +41,10 @@ def check_options(
         raise InputError(f"study is {study!r}; a path is needed")
     if errors not in ("warn", "raise"):
         raise InputError(f"errors is {errors!r}; 'warn' or 'raise' is needed")
+    if when_behind not in ("wait", "skip"):
+        raise InputError(f"when_behind is {when_behind!r}; 'wait' or 'skip' is needed")
+    if threads is not None:
+        require_count("threads", threads, 1)
     if step is not None:
         require_count("step", step, 0)
         require(step < LATEST, "step is too large; a number below 2^62 is needed")
