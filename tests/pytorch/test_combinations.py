@@ -16,6 +16,7 @@ from gradquake.avalanche import probe, topologies
 from gradquake.avalanche.neurons import neuron_graph
 from gradquake.avalanche.probe import fixed_sample
 from gradquake.avalanche.topologies import build
+from gradquake.torch import attaching
 from gradquake.torch.gradients import layouts
 
 N = 4 * 8 + 8 + 8 + 1
@@ -50,6 +51,7 @@ OPTIONS = {
     "labels": [None, LABELS],
     "errors": ["warn", "raise"],
     "max_steps": [20, 1],
+    "background": [False, True],
 }
 Case = namedtuple("Case", OPTIONS)
 
@@ -140,6 +142,7 @@ def expected(case, gradient):
 def test_every_pair_of_options(tmp_path, monkeypatch, case):
     monkeypatch.setattr(probe, "LARGE", case.large_from)
     monkeypatch.setattr(topologies, "CHEAP", case.large_from)
+    monkeypatch.setattr(attaching, "SMALL", 1 if case.background else 2 * N)
     path = tmp_path / "runs.sqlite" if case.study else None
     model, seen = network(case), {}
     optimizer = optimizer_of(case, model)
@@ -172,6 +175,7 @@ def test_every_pair_of_options(tmp_path, monkeypatch, case):
         sizes = [expected(case, seen[step]) for step in steps]
         assert runs["real"]["size"].values.tolist() == [sizes]
     assert runs["real"]["note"].values.tolist() == [steps]
+    assert ("probe_copying" in runs["real"]) == (case.background and not case.inline)
 
     # Nothing is said but what each option has to say.
     kinds = {"labels": "kept as text", "logger": "a logger failed", "step": "are missing"}

@@ -95,9 +95,14 @@ class Beside:
         }
         self._left_out_since = 0
         self._recorder.open()
-        self._background.start(
-            partial(_measured, step, self._measurement, self._recorder, costs, owner)
-        )
+        try:
+            self._background.start(
+                partial(_measured, step, self._measurement, self._recorder, costs, owner)
+            )
+        except BaseException:
+            # Ctrl-C while the thread starts.
+            self._recorder.drop()
+            raise
 
     def settle(self, patience: float | None = None) -> None:
         """Wait for the measurement that is under way, at most ``patience`` seconds, and collect it."""
@@ -128,13 +133,14 @@ def _measured(
     """Measure and record a step; to hold the owner keeps it alive."""
     begin = time.perf_counter()
     try:
-        values, _ = measurement.avalanche()
-        nulls, failed = measurement.all_nulls(step)
-        took = time.perf_counter() - begin
-        recorder.keep(step, {**values, **costs, "probe_measuring": took}, nulls)
+        try:
+            values, _ = measurement.avalanche()
+            nulls, failed = measurement.all_nulls(step)
+            took = time.perf_counter() - begin
+            recorder.keep(step, {**values, **costs, "probe_measuring": took}, nulls)
+        finally:
+            # After a failure, waiting outcomes belong to the snapshot before.
+            recorder.drop()
     except Exception as error:
         return Outcome(step, error, {})
-    finally:
-        # After a failure, waiting outcomes belong to the snapshot before.
-        recorder.drop()
     return Outcome(step, None, failed)

@@ -67,6 +67,7 @@ class Quake:
         self._inline = config["alpha_train"] > 0
         self._journal, self._recorder, self._complaints = journal, recorder, complaints
         self._beside: Beside | None = None
+        self._left_out = 0
         if when_behind is not None and measurement is not None:
             self._beside = Beside(
                 measurement, gradient, recorder, self._gaps, complaints, skips=when_behind == "skip"
@@ -123,7 +124,7 @@ class Quake:
     @property
     def left_out(self) -> int:
         """The number of scheduled steps that ``when_behind="skip"`` left out."""
-        return 0 if self._beside is None else self._beside.left_out
+        return self._left_out if self._beside is None else self._beside.left_out
 
     @property
     def dataset(self) -> xr.Dataset:
@@ -196,7 +197,8 @@ class Quake:
         self._attempt(self._settle)
         if self._handle is not None:
             self._handle.remove()
-            self._handle = self._measurement = None
+            self._left_out = self.left_out
+            self._handle = self._measurement = self._beside = None
             del self._gradient
             self._finished = finished
             self._attempt(lambda: self._say_what_was_not_measured(finished=finished))
