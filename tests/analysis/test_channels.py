@@ -86,7 +86,9 @@ def test_a_study_is_analyzed_in_a_channel_with_its_nulls(study):
     expected = np.polyfit(np.log([21, 33, 49]), np.log(means), 1)[0]
     assert found.exponent("all", "mean").value == pytest.approx(expected)
     assert found.scrutiny.ladder.nulls["permuted"].channel == "size_per_step"
-    assert "the largest size_per_step (size over duration (s/T); largest size_per_step ~ N^D)" in str(found)
+    assert "the largest size_per_step (size over duration (s/T); largest size_per_step ~ N^D)" in str(
+        found
+    )
     assert "trivial exponent" not in str(found)
     assert '"channel": "size_per_step"' in found.to_json()
 

@@ -190,7 +190,9 @@ def test_refusals(sweep):
         InputError, match="a channel and sensitivity were given; the specification curve measures sizes"
     ):
         gq.analyze(sweep, channel="area", sensitivity=True)
-    with pytest.raises(InputError, match=r"'kick_max'; one of loss, .* is needed; runs with observe='kicks' record it"):
+    with pytest.raises(
+        InputError, match=r"'kick_max'; one of loss, .* is needed; runs with observe='kicks' record it"
+    ):
         in_channel(sweep.drop_vars("kick_max"), "kick_max")
     assert in_channel(sweep, "size") is sweep
 

@@ -15,7 +15,7 @@ from gradquake.avalanche.graphs import Graph
 from gradquake.avalanche.neurons import neuron_graph
 from gradquake.avalanche.probe import CORES, Probe
 from gradquake.avalanche.sums import Gradient, exact_sum, products
-from gradquake.avalanche.surrogates import seed_at, surrogate
+from gradquake.avalanche.surrogates import repeated_draw, seed_at, surrogate
 from gradquake.errors import require
 from gradquake.torch import device
 from gradquake.torch.copies import HostCopy
@@ -68,6 +68,8 @@ class Measurement:
         vector = gradient.vector
         beside = 1 if vector.device.type == "cpu" else max(CORES // 2, 1)
         self._threads = threads or (beside if in_background else CORES)
+        # The nulls whose draws repeat, by name and draw.
+        self._repeated: dict[tuple[str, int], Values] = {}
         self._placed: DeviceGraph | None = None
         self._copy: HostCopy | None = None
         if vector.device.type != "cpu" and in_background:
@@ -102,8 +104,16 @@ class Measurement:
 
         The draw does not depend on which other steps are measured.
         """
-        vector = self._vector
-        seed = seed_at(self._probe.seed, step)
+        vector, seed = self._vector, self._probe.seed
+        draw = repeated_draw(name, vector.numel(), seed, step)
+        if draw is None:
+            return self._null(name, vector, seed_at(seed, step))
+        key = name, draw
+        if key not in self._repeated:
+            self._repeated[key] = self._null(name, vector, seed_at(seed, 0, draw))
+        return dict(self._repeated[key])
+
+    def _null(self, name: str, vector: torch.Tensor, seed: int) -> Values:
         # The user's numpy.seterr is not meant for the probe.
         with np.errstate(all="ignore"):
             drawn = surrogate(name, vector.cpu().numpy(), self._gradient.tensors, seed=seed)
