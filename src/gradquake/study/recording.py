@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gradquake.avalanche.sums import Gradient
 
 __all__ = [
-    "COSTS", "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored",
+    "COSTS", "LEFT_OUT", "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored",
     "stored_type", "to_dataset",
 ]  # fmt: skip
 
@@ -59,12 +59,14 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
 }
 
+LEFT_OUT = "probe_left_out"
+
 # The costs of a measurement in the background, by name: its meaning. All are floats.
 COSTS: dict[str, str] = {
     "probe_waiting": "seconds that the training waited for the measurement before",
     "probe_copying": "seconds in which the training's thread copied the gradient",
     "probe_measuring": "seconds of the measurement with its nulls, in a thread beside the training",
-    "probe_left_out": "scheduled steps left out since the last snapshot, because the probe was behind",
+    LEFT_OUT: "scheduled steps left out since the last snapshot, because the probe was behind",
 }
 
 # Names in a Dataset that no measurement may have.

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from gradquake.errors import InputError
+from gradquake.study.recording import LEFT_OUT
 from gradquake.torch.background import Background
 from gradquake.torch.gradients import FlatGradient
 from gradquake.torch.guest import Complaints, Gaps, nulls_failed, step_failed
@@ -91,7 +92,7 @@ class Beside:
         costs = {
             "probe_waiting": waited - begin,
             "probe_copying": time.perf_counter() - copying,
-            "probe_left_out": float(self._left_out_since),
+            LEFT_OUT: float(self._left_out_since),
         }
         self._left_out_since = 0
         self._recorder.open()
