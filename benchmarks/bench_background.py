@@ -65,16 +65,16 @@ class LargeGpt(Gpt):
 NULLS = {"nulls": ["gaussian", "permuted"]}
 # By name: the model, the steps of a stretch, the options of attach, and the pairs of stretches.
 ROWS = {
-    "MLP, every=10": (Mlp, 10, {}, 12),
-    "MLP, every=10, sample of 1,000,000": (Mlp, 10, {"sample": 1_000_000}, 12),
-    "MLP, every=10, with Gaussian and permuted nulls": (Mlp, 10, NULLS, 12),
+    "MLP, every=10": (Mlp, 10, {}, 9),
+    "MLP, every=10, sample of 1,000,000": (Mlp, 10, {"sample": 1_000_000}, 9),
+    "MLP, every=10, with Gaussian and permuted nulls": (Mlp, 10, NULLS, 9),
     "GPT, batches of 16 x 128, every=10": (SmallBatchGpt, 10, {}, 5),
     "GPT, batches of 16 x 128, every=1": (SmallBatchGpt, 1, {}, 15),
     "GPT, batches of 32 x 256, every=10": (Gpt, 10, {}, 3),
     "GPT, batches of 32 x 256, every=1": (Gpt, 1, {}, 6),
 }
 CUDA_ROWS = {
-    "GPT of 124 million, every=10": (LargeGpt, 10, {}, 12),
+    "GPT of 124 million, every=10": (LargeGpt, 10, {}, 9),
     "GPT of 124 million, every=100": (LargeGpt, 100, {}, 5),
 }
 

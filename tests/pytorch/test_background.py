@@ -1,7 +1,6 @@
 """Measurement in the background of a training: the same results as at once, and every way to end."""
 
 import multiprocessing
-import os
 import threading
 import time
 import warnings
@@ -398,13 +397,6 @@ def test_work_may_wait_for_itself():
     background.start(lambda: background.wait() or "ended")
     background.wait(10)
     assert background.result() == "ended"
-
-
-@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="the system has no niceness")
-def test_only_its_own_thread_yields_to_the_training():
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    trained()
-    assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 def test_gaussian_nulls_of_a_large_gradient_are_measured_once_for_each_draw(monkeypatch):

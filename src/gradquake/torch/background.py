@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -13,10 +11,6 @@ from typing import Any, Generic, TypeVar
 __all__ = ["Background"]
 
 Result = TypeVar("Result")
-
-# The niceness of the thread, so that a training that takes all cores keeps them. Linux has one for each
-# thread, other systems only for processes.
-NICENESS = 10
 
 # An interrupted wait may miss the end of the work. It then looks again after this many seconds.
 LOOK_AGAIN = 0.1
@@ -53,7 +47,7 @@ class Background(Generic[Result]):
             running.acquire()
             # A daemon, so that a script can end.
             thread = threading.Thread(
-                target=self._in_thread, args=(work, running), name="gradquake measurement", daemon=True
+                target=self._work, args=(work, running), name="gradquake measurement", daemon=True
             )
             try:
                 thread.start()
@@ -84,12 +78,6 @@ class Background(Generic[Result]):
             return None
         found, self._result = self._result, None
         return found
-
-    def _in_thread(self, work: Callable[[], Result], running: threading.Lock) -> None:
-        if sys.platform == "linux":
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        self._work(work, running)
 
     def _work(self, work: Callable[[], Result], running: threading.Lock) -> None:
         self._worker = threading.get_ident()
