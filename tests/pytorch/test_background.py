@@ -11,8 +11,11 @@ import pytest
 import torch
 
 import gradquake.torch as gqt
-from gradquake import Probe, open_study
+from gradquake import InputError, Probe, open_study
+from gradquake.analysis.dimension import dimension
 from gradquake.avalanche import surrogates
+from gradquake.avalanche.extrapolation import size_error
+from gradquake.avalanche.probe import fixed_sample
 from gradquake.study.recording import COSTS
 from gradquake.torch import attaching, measurement
 from gradquake.torch.background import Background
@@ -424,3 +427,47 @@ def test_gaussian_nulls_of_a_large_gradient_are_measured_once_for_each_draw(monk
         for draw in draws
     ]
     assert sizes.tolist() == [avalanche.size for avalanche in expected]
+
+
+@pytest.mark.parametrize("small", [1, 10**9])
+def test_the_whole_is_estimated_from_a_sample(tmp_path, monkeypatch, small):
+    """Models of three sizes with samples of one size have a D(t)."""
+    monkeypatch.setattr(attaching, "SMALL", small)
+    path = tmp_path / "runs.sqlite"
+    shares = {}
+    for width in (600, 1200, 2400):
+        model = loops.network(width=width)
+        optimizer = loops.sgd(model)
+        with gqt.attach(
+            model, optimizer, every=1, study=path, sample=2000, estimate=True, nulls=["permuted"],
+            probe=Probe("random_regular"), labels={"width": width},
+        ) as quake:  # fmt: skip
+            loops.train(model, optimizer, 2)
+        total = sum(p.numel() for p in model.parameters())
+        assert quake.config["n_parameters"] == total
+        assert quake.config["estimated"] is True
+        flat = loops.flat(model)[fixed_sample(total, 2000, 0)]
+        expected = Probe("random_regular").measure(flat)
+        data = quake.dataset
+        assert data["size"].values[0, 1] == round(expected.size * total / 2000)
+        assert data["threshold"].values[0, 1] == expected.threshold
+        error = size_error(Probe("random_regular"), flat, total)
+        assert data["size_error"].values[0, 1] == error > 0
+        assert quake.dataset_of("permuted")["size_error"].values.min() > 0
+        shares[total] = data["size"].values[0, 1]
+    with open_study(path) as study:
+        real = study.select(surrogate="real")
+    assert dict(zip(real["n_parameters"].values, real["size"].values[:, 1], strict=True)) == shares
+    assert np.isfinite(dimension(real, "max")["value"].values).all()
+
+
+def test_a_whole_that_cannot_be_estimated_is_refused():
+    model = loops.network(width=600)
+    optimizer = loops.sgd(model)
+    for options in ({}, {"sample": 2000}, {"sample": 100, "probe": Probe("erdos_renyi")}):
+        with pytest.raises(InputError, match=r"estimate needs a sample|plays a part|at least 1600"):
+            gqt.attach(model, optimizer, estimate=True, **options)
+    # A sample of all entries is the whole.
+    with gqt.attach(model, optimizer, estimate=True, sample=10_000, probe=Probe("erdos_renyi")) as quake:
+        loops.train(model, optimizer, 1)
+    assert "size_error" not in quake.dataset

@@ -94,7 +94,9 @@ def _mass(values: Floats, weights: Floats, grid: Floats) -> Floats:
     below = place.astype(np.intp)
     above = place - below
     lower = np.bincount(below, weights * (1.0 - above), grid.size)
-    return lower + np.bincount(below + 1, weights * above, grid.size)
+    upper = np.bincount(below + 1, weights * above, grid.size)
+    found: Floats = (lower + upper).astype(np.float64)
+    return found
 
 
 def _received(x: Floats, graph: Graph, grid: Floats) -> Floats:

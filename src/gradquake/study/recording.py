@@ -36,8 +36,18 @@ if TYPE_CHECKING:
     from gradquake.avalanche.sums import Gradient
 
 __all__ = [
-    "COSTS", "LEFT_OUT", "RESERVED", "VARIABLES", "GradientRecord", "RunRecord", "Values", "as_stored",
-    "stored_type", "to_dataset",
+    "COSTS",
+    "ESTIMATES",
+    "LEFT_OUT",
+    "RESERVED",
+    "SIZE_ERROR",
+    "VARIABLES",
+    "GradientRecord",
+    "RunRecord",
+    "Values",
+    "as_stored",
+    "stored_type",
+    "to_dataset",
 ]  # fmt: skip
 
 # Measurements of any stored type.
@@ -60,6 +70,10 @@ VARIABLES: dict[str, tuple[str, str]] = {
 }
 
 LEFT_OUT = "probe_left_out"
+
+# The variable of runs whose sizes are estimated from a sample.
+SIZE_ERROR = "size_error"
+ESTIMATES = {SIZE_ERROR: "standard error of the size, which is estimated from a sample of the entries"}
 
 # The costs of a measurement in the background, by name: its meaning. All are floats.
 COSTS: dict[str, str] = {
@@ -222,7 +236,9 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
         epochs = np.unique(np.concatenate([run.epochs for run in runs]))
     measured = {name for run in runs for name in run.values}
     names = [*(n for n in VARIABLES if n in measured), *sorted(measured - VARIABLES.keys())]
-    meanings = {name: meaning for name, (_, meaning) in VARIABLES.items()} | COSTS | channels()
+    meanings = (
+        {name: meaning for name, (_, meaning) in VARIABLES.items()} | COSTS | ESTIMATES | channels()
+    )
     variables = {
         name: (
             ("run", "epoch"),

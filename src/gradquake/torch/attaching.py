@@ -22,7 +22,7 @@ from gradquake.torch.measurement import Measurement
 from gradquake.torch.quake import Quake
 from gradquake.torch.recorder import Recorder
 from gradquake.torch.schedules import Schedule, schedule
-from gradquake.torch.settings import check_inline, check_options, configuration
+from gradquake.torch.settings import check_estimates, check_inline, check_options, configuration
 
 __all__ = ["SMALL", "attach"]
 
@@ -49,6 +49,7 @@ def attach(
     errors: str = "warn",
     when_behind: str = "wait",
     threads: int | None = None,
+    estimate: bool = False,
 ) -> Quake:
     """Measure the gradients of a training run, each just before the optimizer uses it.
 
@@ -111,6 +112,10 @@ def attach(
     threads : int, optional
         The most cores that a measurement takes. By default one beside a training on the CPU, half of
         the cores beside an accelerator, and all cores with ``inline=True``.
+    estimate : bool
+        With ``sample``: record the avalanche of all entries as estimated from the sample. N is then the
+        number of all, and ``size_error`` the standard error of each size. Needs a graph on which the
+        arrangement plays no part, ``random_regular`` or ``erdos_renyi``.
 
     Returns
     -------
@@ -133,11 +138,15 @@ def attach(
     chosen = schedule(every)
     probe, plain_labels = probe_and_labels(probe, labels)
     gradient = FlatGradient(model, optimizer, parameters, sample, probe.seed)
+    if estimate:
+        check_estimates(probe, sample)
+    # A sample of all entries is no estimate.
+    estimates = estimate and gradient.n_parameters < gradient.total
     if inline:
         check_inline(model, gradient, sample)
     config = configuration(
         model, gradient, probe, plain_labels, as_labels("sweep", sweep), every=every, sample=sample,
-        parameters=parameters, inline=inline, grokked_at=grokked_at,
+        parameters=parameters, inline=inline, grokked_at=grokked_at, estimates=estimates,
     )  # fmt: skip
     complaints = Complaints(errors)
     writes = _is_writer()
@@ -145,8 +154,9 @@ def attach(
     measurement = None
     if writes or inline:
         measurement = Measurement(
-            model, gradient, probe, nulls, in_background=in_background, threads=threads
-        )
+            model, gradient, probe, nulls, in_background=in_background, threads=threads,
+            estimates=estimates,
+        )  # fmt: skip
     sends = [sender(logger) for logger in loggers] if writes else []
     path = Path(study) if study is not None and writes else None
     journal = Journal(

@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from gradquake.avalanche.cascade import Avalanche
+from gradquake.avalanche.extrapolation import extrapolated, size_error
 from gradquake.avalanche.graphs import Graph
 from gradquake.avalanche.neurons import neuron_graph
 from gradquake.avalanche.probe import CORES, Probe
 from gradquake.avalanche.sums import Gradient, exact_sum, products
 from gradquake.avalanche.surrogates import repeated_draw, seed_at, surrogate
 from gradquake.errors import require
+from gradquake.study.recording import SIZE_ERROR
 from gradquake.torch import device
 from gradquake.torch.copies import HostCopy
 from gradquake.torch.gradients import FlatGradient, layouts, unwrapped
@@ -41,6 +43,8 @@ class Measurement:
     in_background : bool
         Whether all but ``read`` is called in a thread beside the training. The gradient of an
         accelerator is then measured on the host, so that the training keeps its device.
+    estimates : bool
+        Whether the gradient is a sample, from which the avalanche of the whole is estimated.
     threads : int, optional
         The most threads of a measurement on the host. By default one in the background of a training
         on the CPU, half of the cores in that of an accelerator, and otherwise all.
@@ -59,11 +63,14 @@ class Measurement:
         nulls: Sequence[str],
         *,
         in_background: bool = False,
+        estimates: bool = False,
         threads: int | None = None,
     ) -> None:
         self.nulls = tuple(nulls)
         graph = _graph(model, gradient, probe)
         self._gradient, self._probe = gradient, replace(probe, graph=graph)
+        # The blocks of the sample lie on other graphs of the same topology.
+        self._of_blocks = probe if estimates else None
         # Made now: if gradients are gathered in training, the other processes wait for this one.
         vector = gradient.vector
         beside = 1 if vector.device.type == "cpu" else max(CORES // 2, 1)
@@ -97,6 +104,8 @@ class Measurement:
         else:
             # In double precision, because a sum of many squares loses digits.
             norm = float(torch.linalg.vector_norm(vector, dtype=torch.float64))
+        if self._of_blocks is not None:
+            norm *= math.sqrt(self._gradient.total / vector.numel())
         return {**values, "gradient_norm": norm}, relaxed
 
     def null(self, name: str, step: int) -> Values:
@@ -143,9 +152,16 @@ class Measurement:
         with np.errstate(all="ignore"):
             if self._placed is None:
                 found = self._on_host(vector.numpy())
-                return found.measured(), torch.from_numpy(found.relaxed)
+                return self._numbers(found, vector.numpy()), torch.from_numpy(found.relaxed)
             there = device.relax(vector, self._placed, probe)
         return there.measured(), there.relaxed
+
+    def _numbers(self, found: Avalanche, vector: Gradient) -> Values:
+        if self._of_blocks is None:
+            return found.measured()
+        total = self._gradient.total
+        error = size_error(self._of_blocks, vector, total)
+        return {**extrapolated(found, vector.size, total), SIZE_ERROR: error}
 
     def _on_host(self, vector: Gradient) -> Avalanche:
         try:

@@ -16,7 +16,7 @@ import torch
 
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError
-from gradquake.study.recording import COSTS, RESERVED, VARIABLES
+from gradquake.study.recording import COSTS, ESTIMATES, RESERVED, VARIABLES
 from gradquake.torch.guest import Complaints, reason, tell
 from gradquake.torch.journal import Journal, Values
 from gradquake.torch.loggers import Send
@@ -208,7 +208,7 @@ class Recorder:
 
 def check_outcome(name: str, value: object, labels: Mapping[str, object]) -> None:
     """Raise InputError unless this name can be kept beside these labels, and the value is one number."""
-    taken = name in VARIABLES or name in COSTS or name in ("step", "epoch", "grokking_epoch")
+    taken = name in {*VARIABLES, *COSTS, *ESTIMATES} or name in ("step", "epoch", "grokking_epoch")
     if taken and name not in OUTCOMES:
         raise InputError(f"{name} is measured by gradquake; another name is needed for an outcome")
     if name in labels or name in RESERVED:

@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import nn
 
+from gradquake.avalanche.extrapolation import check_exchangeable
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, checked_rungs
 from gradquake.errors import InputError, require, require_count, require_number
 from gradquake.study.labels import labelled
 from gradquake.torch.gradients import FlatGradient
 
-__all__ = ["check_inline", "check_options", "configuration"]
+__all__ = ["check_estimates", "check_inline", "check_options", "configuration"]
 
 # Steps are stored as 64-bit integers.
 LATEST = 2**62
@@ -65,6 +66,13 @@ def check_inline(model: nn.Module, gradient: FlatGradient, sample: int | None) -
         )
 
 
+def check_estimates(probe: Probe, sample: int | None) -> None:
+    """Raise InputError unless the avalanche of a whole gradient can be estimated from a sample."""
+    require(sample is not None, "estimate needs a sample, from which the whole is estimated")
+    assert sample is not None  # noqa: S101
+    check_exchangeable(probe, sample)
+
+
 def configuration(
     model: nn.Module,
     gradient: FlatGradient,
@@ -77,6 +85,7 @@ def configuration(
     parameters: Callable[[str], bool] | None,
     inline: bool,
     grokked_at: float,
+    estimates: bool,
 ) -> dict[str, object]:
     """Return the configuration under which a run is recorded.
 
@@ -85,7 +94,7 @@ def configuration(
     InputError
         For names that ``labelled`` refuses, or if ``grokked_at`` is no number.
     """
-    n, whole = gradient.n_parameters, None
+    n, whole = gradient.total if estimates else gradient.n_parameters, None
     if n < gradient.total or parameters is not None:
         whole = sum(p.numel() for p in model.parameters() if p.requires_grad)
     own = {
@@ -95,4 +104,6 @@ def configuration(
         "sample": None if sample is None else int(sample), "filtered": parameters is not None,
         "grokked_at": require_number("grokked_at", grokked_at),
     }  # fmt: skip
+    if estimates:
+        own["estimated"] = True
     return labelled(own, labels, sweep, total_parameters=whole)
