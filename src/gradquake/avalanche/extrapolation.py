@@ -35,8 +35,8 @@ def check_exchangeable(probe: Probe, sample: int) -> None:
     fitting = [name for name, one in TOPOLOGIES.items() if one.exchangeable]
     if isinstance(probe.graph, Graph) or probe.topology not in fitting:
         raise InputError(
-            f"the graph is {probe.topology}, on which the arrangement of a gradient plays a part; a sample "
-            f"stands for the whole only on {' and '.join(fitting)}"
+            f"the graph is {probe.topology}, on which the arrangement of a gradient plays a part; a "
+            f"sample stands for the whole only on {' and '.join(fitting)}"
         )
     least = BLOCKS * SMALLEST_BLOCK
     if sample < least:
