@@ -1,9 +1,9 @@
 """What measurement in the background costs a training: stretches with and without it take turns.
 
-A ratio is the time of a stretch of steps whose first step is measured, over that of the stretch before it
-without a measurement: the median over pairs of stretches, and their quartiles. A stretch ends when its
-measurement has ended. With --cuda, a GPT of 124 million parameters is trained on the first GPU in bfloat16
-autocast, compiled.
+A ratio is the time of a stretch of steps whose first step is measured, over that of the stretch before
+it without a measurement: the median over pairs of stretches, and their quartiles. A stretch ends when
+its measurement has ended. With --cuda, a GPT of 124 million parameters is trained on the first GPU in
+bfloat16 autocast, compiled.
 """
 
 from __future__ import annotations
