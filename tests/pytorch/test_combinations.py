@@ -16,6 +16,7 @@ from gradquake.avalanche import probe, topologies
 from gradquake.avalanche.neurons import neuron_graph
 from gradquake.avalanche.probe import fixed_sample
 from gradquake.avalanche.topologies import build
+from gradquake.torch import attaching
 from gradquake.torch.gradients import layouts
 
 N = 4 * 8 + 8 + 8 + 1
@@ -52,6 +53,7 @@ OPTIONS = {
     "max_steps": [20, 1],
     "field": ["gradient", "both", "update"],
     "tensors": [False, True],
+    "background": [False, True],
 }
 Case = namedtuple("Case", OPTIONS)
 
@@ -173,6 +175,7 @@ def check_runs(case, path, quake, field, steps, vectors):
             assert (run["tensor_area"].sum("tensor") == run["area"]).all()
             assert int(run["tensor_entries"].sum()) == run["n_parameters"]
     assert runs["real"]["note"].values.tolist() == [steps]
+    assert ("probe_copying" in runs["real"]) == (case.background and not case.inline)
     if case.inline and field == "gradient":
         return
     for k, found in enumerate(expected(case, vectors[step]) for step in steps):
@@ -184,6 +187,7 @@ def check_runs(case, path, quake, field, steps, vectors):
 def test_every_pair_of_options(tmp_path, monkeypatch, case):
     monkeypatch.setattr(probe, "LARGE", case.large_from)
     monkeypatch.setattr(topologies, "CHEAP", case.large_from)
+    monkeypatch.setattr(attaching, "SMALL", 1 if case.background else 2 * N)
     path = tmp_path / "runs.sqlite" if case.study else None
     model, seen, updates = network(case), {}, {}
     optimizer = optimizer_of(case, model)

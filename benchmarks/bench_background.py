@@ -1,0 +1,188 @@
+"""What measurement in the background costs a training: stretches with and without it take turns.
+
+A ratio is the time of a stretch of steps whose first step is measured, over that of the stretch before
+it without a measurement: the median over pairs of stretches, and their quartiles. A stretch ends when
+its measurement has ended. With --cuda, a GPT of 124 million parameters is trained on the first GPU in
+bfloat16 autocast, compiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+import gradquake.torch as gqt
+from gradquake import Probe
+
+
+class Block(nn.Module):
+    """A pre-norm Transformer block."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x):
+        b, t, d = x.shape
+        parts = self.qkv(self.norms[0](x)).view(b, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(*parts, is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).reshape(b, t, d))
+        return x + self.mlp(self.norms[1](x))
+
+
+class Gpt(nn.Module):
+    """GPT-style, of 10.8 million parameters: 6 layers, width 384; batches of 32 x 256 characters."""
+
+    def __init__(self, vocabulary=65, width=384, layers=6, heads=6, length=256):
+        super().__init__()
+        self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
+        self.blocks = nn.Sequential(*[Block(width, heads) for _ in range(layers)])
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, x):
+        x = self.token(x) + self.position(torch.arange(x.shape[1], device=x.device))
+        return self.head(self.norm(self.blocks(x)))
+
+    def loss(self, generator):
+        tokens = torch.randint(65, (32, 257), generator=generator)
+        return functional.cross_entropy(self(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+
+
+class Mlp(nn.Module):
+    """An MLP of 7.1 million parameters, in batches of 512."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(784, 2304), nn.ReLU(), nn.Linear(2304, 2304), nn.ReLU(), nn.Linear(2304, 10)
+        )
+
+    def loss(self, generator):
+        inputs = torch.randn(512, 784, generator=generator)
+        return functional.cross_entropy(self.body(inputs), inputs[:, :10].argmax(1))
+
+
+class SmallBatchGpt(Gpt):
+    """The GPT of 10.8 million parameters, in batches of 16 x 128."""
+
+    def loss(self, generator):
+        tokens = torch.randint(65, (16, 129), generator=generator)
+        return functional.cross_entropy(self(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+
+
+class LargeGpt(Gpt):
+    """GPT-2's size, 124 million parameters, in batches of 16 x 1024 in bfloat16 autocast."""
+
+    def __init__(self):
+        super().__init__(vocabulary=50_304, width=768, layers=12, heads=12, length=1024)
+        self.head.weight = self.token.weight
+
+    def loss(self, generator):
+        tokens = torch.randint(50_304, (16, 1025), generator=generator).cuda()
+        with torch.autocast("cuda", torch.bfloat16):
+            return functional.cross_entropy(self(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+
+
+NULLS = {"nulls": ["gaussian", "permuted"]}
+# By name: the model, the steps of a stretch, the options of attach, and the pairs of stretches.
+ROWS = {
+    "MLP, every=10": (Mlp, 10, {}, 9),
+    "MLP, every=10, sample of 1,000,000": (Mlp, 10, {"sample": 1_000_000}, 9),
+    "MLP, every=10, with Gaussian and permuted nulls": (Mlp, 10, NULLS, 9),
+    "GPT, batches of 16 x 128, every=10": (SmallBatchGpt, 10, {}, 5),
+    "GPT, batches of 16 x 128, every=1": (SmallBatchGpt, 1, {}, 15),
+    "GPT, batches of 32 x 256, every=10": (Gpt, 10, {}, 3),
+    "GPT, batches of 32 x 256, every=1": (Gpt, 1, {}, 6),
+}
+CUDA_ROWS = {
+    "GPT of 124 million, every=10": (LargeGpt, 10, {}, 9),
+    "GPT of 124 million, every=100": (LargeGpt, 100, {}, 5),
+}
+
+
+def compare(kind, length, options, pairs):
+    """Return the ratios of pairs of stretches, the median times, and the attached probe's Dataset."""
+    torch.manual_seed(0)
+    cuda = kind is LargeGpt
+    model = kind().cuda() if cuda else kind()
+    if cuda:
+        model.forward = torch.compile(model.forward)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    measured = set()
+    quake = gqt.attach(model, optimizer, every=measured.__contains__, probe=Probe(), **options)
+
+    def stretch(with_probe):
+        if with_probe:
+            measured.add(quake.step)
+        begin = time.perf_counter()
+        for _ in range(length):
+            optimizer.zero_grad()
+            model.loss(generator).backward()
+            optimizer.step()
+        if with_probe:
+            _ = quake.latest
+        if cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    # The first measurements compile kernels, and make the draws of Gaussian nulls that repeat.
+    for _ in range(20 if "nulls" in options else 2):
+        stretch(with_probe=True)
+    times = np.array([(stretch(with_probe=False), stretch(with_probe=True)) for _ in range(pairs)])
+    quake.detach()
+    found = quake.dataset.isel(run=0, epoch=slice(-pairs, None))
+    return times[:, 1] / times[:, 0], np.median(times[:, 0]) / length, found, quake.n_parameters
+
+
+def copy_time(n):
+    """Return the median time to copy n float32 numbers that are not in the caches."""
+    pairs, times = [(torch.ones(n), torch.ones(n)) for _ in range(6)], []
+    for source, target in 5 * pairs:
+        begin = time.perf_counter()
+        target.copy_(source)
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cuda", action="store_true", help="the rows of the GPU")
+    parser.add_argument("--rows", default="", help="only rows whose name contains this text")
+    arguments = parser.parse_args()
+    rows = CUDA_ROWS if arguments.cuda else ROWS
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    processor = names[0] if names else platform.processor()
+    device = torch.cuda.get_device_name() if arguments.cuda else f"{torch.get_num_threads()} threads"
+    print(f"{processor}, {device}, torch {torch.__version__}\n")
+    print("| training | a step | ratio | quartiles | measuring | copying | copying / a memory copy |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (kind, length, options, pairs) in rows.items():
+        if arguments.rows not in name:
+            continue
+        ratios, step, found, n = compare(kind, length, options, pairs)
+        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        measuring, copying = (
+            float(found[f"probe_{what}"].median()) for what in ("measuring", "copying")
+        )
+        print(
+            f"| {name} | {step:.2f} s | {middle:.3f} | {low:.3f} to {high:.3f} | {measuring:.2f} s "
+            f"| {1000 * copying:.1f} ms | {copying / copy_time(n):.1f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
