@@ -67,8 +67,8 @@ def attach(
     processes. By default the probe is a shadow: the training stays bit for bit the same as without it. A
     failure of the probe does not end the training (see ``errors``).
 
-    The gradient is copied, and a thread beside the training measures the copy, one at a time. A gradient
-    of less than ``SMALL`` entries on the CPU is measured at once, which takes less time than a thread.
+    The gradient or the update is copied, and a thread beside the training measures the copy, one step at
+    a time. One of less than ``SMALL`` entries on the CPU is measured at once, which takes less time than a thread.
 
     Parameters
     ----------
@@ -131,7 +131,8 @@ def attach(
     estimate : bool
         With ``sample``: record the avalanche of all entries as estimated from the sample. N is then the
         number of all, and ``size_error`` the standard error of each size. Needs a graph on which the
-        arrangement plays no part, ``random_regular`` or ``erdos_renyi``.
+        arrangement plays no part, ``random_regular`` or ``erdos_renyi``,
+        and no ``tensors``.
 
     Returns
     -------
