@@ -108,10 +108,7 @@ class Quake:
 
     @property
     def latest(self) -> dict[str, float]:
-        """The newest snapshot by name, with its ``step``; empty before the first one.
-
-        Like all results, it waits for the measurement that is under way.
-        """
+        """The newest snapshot by name, with its ``step``, or empty; waits for one under way."""
         self._settle()
         return self._recorder.latest
 
