@@ -68,7 +68,8 @@ def attach(
     failure of the probe does not end the training (see ``errors``).
 
     The gradient or the update is copied, and a thread beside the training measures the copy, one step at
-    a time. One of less than ``SMALL`` entries on the CPU is measured at once, which takes less time than a thread.
+    a time. One of less than ``SMALL`` entries on the CPU is measured at once, which takes less time than
+    a thread.
 
     Parameters
     ----------
