@@ -275,7 +275,7 @@ begun.wait()
         ("del optimizer, quake; gc.collect()", [0, 1]),
         ("quake.detach(finished=False)", [0, 1]),
         ("time.sleep(0.6); os._exit(0)", None),
-        ("quake._journals["gradient"].flush(1); os._exit(0)", None),
+        ("quake._journals['gradient'].flush(1); os._exit(0)", None),
         ("os.kill(os.getpid(), 9)", None),
     ],
 )
