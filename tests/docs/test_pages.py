@@ -71,6 +71,15 @@ def test_a_page_can_be_followed(page, tmp_path, monkeypatch, call):
         assert any("shuffled gradients" in line and "change alike" in line for line in said)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_work_in_the_repository_too(page):
+    """The build checks them on the site; generated pages are none of the repository's."""
+    for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
+        target = (page.parent / link).resolve()
+        assert target.exists(), link
+        assert target.relative_to(ROOT).parts[:2] not in {("docs", "api"), ("docs", "gallery_of")}
+
+
 def test_the_versions_of_the_site_name_this_one():
     versions = yaml.safe_load((DOCS / "_static/switcher.json").read_text("utf-8"))
     assert gq.__version__ in [one["version"] for one in versions]
