@@ -20,7 +20,11 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")]
 
 # These pages need files or interruptions of their own; the tests beside them follow them.
-ELSEWHERE = {"files.md": "cli/test_measure.py", "pytorch.md": "pytorch/test_guide.py"}
+ELSEWHERE = {
+    "files.md": "cli/test_measure.py",
+    "pytorch.md": "pytorch/test_guide.py",
+    "report.md": "report/test_report.py",
+}
 
 # A block of Python, or a command that reads a study and ends.
 STEP = re.compile(
