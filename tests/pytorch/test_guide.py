@@ -59,7 +59,9 @@ def test_the_guide_can_be_followed(tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path / "tensors")
     exec(loop.replace("every=10,", 'every=10, field="update", tensors=True,'), names)
     run_all(commands.keys() - first, call)
-    exec(counted, names)
+    with open_study("runs.sqlite") as study:
+        names["study"] = study
+        exec(counted.replace("quake.dataset", "study.select(surrogate='real')"), names)
     assert names["share"].dims == ("run", "epoch", "tensor")
 
 
