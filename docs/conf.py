@@ -1,6 +1,7 @@
 """The site: Sphinx reads this file. `make docs` builds it, without the network."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -73,6 +74,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "min_reported_time": 60,
     "show_memory": False,
+    "capture_repr": ("_repr_html_",),
     "show_signature": False,
     "download_all_examples": False,
     "within_subsection_order": "FileNameSortKey",
@@ -109,21 +111,36 @@ linkcheck_timeout = 20
 linkcheck_retries = 2
 
 
-# Pages of the repository's root that pages here include, and links between them.
-ROOT_PAGES = {
+# Links that work in the repository, and the pages of the site that stand for their targets.
+STANDS_FOR = {
     "SECURITY.md": "security.md",
     "CODE_OF_CONDUCT.md": "conduct.md",
-    "CONTRIBUTING.md": "contributing.md",
+    "gallery/": "gallery_of/index.rst",
+    "analyze.schema.json": "api/json.md",
+    "../src/gradquake/__init__.py": "api/gradquake.rst",
+    "../src/gradquake/torch/__init__.py": "api/gradquake.torch.rst",
+    "../src/gradquake/cli/": "api/command-line.md",
 }
 
 
-def _links_of_the_root(app, path, parent, content):  # noqa: ARG001
-    """Point links of an included page at the pages of the site."""
-    for there, here in ROOT_PAGES.items():
-        content[0] = content[0].replace(f"]({there})", f"]({here})")
-    content[0] = content[0].replace("](docs/", "](")
+def _to_the_site(content):
+    """Point the links of a page, in place, at pages of the site."""
+    text = content[0].replace("](docs/", "](")
+    for there, here in STANDS_FOR.items():
+        text = text.replace(f"]({there})", f"]({here})")
+    content[0] = re.sub(r"\]\(\.\./src/gradquake/(\w+)/\)", r"](api/room-\1.rst)", text)
+
+
+def _included(app, path, parent, content):  # noqa: ARG001
+    _to_the_site(content)
+
+
+def _read(app, page, content):  # noqa: ARG001
+    if not page.startswith("api/"):
+        _to_the_site(content)
 
 
 def setup(app):
-    """Let Sphinx call the function above."""
-    app.connect("include-read", _links_of_the_root)
+    """Let Sphinx call the functions above."""
+    app.connect("include-read", _included)
+    app.connect("source-read", _read)

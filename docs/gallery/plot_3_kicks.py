@@ -13,7 +13,7 @@ import numpy as np
 import gradquake as gq
 
 gradient = np.random.default_rng(2).standard_normal(20_000)
-gq.Probe(graph="square_lattice", alpha=0.3).kicks(gradient)
+print(gq.Probe(graph="square_lattice", alpha=0.3).kicks(gradient))
 
 # %%
 # The share alpha that a toppling node gives away moves the branching ratio. At the usual alpha of

@@ -20,7 +20,11 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")]
 
 # These pages need files or interruptions of their own; the tests beside them follow them.
-ELSEWHERE = {"files.md": "cli/test_measure.py", "pytorch.md": "pytorch/test_guide.py"}
+ELSEWHERE = {
+    "files.md": "cli/test_measure.py",
+    "pytorch.md": "pytorch/test_guide.py",
+    "report.md": "report/test_report.py",
+}
 
 # A block of Python, or a command that reads a study and ends.
 STEP = re.compile(
@@ -69,6 +73,15 @@ def test_a_page_can_be_followed(page, tmp_path, monkeypatch, call):
     if page == "docs/start.md":
         said = names["result"].reading  # as the page quotes it; only digits may differ
         assert any("shuffled gradients" in line and "change alike" in line for line in said)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_work_in_the_repository_too(page):
+    """The build checks them on the site; generated pages are none of the repository's."""
+    for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
+        target = (page.parent / link).resolve()
+        assert target.exists(), link
+        assert target.relative_to(ROOT).parts[:2] not in {("docs", "api"), ("docs", "gallery_of")}
 
 
 def test_the_versions_of_the_site_name_this_one():

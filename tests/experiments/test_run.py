@@ -51,7 +51,9 @@ def gradients(runs, epochs=None):
         at = uniform.snapshots if epochs is None else epochs[r]
         rng = np.random.default_rng(uniform.seed)
         draws = uniform.bound * rng.random((uniform.epochs + 1, uniform.n_parameters))
-        records.append(GradientRecord(uniform.config(), 20, at, draws[at], (uniform.n_parameters,)))
+        records.append(
+            GradientRecord(uniform.config(), 20, at, draws[at], {"all": uniform.n_parameters})
+        )
     return records
 
 

@@ -27,19 +27,25 @@ def interrupted(names, folder, monkeypatch):
     names |= {"model": model, "optimizer": optimizer}
 
 
+def run_all(commands, call):
+    for command in commands:
+        done = call(*shlex.split(command))
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
 def test_the_guide_can_be_followed(tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
     text = GUIDE.read_text("utf-8")
-    loop, reading, resuming, callback = re.findall("```python\n(.*?)```", text, re.S)
+    loop, reading, resuming, callback, counted = re.findall("```python\n(.*?)```", text, re.S)
     names = {}
     exec(loop, names)
     with open_study("runs.sqlite") as study:
         assert study.select(surrogate="real").sizes["run"] == 9
     commands = dict.fromkeys(re.findall(r"^    gradquake (.*?)(?: +#.*)?$", text, re.M))
-    assert len(commands) == 3
-    for command in commands:
-        done = call(*shlex.split(command))
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+    # Two more are for updates and tensors.
+    first = [command for command in commands if "field=" not in command and "--tensors" not in command]
+    assert (len(first), len(commands)) == (3, 5)
+    run_all(first, call)
     assert Path("runs.png").stat().st_size > 10_000
     exec(reading, names)
     assert (names["share"].sizes["run"], set(names["nulls"])) == (9, {"gaussian", "permuted"})
@@ -49,6 +55,14 @@ def test_the_guide_can_be_followed(tmp_path, monkeypatch, call):
         assert study.dataset["epoch"].values.tolist() == [0]
     exec(callback, names)
     assert names["callback"].quake is None
+    (tmp_path / "tensors").mkdir()
+    monkeypatch.chdir(tmp_path / "tensors")
+    exec(loop.replace("every=10,", 'every=10, field="update", tensors=True,'), names)
+    run_all(commands.keys() - first, call)
+    with open_study("runs.sqlite") as study:
+        names["study"] = study
+        exec(counted.replace("quake.dataset", "study.select(surrogate='real')"), names)
+    assert names["share"].dims == ("run", "epoch", "tensor")
 
 
 def test_every_option_of_attach_is_in_the_guide():

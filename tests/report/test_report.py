@@ -14,6 +14,7 @@ import pytest
 import gradquake as gq
 from gradquake import InputError, StudyError
 from gradquake.analysis.shown import bracketed
+from gradquake.analysis.tensors import tensor_shares
 from gradquake.report import origin, parts
 from gradquake.report.page import Part, _environment
 from gradquake.report.study_page import report
@@ -88,7 +89,7 @@ def data_of(text):
 
 def test_a_report_has_every_part(page):
     titles = Elements(page).titles()
-    expected = [part.title for name, part in parts.PARTS.items() if name != "tables"]
+    expected = [part.title for name, part in parts.PARTS.items() if name not in ("tensors", "tables")]
     assert titles == expected
     assert len(page) < 1_000_000
 
@@ -183,7 +184,7 @@ def test_some_sweeps_have_no_command(study, tmp_path):
 def test_the_whole_ladder_and_further_tables(study, tmp_path):
     text = report(study, tmp_path / "r.html", nulls=True, jobs=1).read_text(encoding="utf-8")
     elements = Elements(text)
-    assert elements.titles() == [part.title for part in parts.PARTS.values()]
+    assert elements.titles() == [of.title for name, of in parts.PARTS.items() if name != "tensors"]
     assert "sign flipped" in text
     assert "Was gradient descent stable?" in elements.inside("summary")
     assert "--nulls" in elements.inside("pre")
@@ -294,3 +295,14 @@ def test_the_command_line(study, call, tmp_path):
     assert "--where task=xor" in (tmp_path / "r.html").read_text(encoding="utf-8")
     done = call("report", tmp_path / "none.sqlite")
     assert done.returncode == 2
+
+
+def test_topplings_by_tensor_are_a_part_of_their_own(tmp_path, study):
+    path = tmp_path / "tensors.sqlite"
+    gq.run("xor", hidden=[3, 5, 8], seeds=3, tensors=True, epochs=40, out=path, jobs=1)
+    page = gq.analyze(path, jobs=1).to_html()
+    found = tensor_shares(gq.open_study(path).select())
+    assert "Where it topples" in page
+    for name, entries in zip(found.names, found.entries, strict=True):
+        assert f"{name}, {entries:.0%} of entries" in page
+    assert "Where it topples" not in gq.analyze(study, jobs=1).to_html()

@@ -140,7 +140,7 @@ def test_dataset_shares_no_memory_with_the_records():
 def test_dataset_of_a_trained_sweep_is_labelled():
     runs = xor.sweep((5, 3), 2, epochs=20, every=4)
     dataset = to_dataset(xor.measure(runs))
-    assert set(dataset.data_vars) == set(VARIABLES)
+    assert set(dataset.data_vars) == set(VARIABLES) - {"update_norm"}
     assert dataset["n_parameters"].values.tolist() == [13, 13, 21, 21]
     assert dataset["hidden"].values.tolist() == [3, 3, 5, 5]
     assert dataset["epoch"].values.tolist() == [0, 4, 8, 12, 16, 20]

@@ -398,7 +398,9 @@ def gradient_records(draw, number, patches=None, runs=6, snapshots=8):
             gradients = draw(n, (snapshots, n), rng)
             if patches is not None:
                 gradients = patches.gathered(gradients, build(run.topology, n, seed), rng)
-            records.append(GradientRecord(run.config(), None, np.arange(snapshots), gradients, (n,)))
+            records.append(
+                GradientRecord(run.config(), None, np.arange(snapshots), gradients, {"all": n})
+            )
     return records
 
 

@@ -21,8 +21,10 @@ from gradquake.analysis.resampling import Estimate
 from gradquake.analysis.scaling import Exponent
 from gradquake.analysis.shown import number
 from gradquake.analysis.statistics import STATISTICS, Statistic
+from gradquake.analysis.tensors import tensor_shares
 from gradquake.analysis.transitions import PHASES, Phase
 from gradquake.avalanche.surrogates import REAL, SURROGATES
+from gradquake.errors import counted
 from gradquake.report.charts import Chart, Forest, Level, Range, Row, Series, extremes
 from gradquake.report.doubts import PLACES
 from gradquake.report.origin import origin
@@ -327,6 +329,26 @@ def _of_run(color: str, sweep: xr.Dataset, name: str, run: int) -> Series:
     return Series(f"N = {n}", color, epoch, value, nothing, nothing)
 
 
+def _tensors(subject: Subject) -> Variables | None:
+    if "tensor_topplings" not in subject.sweep:
+        return None
+    found = tensor_shares(subject.sweep)
+    forests = [
+        Forest(
+            f"Share of the topplings, {PLACES[phase]}",
+            [
+                estimate_row(name, f"{name}, {entries:.0%} of entries", "c0", share)
+                for name, entries, share in zip(found.names, found.entries, of["topplings"], strict=True)
+            ],
+            caption=f"The {counted(found.runs, 'run')} of N = {found.n_parameters}.",
+            marks=(("phase", phase),),
+        )
+        for phase, of in found.shares.items()
+        if "topplings" in of and any(math.isfinite(share.value) for share in of["topplings"])
+    ]
+    return {"forests": forests, "tables": []} if forests else None
+
+
 def _tables(subject: Subject) -> Variables | None:
     return {"tables": subject.tables} if subject.tables else None
 
@@ -343,6 +365,7 @@ PARTS: dict[str, Part[Subject]] = {
     "timing": Part("Times relative to grokking", _timing, TEMPLATES / "charts.html"),
     "channels": Part("Other channels", _channels, TEMPLATES / "channels.html"),
     "runs": Part("Single runs", _runs, TEMPLATES / "charts.html"),
+    "tensors": Part("Where it topples", _tensors, TEMPLATES / "forests.html"),
     "tables": Part("Further results", _tables, TEMPLATES / "tables.html"),
     "origin": Part("How to make it again", _origin, TEMPLATES / "origin.html"),
 }

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from gradquake.errors import RunTakenError, StudyError
 from gradquake.study.configuration import config_key
-from gradquake.study.recording import Measured, RunRecord, to_dataset
+from gradquake.study.recording import RunRecord, to_dataset
 from gradquake.study.schema import PATIENCE
 from gradquake.study.study import Study, open_study
 from gradquake.torch.guest import reason, tell
+from gradquake.torch.measurement import Values
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,9 +27,7 @@ FLUSH_EVERY = 1.0
 # fork waits for the thread's write to end, and so for as long.
 SHORT_PATIENCE = 1.0
 
-__all__ = ["Journal", "Values", "write_open_journals"]
-
-Values = dict[str, Measured]
+__all__ = ["Journal", "write_open_journals"]
 
 
 class Journal:

@@ -19,8 +19,9 @@ from gradquake.errors import InputError
 from gradquake.study.recording import COSTS, ESTIMATES, RESERVED, VARIABLES
 from gradquake.study.wide import WIDE
 from gradquake.torch.guest import Complaints, reason, tell
-from gradquake.torch.journal import Journal, Values
+from gradquake.torch.journal import Journal
 from gradquake.torch.loggers import Send
+from gradquake.torch.measurement import Values
 
 __all__ = ["Recorder", "check_outcome"]
 
