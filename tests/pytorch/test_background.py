@@ -251,6 +251,7 @@ def test_ctrl_c_during_the_wait_and_a_second_detach(tmp_path, gate, monkeypatch)
 
 
 SLOW = """
+import signal
 from gradquake.torch import attaching, measurement
 attaching.SMALL = 1
 avalanche = measurement.Measurement.avalanche
@@ -274,6 +275,14 @@ begun.wait()
         ("sys.exit()", [0, 1]),
         ("del optimizer, quake; gc.collect()", [0, 1]),
         ("quake.detach(finished=False)", [0, 1]),
+        ("raise ValueError('on purpose')", [0, 1]),
+        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", [0, 1]),
+        (
+            "signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
+            "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)",
+            [0, 1],
+        ),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", None),
         ("time.sleep(0.6); os._exit(0)", None),
         ("quake._journals['gradient'].flush(1); os._exit(0)", None),
         ("os.kill(os.getpid(), 9)", None),
@@ -281,7 +290,7 @@ begun.wait()
 )
 def test_every_end_of_a_process(tmp_path, ending, steps):
     path = tmp_path / "runs.sqlite"
-    if "kill" in ending:
+    if "exit()" not in ending and ("kill" in ending or "raise" in ending):
         with pytest.raises(AssertionError):
             loops.run_script(SLOW + ending, path)
     else:
@@ -290,6 +299,109 @@ def test_every_end_of_a_process(tmp_path, ending, steps):
         found = [record.epochs.tolist() for record in study.unfinished()]
     # An end without notice loses at most the measurement under way, and those not yet written.
     assert found == [steps] if steps else found in ([], [[0]], [[0, 1]])
+
+
+CHILD = """
+from gradquake.torch import attaching
+attaching.SMALL = 1
+def train():
+    optimizer, quake = begin("child", width=100, nulls=["gaussian", "permuted"])
+    for _ in range(3):
+        optimizer.step()
+if __name__ == "__main__":
+    optimizer, quake = begin("parent", width=100)
+    optimizer.step()
+    process = multiprocessing.get_context("fork").Process(target=train)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    optimizer.step()
+"""
+
+
+def test_a_forked_training_that_forgets_to_detach_keeps_what_it_measured(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    loops.run_script(CHILD, path)
+    with open_study(path) as study:
+        found = {
+            (r.config["labels"]["name"], r.config["surrogate"]): r.epochs.tolist()
+            for r in study.unfinished()
+        }
+    child = {("child", name): [0, 1, 2] for name in ("real", *NULLS)}
+    assert found == child | {("parent", "real"): [0, 1]}
+
+
+INTERRUPTED = """
+import random, signal, sys
+from gradquake.torch import attaching
+attaching.SMALL = 1
+random.seed(0)
+def interrupt():
+    time.sleep(0.01 * random.random())
+    os.kill(os.getpid(), signal.SIGINT)
+for k in range(40):
+    optimizer, quake = begin(f"run {k}")
+    thread = threading.Thread(target=interrupt)
+    try:
+        with quake:
+            thread.start()
+            while True:
+                optimizer.step()
+                quake.log(loss=quake.step)
+    except KeyboardInterrupt:
+        pass
+    thread.join()
+    print(k, quake.step)
+"""
+
+
+def test_ctrl_c_at_any_moment_of_a_training(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    lines = loops.run_script(INTERRUPTED, path).stdout.splitlines()
+    with open_study(path) as study:
+        runs = {record.config["labels"]["name"]: record for record in study.unfinished()}
+    for k, steps in (map(int, line.split()) for line in lines):
+        run = runs[f"run {k}"]
+        # All but the step that was interrupted are measured.
+        assert run.epochs.tolist() == list(range(len(run.epochs)))
+        assert len(run.epochs) >= steps - 1
+        complete = run.values["loss"][: steps - 1].tolist() if "loss" in run.values else []
+        assert complete == list(range(1, steps))
+
+
+@pytest.mark.parametrize("begins", ["before", "after", "never"])
+def test_ctrl_c_while_the_thread_starts(monkeypatch, begins):
+    """Work whose thread began is waited for; other work is dropped, also if its thread begins later."""
+    done, late, begun, start = [], [], threading.Event(), threading.Thread.start
+
+    def work():
+        begun.set()
+        time.sleep(0.1)
+        done.append(1)
+        return "done"
+
+    def interrupted(thread):
+        if begins == "before":
+            start(thread)
+            begun.wait()
+        late.append(thread)
+        raise KeyboardInterrupt
+
+    background = Background()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            background.start(work)
+    background.wait()
+    if begins == "after":
+        start(late[0])
+        late[0].join()
+    assert (background.busy, background.result(), done) == (
+        (False, "done", [1]) if begins == "before" else (False, None, [])
+    )
+    background.start(lambda: "next")
+    background.wait()
+    assert background.result() == "next"
 
 
 def test_a_large_measurement_with_threads_at_the_end_of_the_interpreter(tmp_path):

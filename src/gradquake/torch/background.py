@@ -41,25 +41,27 @@ class Background(Generic[Result]):
 
         If the system refuses a thread, the work is done at once.
         """
+        running = threading.Lock()
+        running.acquire()
+        # The first to take it does the work, or prevents it.
+        claim = threading.Lock()
+        # A daemon, so that a script can end.
+        thread = threading.Thread(
+            target=self._work, args=(work, running, claim), name="gradquake measurement", daemon=True
+        )
         with _forking:
-            self._finished = False
-            running = self._running = threading.Lock()
-            running.acquire()
-            # A daemon, so that a script can end.
-            thread = threading.Thread(
-                target=self._work, args=(work, running), name="gradquake measurement", daemon=True
-            )
             try:
+                self._running, self._finished = running, False
                 thread.start()
                 return
             except (RuntimeError, MemoryError):
                 pass
-            finally:
-                # Without a thread, for example after Ctrl-C, nobody would wait for an end.
-                if thread.ident is None:
+            except BaseException:
+                # After Ctrl-C, the thread may begin later, or never.
+                if claim.acquire(blocking=False):
                     self._finished = True
-        self._finished = False
-        self._work(work, running)
+                raise
+        self._work(work, running, claim)
 
     def wait(self, patience: float | None = None) -> None:
         """Wait for the end of the work, at most ``patience`` seconds; not within the work itself."""
@@ -79,7 +81,9 @@ class Background(Generic[Result]):
         found, self._result = self._result, None
         return found
 
-    def _work(self, work: Callable[[], Result], running: threading.Lock) -> None:
+    def _work(self, work: Callable[[], Result], running: threading.Lock, claim: threading.Lock) -> None:
+        if not claim.acquire(blocking=False):
+            return
         self._worker = threading.get_ident()
         try:
             self._result = work()

@@ -156,9 +156,10 @@ class Beside:
         try:
             self._background.start(lambda: [measured() for measured in copied])
         except BaseException:
-            # Ctrl-C while the thread starts.
-            for track in self._tracks:
-                track.recorder.drop()
+            # Ctrl-C while the thread starts: if it does not, outcomes wait for nothing.
+            if not self._background.busy:
+                for track in self._tracks:
+                    track.recorder.drop()
             raise
 
 
