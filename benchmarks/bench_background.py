@@ -2,14 +2,16 @@
 
 A ratio is the time of a stretch of steps whose first step is measured, over that of the stretch before
 it without a measurement: the median over pairs of stretches, and their quartiles. A stretch ends when
-its measurement has ended. With --cuda, a GPT of 124 million parameters is trained on the first GPU in
-bfloat16 autocast, compiled.
+its measurement has ended. With --memory, the resident memory of trainings of 100,000 steps is printed
+instead. bench_accelerator.py has trainings on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from torch.nn import functional
 
 import gradquake.torch as gqt
 from gradquake import Probe
+from gradquake.torch import attaching
 
 
 class Block(nn.Module):
@@ -80,19 +83,6 @@ class SmallBatchGpt(Gpt):
         return functional.cross_entropy(self(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
 
 
-class LargeGpt(Gpt):
-    """GPT-2's size, 124 million parameters, in batches of 16 x 1024 in bfloat16 autocast."""
-
-    def __init__(self):
-        super().__init__(vocabulary=50_304, width=768, layers=12, heads=12, length=1024)
-        self.head.weight = self.token.weight
-
-    def loss(self, generator):
-        tokens = torch.randint(50_304, (16, 1025), generator=generator).cuda()
-        with torch.autocast("cuda", torch.bfloat16):
-            return functional.cross_entropy(self(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
-
-
 NULLS = {"nulls": ["gaussian", "permuted"]}
 # By name: the model, the steps of a stretch, the options of attach, and the pairs of stretches.
 ROWS = {
@@ -104,19 +94,21 @@ ROWS = {
     "GPT, batches of 32 x 256, every=10": (Gpt, 10, {}, 3),
     "GPT, batches of 32 x 256, every=1": (Gpt, 1, {}, 6),
 }
-CUDA_ROWS = {
-    "GPT of 124 million, every=10": (LargeGpt, 10, {}, 9),
-    "GPT of 124 million, every=100": (LargeGpt, 100, {}, 5),
-}
+# By name: the options of attach in long trainings.
+LONG = {
+    "every=10": {"every": 10},
+    "every=1": {"every": 1},
+    "every=1, both fields, tensors, a null": {
+        "every": 1, "field": "both", "tensors": True, "nulls": ["permuted"],
+    },
+}  # fmt: skip
+LONG_STEPS = 100_000
 
 
 def compare(kind, length, options, pairs):
     """Return the ratios of pairs of stretches, the median times, and the attached probe's Dataset."""
     torch.manual_seed(0)
-    cuda = kind is LargeGpt
-    model = kind().cuda() if cuda else kind()
-    if cuda:
-        model.forward = torch.compile(model.forward)
+    model = kind()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
     measured = set()
@@ -132,8 +124,6 @@ def compare(kind, length, options, pairs):
             optimizer.step()
         if with_probe:
             _ = quake.latest
-        if cuda:
-            torch.cuda.synchronize()
         return time.perf_counter() - begin
 
     # The first measurements compile kernels, and make the draws of Gaussian nulls that repeat.
@@ -155,21 +145,59 @@ def copy_time(n):
     return float(np.median(times))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cuda", action="store_true", help="the rows of the GPU")
-    parser.add_argument("--rows", default="", help="only rows whose name contains this text")
-    arguments = parser.parse_args()
-    rows = CUDA_ROWS if arguments.cuda else ROWS
+def resident():
+    """Return the resident memory of this process, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def train_long(options):
+    """Train an MLP of N = 2,001 parameters into a study; print the memory ten times."""
+    model = nn.Sequential(nn.Linear(2, 500), nn.Tanh(), nn.Linear(500, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    x = torch.randn(16, 2)
+    begin = time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        gqt.attach(model, optimizer, study=Path(folder) / "runs.sqlite", **options) as quake,
+    ):
+        for step in range(LONG_STEPS):
+            optimizer.zero_grad()
+            loss = (model(x) - x[:, :1] * x[:, 1:]).square().mean()
+            loss.backward()
+            optimizer.step()
+            quake.log(loss=loss)
+            if (step + 1) % (LONG_STEPS // 10) == 0:
+                took = time.perf_counter() - begin
+                print(f"{step + 1} steps: {resident():.1f} MB, {took:.0f} s", flush=True)
+
+
+def processor():
+    """Return the name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    processor = names[0] if names else platform.processor()
-    device = torch.cuda.get_device_name() if arguments.cuda else f"{torch.get_num_threads()} threads"
-    print(f"{processor}, {device}, torch {torch.__version__}\n")
+    return names[0] if names else platform.processor()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--memory", action="store_true", help="the memory of long trainings")
+    parser.add_argument("--rows", default="", help="only rows whose name contains this text")
+    arguments = parser.parse_args()
+    print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    if arguments.memory:
+        # In the background, although the model is small.
+        attaching.SMALL = 1
+        torch.set_num_threads(1)
+        for name, options in LONG.items():
+            if arguments.rows in name:
+                print(f"{name}: {resident():.1f} MB before", flush=True)
+                train_long(options)
+        return
     print("| training | a step | ratio | quartiles | measuring | copying | copying / a memory copy |")
     print("|---|---|---|---|---|---|---|")
-    for name, (kind, length, options, pairs) in rows.items():
+    for name, (kind, length, options, pairs) in ROWS.items():
         if arguments.rows not in name:
             continue
         ratios, step, found, n = compare(kind, length, options, pairs)
