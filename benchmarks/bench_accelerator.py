@@ -250,15 +250,17 @@ def cost(log, training, part, length, options, pairs):
         _ = quake.latest
         return steps, (time.perf_counter() if waits else ended) - begin
 
-    stretch(with_probe=True)
-    behind, since = quake.left_out, time.perf_counter()
+    measured.add(quake.step)
+    training.step()
+    _ = quake.latest
+    since = time.perf_counter()
     plain, probed, ratios = [], [], []
     while len(ratios) < pairs and (len(ratios) < 3 or time.perf_counter() - since < SECONDS):
         without, with_probe = stretch(with_probe=False), stretch(with_probe=True)
         plain += without[0]
         probed.append(with_probe[0])
         ratios.append(with_probe[1] / without[1])
-        log.add(part, ratios=ratios)
+        log.add(part, **{f"ratio_{len(ratios)}": ratios[-1]})
     quake.detach()
     low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     beside = np.array(probed)
@@ -266,7 +268,7 @@ def cost(log, training, part, length, options, pairs):
     log.add(
         part, step=float(np.median(plain)), step_beside=float(np.median(beside[:, 1:])),
         measured_step=float(np.median(beside[:, ::wanted])),
-        left_out=quake.left_out - behind, of_steps=len(ratios) * len(range(0, length, wanted)),
+        left_out=quake.left_out, of_steps=len(ratios) * len(range(0, length, wanted)),
     )  # fmt: skip
     found = quake.dataset.isel(run=0)
     for name in ("probe_measuring", "probe_copying", "probe_waiting"):
@@ -306,7 +308,8 @@ def main():
     )  # fmt: skip
     torch.set_float32_matmul_precision("high")
     for part, work in parts(log, device, not arguments.no_compile):
-        if arguments.only not in part and part != "training":
+        wanted = [part, *ROWS] if part == "training" else [part]
+        if not any(arguments.only in name for name in wanted):
             continue
         if time.perf_counter() - begin > arguments.seconds:
             log.add(part, left_out="no time left")
