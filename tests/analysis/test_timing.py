@@ -466,6 +466,30 @@ def test_the_rise_is_that_of_groups_and_others_exchange_their_t_g(sweep_of, stat
     assert found.own.value == pytest.approx((values - others).mean())
 
 
+@by_statistic
+def test_a_null_keeps_a_share_of_the_rise(sweep_of, statistic):
+    sweep = split_sweep(sweep_of, lambda epochs, reached: 0.9 + 0.3 * (epochs >= reached))
+    null = split_sweep(sweep_of, lambda epochs, reached: 0.9 + 0.15 * (epochs >= reached))
+    found = rise_parts(sweep, statistic, null)
+    runs = np.unique(sweep["n_parameters"].values, return_counts=True)[1].tolist()
+    of_null = rise_of_groups(null, statistic)(disjoint_groups(runs))
+    assert found.null.value == pytest.approx(of_null.mean())
+    share = found.shares["null"]
+    assert share.value == pytest.approx(found.null.value / found.rise.value)
+    assert share.low < share.value < share.high < 1
+    # The parts are those without a null.
+    alone = rise_parts(sweep, statistic)
+    assert found.own.value == alone.own.value
+    assert alone.null is None
+    assert rise_parts(sweep, statistic, sweep).shares["null"].low == 1
+
+
+def test_a_null_of_other_runs_is_refused(sweep_of):
+    sweep = split_sweep(sweep_of, lambda epochs, reached: 1.0 + 0 * epochs * reached)
+    with pytest.raises(InputError, match="a null of the same runs is needed"):
+        rise_parts(sweep, "max", sweep.isel(run=slice(None, None, -1)))
+
+
 def test_too_few_runs_have_no_parts(sweep_of):
     sweep = split_sweep(sweep_of, lambda epochs, reached: 1.0 + 0 * epochs * reached, runs=6)
     with pytest.raises(InputError, match="a scale has 6 runs; the parts of the rise need two groups"):

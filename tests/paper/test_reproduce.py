@@ -15,6 +15,7 @@ from itertools import product
 import pytest
 from markupsafe import escape
 
+import gradquake.scrutiny.criticality
 import gradquake.scrutiny.sensitivity
 from gradquake.analysis.statistics import STATISTICS
 from gradquake.analysis.transitions import PHASES
@@ -77,7 +78,7 @@ PAGES = {f"{page}.{kind}" for page in ("claims", "scrutiny") for kind in ("json"
 
 
 def made(folder, plan, jobs):
-    """Reproduce into a folder; return it with the claims, and check what progress was told."""
+    """Reproduce into a folder; return it, claims and first look; check what progress was told."""
     told, looks, first = [], [], plan.first_look
     with open_executor(jobs) as executor:
         told_to = lambda *of: told.append(of)  # noqa: E731
@@ -87,13 +88,14 @@ def made(folder, plan, jobs):
     assert {of for stage, _, of in told if stage == "measuring"} == {first.n_runs, plan.n_runs}
     stages = list(dict.fromkeys(stage for stage, *_ in told))
     assert stages == [s for s in STAGES if not plan.quick or s not in BEYOND]
-    return folder, claims
+    return folder, claims, looks[0]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """All of it, in this process; of the specification curve, some choices."""
+    """All of it, in this process; some choices of the specification curve, few snapshots kicked."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradquake.scrutiny.criticality, "EVERY", 10)
         patch.setattr(gradquake.scrutiny.sensitivity, "SPECIFIED_QUANTILES", (0.8, 0.9))
         patch.setattr(gradquake.scrutiny.sensitivity, "SPECIFIED_ALPHAS", (0.2, 0.3))
         return made(tmp_path_factory.mktemp("reproduce") / "whole", PLAN, 1)
@@ -142,7 +144,7 @@ def test_every_run_is_recorded_once(whole):
 
 
 def test_figures_are_pictures(whole, quick):
-    for (folder, _), names in ((whole, PLATES + MORE_PLATES), (quick, PLATES)):
+    for (folder, *_), names in ((whole, PLATES + MORE_PLATES), (quick, PLATES)):
         files = {path.name for path in (folder / "figures").iterdir()}
         assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
         for name in names:
@@ -157,7 +159,7 @@ def test_figures_are_pictures(whole, quick):
 
 
 def test_every_claim_is_there_in_order(whole):
-    folder, claims = whole
+    folder, claims, _ = whole
     assert [claim.id for claim in claims] == IDS
     written = read(folder / "claims.json")
     assert written == [claim.to_json() for claim in claims]
@@ -166,7 +168,7 @@ def test_every_claim_is_there_in_order(whole):
 
 
 def test_the_page_shows_every_quantity_and_note(whole):
-    folder, claims = whole
+    folder, claims, _ = whole
     page = (folder / "claims.md").read_text(encoding="utf-8")
     for claim in claims:
         assert f"| {claim.id} | {claim.text} | {claim.paper} |" in page
@@ -178,7 +180,7 @@ def test_the_page_shows_every_quantity_and_note(whole):
 
 
 def test_the_report_shows_every_claim_folded(whole):
-    folder, claims = whole
+    folder, claims, _ = whole
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert len(text) < 3_000_000
     titles = re.findall("<h2[^>]*>([^<]*)</h2>", text)
@@ -207,7 +209,7 @@ def test_the_report_shows_kicks_only_if_they_were_measured(whole, quick):
 
 
 def test_intervals_surround_what_they_should(whole):
-    _, claims = whole
+    _, claims, _ = whole
     for claim in claims:
         for quantity in claim.quantities:
             if quantity.low == quantity.low:
@@ -215,7 +217,7 @@ def test_intervals_surround_what_they_should(whole):
 
 
 def test_what_accounts_for_an_exponent_adds_up_to_it(whole):
-    _, claims = whole
+    _, claims, _ = whole
     attributed = [q for claim in claims for q in claim.quantities if q.attribution is not None]
     names = {q.name for q in attributed}
     assert {"D_pre", "D_post", "D", "gamma", "mean of D(t)", "gamma_post"} <= names
@@ -230,13 +232,13 @@ def test_what_accounts_for_an_exponent_adds_up_to_it(whole):
 
 
 def test_the_exponent_of_the_mean_size_is_gamma(whole):
-    _, claims = whole
+    _, claims, _ = whole
     names = [quantity.name for claim in claims for quantity in claim.quantities]
     assert not [name for name in names if "(mean)" in name or "(max)" in name]
 
 
 def test_the_groups_of_a_claim_have_verdicts(whole):
-    _, claims = whole
+    _, claims, _ = whole
     shares = {claim.id: claim.of_groups for claim in claims}
     for name in ("D-pre", "D-post", "D-agg", "D-range", "shadow", "steps", "topology"):
         assert sum(shares[name].values()) == pytest.approx(1)
@@ -246,7 +248,7 @@ def test_the_groups_of_a_claim_have_verdicts(whole):
 
 
 def test_every_rule_is_applied_to_the_nulls_that_have_its_quantities(whole):
-    _, claims = whole
+    _, claims, _ = whole
     by_id = {claim.id: claim for claim in claims}
     for name in ("D-pre", "D-post", "D-agg", "gamma-agg", "D-range", "loo", "shadow", "collapse"):
         assert set(by_id[name].of_nulls) == {"gaussian", "permuted"}
@@ -256,13 +258,13 @@ def test_every_rule_is_applied_to_the_nulls_that_have_its_quantities(whole):
 
 
 def test_a_first_look_is_the_plan_of_six_seeds(quick, tmp_path):
-    shutil.copy(quick[0] / "study.sqlite", tmp_path)
-    looks = []
-    carry_out("xor", QUICK, tmp_path, first_look=looks.append)
-    (look,) = looks
-    six = carry_out("xor", Plan(**SMALL | {"seeds": 6}, quick=True), tmp_path, first_look=looks.append)
-    assert repr(look) == repr(six)
-    assert len(looks) == 1
+    folder, _, look = quick
+    shutil.copy(folder / "study.sqlite", tmp_path)
+    more_looks = []
+    six = Plan(**SMALL | {"seeds": 6}, quick=True)
+    claims = carry_out("xor", six, tmp_path, first_look=more_looks.append)
+    assert repr(look) == repr(claims)
+    assert not more_looks
 
 
 def test_claims_do_not_rest_on_what_is_left_out(whole, quick):
@@ -350,7 +352,7 @@ def test_quick_leaves_out_what_no_claim_rests_on(whole, quick, scrutiny):
 
 @pytest.mark.parametrize("name", ["whole", "quick"])
 def test_the_page_of_the_scrutiny_is_made_of_tables(name, request):
-    folder, _ = request.getfixturevalue(name)
+    folder, *_ = request.getfixturevalue(name)
     page = (folder / "scrutiny.md").read_text(encoding="utf-8")
     assert page.startswith("# The paper's experiment under scrutiny\n")
     sections = page.split("\n## ")[1:]

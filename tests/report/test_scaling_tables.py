@@ -45,11 +45,16 @@ def test_there_is_no_fit_of_two_sizes(sweep_of):
 
 
 def test_the_parts_of_a_rise_stand_with_their_shares(sweep_of):
-    parts = rise_parts(sweep(sweep_of), "mean", n_resamples=50)
-    first, second = rise_parts_table({"data": {"mean": parts}}).rows
-    assert first[2] == with_interval(parts.rise)
-    assert len(first) == len(second) == 7
-    assert rise_parts_json(parts)["shares"]["own"]["value"] == parts.shares["own"].value
+    data = sweep(sweep_of)
+    for null in (None, data):
+        parts = rise_parts(data, "mean", null, n_resamples=50)
+        first, second = rise_parts_table({"data": {"mean": parts}}).rows
+        assert first[2] == with_interval(parts.rise)
+        assert len(first) == len(second) == 8
+        assert first[7] == ("" if null is None else with_interval(parts.null))
+        found = rise_parts_json(parts)
+        assert found["shares"]["own"]["value"] == parts.shares["own"].value
+        assert ("null" in found) == ("null" in found["shares"]) == (null is not None)
 
 
 def test_moments_say_their_form(sweep_of):

@@ -17,6 +17,9 @@ __all__ = ["families", "log_mass"]
 
 Floats = NDArray[np.float64]
 
+# The terms of a sum whose others have a closed form.
+_FEW = np.arange(32.0)
+
 
 class _Exact:
     """p(s) ~ s^(-alpha) e^(-Lambda s) on the integers from xmin, to all digits.
@@ -100,6 +103,8 @@ def log_mass(alpha: float, rate: float, start: Floats | np.float64) -> Floats:
     Euler and Maclaurin's formula, to eight digits or more: 200 terms, the integral of the others over
     the logarithm of the size, and the corrections at its lower end.
     """
+    if rate == 0 and alpha > 1:
+        return _log_mass_of_power(alpha, start)
     first = np.asarray(start, np.float64)[..., None]
     steps = np.arange(200)
     terms = np.exp(-alpha * np.log1p(steps / first) - rate * steps).sum(axis=-1)
@@ -116,4 +121,20 @@ def log_mass(alpha: float, rate: float, start: Floats | np.float64) -> Floats:
     slope = alpha / end + rate
     corrections = (np.exp(log_end) * (0.5 + slope / 12 - slope**3 / 720))[..., 0]
     mass: Floats = np.log(terms + integral + corrections)
+    return mass
+
+
+def _log_mass_of_power(alpha: float, start: Floats | np.float64) -> Floats:
+    """Return ``log_mass`` without a rate, above exponent 1, where the integral has a closed form.
+
+    It is log of start^alpha times Hurwitz's zeta function, which itself underflows.
+    """
+    first = np.asarray(start, np.float64)[..., None]
+    terms = ((first + _FEW) / first) ** -alpha
+    end = first[..., 0] + _FEW.size
+    slope = alpha / end
+    third = slope * (alpha + 1) / end * (alpha + 2) / end
+    fifth = third * (alpha + 3) / end * (alpha + 4) / end
+    tail = end / (alpha - 1) + 0.5 + slope / 12 - third / 720 + fifth / 30240
+    mass: Floats = np.log(terms.sum(axis=-1) + (end / first[..., 0]) ** -alpha * tail)
     return mass

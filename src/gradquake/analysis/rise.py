@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradquake.analysis.channels import in_channel
 from gradquake.analysis.fits import slopes
+from gradquake.analysis.group_functions import rise_of_groups
 from gradquake.analysis.groups import GROUP_SIZE, Draws, disjoint_groups, mean_of_groups
 from gradquake.analysis.resampling import N_RESAMPLES, Estimate, Interval, percentile_interval
-from gradquake.analysis.scales import scale_groups
+from gradquake.analysis.scales import same_runs, scale_groups
 from gradquake.analysis.shown import Shown, bracketed
 from gradquake.analysis.statistics import STATISTICS, SplitValues, Statistic, check_statistic
-from gradquake.errors import InputError, require_count
+from gradquake.errors import InputError, require, require_count
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,8 +69,10 @@ class RiseParts(Shown):
         ``epoch``: due to t_g being another epoch at other N.
     own : Estimate
         The rise minus that with the t_g of other runs of the same scale: due to the run's own t_g.
+    null : Estimate, optional
+        The rise of a null of the same runs. It is no part of the sum.
     shares : dict
-        Of each part, the mean over the groups as a share of the mean rise.
+        Of each part and of the null, by name, the mean over the groups as a share of the mean rise.
     """
 
     rise: Estimate
@@ -77,16 +80,19 @@ class RiseParts(Shown):
     epoch: Estimate
     scale: Estimate
     own: Estimate
-    shares: dict[Part, Share]
+    shares: dict[Part | Literal["null"], Share]
+    null: Estimate | None = None
 
     def _lines(self) -> Mapping[str, str]:
-        parts = {name: getattr(self, name).text for name in ("rise", *PARTS)}
+        null = {} if self.null is None else {"null": self.null.text}
+        parts = {name: getattr(self, name).text for name in ("rise", *PARTS)} | null
         return parts | {f"{name} / rise": share.text for name, share in self.shares.items()}
 
 
 def rise_parts(
     dataset: xr.Dataset,
     statistic: Statistic = "max",
+    null: xr.Dataset | None = None,
     *,
     channel: str = "size",
     size: int = GROUP_SIZE,
@@ -105,6 +111,8 @@ def rise_parts(
         One sweep (see ``gradquake.study.recording``).
     statistic, channel : str
         As in ``scaling.exponent``.
+    null : xarray.Dataset, optional
+        A null of the same runs in the same order, whose rise is set beside.
     size : int
         The runs of a scale in a group, at least 2.
     n_resamples : int
@@ -115,7 +123,7 @@ def rise_parts(
     Raises
     ------
     InputError
-        For another statistic or channel, or fewer than two groups.
+        For another statistic or channel, fewer than two groups, or a null of other runs.
     """
     check_statistic(statistic)
     require_count("the size of a group", size, 2)
@@ -126,11 +134,19 @@ def rise_parts(
         raise InputError(
             f"a scale has {fewest} runs; the parts of the rise need two groups of {size} runs"
         )
+    require(
+        null is None or same_runs(null, dataset),
+        "the null has other sizes, seeds or snapshots than the sweep; a null of the same runs is needed",
+    )
     draws = disjoint_groups([runs.size for _, runs in groups], size, seed=seed)
     found = _rises(dataset, statistic, draws, seed)
     epoch = found.of_any_scale - found.shuffled_of_any_scale
     scale = found.of_scale - found.shuffled - epoch
-    parts = (found.own, found.shuffled, epoch, scale, found.own - found.of_scale)
+    parts = [found.own, found.shuffled, epoch, scale, found.own - found.of_scale]
+    names: tuple[Any, ...] = PARTS
+    if null is not None:
+        parts.append(rise_of_groups(null, statistic, channel=channel)(draws))
+        names = (*PARTS, "null")
     columns = np.stack(parts, axis=1)
     value, ends, invalid = mean_of_groups(columns)
     estimates = [
@@ -141,13 +157,13 @@ def rise_parts(
     taken = np.random.default_rng(seed).integers(len(known), size=(n_resamples, len(known)))
     means = known[taken].mean(axis=1)
     shares = {
-        part: Share(
+        name: Share(
             **vars(percentile_interval(means[:, k] / means[:, 0], len(known))),
             value=float(value[k] / value[0]),
         )
-        for k, part in enumerate(PARTS, start=1)
+        for k, name in enumerate(names, start=1)
     }
-    return RiseParts(**dict(zip(("rise", *PARTS), estimates, strict=True)), shares=shares)
+    return RiseParts(**dict(zip(("rise", *names), estimates, strict=True)), shares=shares)
 
 
 class _Rises(NamedTuple):

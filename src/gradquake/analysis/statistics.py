@@ -34,7 +34,7 @@ Statistic = str
 OfDraws = Callable[[NDArray[np.intp]], Floats]
 
 # Above this number of snapshots, resamples are drawn as counts of distinct values.
-MANY_SNAPSHOTS = 1 << 14
+MANY_SNAPSHOTS = 1 << 13
 
 # The number of snapshots that are drawn at a time.
 MOST_DRAWN = 2_000_000

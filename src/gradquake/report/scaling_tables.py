@@ -86,16 +86,18 @@ def rise_parts_table(parts: Mapping[str, Mapping[Statistic, RiseParts]]) -> Tabl
     for sweep, of_sweep in parts.items():
         for statistic, of in of_sweep.items():
             estimates = (getattr(of, name) for name in ("rise", *PARTS))
-            rows.append((sweep, SYMBOLS[statistic], *map(with_interval, estimates)))
-            shares = (bracketed(share.value, share.low, share.high) for share in of.shares.values())
-            rows.append(("", "share of the rise", "1", *shares))
+            null = "" if of.null is None else with_interval(of.null)
+            rows.append((sweep, SYMBOLS[statistic], *map(with_interval, estimates), null))
+            shares = [bracketed(share.value, share.low, share.high) for share in of.shares.values()]
+            rows.append(("", "share of the rise", "1", *shares, *([""] if of.null is None else [])))
     return Table(
         "The parts of the rise, of groups of six seeds",
-        ("sweep", "exponent", "rise", "split", "epoch", "scale", "own t_g"),
+        ("sweep", "exponent", "rise", "split", "epoch", "scale", "own t_g", "shuffled gradients"),
         rows,
         "Split: the snapshots of each run in random order. Epoch: with the t_g of runs of any size, "
         "beyond the split. Scale: with the t_g of other runs of the same size, beyond split and epoch. "
-        "Own t_g: the rest, due to whose t_g it is.",
+        "Own t_g: the rest, due to whose t_g it is. These four add up to the rise. Shuffled gradients: "
+        "the rise of the same gradients with their entries in random order.",
     )
 
 
@@ -125,7 +127,9 @@ def rise_parts_json(parts: RiseParts) -> Object:
         name: {"value": finite(of.value), "low": finite(of.low), "high": finite(of.high)}
         for name, of in parts.shares.items()
     }
-    return {n: estimate_json(getattr(parts, n)) for n in ("rise", *PARTS)} | {"shares": shares}
+    found = {name: getattr(parts, name) for name in ("rise", *PARTS, "null")}
+    of_parts = {name: estimate_json(part) for name, part in found.items() if part is not None}
+    return {**of_parts, "shares": shares}
 
 
 def _slopes(found: LocalSlopes) -> list[str]:

@@ -36,9 +36,9 @@ FIRST = "as the first"
 def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> xr.Dataset:
     """Measure the specification curve of sweeps that differ in how they were trained.
 
-    Under every topology, threshold quantile, alpha, limit of steps, statistic, snapshot interval
-    (once and twice the sweep's) and choice of scales (all, and
-    without each), the data and their permuted null.
+    Under every topology, threshold quantile, alpha, limit of steps, statistic, snapshot interval (once
+    and twice the sweep's) and choice of scales (all, and without each), the data and their permuted
+    null.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def specify(sweeps: Sequence[xr.Dataset], executor: Executor | None = None) -> x
         "interval": intervals,
         "scales": chosen,
     }
-    pairs = [(sweep, name, tuple(intervals)) for sweep in sweeps for name in names]
-    return _table(sweeps, coordinates, list(each(_specify, pairs, executor)))
+    todo = [(sweep, names, intervals) for sweep in sweeps]
+    return _table(sweeps, coordinates, list(each(_specify, todo, executor)))
 
 
 def _trainings(sweeps: Sequence[xr.Dataset]) -> tuple[list[float], list[str]]:
@@ -114,10 +114,10 @@ def _table(
     coordinates: Mapping[str, Sequence[object]],
     blocks: Sequence[NDArray[np.float64]],
 ) -> xr.Dataset:
-    """Return the table of the results that ``_specify`` gives for each sweep and topology."""
+    """Return the table of the results that ``_specify`` gives for each sweep."""
     import xarray as xr
 
-    shape = [len(coordinates[name]) for name in ("alpha_train", "training", "topology")]
+    shape = [len(coordinates[name]) for name in ("alpha_train", "training")]
     stacked = np.stack(blocks).reshape(*shape, *blocks[0].shape)
     # (alpha_train, training, topology, result, quantile, ...) to (result, alpha_train, training, ...)
     of_result = np.moveaxis(stacked, 3, 0)
@@ -132,23 +132,23 @@ def _table(
         {
             f"{name}_grokking_epoch": (
                 ("alpha_train", "training"),
-                np.array([of(r) for r in reached]).reshape(shape[:2]),
+                np.array([of(r) for r in reached]).reshape(shape),
             )
             for name, of in (("first", np.nanmin), ("last", np.nanmax))
         }
     )
 
 
-def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float64]:
-    """Return (results, quantiles, alphas, step limits, statistics, intervals, choices of scales)."""
-    sweep, topology, intervals = item
+def _specify(item: tuple[xr.Dataset, Sequence[str], Sequence[int]]) -> NDArray[np.float64]:
+    """Return (topologies, results, quantiles, alphas, step limits, statistics, intervals, scales)."""
+    sweep, topologies, intervals = item
     strides = tuple(interval // intervals[0] for interval in intervals)
     runs = replay.runs_of(sweep)
     records = replay.gradients(runs)
     n = np.array([run.n_parameters for run in runs])
     reached = sweep["grokking_epoch"].values
-    parts = []
-    for rung in (REAL, "permuted"):
+
+    def results(topology: str, rung: str) -> NDArray[np.float64]:
         sizes = readings.sizes(
             records,
             topology,
@@ -157,11 +157,16 @@ def _specify(item: tuple[xr.Dataset, str, tuple[int, ...]]) -> NDArray[np.float6
             step_limits=SPECIFIED_STEPS,
             surrogate_rung=rung,
         )
-        settings = sizes.shape[:3]
-        results = [
+        of_settings = [
             specifications.results(n, of_setting, records[0].epochs, reached, strides)
             for of_setting in sizes.reshape(-1, *sizes.shape[3:])
         ]
-        stacked = np.stack(results, axis=1)
-        parts.append(stacked.reshape(stacked.shape[0], *settings, *stacked.shape[2:]))
-    return np.concatenate(parts)
+        stacked = np.stack(of_settings, axis=1)
+        return stacked.reshape(stacked.shape[0], *sizes.shape[:3], *stacked.shape[2:])
+
+    return np.stack(
+        [
+            np.concatenate([results(topology, rung) for rung in (REAL, "permuted")])
+            for topology in topologies
+        ]
+    )

@@ -300,12 +300,14 @@ class Study:
         StudyError
             If one of them is not finished.
         """
-        finished = {run.key: run for run in self._finished.all()}
-        keys = [config_key(config) for config in configs]
-        for key in keys:
-            if key not in finished:
+        runs = []
+        for key in map(config_key, configs):
+            # By their keys, since a study may hold many more runs than were asked for.
+            found = self._finished.with_key(key)
+            if not found:
                 raise StudyError(f"{self.path} does not hold the run {key}")
-        return self._dataset(finished[key] for key in keys)
+            runs += found
+        return self._dataset(runs)
 
     def _by_sweep(self) -> dict[str, list[FinishedRun]]:
         found: dict[str, list[FinishedRun]] = {}

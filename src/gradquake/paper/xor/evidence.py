@@ -366,7 +366,8 @@ def _many_seeds(sweep: Sweep, executor: Executor | None) -> ManySeeds:
     ladder = Ladder(of_own.pop(REAL), of_own, independent)
     parts: dict[Statistic, RiseParts] = {}
     if min(runs_at_scales(sweep.real)) >= 2 * GROUP_SIZE:
-        parts = dict(zip(STATISTICS, each(unpacked(rise_parts), todo, executor), strict=True))
+        beside = [(*of, sweep.nulls["permuted"]) for of in todo]
+        parts = dict(zip(STATISTICS, each(unpacked(rise_parts), beside, executor), strict=True))
     return ManySeeds(found, dict(zip(STATISTICS, tests, strict=True)), ladder, parts)
 
 
