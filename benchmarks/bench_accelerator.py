@@ -7,8 +7,9 @@ those that the core measures on the host from the same vectors. Every number mus
 
 Cost: a GPT of 124 million parameters trains in bfloat16 autocast, compiled, in batches of 16 x 1024
 random tokens. Stretches of steps with and without a measurement take turns. Every step ends with a
-synchronization of the training's stream. ``ratio`` is the time of a stretch whose first step is measured, over that of the
-stretch before it without a measurement. It includes the wait for the measurement, except with "skip".
+synchronization of the training's stream. ``ratio`` is the time of a stretch whose first step is
+measured, over that of the stretch before it without a measurement. It includes the wait for the
+measurement, except with "skip".
 ``step`` is the median time of a step without a measurement, ``step_beside`` that of a step after a
 measured one, ``measured_step`` that of a measured one. Times are in seconds.
 

@@ -1,8 +1,8 @@
-"""What measurement in the background costs a training: stretches with and without it take turns.
+"""What a measurement costs a training: stretches without it, in the background and at once take turns.
 
 A ratio is the time of a stretch of steps whose first step is measured, over that of the stretch before
-it without a measurement: the median over pairs of stretches, and their quartiles. A stretch ends when
-its measurement has ended. With --memory, the resident memory of trainings of 100,000 steps is printed
+it without a measurement: the median over the turns, and their quartiles. A stretch ends when its
+measurement has ended. With --memory, the resident memory of trainings of 100,000 steps is printed
 instead. bench_accelerator.py has trainings on a GPU.
 """
 
@@ -84,7 +84,7 @@ class SmallBatchGpt(Gpt):
 
 
 NULLS = {"nulls": ["gaussian", "permuted"]}
-# By name: the model, the steps of a stretch, the options of attach, and the pairs of stretches.
+# By name: the model, the steps of a stretch, the options of attach, and the turns.
 ROWS = {
     "MLP, every=10": (Mlp, 10, {}, 9),
     "MLP, every=10, sample of 1,000,000": (Mlp, 10, {"sample": 1_000_000}, 9),
@@ -105,34 +105,43 @@ LONG = {
 LONG_STEPS = 100_000
 
 
-def compare(kind, length, options, pairs):
-    """Return the ratios of pairs of stretches, the median times, and the attached probe's Dataset."""
+def compare(kind, length, options, turns):
+    """Return times (turns, 3) without, in the background and at once, both Datasets, and N."""
     torch.manual_seed(0)
     model = kind()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
-    measured = set()
-    quake = gqt.attach(model, optimizer, every=measured.__contains__, probe=Probe(), **options)
+    n = sum(parameter.numel() for parameter in model.parameters())
+    probe = Probe() if options.get("sample", n) < n else Probe(Probe().graph_on(n))
+    steps = {"background": set(), "at once": set()}
+    quakes = {}
+    for name, measured in steps.items():
+        # Below this number of entries, gradients are measured at once.
+        attaching.SMALL = n + 1 if name == "at once" else 0
+        quakes[name] = gqt.attach(model, optimizer, every=measured.__contains__, probe=probe, **options)
 
-    def stretch(with_probe):
-        if with_probe:
-            measured.add(quake.step)
+    def stretch(name=None):
+        if name is not None:
+            steps[name].add(quakes[name].step)
         begin = time.perf_counter()
         for _ in range(length):
             optimizer.zero_grad()
             model.loss(generator).backward()
             optimizer.step()
-        if with_probe:
-            _ = quake.latest
+        if name is not None:
+            _ = quakes[name].latest
         return time.perf_counter() - begin
 
     # The first measurements compile kernels, and make the draws of Gaussian nulls that repeat.
     for _ in range(20 if "nulls" in options else 2):
-        stretch(with_probe=True)
-    times = np.array([(stretch(with_probe=False), stretch(with_probe=True)) for _ in range(pairs)])
-    quake.detach()
-    found = quake.dataset.isel(run=0, epoch=slice(-pairs, None))
-    return times[:, 1] / times[:, 0], np.median(times[:, 0]) / length, found, quake.n_parameters
+        for name in quakes:
+            stretch(name)
+    times = np.array([[stretch(name) for name in (None, *quakes)] for _ in range(turns)])
+    found = {}
+    for name, quake in quakes.items():
+        quake.detach()
+        found[name] = quake.dataset.isel(run=0, epoch=slice(-turns, None))
+    return times, found["background"], n
 
 
 def copy_time(n):
@@ -195,19 +204,23 @@ def main():
                 print(f"{name}: {resident():.1f} MB before", flush=True)
                 train_long(options)
         return
-    print("| training | a step | ratio | quartiles | measuring | copying | copying / a memory copy |")
-    print("|---|---|---|---|---|---|---|")
-    for name, (kind, length, options, pairs) in ROWS.items():
+    print("| training | a step | background | quartiles | at once | quartiles | measuring | copying |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, (kind, length, options, turns) in ROWS.items():
         if arguments.rows not in name:
             continue
-        ratios, step, found, n = compare(kind, length, options, pairs)
-        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        times, found, n = compare(kind, length, options, turns)
+        ratios = times[:, 1:] / times[:, :1]
+        shown = [
+            f"{middle:.3f} | {low:.3f} to {high:.3f}"
+            for low, middle, high in np.quantile(ratios, [0.25, 0.5, 0.75], axis=0).T
+        ]
         measuring, copying = (
             float(found[f"probe_{what}"].median()) for what in ("measuring", "copying")
         )
         print(
-            f"| {name} | {step:.2f} s | {middle:.3f} | {low:.3f} to {high:.3f} | {measuring:.2f} s "
-            f"| {1000 * copying:.1f} ms | {copying / copy_time(n):.1f} |",
+            f"| {name} | {np.median(times[:, 0]) / length:.2f} s | {' | '.join(shown)} "
+            f"| {measuring:.2f} s | {copying / copy_time(n):.1f} memory copies |",
             flush=True,
         )
 
