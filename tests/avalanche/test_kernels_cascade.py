@@ -257,3 +257,35 @@ def test_measure_segments_passes_over_what_is_not_finite_and_what_was_not_asked_
     assert (outcomes["size"][[0, 4]] == -7).all()
     assert (after[0] == -7).all()
     assert (after[4] == -7).all()
+
+
+@examples(30)
+@given(
+    size=st.sampled_from([1, 4096, _kernels_angle.BLOCK, 2 * _kernels_angle.BLOCK + 4097]),
+    dtype=st.sampled_from(DTYPES),
+    quantile=quantiles,
+    first=st.sampled_from([0, 64]),
+    seed=seeds,
+)
+def test_first_topplings_are_those_of_the_whole_block_by_block(size, dtype, quantile, first, seed):
+    rng = np.random.default_rng(seed)
+    original = rng.standard_normal(size).astype(dtype)
+    threshold, kind = naive_quantile(original, quantile), np.dtype(dtype).type
+    alpha, keep = kind(0.3), kind(0.7)
+    unstable_at = np.flatnonzero(np.abs(original).astype(np.float64) > threshold)
+    expected = original.copy()
+    expected[unstable_at] *= keep
+    gradient = np.full(size, np.nan, dtype)
+    marks, _, pages, unstable, moved = scratch_for(size, dtype)
+    marks, toppled = marks[: (size + 63) // 64], np.zeros((size + 63) // 64, np.uint64)
+    pages = pages[: (size + 4095) // 4096]
+    count, new, isolated_topplings = _kernels_cascade.first_topplings(
+        original, gradient, threshold, alpha, keep, 20, first, marks, toppled, pages, unstable, moved, 0,
+        moved,
+    )  # fmt: skip
+    assert gradient.tobytes() == expected.tobytes()
+    assert count == new == unstable_at.size
+    assert unstable[:count].tolist() == (first + unstable_at).tolist()
+    assert moved[:count].tobytes() == (alpha * original[unstable_at]).tobytes()
+    np.testing.assert_array_equal(toppled, marks_of(np.isin(np.arange(size), unstable_at)))
+    assert isolated_topplings == isolated(original, threshold, keep, 20)

@@ -1,6 +1,7 @@
 """The kernels of random numbers and permutations against naive twins."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -112,3 +113,42 @@ def test_permuted_is_a_permutation_and_unpermuted_its_inverse(seed, n):
     assert image == [naive_permuted(x, n, keys) for x in range(n)]
     assert sorted(image) == list(range(n))
     assert [int(_kernels_random.unpermuted(np.uint64(y), size, keys)) for y in image] == list(range(n))
+
+
+def naive_shuffled(values, seed, n_buckets):
+    """Throw values into buckets and shuffle each, with lists and Python's integers."""
+    random = SplitMix(seed)
+    for _ in values:  # the first round only counts
+        random.below(n_buckets)
+    random = SplitMix(seed)
+    buckets = [[] for _ in range(n_buckets)]
+    for value in values:
+        buckets[random.below(n_buckets)].append(value)
+    for bucket in buckets:
+        for i in range(len(bucket) - 1, 0, -1):
+            j = random.below(i + 1)
+            bucket[i], bucket[j] = bucket[j], bucket[i]
+    return [value for bucket in buckets for value in bucket]
+
+
+def shuffled(values, seed, n_buckets):
+    found = np.empty_like(values)
+    _kernels_random.shuffle_into(values, np.uint64(seed), np.empty(n_buckets, np.int64), found)
+    return found
+
+
+@examples(60)
+@given(seed=st.integers(0, 2**64 - 1), n=st.integers(1, 40), n_buckets=st.integers(1, 7))
+def test_a_shuffle_in_buckets_is_that_of_its_naive_twin(seed, n, n_buckets):
+    values = np.arange(n, dtype=np.float32)
+    assert shuffled(values, seed, n_buckets).tolist() == naive_shuffled(values, seed, n_buckets)
+
+
+@pytest.mark.parametrize("n_buckets", [1, 3, 8])
+def test_all_orders_of_a_shuffle_in_buckets_are_equally_likely(n_buckets):
+    # 24 orders of 4 values: chi^2 with 23 degrees of freedom exceeds 49.7 with probability 0.001.
+    draws = 12_000
+    counts = Counter(tuple(shuffled(np.arange(4.0), seed, n_buckets).tolist()) for seed in range(draws))
+    expected = draws / 24
+    assert len(counts) == 24
+    assert sum((count - expected) ** 2 / expected for count in counts.values()) < 49.7

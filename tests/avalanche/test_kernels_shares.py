@@ -15,6 +15,7 @@ from kernel_cases import (
     naive_quantile,
     quantiles,
     random_csr,
+    scratch_for,
     seeds,
     words_for,
 )
@@ -75,6 +76,60 @@ def test_sorted_shares_are_received_in_order_and_mark_what_is_above(
     assert gradient.tobytes() == expected.tobytes()
     np.testing.assert_array_equal(marks, marks_of(touched))
     assert bool(pages[0]) == touched.any()
+
+
+@examples(40)
+@given(
+    gradient=gradients(9000),
+    seed=seeds,
+    quantile=quantiles,
+    senders=st.integers(1, 3),
+    calls=st.lists(st.sampled_from([1, 100, 3000]), min_size=1, max_size=3),
+    dense=st.booleans(),
+)
+def test_bins_receive_from_all_senders_in_order_and_topple(
+    gradient, seed, quantile, senders, calls, dense
+):
+    rng, shift = np.random.default_rng(seed), 12
+    bins, bits = (gradient.size - 1 >> shift) + 1, _kernels_shares.CHUNK_BITS
+    threshold, kind = naive_quantile(gradient, quantile), gradient.dtype.type
+    alpha, keep = kind(0.3), kind(0.7)
+    first, last = sorted(rng.integers(bins + 1, size=2).tolist())
+    start, stop = first << shift, min(last << shift, gradient.size)
+    expected, touched, arrays = gradient.copy(), np.zeros(gradient.size, bool), []
+    for _ in range(senders):
+        room = 2 * bins + (2 * sum(calls) >> bits) + 1
+        links, shares = np.full(room, -1), np.full(room << bits, np.nan, gradient.dtype)
+        ends, used = np.arange(bins) << bits, bins
+        integers = shares.view(f"i{shares.itemsize}")
+        for size in calls:
+            targets = rng.integers(gradient.size, size=size)
+            given_ = rng.standard_normal(size).astype(gradient.dtype)
+            used = _kernels_shares.sort_shares(
+                targets, given_, shift, links, ends, integers, shares, used
+            )
+            for j, share in zip(targets, given_, strict=True):
+                if start <= j < stop:
+                    expected[j] += share
+                    touched[j] |= abs(float(expected[j])) > threshold
+        arrays.append((links, ends, integers, shares))
+    above = np.abs(expected).astype(np.float64) > threshold
+    inside = (np.arange(gradient.size) >= start) & (np.arange(gradient.size) < stop)
+    topples = np.flatnonzero(inside & above & (dense | touched))
+    given_away = alpha * expected[topples]
+    expected[topples] *= keep
+    _, _, _, unstable, moved = scratch_for(gradient.size, gradient.dtype)
+    marks, toppled = words_for(gradient.size), words_for(gradient.size)
+    pages = np.zeros((marks.size + 63) // 64, np.uint8)
+    count, new = _kernels_shares.receive_and_topple(
+        gradient, first, last, shift, *zip(*arrays, strict=True), dense, threshold, alpha, keep, marks,
+        toppled, pages, unstable, moved,
+    )  # fmt: skip
+    assert gradient.tobytes() == expected.tobytes()
+    assert count == new == topples.size
+    assert unstable[:count].tolist() == topples.tolist()
+    assert moved[:count].tobytes() == given_away.tobytes()
+    np.testing.assert_array_equal(toppled, marks_of(np.isin(np.arange(gradient.size), topples)))
 
 
 @examples(60)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gradquake import InputError
+from gradquake import InputError, Probe
 from gradquake.avalanche import surrogates
-from gradquake.avalanche.surrogates import RUNGS, surrogate
+from gradquake.avalanche.surrogates import LARGE, RUNGS, repeated_draw, surrogate
 
 DTYPES = ["float32", "float64"]
 # The parameter tensors of a 2-4-1 network.
@@ -503,3 +503,65 @@ def test_no_two_surrogates_share_a_stream():
     streams = [one.stream for one in surrogates.SURROGATES.values()]
     assert len(set(streams)) == len(streams)
     assert tuple(surrogates.SURROGATES) == RUNGS
+
+
+# Large gradients, shuffled in buckets
+
+
+def patchy(n, seed=0):
+    """Return a gradient whose large entries lie in patches, from some entries to a 16th of all."""
+    values = normal(n, seed=seed, dtype="float32")
+    for k in range(4, 14):
+        width = n >> k
+        for start in np.random.default_rng(k).integers(n - width, size=2):
+            values[start : start + width] *= 3
+    return values
+
+
+def test_a_large_gradient_in_random_order_keeps_every_entry():
+    values = patchy(LARGE + 7)
+    for rung in PERMUTATIONS:
+        drawn = surrogate(rung, values, (LARGE, 7), seed=1)
+        np.testing.assert_array_equal(np.sort(drawn), np.sort(values))
+        assert not np.array_equal(drawn, surrogate(rung, values, (LARGE, 7), seed=2))
+    drawn = surrogate("permuted_within_tensor", values, (LARGE, 7), seed=1)
+    np.testing.assert_array_equal(np.sort(drawn[LARGE:]), np.sort(values[LARGE:]))
+    rows = surrogate("permuted", np.stack([values, values]), seed=1)
+    assert not np.array_equal(rows[0], rows[1])
+
+
+@pytest.mark.parametrize("distance", [1, 64, 1 << 10, 1 << 15, (1 << 17) + 1])
+def test_a_large_gradient_in_random_order_has_no_arrangement_left(distance):
+    values = patchy(LARGE)
+    magnitudes = np.abs(values)
+    # Of random order, the correlation has mean -1 / N and standard deviation 1 / sqrt(N).
+    for seed in range(3):
+        drawn = np.abs(surrogate("permuted", values, seed=seed))
+        found = np.corrcoef(drawn, np.roll(drawn, distance))[0, 1]
+        assert abs(found) < 4.5 / np.sqrt(LARGE)
+        # Nor does an entry stay near its place.
+        assert abs(np.corrcoef(magnitudes, drawn)[0, 1]) < 4.5 / np.sqrt(LARGE)
+
+
+@pytest.mark.parametrize("topology", ["ring", "square_lattice", "barabasi_albert"])
+def test_no_excess_is_left_on_planted_patches(topology):
+    """The null of a shuffle in buckets is that of NumPy's shuffle of all entries."""
+    values = patchy(512 * 512)
+    probe = Probe(topology)
+    fast = [probe.measure(surrogate("permuted", values, seed=seed)).size for seed in range(12)]
+    generator = np.random.default_rng(0)
+    slow = [probe.measure(generator.permutation(values)).size for _ in range(12)]
+    assert stats.ttest_ind(fast, slow, equal_var=False).pvalue > 0.001
+    if topology != "barabasi_albert":
+        # On lattices, patches change the avalanche itself by many standard deviations.
+        assert abs(probe.measure(values).size - np.mean(slow)) > 10 * np.std(slow)
+
+
+def test_gaussian_draws_repeat_only_for_large_gradients():
+    assert repeated_draw("gaussian", LARGE - 1, 0, 5) is None
+    assert repeated_draw("permuted", LARGE, 0, 5) is None
+    for every in (1, 2, 8, 10):
+        draws = [repeated_draw("gaussian", LARGE, 3, step) for step in range(0, 400 * every, every)]
+        # Each of 8 draws at 50 of 400 steps, with standard deviation 6.6.
+        assert all(20 < draws.count(draw) < 80 for draw in range(8))
+    assert repeated_draw("gaussian", LARGE, 3, 5) == repeated_draw("gaussian", LARGE + 1, 3, 5)

@@ -161,6 +161,8 @@ def test_no_step_waits_for_a_study_that_another_process_locks(tmp_path, monkeypa
         for _ in range(40):
             train(model, optimizer, 6, quake)
             time.sleep(0.02)
+        until(lambda: quake._journals["gradient"]._failures >= journal.LASTING, True)
+        train(model, optimizer, 6, quake)
 
     with pytest.warns(UserWarning, match="locked.*measurements stay in memory"):
         go_on()
@@ -168,7 +170,34 @@ def test_no_step_waits_for_a_study_that_another_process_locks(tmp_path, monkeypa
     other.close()
     quake.detach()
     with open_study(path) as study:
-        assert study.dataset.sizes["epoch"] == 40 * 6
+        assert study.dataset.sizes["epoch"] == 41 * 6
+
+
+@pytest.mark.parametrize("failures", [journal.LASTING - 1, journal.LASTING + 1])
+def test_only_a_failure_that_lasts_is_told(tmp_path, monkeypatch, failures):
+    """Writers of one study wait for each other now and then, such as the two fields of one training."""
+    monkeypatch.setattr(journal, "FLUSH_EVERY", 0.05)
+    flush, tries = journal.Journal.flush, []
+
+    def wait_in_vain(self, patience):
+        tries.append(patience)
+        if len(tries) <= failures:
+            raise StudyError("the study is locked")
+        flush(self, patience)
+
+    monkeypatch.setattr(journal.Journal, "flush", wait_in_vain)
+    path, _, model, optimizer, quake = studied(tmp_path)
+    train(model, optimizer, 3)
+    until(lambda: len(tries) > failures, True)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        train(model, optimizer, 3)
+        quake.detach()
+    assert [str(one.message)[:19] for one in said] == ["the study is locked"] * (
+        failures > journal.LASTING
+    )
+    with open_study(path) as study:
+        assert study.dataset.sizes["epoch"] == 6
 
 
 def test_a_study_that_cannot_be_written_is_said_once_and_written_when_it_can(tmp_path, monkeypatch):
@@ -180,8 +209,7 @@ def test_a_study_that_cannot_be_written_is_said_once_and_written_when_it_can(tmp
 
     def go_on():
         train(model, optimizer, 3, quake)
-        until(lambda: quake._journals["gradient"]._failing, True)
-        time.sleep(0.3)
+        until(lambda: quake._journals["gradient"]._failures > journal.LASTING, True)
         train(model, optimizer, 3, quake)
 
     with pytest.warns(UserWarning, match=r"does not exist.*measurements stay in memory") as said:

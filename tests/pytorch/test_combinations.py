@@ -1,8 +1,12 @@
-"""Options of ``attach`` where they meet: every pair of values is met in some training."""
+"""Options of ``attach`` where they meet: every pair of values is met in some training.
+
+Those that decide how a step is measured meet in every way.
+"""
 
 import warnings
 from collections import namedtuple
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,12 +17,16 @@ from torch import nn
 import gradquake.torch as gqt
 from gradquake import Probe, open_study
 from gradquake.avalanche import probe, topologies
+from gradquake.avalanche.extrapolation import size_error
 from gradquake.avalanche.neurons import neuron_graph
 from gradquake.avalanche.probe import fixed_sample
+from gradquake.avalanche.surrogates import seed_at, surrogate
 from gradquake.avalanche.topologies import build
+from gradquake.torch import attaching
 from gradquake.torch.gradients import layouts
 
-N = 4 * 8 + 8 + 8 + 1
+WIDTH = 300
+N = 6 * WIDTH + 1
 STEPS = 6
 RESUMED_AT = 3
 
@@ -40,7 +48,8 @@ OPTIONS = {
     "optimizer": ["sgd", "adamw", "fused", "lbfgs"],
     "nulls": [(), ("gaussian",), ("gaussian_per_tensor", "permuted"), ("sign_flipped",)],
     "inline": [False, True],
-    "sample": [None, 20],
+    "sample": [None, 20, 1700],
+    "estimate": [False, True],
     "topology": ["barabasi_albert", "ring", "random_regular", "erdos_renyi", "computational"],
     "every": [1, 3, gqt.logarithmic(5)],
     "study": [True, False],
@@ -52,6 +61,9 @@ OPTIONS = {
     "max_steps": [20, 1],
     "field": ["gradient", "both", "update"],
     "tensors": [False, True],
+    "background": [False, True],
+    "when_behind": ["wait", "skip"],
+    "threads": [None, 2],
 }
 Case = namedtuple("Case", OPTIONS)
 
@@ -65,15 +77,44 @@ def possible(values):
         # AdamW fused has no bfloat16 on the CPU in all versions; LBFGS no scaler and no pieces.
         or (chosen.get("optimizer") == "lbfgs" and chosen.get("pieces") == 2)
         or (chosen.get("field") == "update" and chosen.get("inline"))
+        or (chosen.get("estimate") and not can_be_estimated(chosen))
+    )
+
+
+def can_be_estimated(chosen):
+    return (
+        chosen.get("sample", 1700) == 1700
+        and chosen.get("topology", "random_regular") in ("random_regular", "erdos_renyi")
+        and not chosen.get("tensors")
+        and not chosen.get("inline")
     )
 
 
 CASES = [Case(*values) for values in AllPairs(list(OPTIONS.values()), filter_func=possible)]
 
+# The options of one measurement meet in every way, the others are fixed.
+USUAL = {name: values[0] for name, values in OPTIONS.items()} | {"topology": "random_regular"}
+MEETING = {
+    "nulls": [(), ("gaussian", "permuted")],
+    "sample": [None, 1700],
+    "estimate": [False, True],
+    "field": ["gradient", "update", "both"],
+    "tensors": [False, True],
+    "background": [False, True],
+    "when_behind": ["wait", "skip"],
+}
+ALL_THAT_MEET = [
+    Case(**chosen)
+    for values in product(*MEETING.values())
+    if possible((chosen := USUAL | dict(zip(MEETING, values, strict=True))).values())
+    # Without a background, nothing is behind.
+    and (chosen["background"] or chosen["when_behind"] == "wait")
+]
+
 
 def network(case):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)).to(case.dtype)
+    return nn.Sequential(nn.Linear(4, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 1)).to(case.dtype)
 
 
 def optimizer_of(case, model):
@@ -120,7 +161,8 @@ def settings(case):
     return {
         "every": case.every, "nulls": case.nulls, "inline": case.inline, "sample": case.sample,
         "loggers": case.loggers, "labels": case.labels, "errors": case.errors,
-        "field": case.field, "tensors": case.tensors,
+        "field": case.field, "tensors": case.tensors, "estimate": case.estimate,
+        "when_behind": case.when_behind, "threads": case.threads,
         "probe": Probe(case.topology, max_steps=case.max_steps, seed=5 if case.labels else 0),
     }  # fmt: skip
 
@@ -136,21 +178,38 @@ def weights_without(case):
         return train(case, model, optimizer, range(STEPS))
 
 
-def expected(case, gradient):
-    """Return the avalanche of a gradient from the core alone, with counts of tensors."""
+def picked_of(case):
+    """Return the places of the entries that are measured, and the numbers of entries by tensor."""
     seed = 5 if case.labels else 0
     picked = np.arange(N) if case.sample is None else fixed_sample(N, case.sample, seed)
-    chosen = gradient[picked]
     named = {name: p.numel() for name, p in network(case).named_parameters()}
     owner = np.repeat(list(named), list(named.values()))[picked]
-    tensors = {name: int((owner == name).sum()) for name in named if (owner == name).any()}
+    return picked, {name: int((owner == name).sum()) for name in named if (owner == name).any()}
+
+
+def graph_of(case, n):
     if case.topology == "computational":
         model = network(case)
-        graph = neuron_graph(layouts(model, [name for name, _ in model.named_parameters()]))
-    else:
-        graph = build(case.topology, chosen.size, seed)
-    measured = Probe(graph, seed=seed, max_steps=case.max_steps)
-    return measured.measure(chosen, tensors=tensors).measured()
+        return neuron_graph(layouts(model, [name for name, _ in model.named_parameters()]))
+    return build(case.topology, n, 5 if case.labels else 0)
+
+
+def expected(case, gradient, step, name):
+    """Return the avalanche of a gradient or its null from the core alone, with counts of tensors."""
+    seed = 5 if case.labels else 0
+    picked, tensors = picked_of(case)
+    chosen = gradient[picked]
+    if name != "real":
+        chosen = surrogate(name, chosen, list(tensors.values()), seed=seed_at(seed, step))
+    measured = Probe(graph_of(case, chosen.size), seed=seed, max_steps=case.max_steps)
+    counted = tensors if case.tensors else None
+    found = measured.measure(chosen, tensors=counted).measured()
+    if case.estimate:
+        # s / N of the whole is that of the sample.
+        found |= {kind: round(found[kind] * N / case.sample) for kind in ("size", "area", "peak")}
+        of_blocks = Probe(case.topology, seed=seed, max_steps=case.max_steps)
+        found["size_error"] = size_error(of_blocks, chosen, N)
+    return found
 
 
 def check_runs(case, path, quake, field, steps, vectors):
@@ -167,39 +226,63 @@ def check_runs(case, path, quake, field, steps, vectors):
         assert run["size"].dtype == np.int64
         assert run["truncated"].dtype == bool
         assert (run.attrs["surrogate"], run.attrs["field"]) == (name, field)
+        assert run["n_parameters"].item() == (case.sample if case.sample and not case.estimate else N)
         assert ("tensor" in run.dims) == case.tensors
         if case.tensors:
             assert (run["tensor_topplings"].sum("tensor") == run["size"]).all()
             assert (run["tensor_area"].sum("tensor") == run["area"]).all()
             assert int(run["tensor_entries"].sum()) == run["n_parameters"]
+        for k, step in enumerate(steps):
+            for kind, value in expected(case, vectors[step], step, name).items():
+                assert run[kind].values[0, k].tolist() == value, (name, kind)
     assert runs["real"]["note"].values.tolist() == [steps]
-    if case.inline and field == "gradient":
-        return
-    for k, found in enumerate(expected(case, vectors[step]) for step in steps):
-        for name in found if case.tensors else ("size", "area", "threshold"):
-            assert runs["real"][name].values[0, k].tolist() == found[name], name
+    assert ("probe_copying" in runs["real"]) == (case.background and not case.inline)
+
+
+def check_left_out(case, quakes, scheduled, measured):
+    """Each scheduled step is measured, unless it came too early and was to be left out then."""
+    left_out = sum(quake.left_out for quake in quakes)
+    assert len(measured) + left_out == len(scheduled)
+    assert set(measured) <= set(scheduled)
+    if case.when_behind == "wait" or case.inline or not case.background:
+        assert left_out == 0
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_every_pair_of_options(tmp_path, monkeypatch, case):
+    check(tmp_path, monkeypatch, case)
+
+
+@pytest.mark.parametrize("case", ALL_THAT_MEET, ids=range(len(ALL_THAT_MEET)))
+def test_options_of_a_measurement_meet_in_every_way(tmp_path, monkeypatch, case):
+    check(tmp_path, monkeypatch, case)
+
+
+def check(tmp_path, monkeypatch, case):
+    """Train with these options: weights, snapshots and warnings are those of the options."""
     monkeypatch.setattr(probe, "LARGE", case.large_from)
     monkeypatch.setattr(topologies, "CHEAP", case.large_from)
+    monkeypatch.setattr(attaching, "SMALL", 1 if case.background else 2 * N)
     path = tmp_path / "runs.sqlite" if case.study else None
     model, seen, updates = network(case), {}, {}
     optimizer = optimizer_of(case, model)
     parts = [range(RESUMED_AT), range(RESUMED_AT, STEPS)] if case.resumed else [range(STEPS)]
+    quakes = []
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for part in parts:
             more = {"step": part.start} if case.resumed else {}
             quake = gqt.attach(model, optimizer, study=path, **settings(case), **more)
+            quakes.append(quake)
             weights = train(case, model, optimizer, part, quake, seen, updates)
             quake.detach(finished=part.stop == STEPS)
     assert all(torch.equal(a, b) for a, b in zip(weights, weights_without(case), strict=True))
 
     chosen = case.every if callable(case.every) else gqt.every(case.every)
     first = 0 if case.study else parts[-1].start
-    steps = [step for step in range(first, STEPS) if chosen(step)]
+    scheduled = [step for step in range(first, STEPS) if chosen(step)]
+    steps = quake.dataset["epoch"].values.tolist()
+    check_left_out(case, quakes if case.study else quakes[-1:], scheduled, steps)
     for field, vectors in {"gradient": seen, "update": updates}.items():
         if case.field in (field, "both"):
             check_runs(case, path, quake, field, steps, vectors)
@@ -207,7 +290,7 @@ def test_every_pair_of_options(tmp_path, monkeypatch, case):
     # Nothing is said but what each option has to say.
     kinds = {"labels": "kept as text", "logger": "a logger failed", "step": "are missing"}
     messages = [str(warning.message) for warning in said]
-    assert all(any(kind in message for kind in kinds.values()) for message in messages)
+    assert [one for one in messages if not any(kind in one for kind in kinds.values())] == []
     assert any(kinds["labels"] in message for message in messages) == bool(case.labels)
     assert any(kinds["logger"] in message for message in messages) == (broken in case.loggers)
 

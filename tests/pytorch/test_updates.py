@@ -13,6 +13,7 @@ from torch import nn
 import gradquake.torch as gqt
 from gradquake import Probe, open_study
 from gradquake.errors import InputError, StudyError
+from gradquake.torch import attaching
 from gradquake.torch.updates import FlatUpdate
 
 
@@ -287,3 +288,44 @@ def test_a_run_continues_with_the_same_tensors_only(tmp_path):
         train(model, optimizer, steps=1)
     assert quake.dataset["tensor_topplings"].shape == (1, 5, 4)
     assert quake.dataset["tensor_topplings"].dtype == np.int64
+
+
+@pytest.mark.parametrize("when_behind", ["wait", "skip"])
+def test_an_optimizer_that_fails_leaves_its_gradient_to_be_measured(monkeypatch, when_behind):
+    monkeypatch.setattr(attaching, "SMALL", 1)
+    parameter = nn.Parameter(torch.ones(50))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    model = nn.ParameterList([parameter])
+    quake = gqt.attach(model, optimizer, field="both", every=1, when_behind=when_behind)
+    parameter.grad = torch.linspace(1, 2, 50)
+    parameter.grad[0] = 100.0
+    optimizer.param_groups[0]["lr"] = "large"
+    with pytest.raises(TypeError):
+        optimizer.step()
+    assert quake.dataset_of("real", "gradient")["epoch"].values.tolist() == [0]
+    quake.detach(finished=False)
+
+
+def test_a_sample_that_stands_for_the_whole_has_no_counts_of_tensors():
+    model = nn.Linear(100, 100)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(InputError, match="tensors counts the sample alone"):
+        gqt.attach(model, optimizer, sample=2000, estimate=True, tensors=True)
+
+
+def test_updates_are_estimated_from_a_sample(monkeypatch):
+    monkeypatch.setattr(attaching, "SMALL", 1)
+    model = nn.Linear(100, 100)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = {"field": "both", "sample": 2000, "estimate": True, "every": 1}
+    graph = Probe("random_regular")
+    with gqt.attach(model, optimizer, probe=graph, **options) as quake:
+        model(torch.randn(8, 100)).square().sum().backward()
+        optimizer.step()
+    for field in ("gradient", "update"):
+        found = quake.dataset_of("real", field)
+        assert found["n_parameters"].item() == 10100
+        assert found["size_error"].item() > 0
+    # Without momentum the update is the gradient times the learning rate, up to the rounding of weights.
+    norms = [quake.dataset_of("real", f)[f"{f}_norm"].item() for f in ("gradient", "update")]
+    assert norms[1] == pytest.approx(0.1 * norms[0], rel=1e-3)

@@ -90,6 +90,24 @@ def test_table(study):
     assert "D(t) of s_max" in table.note
 
 
+def test_the_costs_of_measuring_beside_a_training_are_a_note(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    config = {"experiment": "attached", "surrogate": "real", "n_parameters": 90, "seed": 0}
+    with open_study(path, create=True) as study:
+        (run,) = study.begin([config])
+        for step, (copying, left_out) in enumerate([(0.25, 0.0), (0.5, 3.0), (8.0, 1.0)]):
+            values = {"size": 3, "probe_copying": copying, "probe_measuring": 2.0}
+            more = {"probe_waiting": 0.0, "probe_left_out": left_out}
+            study.append({run: {step: {**values, **more}}}, None)
+    (sweep,) = live.read(path)
+    assert sweep.costs == {
+        "probe_copying": 0.5, "probe_waiting": 0.0, "probe_measuring": 2.0, "probe_left_out": 4.0,
+    }  # fmt: skip
+    (table,) = watch.tables([sweep])
+    expected = "in the median: copying 0.5 s, waiting 0 s, measuring 2 s; 4 scheduled steps left out."
+    assert expected in table.note
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [

@@ -15,6 +15,7 @@ from gradquake.avalanche.observables import (
     checked_observables,
     observe,
 )
+from gradquake.avalanche.one_generation import one_generation
 from gradquake.avalanche.surrogates import surrogate
 from gradquake.experiments import synthetic, xor
 from gradquake.experiments.readings import Reading
@@ -55,6 +56,7 @@ def by_hand(probe, gradient):
         "clusters_mean": clusters.mean,
         "first_generation": generations.first_share,
         "isolated": probe.isolated_size(gradient),
+        "one_generation": one_generation(gradient, probe.graph_on(gradient.size), probe),
     }
 
 

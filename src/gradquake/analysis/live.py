@@ -15,7 +15,7 @@ from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, gaussian
 from gradquake.errors import GradquakeError, InputError
 from gradquake.study.configuration import config_key
-from gradquake.study.recording import RunRecord, to_dataset
+from gradquake.study.recording import COSTS, LEFT_OUT, RunRecord, to_dataset
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,6 +102,20 @@ class LiveSweep:
             for null in self.nulls.get("gaussian", [])
             if null.values.get("size", null.epochs[:0]).size
         }
+
+    @cached_property
+    def costs(self) -> dict[str, float]:
+        """The costs of measuring in the background, by name; empty if nothing was measured there.
+
+        Of times in seconds, the median over all snapshots; of the steps left out, the sum.
+        """
+        found = {}
+        for name in COSTS:
+            some = [run.values[name] for run in self.runs if name in run.values]
+            known = np.concatenate([np.empty(0), *(one[np.isfinite(one)] for one in some)])
+            if known.size:
+                found[name] = float(known.sum() if name == LEFT_OUT else np.median(known))
+        return found
 
     def gaussian_level(self, run: RunRecord) -> float:
         """Return the mean s / N of Gaussian gradients for a run; NaN if it is not known."""

@@ -13,7 +13,8 @@ from gradquake.avalanche._kernels_threshold import magnitude_quantile, mark_abov
 from gradquake.avalanche._numba import Array, index, inlined, kernel, prefetch
 
 __all__ = [
-    "AHEAD", "DENSE", "cascade", "fetch", "isolated_size", "measure_segments", "topple", "topple_marked",
+    "AHEAD", "DENSE", "cascade", "fetch", "first_topplings", "isolated_size", "measure_segments",
+    "topple", "topple_marked",
 ]  # fmt: skip
 
 # A step is dense if at least one node in this many topples.
@@ -231,6 +232,44 @@ def isolated_size(gradient: Array, threshold: float, keep: float, max_steps: int
             still += left[still] > threshold
         count = still
     return size
+
+
+@kernel
+def first_topplings(
+    original: Array,
+    gradient: Array,
+    threshold: float,
+    alpha: float,
+    keep: float,
+    max_steps: int,
+    first: int,
+    marks: Array,
+    toppled: Array,
+    pages: Array,
+    unstable: Array,
+    moved: Array,
+    count: int,
+    left: Array,
+) -> tuple[int, int, int]:
+    """Copy ``original`` into ``gradient`` and let it topple, block by block, as long as one is cached.
+
+    Arguments as in ``topple`` and ``isolated_size``; ``left`` may be the end of ``moved`` that is not
+    reached yet. Returns the number of nodes listed, of those that toppled for the first time, and the
+    isolated size.
+    """
+    new = isolated = 0
+    for start in range(0, gradient.size, BLOCK):
+        stop = min(start + BLOCK, gradient.size)
+        words, pages_of = slice(start >> 6, (stop + 63) >> 6), slice(start >> 12, (stop + 4095) >> 12)
+        part = gradient[start:stop]
+        part[:] = original[start:stop]
+        isolated += isolated_size(part, threshold, keep, max_steps, left[start:stop])
+        count, more = topple(
+            part, threshold, alpha, keep, True, first + start, marks[words], toppled[words],
+            pages[pages_of], unstable, moved, count,
+        )  # fmt: skip
+        new += more
+    return count, new, isolated
 
 
 @kernel

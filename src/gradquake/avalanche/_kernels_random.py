@@ -10,8 +10,8 @@ from gradquake.avalanche._kernels_elementary import decaying, log1p
 from gradquake.avalanche._numba import Array, index, inlined, kernel
 
 __all__ = [
-    "next_random", "normals", "permuted", "random_below", "scrambled", "uniform", "unpermuted",
-    "ziggurat_tables",
+    "next_random", "normals", "permuted", "random_below", "scrambled", "shuffle_into", "uniform",
+    "unpermuted", "ziggurat_tables",
 ]  # fmt: skip
 
 # The start of the ziggurat's tail, and the area of each of its 256 layers under e^(-x^2 / 2).
@@ -108,6 +108,38 @@ def random_below(bound: int, state: Array) -> int:
 
 
 # Permutations
+
+
+@kernel
+def shuffle_into(values: Array, seed: int, ends: Array, shuffled: Array) -> None:
+    """Fill ``shuffled`` with the values in random order; all orders are equally likely.
+
+    Every value goes to a random bucket, and every bucket is shuffled (C. R. Rao, Sankhya 23, 305 (1961);
+    M. Sandelius, J. R. Stat. Soc. B 24, 479 (1962)). A bucket fits into the caches, which a shuffle of
+    all values does not. ``ends`` is scratch, a number for each bucket.
+    """
+    state = np.empty(1, np.uint64)
+    state[0] = seed
+    ends[:] = 0
+    for _ in range(values.size):
+        ends[index(random_below(ends.size, state))] += 1
+    total = np.int64(0)
+    for b in range(ends.size):
+        total, ends[b] = total + ends[b], total
+    # The same random numbers again, instead of memory for them.
+    state[0] = seed
+    for i in range(values.size):
+        b = index(random_below(ends.size, state))
+        shuffled[index(ends[b])] = values[i]
+        ends[b] += 1
+    first = np.int64(0)
+    for b in range(ends.size):
+        for i in range(ends[b] - 1, first, -1):
+            j = index(first + random_below(i + 1 - first, state))
+            value = shuffled[index(i)]
+            shuffled[index(i)] = shuffled[j]
+            shuffled[j] = value
+        first = ends[b]
 
 
 @inlined

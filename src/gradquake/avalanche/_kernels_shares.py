@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradquake.avalanche._kernels_cascade import AHEAD
+from gradquake.avalanche._kernels_cascade import AHEAD, topple
 from gradquake.avalanche._numba import Array, index, kernel, prefetch
 
 __all__ = [
-    "CHUNK_BITS", "histogram", "matching", "receive", "sort_neighbors_shares", "sort_shares", "split",
-    "stored_targets",
+    "CHUNK_BITS", "histogram", "matching", "receive", "receive_and_topple", "sort_neighbors_shares",
+    "sort_shares", "split", "stored_targets",
 ]  # fmt: skip
 
 # Shares are listed in chunks of 2^CHUNK_BITS numbers.
@@ -183,6 +183,49 @@ def receive(
             if ending:
                 break
             chunk = index(links[chunk])
+
+
+@kernel
+def receive_and_topple(
+    gradient: Array,
+    first: int,
+    last: int,
+    shift: int,
+    links: tuple[Array, ...],
+    ends: tuple[Array, ...],
+    places: tuple[Array, ...],
+    shares: tuple[Array, ...],
+    dense: bool,
+    threshold: float,
+    alpha: float,
+    keep: float,
+    marks: Array,
+    toppled: Array,
+    pages: Array,
+    unstable: Array,
+    moved: Array,
+) -> tuple[int, int]:
+    """Let bins ``first`` to ``last`` receive the shares of all senders, in order, and topple.
+
+    As ``receive`` and ``topple`` do, from count 0 on. If the step is ``dense``, bin by bin, as long as
+    one is cached. Returns what ``topple`` does.
+    """
+    count = area = 0
+    at_once = 1 if dense else max(last - first, 1)
+    for b in range(first, last, at_once):
+        start, stop = b << shift, min((b + at_once) << shift, gradient.size)
+        for k in range(len(links)):
+            receive(
+                gradient, b, b + at_once, shift, links[k], ends[k], places[k], shares[k], dense,
+                threshold, marks, pages,
+            )  # fmt: skip
+        words, pages_of = slice(start >> 6, (stop + 63) >> 6), slice(start >> 12, (stop + 4095) >> 12)
+        count, new = topple(
+            gradient[start:stop], threshold, alpha, keep, dense, start, marks[words], toppled[words],
+            pages[pages_of], unstable, moved, count,
+        )  # fmt: skip
+        area += new
+    return count, area
 
 
 @kernel

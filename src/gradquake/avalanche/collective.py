@@ -8,17 +8,18 @@ from __future__ import annotations
 import math
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradquake.avalanche import _kernels_angle, _kernels_shares
 from gradquake.avalanche.checks import as_gradient, broken_entries
-from gradquake.avalanche.sums import Gradient, exact_sum
+from gradquake.avalanche.sums import STRETCH, Gradient, exact_sum
 from gradquake.avalanche.threads import Run
 from gradquake.errors import InputError, require
 
@@ -83,6 +84,14 @@ def exact_sums(exchange: Exchange, rows: NDArray[np.float64]) -> list[float]:
     own = [sum(map(Fraction, column.tolist())) for column in rows.T]
     sums = [sum(column) for column in zip(*exchange.allgather(own), strict=True)]
     return [float(total) if abs(total) <= sys.float_info.max else math.inf for total in sums]
+
+
+class Stretch(NamedTuple):
+    """Some blocks: their first node, a function that returns the gradient, and the relaxed gradient."""
+
+    first: int
+    before: Callable[[], Gradient]
+    after: Gradient
 
 
 class Pieces:
@@ -158,8 +167,8 @@ class Pieces:
         first, value = min((of[1:] for of in told), key=lambda of: of[0])
         return broken_entries("the gradient", sum(of[0] for of in told), first, value)
 
-    def blocks(self, relaxed: Gradient) -> list[tuple[int, Gradient, Gradient]]:
-        """Return this process's blocks: their first node, and the gradient before and after.
+    def stretches(self, relaxed: Gradient, count: int) -> list[Stretch]:
+        """Return this process's blocks in stretches, at least about ``count`` of them.
 
         Blocks are cut from the whole gradient. One that reaches into other processes belongs to the
         process in which it begins; the others send their entries there.
@@ -173,15 +182,21 @@ class Pieces:
             cut = boundary - self.start
             outgoing[owner] = (self.original(0, cut), relaxed[:cut])
         tail = [sent for sent in self._exchange.alltoall(outgoing) if sent is not None]
-        blocks = []
-        for first in range(boundary, stop, _kernels_angle.BLOCK):
-            a, b = first - self.start, min(first + _kernels_angle.BLOCK, stop) - self.start
-            blocks.append((first, self.original(a, b), relaxed[a:b]))
-        if tail and blocks:
-            first, before, after = blocks.pop()
-            befores, afters = zip((before, after), *tail, strict=True)
-            blocks.append((first, np.concatenate(befores), np.concatenate(afters)))
-        return blocks
+        # The last block may be completed by others; it is a stretch of its own.
+        last = max(stop - 1 - (stop - 1 - boundary) % _kernels_angle.BLOCK, boundary)
+        blocks = max((last - boundary) // _kernels_angle.BLOCK // count, 1)
+        length = min(blocks * _kernels_angle.BLOCK, STRETCH)
+        found = []
+        for first, end in pairwise([*range(boundary, last, length), last, stop]):
+            if end > first:
+                a, b = first - self.start, end - self.start
+                found.append(Stretch(first, partial(self.original, a, b), relaxed[a:b]))
+        if tail and found:
+            first, before, after = found.pop()
+            befores, afters = zip((before(), after), *tail, strict=True)
+            whole = np.concatenate(befores)
+            found.append(Stretch(first, lambda: whole, np.concatenate(afters)))
+        return found
 
 
 def order_statistics(

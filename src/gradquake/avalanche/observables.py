@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gradquake.avalanche.one_generation import one_generation
 from gradquake.errors import InputError, NotAtRestError, shortened
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ def _generations(probe: Probe, gradient: Gradient) -> Sequence[float]:
     return (first / found.size if found.size else np.nan,)
 
 
+def _one_generation(probe: Probe, gradient: Gradient) -> Sequence[float]:
+    return (one_generation(gradient, probe.graph_on(gradient.size), probe),)
+
+
 OBSERVABLES: dict[str, Observable] = {
     "kicks": Observable(
         _kicks,
@@ -101,6 +106,10 @@ OBSERVABLES: dict[str, Observable] = {
     "isolated": Observable(
         lambda probe, gradient: (probe.isolated_size(gradient),),
         {"isolated": "topplings that the gradient would have without any neighbor"},
+    ),
+    "one_generation": Observable(
+        _one_generation,
+        {"one_generation": "topplings predicted from the distribution alone, of nodes and neighbors"},
     ),
 }
 

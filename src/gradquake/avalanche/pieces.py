@@ -30,7 +30,7 @@ from gradquake.avalanche.collective import Exchange, Pieces, exact_sums, order_s
 from gradquake.avalanche.graphs import Graph, IntArray
 from gradquake.avalanche.settings import CascadeSettings
 from gradquake.avalanche.shares import Part, Shares
-from gradquake.avalanche.sums import Gradient, angle, dissipations, products
+from gradquake.avalanche.sums import STRETCH, Gradient, angle, dissipations, products
 from gradquake.avalanche.tensors import Layers, Tally, TensorCounts
 from gradquake.avalanche.threads import shared_among
 
@@ -174,52 +174,39 @@ class _Cascade:
         Returns how many nodes toppled, how many of them for the first time, and the isolated size.
         """
         part.count = new = isolated = 0
-        for first, last in part.blocks():
-            self.relaxed[first:last] = self.pieces.original(first, last)
-            isolated += _kernels_cascade.isolated_size(
-                self.relaxed[first:last],
-                self.threshold,
-                self.keep,
-                self.max_steps,
+        own = slice(part.first, part.last)
+        for first, last in part.stretches():
+            words, pages = slice(first >> 6, (last + 63) >> 6), slice(first >> 12, (last + 4095) >> 12)
+            part.count, more, alone = _kernels_cascade.first_topplings(
+                self.pieces.original(first, last), self.relaxed[first:last], self.threshold, self.alpha,
+                self.keep, self.max_steps, first, self.marks[words], self.toppled[words],
+                self.pages[pages], self.unstable[own], self.moved[own], part.count,
                 self.moved[first:last],
-            )
-            new += self._topple(part, first, last, dense=True)
+            )  # fmt: skip
+            new, isolated = new + int(more), isolated + int(alone)
         return part.count, new, isolated
 
     def _go_on(self, part: Part, sent: Sequence[Shares], dense: bool) -> tuple[int, int]:
         """Let a part receive its shares and topple; return the first two numbers of ``_open``."""
-        part.count = new = 0
-        # If many nodes topple, bin by bin, so that a bin is still in the caches.
-        for bins in [range(b, b + 1) for b in part.bins] if dense else [part.bins]:
-            self._receive(bins, sent, dense)
-            last = min(bins.stop << self.shift, part.last)
-            new += self._topple(part, bins.start << self.shift, last, dense)
-        return part.count, new
+        own, arrays = slice(part.first, part.last), zip(*(of.arrays for of in sent), strict=True)
+        part.count, new = _kernels_shares.receive_and_topple(
+            self.relaxed, part.bins.start, part.bins.stop, self.shift, *arrays, dense, self.threshold,
+            self.alpha, self.keep, self.marks, self.toppled, self.pages, self.unstable[own],
+            self.moved[own],
+        )  # fmt: skip
+        return part.count, int(new)
 
     def _close(self, part: Part, sent: Sequence[Shares]) -> tuple[int]:
         """Let a part receive its shares; return the number of nodes still unstable."""
-        self._receive(part.bins, sent, dense=True)
-        # In float64, as everywhere: float32 would round the threshold.
-        threshold = np.float64(self.threshold)
-        left = (np.abs(self.relaxed[first:last]) > threshold for first, last in part.blocks())
-        return (sum(int(np.count_nonzero(above)) for above in left),)
-
-    def _topple(self, part: Part, first: int, last: int, dense: bool) -> int:
-        words, pages = slice(first >> 6, (last + 63) >> 6), slice(first >> 12, (last + 4095) >> 12)
-        own = slice(part.first, part.last)
-        part.count, new = _kernels_cascade.topple(
-            self.relaxed[first:last], self.threshold, self.alpha, self.keep, dense, first,
-            self.marks[words], self.toppled[words], self.pages[pages],
-            self.unstable[own], self.moved[own], part.count,
-        )  # fmt: skip
-        return int(new)
-
-    def _receive(self, bins: range, sent: Sequence[Shares], dense: bool) -> None:
         for shares in sent:
             _kernels_shares.receive(
-                self.relaxed, bins.start, bins.stop, self.shift, shares.links, shares.ends,
-                shares.places, shares.shares, dense, self.threshold, self.marks, self.pages,
+                self.relaxed, part.bins.start, part.bins.stop, self.shift, *shares.arrays, True,
+                self.threshold, self.marks, self.pages,
             )  # fmt: skip
+        # In float64, as everywhere: float32 would round the threshold.
+        threshold = np.float64(self.threshold)
+        left = (np.abs(self.relaxed[first:last]) > threshold for first, last in part.stretches())
+        return (sum(int(np.count_nonzero(above)) for above in left),)
 
     def _hand_on(self) -> list[Shares]:
         """Return the shares for this process, sorted, in the order of the senders."""
@@ -297,8 +284,8 @@ class _Cascade:
 
         def inside(part: Part) -> tuple[Gradient, int]:
             found, above = [], 0
-            room = np.empty(_kernels_angle.BLOCK, self.pieces.dtype)
-            for first, last in part.blocks():
+            room = np.empty(min(STRETCH, part.last - part.first), self.pieces.dtype)
+            for first, last in part.stretches():
                 inside, more = _kernels_threshold.gather_between(
                     self.pieces.original(first, last), low, high, room
                 )
@@ -317,11 +304,11 @@ class _Cascade:
 
     def _sums(self) -> tuple[float, float]:
         """Return the angle and the dissipated sum, from exact sums over blocks of all entries."""
-        blocks = self.pieces.blocks(self.relaxed)
+        stretches = self.pieces.stretches(self.relaxed, 4 * self.threads)
 
         def sums_at(scale: float) -> list[float]:
-            rows = self._shared(lambda block: products(block[1], block[2], scale)[0], blocks)
-            return exact_sums(self.exchange, np.array(rows).reshape(-1, 3))
+            rows = self._shared(lambda of: products(of.before(), of.after, scale), stretches)
+            return exact_sums(self.exchange, np.concatenate([np.empty((0, 3)), *rows]))
 
         def largest() -> float:
             own = max(
@@ -335,6 +322,8 @@ class _Cascade:
         if not self.graph.has_lonely_nodes:
             return deviation, 0.0
         lost = self._shared(
-            lambda block: dissipations(block[1], block[2], self.graph.indptr[block[0] :])[0], blocks
+            lambda of: dissipations(of.before(), of.after, self.graph.indptr[of.first :]), stretches
         )
-        return deviation, exact_sums(self.exchange, np.array(lost).reshape(-1, 1))[0]
+        return deviation, exact_sums(
+            self.exchange, np.array([one for of in lost for one in of]).reshape(-1, 1)
+        )[0]

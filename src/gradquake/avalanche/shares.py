@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradquake.avalanche import _kernels_angle, _kernels_shares
+from gradquake.avalanche import _kernels_shares
 from gradquake.avalanche.graphs import Graph, IntArray
-from gradquake.avalanche.sums import Gradient
+from gradquake.avalanche.sums import STRETCH, Gradient
 
 __all__ = ["Part", "Shares"]
 
@@ -44,6 +44,11 @@ class Shares:
         """The memory of the shares, as integers of their width."""
         found: IntArray = self.shares.view(f"i{self.shares.itemsize}")
         return found
+
+    @property
+    def arrays(self) -> tuple[IntArray, IntArray, IntArray, Gradient]:
+        """The arrays that the kernels take, from ``links`` to ``shares``."""
+        return self.links, self.ends, self.places, self.shares
 
     def reserve(self, more: int) -> None:
         """Make room for ``more`` shares."""
@@ -96,10 +101,10 @@ class Part:
         self.count = 0
         self.sent = Shares(all_bins, dtype)
 
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        """Yield the first node of every block of the part, and the node after the block."""
-        for first in range(self.first, self.last, _kernels_angle.BLOCK):
-            yield first, min(first + _kernels_angle.BLOCK, self.last)
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """Yield the first node of every stretch of the part, and the node after the stretch."""
+        for first in range(self.first, self.last, STRETCH):
+            yield first, min(first + STRETCH, self.last)
 
     def listed(self, unstable: IntArray, moved: Gradient) -> tuple[IntArray, Gradient]:
         """Return the part's toppled nodes and the amount that each gives away."""

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 
 from gradquake.avalanche import _kernels_angle
 
-__all__ = ["Gradient", "angle", "angle_between", "dissipations", "exact_sum", "products"]
+__all__ = ["STRETCH", "Gradient", "angle", "angle_between", "dissipations", "exact_sum", "products"]
 
 Gradient = NDArray[np.floating[Any]]
+
+# The most entries that one call of a kernel takes, whole blocks. After each call, a thread waits for the
+# GIL, for up to 5 ms if a training holds it.
+STRETCH = 64 * _kernels_angle.BLOCK
 
 
 def products(before: Gradient, after: Gradient, scale: float) -> NDArray[np.float64]:

@@ -21,8 +21,9 @@ from gradquake.avalanche.tables import Table
 from gradquake.errors import InputError, counted, require, require_count, require_seed
 
 __all__ = [
-    "REAL", "RUNGS", "SURROGATES", "Surrogate", "checked_rungs", "gaussian", "gaussian_per_tensor",
-    "permuted", "permuted_within_tensor", "seed_at", "sign_flipped", "standard_normal", "surrogate",
+    "LARGE", "REAL", "RUNGS", "SURROGATES", "Surrogate", "checked_rungs", "gaussian",
+    "gaussian_per_tensor", "permuted", "permuted_within_tensor", "repeated_draw", "seed_at",
+    "sign_flipped", "standard_normal", "surrogate",
 ]  # fmt: skip
 
 # The gradient itself, which stands beside the names of surrogates.
@@ -33,6 +34,14 @@ STREAM = 0x73757272
 
 # The most random words drawn at once.
 MOST_WORDS = 1 << 16
+
+# A gradient of this many entries does not stay in the caches. Its entries are shuffled in buckets of
+# about 2^BUCKET_BITS, which do; and the Gaussian surrogates of a training's steps are of few draws.
+LARGE = 1 << 18
+BUCKET_BITS = 15
+
+# The number of these draws.
+GAUSSIAN_DRAWS = 8
 
 
 def gaussian(gradients: ArrayLike, *, seed: int = 0) -> Gradient:
@@ -165,6 +174,19 @@ def seed_at(seed: int, step: int, draw: int = 0) -> int:
     return int(mixed >> np.uint64(1))
 
 
+def repeated_draw(rung: str, n: int, seed: int, step: int) -> int | None:
+    """Return which draw the null of a step is, of few that repeat; None if every step has its own.
+
+    The avalanche of a Gaussian gradient depends on nothing but N, the graph and the draw, so it is
+    measured once for each of ``GAUSSIAN_DRAWS`` draws of a gradient of ``LARGE`` entries or more. The
+    steps take them in random order. The mean over any number of steps then has the standard error of
+    that many draws: s/N varies by 0.2 % of itself from draw to draw at N = 10^6, and by 1/sqrt(N).
+    """
+    if rung != "gaussian" or n < LARGE:
+        return None
+    return seed_at(seed, step) % GAUSSIAN_DRAWS
+
+
 def standard_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return independent standard normal numbers that are the same on every processor.
 
@@ -213,7 +235,15 @@ def _normal_of_same_size(rows: Gradient, rng: np.random.Generator) -> Gradient:
 
 
 def _in_random_order(rows: Gradient, rng: np.random.Generator) -> Gradient:
-    return rng.permuted(rows, axis=1)
+    count, length = rows.shape
+    if length < LARGE:
+        return rng.permuted(rows, axis=1)
+    shuffled = np.empty(rows.shape, rows.dtype)
+    words: Any = rng.bit_generator.random_raw(count)
+    ends = np.empty(max(length >> BUCKET_BITS, 1), np.int64)
+    for row, word, drawn in zip(rows, words, shuffled, strict=True):
+        _kernels_random.shuffle_into(np.ascontiguousarray(row), word, ends, drawn)
+    return shuffled
 
 
 def _with_random_signs(rows: Gradient, rng: np.random.Generator) -> Gradient:

@@ -219,12 +219,16 @@ class Topology:
         The numbers of nodes that its graphs can have.
     drawn : bool
         Whether another seed gives another graph.
+    exchangeable : bool
+        Whether all orders of the nodes are equally likely, so that the arrangement of a gradient plays
+        no part.
     """
 
     build: Builder
     label: str
     sizes: range = range(5, TOO_MANY)
     drawn: bool = True
+    exchangeable: bool = False
 
 
 # Every topology by name. A new one is a builder and a line here.
@@ -239,9 +243,11 @@ TOPOLOGIES = Table(
         "ring": Topology(lambda n, _: ring(n), "ring", drawn=False),
         "small_world_0.05": Topology(lambda n, seed: small_world(n, 0.05, seed=seed), "small world .05"),
         "small_world_0.2": Topology(lambda n, seed: small_world(n, 0.2, seed=seed), "small world .2"),
-        "erdos_renyi": Topology(lambda n, seed: erdos_renyi(n, seed=seed), "random"),
+        "erdos_renyi": Topology(lambda n, seed: erdos_renyi(n, seed=seed), "random", exchangeable=True),
         "square_lattice": Topology(lambda n, _: square_lattice(n), "square lattice", drawn=False),
-        "random_regular": Topology(lambda n, seed: random_regular(n, seed=seed), "random regular"),
+        "random_regular": Topology(
+            lambda n, seed: random_regular(n, seed=seed), "random regular", exchangeable=True
+        ),
         "computational": Topology(
             _computational_of_size, "network's own", range(5, TOO_MANY, 4), drawn=False
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,12 @@ from rich.text import Text
 from gradquake.analysis.live import LiveSweep, thinned
 from gradquake.analysis.shown import bracketed, number
 from gradquake.analysis.tensors import latest_shares
-from gradquake.errors import printable, require_between
+from gradquake.errors import counted, printable, require_between
 from gradquake.report.console import console, renderables
 from gradquake.report.live import read
 from gradquake.report.text import Table, shown_name
 from gradquake.study.configuration import differing, label_text
-from gradquake.study.recording import RunRecord
+from gradquake.study.recording import LEFT_OUT, RunRecord
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -127,8 +127,18 @@ def _tensors(run: RunRecord) -> str:
 
 def _notes(sweep: LiveSweep) -> Iterator[str]:
     yield "✓: finished. s/N: topplings per parameter. Gaussian: the mean s/N of Gaussian gradients."
+    if sweep.costs:
+        yield _costs_text(sweep.costs)
     found = sweep.dimension(COLUMNS)
     yield f"D(t) needs {sweep.lacks}." if found is None else _dimension_text(found, sweep.n_scales)
+
+
+def _costs_text(costs: Mapping[str, float]) -> str:
+    words = {"probe_copying": "copying", "probe_waiting": "waiting", "probe_measuring": "measuring"}
+    seconds = ", ".join(f"{word} {costs[name]:.2g} s" for name, word in words.items() if name in costs)
+    left_out = int(costs.get(LEFT_OUT, 0))
+    more = f"; {counted(left_out, 'scheduled step')} left out" if left_out else ""
+    return f"Each measurement, in the median: {seconds}{more}."
 
 
 def _dimension_text(found: xr.Dataset, n_scales: int) -> str:

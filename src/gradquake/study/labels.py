@@ -10,7 +10,7 @@ import numpy as np
 
 from gradquake.errors import InputError
 from gradquake.study.configuration import RUN_KEYS, Config
-from gradquake.study.recording import VARIABLES
+from gradquake.study.recording import COSTS, ESTIMATES, VARIABLES
 from gradquake.study.wide import WIDE
 
 __all__ = ["OWN_NAMES", "checked_labels", "labelled"]
@@ -18,7 +18,8 @@ __all__ = ["OWN_NAMES", "checked_labels", "labelled"]
 # Names that no label and no setting of a user may have, because gradquake records them itself. The last
 # two are labels of its own: the size of a model that is measured in part, and a seed that fixes nothing.
 OWN_NAMES = (
-    *VARIABLES, *WIDE, "run", "epoch", "grokking_epoch", "n_parameters", "total_parameters",
+    *VARIABLES, *WIDE, *COSTS, *ESTIMATES, "run", "epoch", "grokking_epoch", "n_parameters",
+    "total_parameters",
     "seed_given",
 )  # fmt: skip
 

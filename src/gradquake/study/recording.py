@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from gradquake.avalanche.sums import Gradient
 
 __all__ = [
-    "RESERVED", "VARIABLES", "GradientRecord", "Measured", "RunRecord", "as_stored", "stored_type",
+    "COSTS", "ESTIMATES", "LEFT_OUT", "RESERVED", "SIZE_ERROR", "VARIABLES", "GradientRecord",
+    "Measured", "RunRecord", "as_stored", "stored_type",
     "to_dataset",
 ]  # fmt: skip
 
@@ -62,6 +63,20 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "gradient_norm": ("<f8", "Euclidean norm of the gradient"),
     "update_norm": ("<f8", "Euclidean norm of what the optimizer added to the parameters"),
     "gini": ("<f8", "Gini coefficient of the absolute weights"),
+}
+
+LEFT_OUT = "probe_left_out"
+
+# The variable of runs whose sizes are estimated from a sample.
+SIZE_ERROR = "size_error"
+ESTIMATES = {SIZE_ERROR: "standard error of the size, which is estimated from a sample of the entries"}
+
+# The costs of a measurement in the background, by name: its meaning. All are floats.
+COSTS: dict[str, str] = {
+    "probe_waiting": "seconds that the training waited at the step for the measurement before",
+    "probe_copying": "seconds in which the training's thread copied the gradient or the update",
+    "probe_measuring": "seconds of the measurement with its nulls, in a thread beside the training",
+    LEFT_OUT: "scheduled steps left out since the last snapshot, because the probe was behind",
 }
 
 # Names in a Dataset that neither a label nor a measurement may have, and further ones of runs.
@@ -235,7 +250,8 @@ def to_dataset(records: Sequence[RunRecord]) -> xr.Dataset:
     measured = {name for run in runs for name in run.values}
     names = [n for n in VARIABLES if n in measured]
     names += sorted(measured - VARIABLES.keys() - WIDE.keys())
-    meanings = {name: meaning for name, (_, meaning) in VARIABLES.items()} | channels()
+    meanings = {name: meaning for name, (_, meaning) in VARIABLES.items()}
+    meanings |= COSTS | ESTIMATES | channels()
     variables = {
         name: (
             ("run", "epoch"),

@@ -22,11 +22,20 @@ from gradquake.torch.measurement import Measurement
 from gradquake.torch.quake import Quake
 from gradquake.torch.recorder import Recorder
 from gradquake.torch.schedules import Schedule, schedule
-from gradquake.torch.settings import FIELDS, check_inline, check_options, configuration
+from gradquake.torch.settings import (
+    FIELDS,
+    check_estimates,
+    check_inline,
+    check_options,
+    configuration,
+)
 from gradquake.torch.track import Track
 from gradquake.torch.updates import FlatUpdate
 
-__all__ = ["attach"]
+__all__ = ["SMALL", "attach"]
+
+# To measure a smaller gradient takes about a millisecond, not much longer than to start a thread.
+SMALL = 1 << 16
 
 
 def attach(
@@ -48,12 +57,19 @@ def attach(
     loggers: Sequence[Any] = (),
     step: int | None = None,
     errors: str = "warn",
+    when_behind: str = "wait",
+    threads: int | None = None,
+    estimate: bool = False,
 ) -> Quake:
     """Measure the gradients of a training run, each just before the optimizer uses it.
 
     The gradient is read as the optimizer will use it: accumulated, clipped, unscaled, reduced over
     processes. By default the probe is a shadow: the training stays bit for bit the same as without it. A
     failure of the probe does not end the training (see ``errors``).
+
+    The gradient or the update is copied, and a thread beside the training measures the copy, one step at
+    a time. One of less than ``SMALL`` entries on the CPU is measured at once, which takes less time than
+    a thread.
 
     Parameters
     ----------
@@ -106,6 +122,18 @@ def attach(
         could not be measured is skipped. "raise": failures are raised. With ``inline=True`` a failed
         relaxation is always raised, because the training would go on without it. A gradient with NaN or
         infinity cannot be relaxed: the optimizer gets it unchanged, and a warning says so.
+    when_behind : str
+        What a scheduled step does if the measurement before is still under way. "wait": it waits, so
+        that every scheduled step is measured. "skip": it is left out, and counted in ``quake.left_out``
+        and as ``probe_left_out`` in the study. Which steps are left out depends on the machine.
+    threads : int, optional
+        The most cores that a measurement takes. By default one beside a training on the CPU, half of
+        the cores beside an accelerator, and all cores with ``inline=True``.
+    estimate : bool
+        With ``sample``: record the avalanche of all entries as estimated from the sample. N is then the
+        number of all, and ``size_error`` the standard error of each size. Needs a graph on which the
+        arrangement plays no part, ``random_regular`` or ``erdos_renyi``,
+        and no ``tensors``.
 
     Returns
     -------
@@ -123,7 +151,7 @@ def attach(
     optimizer = innermost(optimizer)
     check_options(
         nulls=nulls, parameters=parameters, loggers=loggers, study=study, errors=errors, step=step,
-        field=field, tensors=tensors, inline=inline,
+        field=field, tensors=tensors, inline=inline, when_behind=when_behind, threads=threads,
     )  # fmt: skip
     chosen = schedule(every)
     probe, plain_labels = probe_and_labels(probe, labels)
@@ -132,14 +160,20 @@ def attach(
         name: readers[name](model, optimizer, parameters, sample, probe.seed) for name in FIELDS[field]
     }
     first = next(iter(flat.values()))
+    if estimate:
+        check_estimates(probe, sample, tensors=tensors)
+    # A sample of all entries is no estimate.
+    estimates = estimate and first.n_parameters < first.total
     if inline:
         check_inline(model, first, sample)
     config = configuration(
         model, first, probe, plain_labels, as_labels("sweep", sweep), every=every, sample=sample,
         parameters=parameters, inline=inline, grokked_at=grokked_at, field=field, tensors=tensors,
+        estimates=estimates,
     )  # fmt: skip
     complaints = Complaints(errors)
     writes = _is_writer()
+    in_background = not inline and (first.device.type != "cpu" or first.n_parameters >= SMALL)
     sends = [sender(logger) for logger in loggers] if writes else []
     path = Path(study) if study is not None and writes else None
     begin = 0 if step is None else int(step)
@@ -148,7 +182,10 @@ def attach(
         for name, vector in flat.items():
             measurement = None
             if writes or inline:
-                measurement = Measurement(model, vector, probe, nulls, tensors=tensors)
+                measurement = Measurement(
+                    model, vector, probe, nulls, tensors=tensors, in_background=in_background,
+                    threads=threads, estimates=estimates,
+                )  # fmt: skip
             own = {**config, "field": name}
             tracks.append(_track(own, vector, measurement, nulls, path, step, sends, complaints))
     except Exception:
@@ -159,7 +196,10 @@ def attach(
         _say_which_steps_are_missing(path, config, tracks[0].journal.reached, begin)
     if writes:
         _say_which_parameters_are_left_out(first)
-    return Quake(optimizer, config, chosen, tracks, complaints, step=begin)
+    return Quake(
+        optimizer, config, chosen, tracks, complaints,
+        step=begin, when_behind=when_behind if in_background else None,
+    )  # fmt: skip
 
 
 def _track(

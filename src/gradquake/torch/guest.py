@@ -6,6 +6,7 @@ import contextlib
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ import torch
 import gradquake
 from gradquake.errors import GradquakeError, printable, told
 
-__all__ = ["Complaints", "Gaps", "reason", "tell"]
+__all__ = ["Complaints", "Gaps", "nulls_failed", "reason", "step_failed", "tell"]
 
 # A warning points at the user's own code: not at gradquake, and not at torch, which calls its hooks.
 NOT_THE_USERS = tuple(str(Path(file).parent) for file in (gradquake.__file__, torch.__file__))
@@ -91,6 +92,21 @@ class Gaps:
             )
         else:
             tell(f"nothing was measured: `every` chose none of the {steps} steps")
+
+
+def step_failed(step: int, error: Exception, gaps: Gaps, complaints: Complaints) -> None:
+    """Count and tell that a step could not be measured."""
+    gaps.skip(step, reason(error))
+    said = f"step {step} was not measured: {reason(error)}; training goes on"
+    complaints.add("step", said, error)
+
+
+def nulls_failed(step: int, failed: Mapping[str, Exception], gaps: Gaps, complaints: Complaints) -> None:
+    """Count and tell which nulls of a step could not be measured."""
+    for name, error in failed.items():
+        gaps.nulls[name] += 1
+        said = f"the null {name} was not measured at step {step}: {reason(error)}"
+        complaints.add(f"null {name}", said, error)
 
 
 def tell(message: str) -> None:

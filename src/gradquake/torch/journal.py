@@ -26,6 +26,8 @@ FLUSH_EVERY = 1.0
 # The seconds that the thread waits for another process to write, before it tries again later. A
 # fork waits for the thread's write to end, and so for as long.
 SHORT_PATIENCE = 1.0
+# Writers of one study wait for each other, so a failure is told after so many tries in a row.
+LASTING = 3
 
 __all__ = ["Journal", "write_open_journals"]
 
@@ -79,7 +81,7 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._stopping = self._forgotten = False
         self._failure = ""
-        self._failing = False
+        self._failures = 0
         self.reached: int | None = None
         if self._path is not None:
             with open_study(self._path, create=True) as opened:
@@ -126,7 +128,7 @@ class Journal:
             self._have_it_written()
 
     def failure(self) -> str:
-        """Return why the thread cannot write, once each time that writing begins to fail; else ''."""
+        """Return why the thread cannot write, once each time that writing fails for long; else ''."""
         with self._lock:
             found, self._failure = self._failure, ""
         return found
@@ -252,11 +254,12 @@ class Journal:
                     return
             try:
                 self.flush(SHORT_PATIENCE)
-                self._failing = False
+                self._failures = 0
             except Exception as error:
                 with self._lock:
-                    if not self._failing:
-                        self._failing, self._failure = True, self._said_of(error)
+                    self._failures += 1
+                    if self._failures == LASTING or isinstance(error, RunTakenError):
+                        self._failure = self._said_of(error)
             if self._forgotten:
                 now = time.monotonic()
                 patient_until = patient_until or now + PATIENCE

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import os
-import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing.util import Finalize
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -16,10 +12,12 @@ import torch
 
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError, RunTakenError, StudyError, counted
+from gradquake.study.schema import PATIENCE
+from gradquake.torch.beside import Beside
+from gradquake.torch.ending import write_at_exit
 from gradquake.torch.gradients import scaling
-from gradquake.torch.guest import Complaints, Gaps, reason, tell
-from gradquake.torch.journal import write_open_journals
-from gradquake.torch.measurement import Measurement, Values
+from gradquake.torch.guest import Complaints, Gaps, nulls_failed, reason, step_failed, tell
+from gradquake.torch.measurement import Values
 from gradquake.torch.schedules import Schedule
 from gradquake.torch.track import Track
 from gradquake.torch.updates import FlatUpdate
@@ -57,6 +55,7 @@ class Quake:
         complaints: Complaints,
         *,
         step: int,
+        when_behind: str | None,
     ) -> None:
         self.config = config
         self.n_parameters = tracks[0].vector.n_parameters
@@ -66,17 +65,21 @@ class Quake:
         self._inline = config["alpha_train"] > 0
         self._journals = {track.field: track.journal for track in tracks}
         self._recorder = tracks[0].recorder
+        self._beside: Beside | None = None
+        self._left_out = 0
+        if when_behind is not None and tracks[0].measurement is not None:
+            self._beside = Beside(tracks, self._gaps, complaints, skips=when_behind == "skip")
         # The step whose update is to be read after it.
         self._held: int | None = None
         self._finished: bool | None = None
         self._handles: list[Any] = [optimizer.register_step_pre_hook(self._before_step)]
         if any(track.field == "update" for track in tracks):
             self._handles.append(optimizer.register_step_post_hook(self._after_step))
-        _write_at_exit(self)
+        write_at_exit(self._at_exit)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state of a copy, such as of a model that holds the probe: it is not attached."""
-        return {**self.__dict__, "_handles": [], "_schedule": None, "_tracks": ()}
+        return {**self.__dict__, "_handles": [], "_schedule": None, "_tracks": (), "_beside": None}
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +93,7 @@ class Quake:
         # The probe was not detached, and is collected with its optimizer.
         with contextlib.suppress(Exception):
             if self.attached and not self._recorder.forked:
+                self._settle()
                 self._say_if_nothing_was_measured()
                 for journal in self._journals.values():
                     journal.let_go()
@@ -107,14 +111,22 @@ class Quake:
     def latest(self) -> Values:
         """The newest snapshot by name, with its ``step``; empty before the first one.
 
-        That of the gradient if ``field`` is "both".
+        That of the gradient if ``field`` is "both". Like all results, it waits for the measurement that
+        is under way.
         """
+        self._settle()
         return self._recorder.latest
 
     @property
     def skipped(self) -> int:
         """The number of scheduled steps that could not be measured; a warning says why."""
+        self._settle()
         return self._gaps.steps
+
+    @property
+    def left_out(self) -> int:
+        """The number of scheduled steps that ``when_behind="skip"`` left out."""
+        return self._left_out if self._beside is None else self._beside.left_out
 
     @property
     def dataset(self) -> xr.Dataset:
@@ -142,6 +154,7 @@ class Quake:
         names = self._journals[chosen].surrogates
         if rung not in names:
             raise InputError(f"the null is {rung!r}; measured are {', '.join(names)}")
+        self._settle()
         return self._journals[chosen].dataset_of(rung)
 
     def log(self, /, **outcomes: Any) -> None:
@@ -168,9 +181,12 @@ class Quake:
                 self._complaints.add(f"log {name}", f"{name} was not kept: {error}", error)
             return
         try:
+            if self._beside is not None:
+                self._beside.collect()
             for track in self._tracks:
                 found = track.recorder.read_outcomes(outcomes)
                 track.recorder.add_outcomes(found, self.step - 1)
+                track.recorder.deliver()
             self._tell_of_the_journals()
         except Exception as error:
             self._complaints.add("log", f"an outcome was not kept: {reason(error)}", error)
@@ -191,10 +207,13 @@ class Quake:
         StudyError
             With ``errors="raise"``, if the study cannot be written.
         """
+        # No other measurement begins meanwhile, unless the training goes on in another thread.
+        self._attempt(self._settle)
         if self._handles:
             for handle in self._handles:
                 handle.remove()
-            self._handles, self._tracks = [], ()
+            self._left_out = self.left_out
+            self._handles, self._tracks, self._beside = [], (), None
             self._finished = finished
             self._attempt(lambda: self._say_what_was_not_measured(finished=finished))
         for journal in self._journals.values():
@@ -211,6 +230,8 @@ class Quake:
         step = self.step
         self.step += 1
         self._held = None
+        if self._beside is not None:
+            self._guarded(step, self._beside.collect)
         changed = self._guarded(step, lambda: self._on_step(step, optimizer, args, kwargs))
         self._tell_of_the_journals()
         return changed
@@ -238,6 +259,8 @@ class Quake:
             return None
         if scheduled and self._recorder.writes:
             self._tell_of_newcomers(step, optimizer)
+        if scheduled and self._beside is not None:
+            self._guarded(step, self._beside.begin)
         if scheduled:
             self._guarded(step, partial(self._hold, step), inline=False)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
@@ -274,7 +297,9 @@ class Quake:
         if not isinstance(track.vector, FlatUpdate):
             return
         self._held = step
-        if track.measurement is not None:
+        if self._beside is not None:
+            self._beside.hold(track.vector)
+        elif track.measurement is not None:
             track.vector.hold()
         elif track.vector.gathers:
             track.vector.take_part()
@@ -283,6 +308,9 @@ class Quake:
         self, track: Track, step: int, recorded: bool, scale: torch.Tensor | None = None
     ) -> None:
         measurement = track.measurement
+        if self._beside is not None:
+            self._beside.copy(track, step, scale, self)
+            return
         if measurement is None:
             if track.vector.gathers:
                 track.vector.take_part()
@@ -302,20 +330,17 @@ class Quake:
         if inline:
             measurement.write(relaxed, scale)
         if recorded and track.recorder.records:
-            track.recorder.keep(step, values, self._measured_nulls(step, measurement))
-
-    def _measured_nulls(self, step: int, measurement: Measurement) -> dict[str, Values]:
-        found = {}
-        for name in measurement.nulls:
-            try:
-                found[name] = measurement.null(name, step)
-            except Exception as error:
-                self._gaps.nulls[name] += 1
-                said = f"the null {name} was not measured at step {step}: {reason(error)}"
-                self._complaints.add(f"null {name}", said, error)
-        return found
+            nulls, failed = measurement.all_nulls(step)
+            nulls_failed(step, failed, self._gaps, self._complaints)
+            track.recorder.keep(step, values, nulls)
+            track.recorder.deliver()
 
     # Failures
+
+    def _settle(self) -> None:
+        """Wait for the measurement that is under way."""
+        if self._beside is not None:
+            self._beside.settle()
 
     def _guarded(
         self, step: int, work: Callable[[], Result], *, inline: bool | None = None
@@ -326,9 +351,7 @@ class Quake:
         except Exception as error:
             if self._inline if inline is None else inline:
                 raise
-            self._gaps.skip(step, reason(error))
-            said = f"step {step} was not measured: {reason(error)}; training goes on"
-            self._complaints.add("step", said, error)
+            step_failed(step, error, self._gaps, self._complaints)
             return None
 
     def _attempt(self, work: Callable[[], object]) -> None:
@@ -368,31 +391,13 @@ class Quake:
             self._say_if_nothing_was_measured()
         self._gaps.tell(told="step" in self._complaints)
 
+    def _at_exit(self) -> None:
+        if self.attached and not self._recorder.forked:
+            if self._beside is not None:
+                self._beside.settle(PATIENCE)
+            self._say_what_was_not_measured(finished=True)
+
     def _say_if_nothing_was_measured(self) -> None:
         if not self._recorder.writes or self._recorder.forked or self.latest or self.skipped:
             return
         self._gaps.tell_of_no_snapshot(self.step - self._first)
-
-
-# The end of the process. Both are for the handlers alone: a handler has no other way to find a probe.
-_ATTACHED: weakref.WeakSet[Quake] = weakref.WeakSet()
-_PREPARED: set[int] = set()
-
-
-def _write_at_exit(quake: Quake) -> None:
-    """Have the measurements written at the end of this process, if the probe is not detached before."""
-    _ATTACHED.add(quake)
-    # A process that multiprocessing started ends without calling the functions that atexit knows.
-    if os.getpid() not in _PREPARED:
-        _PREPARED.add(os.getpid())
-        Finalize(None, _write_all, exitpriority=0)
-
-
-@atexit.register
-def _write_all() -> None:
-    """Write the runs of probes that are still attached; the runs stay unfinished."""
-    for quake in list(_ATTACHED):
-        with contextlib.suppress(Exception):
-            if quake.attached and not quake._recorder.forked:
-                quake._say_what_was_not_measured(finished=True)
-    write_open_journals()

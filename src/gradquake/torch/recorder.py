@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -13,7 +16,7 @@ import torch
 
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import InputError
-from gradquake.study.recording import RESERVED, VARIABLES
+from gradquake.study.recording import COSTS, ESTIMATES, RESERVED, VARIABLES
 from gradquake.study.wide import WIDE
 from gradquake.torch.guest import Complaints, reason, tell
 from gradquake.torch.journal import Journal
@@ -35,6 +38,9 @@ LARGEST_SHARE = 1.001
 
 class Recorder:
     """Gives measurements and outcomes to the journal and to loggers.
+
+    A measurement may end in another thread than the one that trains, and later than outcomes are logged:
+    ``open`` says that one is under way. Loggers are only called by ``deliver``, in the user's thread.
 
     Parameters
     ----------
@@ -79,10 +85,18 @@ class Recorder:
         self._early: Values = {}
         # Whether the accuracy is a share from 0 to 1, as grokked_at says.
         self._is_share = True
+        self._lock = threading.RLock()
+        # While a measurement is under way: the outcomes logged since, and the step before each.
+        self._logged: list[tuple[Mapping[str, float], int]] | None = None
+        self._deliveries: deque[Callable[[], None]] = deque()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state of a copy, which writes to no logger."""
-        return {**self.__dict__, "_sends": ()}
+        return {**self.__dict__, "_sends": (), "_lock": None, "_deliveries": deque()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
 
     @property
     def forked(self) -> bool:
@@ -97,18 +111,38 @@ class Recorder:
             tell("this process was forked from the one that attached the probe; it records nothing")
         return self.writes
 
+    def open(self) -> None:
+        """Begin a measurement, which ``keep`` or ``drop`` ends; outcomes that are logged wait for it."""
+        with self._lock:
+            self._logged = []
+
     def keep(self, step: int, values: Values, nulls: Mapping[str, Values]) -> None:
         """Keep the snapshot of a step, and those of its nulls."""
-        values = {**values, **self._early}
-        self._early = {}
-        self.latest = {"step": step, **values}
-        self._journal.keep({REAL: values, **nulls}, step)
-        of_each = {"": values, **{f"{name}_": null for name, null in nulls.items()}}
-        shares = {
-            f"{name}size_per_parameter": _scalars(one)["size"] / self._n_parameters
-            for name, one in of_each.items()
-        }
-        self._send({**values, **shares, **self._shares_of_tensors(values)}, step)
+        with self._lock:
+            values = {**values, **self._early}
+            self._early = {}
+            self.latest = {"step": step, **values}
+            self._journal.keep({REAL: values, **nulls}, step)
+            of_each = {"": values, **{f"{name}_": null for name, null in nulls.items()}}
+            shares = {
+                f"{name}size_per_parameter": _scalars(one)["size"] / self._n_parameters
+                for name, one in of_each.items()
+            }
+            sent = {**values, **shares, **self._shares_of_tensors(values)}
+            self._deliveries.append(partial(self._send, sent, step))
+            self.drop()
+
+    def drop(self) -> None:
+        """End a measurement; outcomes that waited go to the newest snapshot."""
+        with self._lock:
+            logged, self._logged = self._logged or [], None
+            for outcomes, step in logged:
+                self.add_outcomes(outcomes, step)
+
+    def deliver(self) -> None:
+        """Send new values to loggers, and tell what is to be told."""
+        while self._deliveries:
+            self._deliveries.popleft()()
 
     def _shares_of_tensors(self, values: Values) -> Values:
         """Return the shares of a few tensors of the topplings, by name."""
@@ -128,11 +162,18 @@ class Recorder:
             try:
                 check_outcome(name, value, self._labels)
                 # Reading a number from an accelerator waits for it, so only outcomes to keep are read.
-                if self.records and (name not in self.latest or self._may_grok(name)):
+                if self.records and (self._is_new(name) or self._may_grok(name)):
                     good[name] = _number(value)
             except Exception as error:
                 self._complaints.add(f"log {name}", f"{name} was not kept: {reason(error)}", error)
         return good
+
+    def _is_new(self, name: str) -> bool:
+        """Return whether the newest snapshot, or the one under way, lacks an outcome."""
+        with self._lock:
+            if self._logged is None or not self.latest:
+                return name not in self.latest
+            return all(name not in outcomes for outcomes, _ in self._logged)
 
     def add_outcomes(self, outcomes: Mapping[str, float], step: int) -> None:
         """Add outcomes to the newest snapshot, or to the first one if there is none yet.
@@ -143,12 +184,17 @@ class Recorder:
         step : int
             The step after which they were logged, for the grokking epoch.
         """
-        if not self.latest:
-            self._early = {**self._early, **outcomes}
-        else:
-            self._add_to_snapshot(int(_scalars(self.latest)["step"]), outcomes)
-        if "accuracy" in outcomes:
-            self._see_accuracy(outcomes["accuracy"], step)
+        with self._lock:
+            if self._logged is not None:
+                if outcomes:
+                    self._logged.append((outcomes, step))
+                return
+            if not self.latest:
+                self._early = {**self._early, **outcomes}
+            else:
+                self._add_to_snapshot(int(_scalars(self.latest)["step"]), outcomes)
+            if "accuracy" in outcomes:
+                self._see_accuracy(outcomes["accuracy"], step)
 
     def _add_to_snapshot(self, step: int, outcomes: Mapping[str, float]) -> None:
         new: Values = {name: value for name, value in outcomes.items() if name not in self.latest}
@@ -157,7 +203,7 @@ class Recorder:
             self.latest = {**self.latest, **new}
             values = {name: value for name, value in self.latest.items() if name != "step"}
             self._journal.keep({REAL: values}, step)
-            self._send(new, step)
+            self._deliveries.append(partial(self._send, new, step))
 
     def _may_grok(self, name: str) -> bool:
         return name == "accuracy" and self._journal.grokking_epoch is None and self._is_share
@@ -170,7 +216,8 @@ class Recorder:
                 f"accuracy is {accuracy:g} and grokked_at is {self._grokked_at:g}, so this run has no "
                 "grokking epoch; log the accuracy as a share from 0 to 1, or give grokked_at in percent"
             )
-            self._complaints.add("accuracy", said, InputError(said))
+            complain = partial(self._complaints.add, "accuracy", said, InputError(said))
+            self._deliveries.append(complain)
         elif self._may_grok("accuracy") and accuracy >= self._grokked_at:
             self._journal.grokking_epoch = max(step, 0)
 
@@ -186,8 +233,8 @@ class Recorder:
 
 def check_outcome(name: str, value: object, labels: Mapping[str, object]) -> None:
     """Raise InputError unless this name can be kept beside these labels, and the value is one number."""
-    taken = name in VARIABLES or name in WIDE or name in ("step", "epoch", "grokking_epoch")
-    if taken and name not in OUTCOMES:
+    taken = {*VARIABLES, *WIDE, *COSTS, *ESTIMATES, "step", "epoch", "grokking_epoch"}
+    if name in taken and name not in OUTCOMES:
         raise InputError(f"{name} is measured by gradquake; another name is needed for an outcome")
     if name in labels or name in RESERVED:
         raise InputError(f"{name} is a label of runs; another name is needed for an outcome")

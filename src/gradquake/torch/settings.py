@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import nn
 
+from gradquake.avalanche.extrapolation import check_exchangeable
 from gradquake.avalanche.probe import Probe
 from gradquake.avalanche.surrogates import REAL, checked_rungs
 from gradquake.errors import InputError, require, require_count, require_number, shortened
 from gradquake.study.labels import labelled
 from gradquake.torch.gradients import FlatGradient
 
-__all__ = ["FIELDS", "check_inline", "check_options", "configuration"]
+__all__ = ["FIELDS", "check_estimates", "check_inline", "check_options", "configuration"]
 
 # By the option ``field``, the fields that are recorded: each is a run of its own.
 FIELDS = {"gradient": ("gradient",), "update": ("update",), "both": ("gradient", "update")}
@@ -34,6 +35,8 @@ def check_options(
     field: object,
     tensors: object,
     inline: object,
+    when_behind: object,
+    threads: Any,
 ) -> None:
     """Raise InputError for an option of ``attach`` that cannot be used."""
     checked_rungs(nulls)
@@ -53,6 +56,10 @@ def check_options(
         not (inline and field == "update"),
         "inline relaxes the gradient, and field is 'update'; give field='both' to measure updates too",
     )
+    if when_behind not in ("wait", "skip"):
+        raise InputError(f"when_behind is {when_behind!r}; 'wait' or 'skip' is needed")
+    if threads is not None:
+        require_count("threads", threads, 1)
     if step is not None:
         require_count("step", step, 0)
         require(step < LATEST, "step is too large; a number below 2^62 is needed")
@@ -73,6 +80,17 @@ def check_inline(model: nn.Module, gradient: FlatGradient, sample: int | None) -
         )
 
 
+def check_estimates(probe: Probe, sample: int | None, *, tensors: bool) -> None:
+    """Raise InputError unless the avalanche of a whole gradient can be estimated from a sample."""
+    require(
+        not tensors,
+        "estimate gives the size of the whole, and tensors counts the sample alone; give one of them",
+    )
+    require(sample is not None, "estimate needs a sample, from which the whole is estimated")
+    assert sample is not None  # noqa: S101
+    check_exchangeable(probe, sample)
+
+
 def configuration(
     model: nn.Module,
     gradient: FlatGradient,
@@ -87,6 +105,7 @@ def configuration(
     grokked_at: float,
     field: str,
     tensors: bool,
+    estimates: bool,
 ) -> dict[str, object]:
     """Return the configuration under which a run is recorded.
 
@@ -95,7 +114,7 @@ def configuration(
     InputError
         For names that ``labelled`` refuses, or if ``grokked_at`` is no number.
     """
-    n, whole = gradient.n_parameters, None
+    n, whole = gradient.total if estimates else gradient.n_parameters, None
     if n < gradient.total or parameters is not None:
         whole = sum(p.numel() for p in model.parameters() if p.requires_grad)
     own = {
@@ -107,4 +126,6 @@ def configuration(
     }  # fmt: skip
     if tensors:
         own["tensors"] = True
+    if estimates:
+        own["estimated"] = True
     return labelled(own, labels, sweep, total_parameters=whole)
