@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradquake.analysis import distributions, power, tails
+from gradquake.analysis import distributions, tails
 from gradquake.analysis.baseline import Baseline, baseline
-from gradquake.analysis.groups import GROUP_SIZE, runs_at_scales
 from gradquake.analysis.ladder import Ladder
-from gradquake.analysis.power import Power
 from gradquake.analysis.resampling import Estimate
-from gradquake.analysis.rise import RiseParts, rise_parts
-from gradquake.analysis.statistics import STATISTICS, Statistic
-from gradquake.analysis.sweep import SweepAnalysis, analyze
-from gradquake.analysis.timing import PermutationTest, follows_grokking
-from gradquake.avalanche.surrogates import REAL, RUNGS
+from gradquake.analysis.sweep import SweepAnalysis
+from gradquake.avalanche.surrogates import RUNGS
 from gradquake.errors import InputError
 from gradquake.experiments import synthetic, xor
 from gradquake.experiments.readings import Reading
@@ -35,6 +30,7 @@ from gradquake.paper.xor.conditions import (
     summarize,
 )
 from gradquake.paper.xor.gini import GiniStudy, gini_study
+from gradquake.paper.xor.many_seeds import ManySeeds, many_seeds
 from gradquake.paper.xor.plan import (
     BASELINE_ALPHAS,
     BASELINE_TOPOLOGIES,
@@ -50,38 +46,13 @@ from gradquake.scrutiny.measure import measure as measure_readings
 from gradquake.scrutiny.scrutinize import Scrutiny, scrutinize
 from gradquake.scrutiny.sensitivity import specify
 from gradquake.scrutiny.topologies import OnTopology, on_topologies
-from gradquake.study.execution import Progress, each, execute, silent, unpacked
+from gradquake.study.execution import Progress, each, execute, silent
 from gradquake.study.study import Study
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Evidence", "ManySeeds", "gather", "judged_on", "measure"]
-
-# The numbers of runs a scale of which the power is measured.
-POWER_COUNTS = (6, 12, 24, 50, 100, 200)
-
-
-@dataclass(frozen=True, eq=False)
-class ManySeeds:
-    """A sweep of many seeds.
-
-    Attributes
-    ----------
-    power : list of Power
-        What smaller numbers of runs could tell.
-    follows : dict
-        By statistic, whether the rise of D follows t_g.
-    ladder : Ladder
-        The sweep beside its Gaussian and permuted nulls, in-line also on an independent graph.
-    parts : dict
-        By statistic, what the rise is made of; empty for fewer than two groups of six seeds.
-    """
-
-    power: list[Power]
-    follows: dict[Statistic, PermutationTest]
-    ladder: Ladder
-    parts: dict[Statistic, RiseParts]
+__all__ = ["Evidence", "gather", "judged_on", "measure"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,7 +291,7 @@ def _beyond(
     table = specify(chosen, executor)
     progress("power", 0, None)
     many = {
-        mode: _many_seeds(of, executor)
+        mode: many_seeds(of, executor)
         for mode, of in (("inline", sweeps.inline), ("shadow", sweeps.shadow))
     }
     progress("kicks", 0, None)
@@ -349,32 +320,3 @@ def _baselines(plan: Plan, study: Study) -> tuple[dict[str, xr.Dataset], dict[fl
 def _of_the_paper(sweep: xr.Dataset) -> xr.Dataset:
     """Return the paper's seeds of a sweep."""
     return sweep.isel(run=np.flatnonzero(sweep["seed"].values < PAPER_SEEDS))
-
-
-def _many_seeds(sweep: Sweep, executor: Executor | None) -> ManySeeds:
-    found = _power(sweep.real, sweep.nulls, executor)
-    own, apart = {REAL: sweep.real, **sweep.nulls}, sweep.independent
-    analyses = iter(each(analyze, [*own.values(), *apart.values()], executor))
-    of_own, of_apart = ({rung: next(analyses) for rung in sweeps} for sweeps in (own, apart))
-    todo = [(sweep.real, statistic) for statistic in STATISTICS]
-    tests = each(unpacked(follows_grokking), todo, executor)
-    independent = None
-    if apart:
-        # Training leaves no imprint on Gaussian entries: any graph is independent of them.
-        of_apart["gaussian"] = of_own["gaussian"]
-        independent = Ladder(of_apart.pop(REAL), of_apart)
-    ladder = Ladder(of_own.pop(REAL), of_own, independent)
-    parts: dict[Statistic, RiseParts] = {}
-    if min(runs_at_scales(sweep.real)) >= 2 * GROUP_SIZE:
-        beside = [(*of, sweep.nulls["permuted"]) for of in todo]
-        parts = dict(zip(STATISTICS, each(unpacked(rise_parts), beside, executor), strict=True))
-    return ManySeeds(found, dict(zip(STATISTICS, tests, strict=True)), ladder, parts)
-
-
-def _power(sweep: xr.Dataset, nulls: Mapping[str, xr.Dataset], executor: Executor | None) -> list[Power]:
-    available = int((sweep["n_parameters"] == sweep["n_parameters"][0]).sum())
-    counts = [count for count in POWER_COUNTS if count <= available]
-    # The largest first, since they take longest.
-    todo = [(sweep, nulls, [count]) for count in reversed(counts)]
-    found = list(each(unpacked(power.power), todo, executor))
-    return [power for of_count in reversed(found) for power in of_count]

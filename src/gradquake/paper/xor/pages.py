@@ -14,7 +14,8 @@ from gradquake.analysis.timing import PermutationTest
 from gradquake.analysis.transitions import PHASES, SPLIT_PHASES, GrokkingEpochs
 from gradquake.paper.output import as_json
 from gradquake.paper.xor.conditions import ConditionResult
-from gradquake.paper.xor.evidence import Evidence, ManySeeds
+from gradquake.paper.xor.evidence import Evidence
+from gradquake.paper.xor.many_seeds import ManySeeds
 from gradquake.paper.xor.statements import statements
 from gradquake.report.criticality import criticality_json, kicks_table, state_table
 from gradquake.report.json import (
