@@ -38,8 +38,11 @@ EVERY = 2
 Moment = Literal["before", "at", "after"]
 MOMENTS: tuple[Moment, ...] = ("before", "at", "after")
 
-# The numbers of each gradient: all channels, and the share of the size that needs no neighbor.
-OBSERVED = (*(name for one in OBSERVABLES.values() for name in one.channels), "isolated_share")
+# The observables of each gradient. Others tell of the distribution of its entries alone.
+ASKED = ("kicks", "load", "clusters", "generations", "isolated")
+
+# The numbers of each gradient: all channels of these, and the share of the size that needs no neighbor.
+OBSERVED = (*(channel for name in ASKED for channel in OBSERVABLES[name].channels), "isolated_share")
 
 NULL = "permuted"
 
@@ -103,7 +106,7 @@ def criticality(sweep: xr.Dataset, executor: Executor | None = None) -> list[Cri
     reached = dict(zip(runs, sweep["grokking_epoch"].values.tolist(), strict=True))
     names = topologies_of(sweep["n_parameters"].values)
     wanted = [
-        Reading(rung, topology=name, observe=",".join(OBSERVABLES))
+        Reading(rung, topology=name, observe=",".join(ASKED))
         for name in names
         for rung in (REAL, NULL)
     ]
