@@ -33,6 +33,9 @@ __all__ = ["MOMENTS", "NULL", "OBSERVED", "Critical", "Moment", "criticality"]
 # Every so many snapshots are kicked.
 EVERY = 2
 
+# Parameters a task. A run takes seconds here, so that workers would wait for one with many.
+AT_ONCE = 5_000
+
 # When a run is kicked, by its own t_g: at all snapshots before it, exactly at it, at all snapshots
 # after.
 Moment = Literal["before", "at", "after"]
@@ -106,11 +109,9 @@ def criticality(sweep: xr.Dataset, executor: Executor | None = None) -> list[Cri
     reached = dict(zip(runs, sweep["grokking_epoch"].values.tolist(), strict=True))
     names = topologies_of(sweep["n_parameters"].values)
     wanted = [
-        Reading(rung, topology=name, observe=",".join(ASKED))
-        for name in names
-        for rung in (REAL, NULL)
+        Reading(rung, topology=name, observe=",".join(ASKED)) for name in names for rung in (REAL, NULL)
     ]
-    todo = [_Task(part, [reached[run] for run in part], wanted) for part in tasks(runs)]
+    todo = [_Task(part, [reached[run] for run in part], wanted) for part in tasks(runs, AT_ONCE)]
     records: list[list[RunRecord]] = [[] for _ in wanted]
     for done in each(_at_moments, todo, executor):
         for of_reading, part in zip(records, done, strict=True):
