@@ -89,10 +89,10 @@ ROWS = {
     "MLP, every=10": (Mlp, 10, {}, 9),
     "MLP, every=10, sample of 1,000,000": (Mlp, 10, {"sample": 1_000_000}, 9),
     "MLP, every=10, with Gaussian and permuted nulls": (Mlp, 10, NULLS, 9),
-    "GPT, batches of 16 x 128, every=10": (SmallBatchGpt, 10, {}, 5),
-    "GPT, batches of 16 x 128, every=1": (SmallBatchGpt, 1, {}, 15),
+    "GPT, batches of 16 x 128, every=10": (SmallBatchGpt, 10, {}, 4),
+    "GPT, batches of 16 x 128, every=1": (SmallBatchGpt, 1, {}, 12),
     "GPT, batches of 32 x 256, every=10": (Gpt, 10, {}, 3),
-    "GPT, batches of 32 x 256, every=1": (Gpt, 1, {}, 6),
+    "GPT, batches of 32 x 256, every=1": (Gpt, 1, {}, 4),
 }
 # By name: the options of attach in long trainings.
 LONG = {
@@ -116,8 +116,7 @@ def compare(kind, length, options, turns):
     steps = {"background": set(), "at once": set()}
     quakes = {}
     for name, measured in steps.items():
-        # Below this number of entries, gradients are measured at once.
-        attaching.SMALL = n + 1 if name == "at once" else 0
+        attaching.runs_beside = lambda *_, name=name: name == "background"
         quakes[name] = gqt.attach(model, optimizer, every=measured.__contains__, probe=probe, **options)
 
     def stretch(name=None):
@@ -192,12 +191,15 @@ def processor():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--memory", action="store_true", help="the memory of long trainings")
+    parser.add_argument("--threads", type=int, help="of PyTorch; all cores by default")
     parser.add_argument("--rows", default="", help="only rows whose name contains this text")
     arguments = parser.parse_args()
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
     print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     if arguments.memory:
         # In the background, although the model is small.
-        attaching.SMALL = 1
+        attaching.runs_beside = lambda *_: True
         torch.set_num_threads(1)
         for name, options in LONG.items():
             if arguments.rows in name:

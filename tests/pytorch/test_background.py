@@ -26,7 +26,7 @@ NULLS = ["gaussian", "permuted"]
 @pytest.fixture(autouse=True)
 def in_background(monkeypatch):
     """Measure in the background, however small the gradient is."""
-    monkeypatch.setattr(attaching, "SMALL", 1)
+    monkeypatch.setattr(attaching, "runs_beside", lambda *_: True)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def trained(steps=6, **options):
 def test_results_are_those_of_measurement_at_once(tmp_path, monkeypatch, when_behind, with_study):
     path = {"study": tmp_path / "runs.sqlite"} if with_study else {}
     model, quake = trained(when_behind=when_behind, **path)
-    monkeypatch.setattr(attaching, "SMALL", 10**9)
+    monkeypatch.setattr(attaching, "runs_beside", lambda *_: False)
     same, at_once = trained()
     assert loops.same_weights(model, same)
     for name in ("real", *NULLS):
@@ -253,7 +253,7 @@ def test_ctrl_c_during_the_wait_and_a_second_detach(tmp_path, gate, monkeypatch)
 SLOW = """
 import signal
 from gradquake.torch import attaching, measurement
-attaching.SMALL = 1
+attaching.runs_beside = lambda *_: True
 avalanche = measurement.Measurement.avalanche
 begun = threading.Event()
 def slow(self):
@@ -303,7 +303,7 @@ def test_every_end_of_a_process(tmp_path, ending, steps):
 
 CHILD = """
 from gradquake.torch import attaching
-attaching.SMALL = 1
+attaching.runs_beside = lambda *_: True
 def train():
     optimizer, quake = begin("child", width=100, nulls=["gaussian", "permuted"])
     for _ in range(3):
@@ -334,7 +334,7 @@ def test_a_forked_training_that_forgets_to_detach_keeps_what_it_measured(tmp_pat
 INTERRUPTED = """
 import random, signal, sys
 from gradquake.torch import attaching
-attaching.SMALL = 1
+attaching.runs_beside = lambda *_: True
 random.seed(0)
 def interrupt():
     time.sleep(0.01 * random.random())
@@ -410,7 +410,7 @@ def test_a_large_measurement_with_threads_at_the_end_of_the_interpreter(tmp_path
     code = """
 from gradquake.torch import attaching
 from gradquake.avalanche import probe
-attaching.SMALL, probe.LARGE = 1, 1
+attaching.runs_beside, probe.LARGE = lambda *_: True, 1
 optimizer, quake = begin("a", width=50_000, threads=2, nulls=["gaussian", "permuted"])
 optimizer.step()
 """
@@ -542,10 +542,32 @@ def test_gaussian_nulls_of_a_large_gradient_are_measured_once_for_each_draw(monk
     assert sizes.tolist() == [avalanche.size for avalanche in expected]
 
 
-@pytest.mark.parametrize("small", [1, 10**9])
-def test_the_whole_is_estimated_from_a_sample(tmp_path, monkeypatch, small):
-    """Models of three sizes with samples of one size have a D(t)."""
+@pytest.mark.parametrize(
+    ("small", "cores", "when_behind", "expected"),
+    [
+        (1, 10**6, "wait", True),
+        (1, 1, "wait", False),  # PyTorch takes all cores
+        (1, 1, "skip", True),
+        (10**9, 10**6, "skip", False),
+    ],
+)
+def test_a_measurement_runs_beside_a_training_that_leaves_a_core(
+    monkeypatch, small, cores, when_behind, expected
+):
+    monkeypatch.undo()
     monkeypatch.setattr(attaching, "SMALL", small)
+    monkeypatch.setattr(attaching, "CORES", cores)
+    model = loops.network(width=600)
+    optimizer = loops.sgd(model)
+    with gqt.attach(model, optimizer, every=1, when_behind=when_behind) as quake:
+        loops.train(model, optimizer, 1)
+    assert ("probe_measuring" in quake.dataset) == expected
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_whole_is_estimated_from_a_sample(tmp_path, monkeypatch, beside):
+    """Models of three sizes with samples of one size have a D(t)."""
+    monkeypatch.setattr(attaching, "runs_beside", lambda *_: beside)
     path = tmp_path / "runs.sqlite"
     shares = {}
     for width in (600, 1200, 2400):

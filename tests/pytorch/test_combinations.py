@@ -262,7 +262,7 @@ def check(tmp_path, monkeypatch, case):
     """Train with these options: weights, snapshots and warnings are those of the options."""
     monkeypatch.setattr(probe, "LARGE", case.large_from)
     monkeypatch.setattr(topologies, "CHEAP", case.large_from)
-    monkeypatch.setattr(attaching, "SMALL", 1 if case.background else 2 * N)
+    monkeypatch.setattr(attaching, "runs_beside", lambda *_: case.background)
     path = tmp_path / "runs.sqlite" if case.study else None
     model, seen, updates = network(case), {}, {}
     optimizer = optimizer_of(case, model)

@@ -292,7 +292,7 @@ def test_a_run_continues_with_the_same_tensors_only(tmp_path):
 
 @pytest.mark.parametrize("when_behind", ["wait", "skip"])
 def test_an_optimizer_that_fails_leaves_its_gradient_to_be_measured(monkeypatch, when_behind):
-    monkeypatch.setattr(attaching, "SMALL", 1)
+    monkeypatch.setattr(attaching, "runs_beside", lambda *_: True)
     parameter = nn.Parameter(torch.ones(50))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
     model = nn.ParameterList([parameter])
@@ -314,7 +314,7 @@ def test_a_sample_that_stands_for_the_whole_has_no_counts_of_tensors():
 
 
 def test_updates_are_estimated_from_a_sample(monkeypatch):
-    monkeypatch.setattr(attaching, "SMALL", 1)
+    monkeypatch.setattr(attaching, "runs_beside", lambda *_: True)
     model = nn.Linear(100, 100)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     options = {"field": "both", "sample": 2000, "estimate": True, "every": 1}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradquake.avalanche.probe import Probe
+from gradquake.avalanche.probe import CORES, Probe
 from gradquake.avalanche.surrogates import REAL
 from gradquake.errors import counted
 from gradquake.study.configuration import label_text
@@ -32,7 +32,7 @@ from gradquake.torch.settings import (
 from gradquake.torch.track import Track
 from gradquake.torch.updates import FlatUpdate
 
-__all__ = ["SMALL", "attach"]
+__all__ = ["attach", "runs_beside"]
 
 # To measure a smaller gradient takes about a millisecond, not much longer than to start a thread.
 SMALL = 1 << 16
@@ -68,8 +68,8 @@ def attach(
     failure of the probe does not end the training (see ``errors``).
 
     The gradient or the update is copied, and a thread beside the training measures the copy, one step at
-    a time. One of less than ``SMALL`` entries on the CPU is measured at once, which takes less time than
-    a thread.
+    a time. It is measured at once if that takes less time: if it is small, or if PyTorch takes all cores
+    of the CPU (see ``runs_beside``).
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def attach(
     )  # fmt: skip
     complaints = Complaints(errors)
     writes = _is_writer()
-    in_background = not inline and (first.device.type != "cpu" or first.n_parameters >= SMALL)
+    in_background = not inline and runs_beside(first, when_behind)
     sends = [sender(logger) for logger in loggers] if writes else []
     path = Path(study) if study is not None and writes else None
     begin = 0 if step is None else int(step)
@@ -200,6 +200,18 @@ def attach(
         optimizer, config, chosen, tracks, complaints,
         step=begin, when_behind=when_behind if in_background else None,
     )  # fmt: skip
+
+
+def runs_beside(vector: FlatGradient, when_behind: str) -> bool:
+    """Return whether a vector is measured beside the training, and not at once.
+
+    If PyTorch takes all cores of the CPU, both would share them, and the training would lose more than
+    the time of a measurement at once (docs/benchmarks.md). With "skip" it is not to wait all the same.
+    """
+    if vector.device.type != "cpu":
+        return True
+    has_core = torch.get_num_threads() < CORES
+    return vector.n_parameters >= SMALL and (has_core or when_behind == "skip")
 
 
 def _track(
