@@ -44,9 +44,11 @@ def same_weights(one, other):
 
 
 SCRIPT = """
-import gc, multiprocessing, os, sqlite3, sys, threading, time
+import gc, multiprocessing, os, signal, sqlite3, sys, threading, time
 import torch, gradquake.torch as gqt
 from gradquake.torch import journal
+# A shell starts the jobs in its background with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 journal.FLUSH_EVERY = {every}
 path = {path!r}
 torch.set_num_threads(1)

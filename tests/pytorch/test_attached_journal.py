@@ -29,7 +29,8 @@ def until(found, wanted, seconds=60):
 
 
 def unfinished_steps(path):
-    if not path.exists():
+    # A file is empty for a moment before its tables are there.
+    if not path.exists() or path.stat().st_size == 0:
         return []
     with open_study(path) as study:
         return [record.epochs.tolist() for record in study.unfinished()]
