@@ -6,7 +6,7 @@ neighbors that are unstable at first, a node that has toppled t times has the va
 
     (1 - alpha)^t (x + t b Z),
 
-as long as these neighbors go on toppling. It topples once more if its magnitude is above 1, so that
+as long as these neighbors go on toppling. It topples once more if its magnitude is above 1, so that::
 
     s / N = sum over t >= 0 of P(|x + t b Z| > (1 - alpha)^-t).
 
