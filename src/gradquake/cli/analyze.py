@@ -12,6 +12,7 @@ from gradquake.cli.terminal import (
     Scheduler,
     StudyFile,
     Where,
+    WithNulls,
     print_table,
     progress,
     say,
@@ -24,13 +25,7 @@ __all__ = ["analyze"]
 def analyze(
     study: StudyFile,
     where: Where = None,
-    nulls: Annotated[
-        bool,
-        typer.Option(
-            "--nulls",
-            help="Measure the whole ladder of nulls, every topology, and the stability of XOR runs.",
-        ),
-    ] = False,
+    nulls: WithNulls = False,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Measure the sweep under every choice of measuring it.")
     ] = False,

@@ -14,6 +14,7 @@ from gradquake.cli.terminal import (
     Scheduler,
     StudyFile,
     Where,
+    WithNulls,
     print_table,
     progress,
     say,
@@ -72,13 +73,7 @@ def report(
         Path | None, typer.Option(help="The file to write; default: the study's name with .html.")
     ] = None,
     where: Where = None,
-    nulls: Annotated[
-        bool,
-        typer.Option(
-            "--nulls",
-            help="Measure the whole ladder of nulls, every topology, and the stability of XOR runs.",
-        ),
-    ] = False,
+    nulls: WithNulls = False,
     jobs: Jobs = None,
     scheduler: Scheduler = None,
 ) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "AsJson", "Command", "InterruptError", "Jobs", "Scheduler", "StudyFile", "Where", "integers",
-    "print_json", "print_table", "progress", "say", "settings_of", "with_flags",
+    "AsJson", "Command", "InterruptError", "Jobs", "Scheduler", "StudyFile", "Where", "WithNulls",
+    "integers", "print_json", "print_table", "progress", "say", "settings_of", "with_flags",
 ]  # fmt: skip
 
 
@@ -38,6 +38,13 @@ StudyFile = Annotated[
 ]
 Where = Annotated[
     list[str] | None, typer.Option(help="Choose one sweep by a setting, as name=value; may be repeated.")
+]
+WithNulls = Annotated[
+    bool,
+    typer.Option(
+        "--nulls",
+        help="Measure the whole ladder of nulls, every topology, and the stability of XOR runs.",
+    ),
 ]
 
 

@@ -19,8 +19,7 @@ __all__ = ["OWN_NAMES", "checked_labels", "labelled"]
 # two are labels of its own: the size of a model that is measured in part, and a seed that fixes nothing.
 OWN_NAMES = (
     *VARIABLES, *WIDE, *COSTS, *ESTIMATES, "run", "epoch", "grokking_epoch", "n_parameters",
-    "total_parameters",
-    "seed_given",
+    "total_parameters", "seed_given",
 )  # fmt: skip
 
 

@@ -128,12 +128,11 @@ def attach(
         and as ``probe_left_out`` in the study. Which steps are left out depends on the machine.
     threads : int, optional
         The most cores that a measurement takes. By default one beside a training on the CPU, half of
-        the cores beside an accelerator, and all cores with ``inline=True``.
+        the cores beside an accelerator, and all cores if it is measured at once.
     estimate : bool
         With ``sample``: record the avalanche of all entries as estimated from the sample. N is then the
         number of all, and ``size_error`` the standard error of each size. Needs a graph on which the
-        arrangement plays no part, ``random_regular`` or ``erdos_renyi``,
-        and no ``tensors``.
+        arrangement plays no part, ``random_regular`` or ``erdos_renyi``, and no ``tensors``.
 
     Returns
     -------
