@@ -5,6 +5,7 @@ import gc
 import os
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -12,7 +13,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from loops import X, command, network, run_script, sgd, train
+from loops import X, network, sgd, train
+from scripts import run_at_once, run_script, script
 
 import gradquake.torch as gqt
 from gradquake import StudyError, open_study
@@ -73,7 +75,8 @@ for step in range(3):
     quake.log(loss=float(step))
 time.sleep(600)
 """
-    running = subprocess.Popen(command(code, path, every=1.0), stderr=subprocess.PIPE)
+    command = [sys.executable, "-W", "error", "-c", script(code, path, every=1.0)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
         until(lambda: unfinished_steps(path), [[0, 1, 2]])
     finally:
@@ -114,11 +117,8 @@ with quake:
     for _ in range(200):
         optimizer.step()
 """
-    running = [
-        subprocess.Popen(command(code.format(width=width), path, every=1.0), stderr=subprocess.PIPE)
-        for width in (2, 3, 4)
-    ]
-    assert [process.communicate()[1] for process in running] == [b""] * 3
+    done = run_at_once([script(code.format(width=width), path, every=1.0) for width in (2, 3, 4)])
+    assert [one.stderr for one in done] == [""] * 3
     with open_study(path) as study:
         assert study.dataset["width"].values.tolist() == [2, 3, 4]
         assert study.dataset["size"].shape == (3, 200)

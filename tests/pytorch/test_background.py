@@ -9,6 +9,7 @@ import loops
 import numpy as np
 import pytest
 import torch
+from scripts import run_script
 
 import gradquake.torch as gqt
 from gradquake import InputError, Probe, open_study
@@ -292,9 +293,9 @@ def test_every_end_of_a_process(tmp_path, ending, steps):
     path = tmp_path / "runs.sqlite"
     if "exit()" not in ending and ("kill" in ending or "raise" in ending):
         with pytest.raises(AssertionError):
-            loops.run_script(SLOW + ending, path)
+            run_script(SLOW + ending, path)
     else:
-        loops.run_script(SLOW + ending, path)
+        run_script(SLOW + ending, path)
     with open_study(path) as study:
         found = [record.epochs.tolist() for record in study.unfinished()]
     # An end without notice loses at most the measurement under way, and those not yet written.
@@ -321,7 +322,7 @@ if __name__ == "__main__":
 
 def test_a_forked_training_that_forgets_to_detach_keeps_what_it_measured(tmp_path):
     path = tmp_path / "runs.sqlite"
-    loops.run_script(CHILD, path)
+    run_script(CHILD, path)
     with open_study(path) as study:
         found = {
             (r.config["labels"]["name"], r.config["surrogate"]): r.epochs.tolist()
@@ -357,7 +358,7 @@ for k in range(40):
 
 def test_ctrl_c_at_any_moment_of_a_training(tmp_path):
     path = tmp_path / "runs.sqlite"
-    lines = loops.run_script(INTERRUPTED, path).stdout.splitlines()
+    lines = run_script(INTERRUPTED, path).stdout.splitlines()
     with open_study(path) as study:
         runs = {record.config["labels"]["name"]: record for record in study.unfinished()}
     for k, steps in (map(int, line.split()) for line in lines):
@@ -414,7 +415,7 @@ attaching.runs_beside, probe.LARGE = lambda *_: True, 1
 optimizer, quake = begin("a", width=50_000, threads=2, nulls=["gaussian", "permuted"])
 optimizer.step()
 """
-    loops.run_script(code, path)
+    run_script(code, path)
     with open_study(path) as study:
         assert [record.epochs.tolist() for record in study.unfinished()] == [[0]] * 3
 
@@ -437,7 +438,7 @@ quake.detach()
 """
     )
     code = "import warnings; warnings.simplefilter('ignore')\n" + code
-    assert loops.run_script(code, path).stdout == "1\n"
+    assert run_script(code, path).stdout == "1\n"
     with open_study(path) as study:
         assert study.dataset["epoch"].values.tolist() == [0, 1, 2]
 

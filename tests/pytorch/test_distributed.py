@@ -1,22 +1,19 @@
 """Two real processes that train one model together, over gloo on loopback."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from scripts import run_at_once
 
 from gradquake import Probe, open_study
 
 START = """
-import os, sys, warnings
+import os, warnings
 import torch, torch.distributed as dist
 from torch import nn
 import gradquake.torch as gqt
 from gradquake import InputError
 warnings.simplefilter("error")
-rank, meeting, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method="file://" + meeting, rank=rank, world_size=2)
 torch.manual_seed(0)
@@ -39,22 +36,9 @@ def finish():
 
 def together(tmp_path, body):
     """Run a script in two processes; return what each printed."""
-    script = tmp_path / "script.py"
-    script.write_text(START + body, encoding="utf-8")
-    running = [
-        subprocess.Popen(
-            [sys.executable, script, str(rank), tmp_path / "meeting", tmp_path / "runs.sqlite"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
-        )
-        for rank in range(2)
-    ]
-    results = [process.communicate(timeout=120) for process in running]
-    for process, (_, errors) in zip(running, results, strict=True):
-        assert process.returncode == 0, errors
-    return [out for out, _ in results]
+    paths = f"meeting, path = {str(tmp_path / 'meeting')!r}, {str(tmp_path / 'runs.sqlite')!r}"
+    done = run_at_once([f"rank = {rank}\n{paths}\n{START}{body}" for rank in range(2)])
+    return [one.stdout for one in done]
 
 
 ALONE = """
@@ -162,7 +146,7 @@ finish()
 
 PIECES = """
 from gradquake import Probe
-vector = np.load(sys.argv[3].replace("runs.sqlite", "gradient.npy"))
+vector = np.load(path.replace("runs.sqlite", "gradient.npy"))
 cut = 70001
 own = [vector[:cut], vector[cut:]][rank]
 for topology in ("barabasi_albert", "random_regular"):

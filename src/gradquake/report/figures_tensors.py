@@ -57,12 +57,12 @@ def _draw_heat_map(ax: Axes, found: TensorShares) -> None:
     bar = ax.inset_axes((1.015, 0.0, 0.015, 1.0))
     figure = ax.get_figure(root=True)
     if figure is not None:
-        figure.colorbar(mesh, cax=bar)
+        figure.colorbar(mesh, cax=bar, extend="min", extendfrac=0.02)
     bar.tick_params(labelsize=5.5, length=2, pad=1, which="both")
-    runs = "1 run" if found.runs == 1 else f"{found.runs} runs"
+    runs = "one run" if found.runs == 1 else f"mean of {found.runs} runs"
     ax.set_title(
-        f"topplings per entry, N = {found.n_parameters:,}, {runs}", loc="right", fontsize=6.5,
-        fontweight="normal",
+        f"topplings per entry in one cascade, N = {found.n_parameters:,}, {runs}", loc="right",
+        fontsize=6.5, fontweight="normal",
     )  # fmt: skip
     known = found.grokking_epochs[np.isfinite(found.grokking_epochs)]
     for epoch in known:
@@ -70,12 +70,12 @@ def _draw_heat_map(ax: Axes, found: TensorShares) -> None:
     figures.steps(ax, int(found.epochs.min()), int(found.epochs.max()))
     ax.set_xlim(*_edges(found.epochs)[[0, -1]])
     if known.size:
-        ax.set_xlabel("step (dashed: grokking)")
+        ax.set_xlabel("step (dashed: $t_g$ of each run)")
 
 
 def _draw_shares(ax: Axes, found: TensorShares) -> None:
     place = np.arange(len(found.names))
-    ax.plot(found.entries, place, "|", ms=7, color=figures.BLACK, label="share of entries")
+    ax.plot(found.entries, place, "|", ms=7, color=figures.BLACK, label="of the entries")
     split = "post" in found.shares and bool(found.shares["post"])
     for which, (color, inside, width, label) in MARKS.items():
         estimates = found.shares[which].get("topplings", ()) if which in found.shares else ()
@@ -85,11 +85,11 @@ def _draw_shares(ax: Axes, found: TensorShares) -> None:
             np.array([getattr(of, name) for of in estimates]) for name in ("value", "low", "high")
         )
         ax.hlines(place, low, high, color=color, lw=0.8)
-        text = f"topplings {label if split else 'of all steps'}"
+        text = f"of the topplings {label if split else 'at all steps'}"
         ax.plot(values, place, "o", ms=width, color=color, mfc=inside, label=text)
     ax.set_xlim(left=0)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set_xlabel("share of all tensors")
+    ax.set_xlabel("a tensor's share")
     ax.grid(axis="y", lw=0.3, color=figures.GREY, alpha=0.5)
     handles, labels = ax.get_legend_handles_labels()
     figure = ax.get_figure(root=True)
