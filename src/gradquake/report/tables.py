@@ -290,23 +290,27 @@ def power_table(power: Sequence[Power]) -> Table:
 
 def shares_table(table: xr.Dataset, holds: Mapping[str, Judged]) -> Table:
     """Return the share of specifications in which each statement is true, of data and null."""
-    choices = [name for name in specifications.choices(table) if name != "scales"]
     rows = []
     for name, (found, null) in holds.items():
-        by_choice = (
-            ", ".join(
-                f"{level}: {share:.0%}" + (f" ({null.by_choice[choice][level]:.0%})" if null else "")
-                for level, share in found.by_choice[choice].items()
-            )
-            for choice in choices
-        )
-        rows.append((name, f"{found.overall:.1%}", f"{null.overall:.1%}" if null else "", *by_choice))
+        of_levels = {
+            (choice, level): share
+            for choice, by_level in found.by_choice.items()
+            for level, share in by_level.items()
+        }
+        ends = [
+            f"{choice} {level}: {of_levels[choice, level]:.0%}"
+            + (f" ({null.by_choice[choice][level]:.0%})" if null else "")
+            for end in (min, max)
+            for choice, level in [end(of_levels, key=of_levels.__getitem__)]
+        ]
+        rows.append((name, f"{found.overall:.1%}", f"{null.overall:.1%}" if null else "", *ends))
     return Table(
         f"The specification curve: {table['pre'].size:,} ways to measure it",
-        ("statement", "holds", "on the permuted null", *choices),
+        ("statement", "holds", "on the permuted null", "holds least often at", "holds most often at"),
         rows,
         "Only the estimates are compared, not their intervals. Brackets: the share on the permuted "
-        "null. A statement that holds as often on shuffled gradients says nothing of their order.",
+        "null. A statement that holds as often on shuffled gradients says nothing of their order. The "
+        "last two columns have the one choice under which the share is smallest, and largest.",
     )
 
 
