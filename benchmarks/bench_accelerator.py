@@ -57,6 +57,7 @@ ROWS = {
     "every=10, when_behind='skip'": (100, {"every": 10, "when_behind": "skip"}, 3),
     "every=10, sample of 1,000,000": (10, {"every": 10, "sample": 1_000_000}, 9),
 }
+INLINE = "every=1, inline"
 # A row ends after this many seconds, but not before three pairs.
 SECONDS = 40
 
@@ -277,6 +278,19 @@ def cost(log, training, part, length, options, pairs):
     log.add(part, s_over_N=float((found["size"] / quake.n_parameters).values[-1]))
 
 
+def cost_inline(log, training, part):
+    """Time steps without a probe, and steps whose gradients are relaxed in-line on the accelerator."""
+    plain = [training.step() for _ in range(8)]
+    used = torch.cuda.max_memory_allocated() if training.device == "cuda" else 0
+    probe = Probe(graph_of(training.n))
+    with gqt.attach(training.model, training.optimizer, probe=probe, every=1, inline=True):
+        training.step()
+        relaxed = [training.step() for _ in range(8)]
+    log.add(part, ratio=float(np.median(relaxed) / np.median(plain)), step=float(np.median(relaxed)))
+    if training.device == "cuda":
+        log.add(part, more_gigabytes=(torch.cuda.max_memory_allocated() - used) / 1e9)
+
+
 def parts(log, device, compiled):
     """Yield the name and the function of every part."""
     training = []
@@ -290,6 +304,7 @@ def parts(log, device, compiled):
             length, options = length // 5, {**options, "every": options["every"] // 5}
         row = name, length, options, pairs
         yield name, lambda row=row: cost(log, training[0], *row)
+    yield INLINE, lambda: cost_inline(log, training[0], INLINE)
 
 
 def main():
@@ -309,7 +324,7 @@ def main():
     )  # fmt: skip
     torch.set_float32_matmul_precision("high")
     for part, work in parts(log, device, not arguments.no_compile):
-        wanted = [part, *ROWS] if part == "training" else [part]
+        wanted = [part, *ROWS, INLINE] if part == "training" else [part]
         if not any(arguments.only in name for name in wanted):
             continue
         if time.perf_counter() - begin > arguments.seconds:
