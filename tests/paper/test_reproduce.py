@@ -95,7 +95,7 @@ def made(folder, plan, jobs):
 def whole(tmp_path_factory):
     """All of it, in this process; some choices of the specification curve, few snapshots kicked."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradquake.scrutiny.criticality, "EVERY", 10)
+        patch.setattr(gradquake.scrutiny.criticality, "EVERY", 25)
         patch.setattr(gradquake.scrutiny.sensitivity, "SPECIFIED_QUANTILES", (0.8, 0.9))
         patch.setattr(gradquake.scrutiny.sensitivity, "SPECIFIED_ALPHAS", (0.2, 0.3))
         return made(tmp_path_factory.mktemp("reproduce") / "whole", PLAN, 1)

@@ -553,6 +553,7 @@ def test_bad_models_and_optimizers_get_one_sentence():
         ),
         (model, sgd(model), {"sample": 0}, "sample is 0"),
         (model, sgd(model), {"sample": 9, "inline": True}, "inline relaxes the whole gradient"),
+        (model, sgd(model), {"when_behind": "skip", "inline": True}, "inline relaxes every gradient"),
         (
             model,
             sgd(model),

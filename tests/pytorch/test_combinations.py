@@ -76,7 +76,8 @@ def possible(values):
         or (chosen.get("errors") == "raise" and broken in (chosen.get("loggers") or []))
         # AdamW fused has no bfloat16 on the CPU in all versions; LBFGS no scaler and no pieces.
         or (chosen.get("optimizer") == "lbfgs" and chosen.get("pieces") == 2)
-        or (chosen.get("field") == "update" and chosen.get("inline"))
+        or (chosen.get("inline") and chosen.get("field") == "update")
+        or (chosen.get("inline") and chosen.get("when_behind") == "skip")
         or (chosen.get("estimate") and not can_be_estimated(chosen))
     )
 

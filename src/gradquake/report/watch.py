@@ -137,7 +137,7 @@ def _costs_text(costs: Mapping[str, float]) -> str:
     words = {"probe_copying": "copying", "probe_waiting": "waiting", "probe_measuring": "measuring"}
     seconds = ", ".join(f"{word} {costs[name]:.2g} s" for name, word in words.items() if name in costs)
     left_out = int(costs.get(LEFT_OUT, 0))
-    more = f"; {counted(left_out, 'scheduled step')} left out" if left_out else ""
+    more = f"; {counted(left_out, 'scheduled step')} left out before the last one" if left_out else ""
     return f"Each measurement, in the median: {seconds}{more}."
 
 

@@ -114,8 +114,8 @@ def choose(path: Path, sweeps: Sequence[Config], settings: Config, noun: str = "
         values = differing(fitting)
         choices = "; ".join(f"{name} ({', '.join(found)})" for name, found in values.items())
         raise StudyError(
-            f"{path} holds {len(fitting)} sweeps{printable(asked)}; choose one with name=value by a "
-            f"setting in which they differ: {printable(choices)}"
+            f"{path} holds {len(fitting)} sweeps{printable(asked)}; choose one (--where name=value on "
+            f"the command line) by a setting in which they differ: {printable(choices)}"
         )
     return fitting[0]
 

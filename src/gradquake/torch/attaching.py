@@ -125,7 +125,8 @@ def attach(
     when_behind : str
         What a scheduled step does if the measurement before is still under way. "wait": it waits, so
         that every scheduled step is measured. "skip": it is left out, and counted in ``quake.left_out``
-        and as ``probe_left_out`` in the study. Which steps are left out depends on the machine.
+        and as ``probe_left_out`` in the study. Which steps are left out depends on the machine. Not
+        with ``inline``.
     threads : int, optional
         The most cores that a measurement takes. By default one beside a training on the CPU, half of
         the cores beside an accelerator, and all cores if it is measured at once.

@@ -58,6 +58,10 @@ def check_options(
     )
     if when_behind not in ("wait", "skip"):
         raise InputError(f"when_behind is {when_behind!r}; 'wait' or 'skip' is needed")
+    require(
+        not (inline and when_behind == "skip"),
+        "inline relaxes every gradient, and when_behind is 'skip'; leave out one of them",
+    )
     if threads is not None:
         require_count("threads", threads, 1)
     if step is not None:
