@@ -101,6 +101,5 @@ def _edges(epochs: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the edges of cells around the steps, halfway between neighbors."""
     if epochs.size == 1:
         return np.array([epochs[0] - 0.5, epochs[0] + 0.5])
-    middles = (epochs[1:] + epochs[:-1]) / 2
-    first, last = 2 * epochs[0] - middles[0], 2 * epochs[-1] - middles[-1]
-    return np.array([first, *middles, last], np.float64)
+    # The first and the last cell end at their steps: there is no step below 0.
+    return np.array([epochs[0], *(epochs[1:] + epochs[:-1]) / 2, epochs[-1]], np.float64)
