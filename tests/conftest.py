@@ -38,8 +38,13 @@ MISSING = [library for library in NEEDED_BY if importlib.util.find_spec(library)
 collect_ignore = sorted({path for library in MISSING for path in NEEDED_BY[library]})
 
 
+# This file takes longest: begun last, it would keep one worker busy while the others have nothing to do.
+LONGEST = TESTS / "paper" / "test_reproduce.py"
+
+
 def pytest_collection_modifyitems(items):
     """Mark the tests that need more than the core, and those that kill sweeps, which take minutes."""
+    items.sort(key=lambda item: item.path != LONGEST)
     homes = [TESTS / home for of_library in NEEDED_BY.values() for home in of_library]
     homes.append(TESTS / "faults")
     for item in items:

@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 import torch
 
 import gradquake.torch as gqt
@@ -33,6 +34,16 @@ def run_all(commands, call):
         assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
+@pytest.fixture
+def one_thread():
+    """Use one thread, as small networks need."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_the_guide_can_be_followed(tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
     text = GUIDE.read_text("utf-8")
