@@ -60,6 +60,16 @@ def pytest_report_header():
 
 
 @pytest.fixture
+def one_thread():
+    """Let torch use one thread: the products of small networks take longer on several."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def call(monkeypatch, capsys):
     """The command line in this process, where nothing has to be loaded again."""
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
-import torch
 import yaml
 
 import gradquake as gq
@@ -39,12 +38,9 @@ def has_python(page):
 
 
 @pytest.fixture
-def alone():
-    """Use one thread, as small networks need; take entries that a page adds out again."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def same_tables():
+    """Take entries that a page adds out again."""
     yield
-    torch.set_num_threads(threads)
     for table in (TOPOLOGIES, SURROGATES, EXPERIMENTS):
         for name in table.added:
             del table[name]
@@ -57,7 +53,7 @@ def test_these_pages_have_python():
         assert f'"{page}"' in (ROOT / "tests" / test).read_text("utf-8")
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("one_thread", "same_tables")
 @pytest.mark.parametrize("page", ["README.md", "docs/start.md", "docs/extending.md"])
 def test_a_page_can_be_followed(page, tmp_path, monkeypatch, call):
     """Do what the page says, from top to bottom, in an empty folder."""
@@ -102,7 +98,7 @@ def test_every_term_of_the_glossary_stands_once():
     assert len(terms) == len(set(terms)) > 25
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("one_thread", "same_tables")
 @pytest.mark.parametrize("example", sorted(DOCS.glob("gallery/plot_*.py")), ids=lambda path: path.stem)
 def test_an_example_of_the_gallery_draws(example):
     plt.close("all")

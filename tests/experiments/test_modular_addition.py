@@ -32,13 +32,7 @@ AVALANCHE = {"threshold", "size", "duration", "area", "peak", "truncated", "devi
 ARCHITECTURES = list(EPOCHS)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The naive twin's small products take longer on several threads than on one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small(**changed):

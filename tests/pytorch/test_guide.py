@@ -34,15 +34,6 @@ def run_all(commands, call):
         assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
-@pytest.fixture
-def one_thread():
-    """Use one thread, as small networks need."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.usefixtures("one_thread")
 def test_the_guide_can_be_followed(tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
